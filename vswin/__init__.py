@@ -1,0 +1,43 @@
+"""vswin: fine-tune and evaluate Video Swin Transformers for action recognition in TensorFlow.
+
+Importing the package is cheap: the names below import what they need when they are first used, so that
+`--help` never waits for TensorFlow.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+# Keras 2 for every library of the process: wandb and tensorflow-addons then see the Keras that we use.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# TensorFlow greets with a page about instruction sets and absent GPUs; its warnings would drown in it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+__version__ = "0.1.0"
+__all__ = ["build_model", "load_views", "published_models", "read_checkpoint"]
+
+if TYPE_CHECKING:
+    from vswin.build import build_model
+    from vswin.data.views import load_views
+    from vswin.weights.files import read_checkpoint
+    from vswin.zoo import published_models
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name on first use (PEP 562)."""
+    if name == "build_model":
+        from vswin.build import build_model
+
+        return build_model
+    if name == "load_views":
+        from vswin.data.views import load_views
+
+        return load_views
+    if name == "published_models":
+        from vswin.zoo import published_models
+
+        return published_models
+    if name == "read_checkpoint":
+        from vswin.weights.files import read_checkpoint
+
+        return read_checkpoint
+    raise AttributeError(f"module 'vswin' has no attribute {name!r}")
