@@ -1,0 +1,28 @@
+"""Tests a model on several views of every video: `python evaluate.py run=outputs/<run>`."""
+
+import sys
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+
+from vswin.config import CONFIG_DIR, EvaluateConfig, check_overrides, from_run, load_config
+from vswin.errors import clean_errors
+
+ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="evaluate")
+def main(composed) -> None:  # type: ignore[no-untyped-def]
+    """Evaluates the composed configuration; the imports wait so that `--help` does not."""
+    with clean_errors():
+        from vswin.evaluation.run import run_evaluation
+
+        composed = from_run(composed, HydraConfig.get().overrides.task)
+        run_evaluation(load_config(composed, EvaluateConfig))
+
+
+if __name__ == "__main__":
+    with clean_errors():
+        check_overrides(sys.argv[1:], EvaluateConfig)
+    main()

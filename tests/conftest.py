@@ -1,0 +1,98 @@
+"""Fixtures that several folders share: models whose weights follow the formula of the golden values."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
+import vswin
+from vswin.config import CONFIG_DIR, EvaluateConfig, TrainConfig, from_run, load_config
+from vswin.models.video_swin import VideoSwin
+from vswin.weights.load import assign_weights
+from vswin.weights.names import official_tensors
+from vswin.zoo import ModelSize
+
+PARITY = Path(__file__).parent / "parity"
+
+
+@pytest.fixture
+def compose_train() -> Callable[..., TrainConfig]:
+    """Composes a training run as `python train.py OVERRIDE ...` does."""
+
+    def composed(*overrides: str) -> TrainConfig:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return load_config(compose("train", list(overrides)), TrainConfig)
+
+    ConfigStore.instance().store("train_schema", TrainConfig)
+    return composed
+
+
+@pytest.fixture
+def compose_evaluate() -> Callable[..., EvaluateConfig]:
+    """Composes an evaluation as `python evaluate.py OVERRIDE ...` does."""
+
+    def composed(*overrides: str) -> EvaluateConfig:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return load_config(from_run(compose("evaluate", list(overrides)), overrides), EvaluateConfig)
+
+    ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
+    return composed
+
+
+@pytest.fixture
+def small_videos(tmp_path: Path) -> Path:
+    """Makes real files in two folders, `bright` and `dark`: 6 videos each, 12 frames of 48 x 40."""
+    root = tmp_path / "videos"
+    for label, level in (("bright", 200), ("dark", 40)):
+        (root / label).mkdir(parents=True)
+        for i in range(6):
+            writer = cv2.VideoWriter(str(root / label / f"{i}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 12, (48, 40))
+            for t in range(12):
+                writer.write(np.full((40, 48, 3), level + 4 * i + t, np.uint8))
+            writer.release()
+    return root
+
+
+@pytest.fixture(scope="session")
+def golden_cases() -> list[dict]:
+    """Says for each golden forward pass the network, the seeds and the input's shape."""
+    return json.loads((PARITY / "model.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_cases: list[dict]) -> Callable[[str], VideoSwin]:
+    """Builds a new model with the weights behind the golden values: `golden_model("tiny_w433")`."""
+
+    def build(name: str) -> VideoSwin:
+        case = next(case for case in golden_cases if case["model"] == name)
+        size = ModelSize.from_fields(
+            {key: case[key] for key in ("embed_dim", "depths", "num_heads", "patch_size", "window_size")}
+        )
+        model = vswin.build_model(size, num_classes=case["classes"])
+        assign_weights(model, formula_weights(model, case["weights_seed"]), reset_head=False)
+        return model
+
+    return build
+
+
+def formula_weights(model: VideoSwin, seed: int) -> dict[str, np.ndarray]:
+    """Draws weights in official names and layout, in sorted order of the names, as the golden values did."""
+    rng = np.random.RandomState(seed)
+    tensors = {}
+    for name, tensor in sorted(official_tensors(model).items()):
+        values = rng.standard_normal(tensor.shape)
+        if name.endswith("norm.weight") or ".norm1.weight" in name or ".norm2.weight" in name:
+            values = 1 + 0.1 * values
+        elif name.endswith("bias"):
+            values = 0.1 * values
+        elif "bias_table" in name:
+            values = 0.5 * values
+        else:
+            values = values / np.sqrt(np.prod(tensor.shape[1:]))
+        tensors[name] = values.astype(np.float32)
+    return tensors

@@ -1,0 +1,116 @@
+"""The imports go one way, and a few libraries have one place each."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
+
+# A module may import modules of a lower layer, and of its own package.
+LAYERS = [
+    {"errors"},
+    {"checks", "config", "zoo", "runtime"},
+    {"models", "weights", "data"},
+    {"build"},
+    {"evaluation"},
+    {"training"},
+    {"cli", "train.py", "evaluate.py"},
+]
+ONLY_IN = {
+    "hydra": {"train.py", "evaluate.py", "vswin/cli.py"},
+    "omegaconf": {"vswin/config.py"},
+    "av": {"vswin/data/decode.py"},
+    "h5py": {"vswin/weights/files.py"},
+    "matplotlib": {"vswin/evaluation/report.py"},
+}
+WITHOUT_TENSORFLOW = [
+    "vswin/cli.py",
+    "vswin/config.py",
+    "vswin/zoo.py",
+    "vswin/data/catalog.py",
+    "vswin/data/views.py",
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Names the modules that a file imports, those for type checkers alone left out."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return found
+
+
+def layer_name(module: str) -> str:
+    return module.split(".")[1]
+
+
+def layer_of(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+def name_of(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.name if len(relative.parts) == 1 else Path(relative.parts[1]).stem
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_downwards(path):
+    own = name_of(path)
+    if own == "__init__":
+        return
+    for module in imports(path):
+        if module.startswith("vswin."):
+            other = layer_name(module)
+            same_floor = own in LAYERS[1] and other in LAYERS[1]
+            assert other == own or same_floor or layer_of(other) < layer_of(own), f"{own} imports {module}"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_libraries_have_one_place(library):
+    users = {
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if any(module.split(".")[0] == library for module in imports(path))
+    }
+    assert users <= ONLY_IN[library]
+
+
+def test_video_capture_has_one_place():
+    users = [path.name for path in MODULES if "VideoCapture(" in path.read_text()]
+    assert users == ["decode.py"]
+
+
+@pytest.mark.parametrize("start", WITHOUT_TENSORFLOW)
+def test_some_modules_do_not_need_tensorflow(start):
+    seen, waiting = set(), [ROOT / start]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for module in imports(path):
+            assert module.split(".")[0] not in ("tensorflow", "tf_keras"), f"{start} reaches {module} in {path}"
+            candidate = ROOT / (module.replace(".", "/") + ".py")
+            if module.startswith("vswin.") and candidate.exists():
+                waiting.append(candidate)
+
+
+def test_no_names_that_say_nothing():
+    assert [path for path in MODULES if path.stem in ("utils", "helpers", "common", "misc")] == []
+
+
+def test_no_test_is_hidden_by_a_misspelt_name():
+    for path in (ROOT / "tests").rglob("*.py"):
+        functions = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        assert [
+            name for name in functions if name.startswith("te") and "_" in name and not name.startswith("test_")
+        ] == []
