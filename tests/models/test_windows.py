@@ -1,0 +1,132 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vswin.models.windows import (
+    attention_mask,
+    effective_window,
+    from_windows,
+    pad_grid,
+    plan_windows,
+    relative_position_index,
+    reorder_tokens,
+    to_windows,
+    window_order,
+)
+
+
+def ramp(*shape):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def cut_by_loop(x, window, shift):
+    """Rolls and cuts [B, T, H, W, C] the plain way."""
+    x = np.roll(x, [-s for s in shift], axis=(1, 2, 3))
+    (t, h, w), pieces = window, []
+    for sample in x:
+        starts = (range(0, extent, part) for extent, part in zip(sample.shape[:3], window, strict=True))
+        for a, b, c in itertools.product(*starts):
+            pieces.append(sample[a : a + t, b : b + h, c : c + w].reshape(-1, x.shape[-1]))
+    return np.stack(pieces)
+
+
+@pytest.mark.parametrize(("is_shifted", "shift"), [(False, (0, 0, 0)), (True, (1, 1, 2))])
+def test_windows_hold_the_tokens_of_a_rolled_grid(is_shifted, shift):
+    x = ramp(2, 4, 6, 8, 3)
+    windows = plan_windows(tf.constant([4, 6, 8]), (2, 3, 4), is_shifted)
+    cut = to_windows(tf.constant(x), windows)
+    np.testing.assert_array_equal(cut, cut_by_loop(x, (2, 3, 4), shift))
+    np.testing.assert_array_equal(from_windows(cut, windows, tf.shape(x)), x)
+
+
+def test_padding_is_zeros_at_the_end():
+    x = ramp(2, 3, 5, 7, 2) + 1
+    padded = pad_grid(tf.constant(x), tf.constant([2, 5, 4]))
+    assert padded.shape == (2, 4, 5, 8, 2)
+    np.testing.assert_array_equal(padded[:, :3, :, :7], x)
+    assert np.count_nonzero(padded) == x.size
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    grid=st.tuples(*[st.integers(1, 9)] * 3),
+    window=st.tuples(*[st.integers(1, 5)] * 3),
+    is_shifted=st.booleans(),
+)
+def test_cutting_and_putting_back_is_exact_for_any_grid(grid, window, is_shifted):
+    x = ramp(2, *grid, 1)
+    windows = plan_windows(tf.constant(grid), window, is_shifted)
+    cut = to_windows(tf.constant(x), windows)
+    assert cut.shape[1] == np.prod(np.minimum(grid, window))
+    np.testing.assert_array_equal(from_windows(cut, windows, tf.shape(x)), x)
+
+
+def test_window_shrinks_and_shift_vanishes_axis_by_axis():
+    window, shift = effective_window(tf.constant([4, 7, 9]), (8, 7, 5), is_shifted=True)
+    assert window.numpy().tolist() == [4, 7, 5]
+    assert shift.numpy().tolist() == [0, 0, 2]
+    _, shift = effective_window(tf.constant([16, 9, 9]), (8, 7, 5), is_shifted=False)
+    assert shift.numpy().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("padded", "window", "shift"),
+    [((4, 6, 8), (2, 3, 4), (1, 1, 2)), ((2, 6, 5), (2, 3, 5), (0, 1, 0)), ((8, 3, 4), (4, 3, 2), (2, 0, 1))],
+)
+def test_mask_separates_the_regions_of_the_official_slices(padded, window, shift):
+    regions = np.zeros((1, *padded, 1))
+    slices = [
+        (slice(-size), slice(-size, -step if step else None), slice(-step if step else extent, None))
+        for extent, size, step in zip(padded, window, shift, strict=True)
+    ]
+    for number, region in enumerate(itertools.product(*slices)):
+        regions[(0, *region, 0)] = number
+    ids = cut_by_loop(regions, window, (0, 0, 0))[..., 0]
+    expected = np.where(ids[:, :, None] == ids[:, None, :], 0, -100)
+    mask = attention_mask(*(tf.constant(triple) for triple in (padded, window, shift)))
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.dtype == tf.float32
+
+
+@pytest.mark.parametrize("window", [(2, 7, 5), (2, 5, 7), (3, 2, 4), (1, 1, 6)])
+def test_relative_positions_index_the_table_for_windows_that_are_not_cubic(window):
+    tokens = list(itertools.product(*map(range, window)))
+    rows = np.arange(np.prod([2 * extent - 1 for extent in window]))
+    table = rows.reshape([2 * extent - 1 for extent in window])
+    expected = [[table[tuple(np.subtract(a, b) + np.array(window) - 1)] for b in tokens] for a in tokens]
+    np.testing.assert_array_equal(relative_position_index(window, len(tokens)), expected)
+
+
+def test_a_shorter_window_takes_the_first_tokens_of_the_full_index():
+    full = relative_position_index((8, 3, 2), 48)
+    np.testing.assert_array_equal(relative_position_index((8, 3, 2), 24), full[:24, :24])
+
+
+def test_gradient_of_reordering_is_the_default_one():
+    order = window_order(tf.constant([4, 6, 8]), tf.constant([2, 3, 4]), tf.constant([1, 1, 2]))
+    tokens, weights = tf.random.normal([2, 192, 3]), tf.random.normal([2, 192, 3])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(tokens)
+        ours = tf.reduce_sum(reorder_tokens(tokens, order, tf.math.invert_permutation(order)) ** 2 * weights)
+        default = tf.reduce_sum(tf.gather(tokens, order, axis=1) ** 2 * weights)
+    np.testing.assert_array_equal(tape.gradient(ours, tokens), tape.gradient(default, tokens))
+
+
+def test_unknown_extents_give_the_same_windows():
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 3])])
+    def cut_and_put_back(x):
+        windows = plan_windows(tf.shape(x)[1:4], (2, 3, 4), is_shifted=True)
+        cut = to_windows(x, windows)
+        return cut, from_windows(cut, windows, tf.shape(x)), windows.mask
+
+    for grid in ((4, 6, 8), (3, 2, 9)):
+        x = tf.constant(ramp(2, *grid, 3))
+        windows = plan_windows(tf.constant(grid), (2, 3, 4), is_shifted=True)
+        cut, back, mask = cut_and_put_back(x)
+        np.testing.assert_array_equal(cut, to_windows(x, windows))
+        np.testing.assert_array_equal(mask, windows.mask)
+        np.testing.assert_array_equal(back, x)

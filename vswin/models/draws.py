@@ -1,0 +1,67 @@
+"""The random numbers of a training step: drop-path and dropout multipliers.
+
+They depend on (seed, step, position in the global batch) alone, and are drawn outside any rematerialised or
+compiled function and passed in. So a run on another number of replicas, or resumed after a kill, draws the
+same. Called by `VideoSwin.make_draws`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.zoo import ModelSize
+
+# One stream of random numbers for each purpose.
+DROP_PATH_STREAM, DROPOUT_STREAM = 0, 1
+
+
+class Draws(NamedTuple):
+    """Holds the multipliers of one batch, each 0 or 1 / (1 - rate).
+
+    Args:
+        drop_path: for both branches of every block, float32 [B, blocks, 2].
+        dropout: for every feature before the head, float32 [B, 8C].
+    """
+
+    drop_path: tf.Tensor
+    dropout: tf.Tensor
+
+
+def make_draws(
+    seed: tf.Tensor | int,
+    step: tf.Tensor | int,
+    positions: tf.Tensor,
+    global_batch_size: tf.Tensor | int,
+    size: ModelSize,
+    dropout: float,
+) -> Draws:
+    """Draws the multipliers of the samples at `positions` of a global batch.
+
+    The whole batch is drawn and the positions picked from it: the numbers are few, and picking is what makes
+    them the same for any number of replicas.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer step.
+        positions: places of this replica's samples in the global batch, int32 [B], each below its size.
+        global_batch_size: samples per step over all replicas.
+        size: gives the drop-path rate, which rises linearly from 0 to its full value over all blocks.
+        dropout: rate before the head, in [0, 1).
+
+    Returns:
+        The multipliers of these samples.
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformer3D (rates);
+        timm, drop_path (scaling).
+    """
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])  # [2]
+    rates = np.linspace(0, size.drop_path_rate, size.num_blocks, dtype=np.float32)[:, None]  # [blocks, 1]
+    drop_path = _multipliers(key, DROP_PATH_STREAM, [global_batch_size, size.num_blocks, 2], rates)
+    features = _multipliers(key, DROPOUT_STREAM, [global_batch_size, size.num_features], np.float32(dropout))
+    return Draws(tf.gather(drop_path, positions), tf.gather(features, positions))  # [B, blocks, 2], [B, 8C]
+
+
+def _multipliers(key: tf.Tensor, stream: int, shape: list, rates: np.ndarray | np.float32) -> tf.Tensor:
+    # Philox is named, since the automatic choice differs between devices.
+    uniform = tf.random.stateless_uniform(shape, tf.random.fold_in(key, stream), alg="philox")
+    return tf.where(uniform < rates, 0.0, 1 / (1 - rates))

@@ -1,0 +1,249 @@
+"""The layers of a Video Swin Transformer; the attention is here.
+
+Dense layers, convolution and normalisation are those of Keras; attributes are named as in the official state
+dict. Drop-path multipliers come in as arguments: a layer never draws (see `draws`). Called by `video_swin`.
+"""
+
+import math
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from vswin.models.windows import Windows, from_windows, pad_grid, relative_position_index, to_windows
+from vswin.zoo import Triple
+
+
+@keras.saving.register_keras_serializable("vswin")
+class PatchEmbed3D(keras.layers.Layer):
+    """Embeds each patch of voxels as one token, then normalises it.
+
+    Args:
+        embed_dim: channels C of a token.
+        patch_size: voxels per token (t, h, w).
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, PatchEmbed3D.
+    """
+
+    def __init__(self, embed_dim: int, patch_size: Triple, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.embed_dim = embed_dim
+        self.patch_size = patch_size
+        self.proj = keras.layers.Conv3D(
+            embed_dim,
+            patch_size,
+            strides=patch_size,
+            # Uniform within 1 / sqrt(fan_in): the official code leaves the convolution to PyTorch's default.
+            kernel_initializer=keras.initializers.VarianceScaling(1 / 3, distribution="uniform"),
+            dtype=self.dtype_policy,
+            name="proj",
+        )
+        self.norm = _layer_norm(self, "norm")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, T, H, W, 3], any extents, to tokens [B, T', H', W', C]; zeros fill the last patches."""
+        return self.norm(self.proj(pad_grid(x, tf.constant(self.patch_size))))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "embed_dim": self.embed_dim, "patch_size": self.patch_size}
+
+
+@keras.saving.register_keras_serializable("vswin")
+class WindowAttention3D(keras.layers.Layer):
+    """Lets the tokens of each window attend to each other, with a learned bias per relative position.
+
+    Bias, mask and softmax are computed in float32 under every precision policy.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads nH.
+        window_size: full window (t, h, w); the bias table has a row for each difference of two positions.
+    Source: swin_transformer.py, WindowAttention3D.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window_size: Triple, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = _dense(self, 3 * dim, "qkv")
+        self.proj = _dense(self, dim, "proj")
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the bias table, float32 [(2Wt-1)*(2Wh-1)*(2Ww-1), nH]."""
+        rows = math.prod(2 * extent - 1 for extent in self.window_size)
+        self.relative_position_bias_table = self.add_weight(
+            name="relative_position_bias_table",
+            shape=(rows, self.num_heads),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Attends within windows.
+
+        Args:
+            x: tokens [B*nW, N, C], the windows of one sample side by side.
+            mask: what to add to the logits, float32 [nW, N, N].
+
+        Returns:
+            [B*nW, N, C].
+        """
+        num_tokens = tf.shape(x)[1]
+        head_dim = self.dim // self.num_heads
+        qkv = tf.reshape(self.qkv(x), [-1, num_tokens, 3, self.num_heads, head_dim])  # [B*nW, N, 3, nH, d]
+        qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
+        q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
+        logits = tf.matmul(q * head_dim**-0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
+        logits = tf.cast(logits, tf.float32) + self.relative_position_bias(num_tokens)
+        if mask is not None:
+            logits = _add_mask(logits, mask)
+        attention = tf.cast(tf.nn.softmax(logits), v.dtype)
+        x = tf.transpose(tf.matmul(attention, v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
+        return self.proj(tf.reshape(x, [-1, num_tokens, self.dim]))  # [B*nW, N, C]
+
+    def relative_position_bias(self, num_tokens: tf.Tensor) -> tf.Tensor:
+        """Looks up the bias of each pair among the first `num_tokens` tokens, float32 [nH, N, N]."""
+        index = relative_position_index(self.window_size, num_tokens)
+        # Along the second axis, for a dense gradient; gathering along the first makes it IndexedSlices.
+        table = tf.transpose(self.relative_position_bias_table)  # [nH, rows]
+        return tf.gather(table, index, axis=1)  # [nH, N, N]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+        }
+
+
+@keras.saving.register_keras_serializable("vswin")
+class Mlp(keras.layers.Layer):
+    """Applies two dense layers with an exact GELU between them to each token.
+
+    Args:
+        dim: channels C in and out.
+        hidden_dim: channels between.
+    Source: swin_transformer.py, Mlp.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.hidden_dim = hidden_dim
+        self.fc1 = _dense(self, hidden_dim, "fc1")
+        self.fc2 = _dense(self, dim, "fc2")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [..., C] to [..., C]."""
+        return self.fc2(tf.nn.gelu(self.fc1(x), approximate=False))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim}
+
+
+@keras.saving.register_keras_serializable("vswin")
+class SwinBlock3D(keras.layers.Layer):
+    """Adds window attention, then an MLP, to the tokens; each branch normalises its input first.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads nH.
+        window_size: full window (t, h, w).
+        mlp_ratio: hidden channels of the MLP as a multiple of C.
+    Source: swin_transformer.py, SwinTransformerBlock3D.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window_size: Triple, mlp_ratio: float = 4.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.mlp_ratio = mlp_ratio
+        self.norm1 = _layer_norm(self, "norm1")
+        self.attn = WindowAttention3D(dim, num_heads, window_size, dtype=self.dtype_policy, name="attn")
+        self.norm2 = _layer_norm(self, "norm2")
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dtype=self.dtype_policy, name="mlp")
+
+    def call(self, x: tf.Tensor, windows: Windows, drop_path: tf.Tensor | None = None) -> tf.Tensor:
+        """Runs both branches.
+
+        Args:
+            x: tokens [B, T, H, W, C].
+            windows: how (T, H, W) is cut into windows, shifted or not.
+            drop_path: multipliers of the two branches, float32 [B, 2]; None leaves them as they are.
+
+        Returns:
+            [B, T, H, W, C].
+        """
+        attended = self.attn(to_windows(self.norm1(x), windows), windows.mask)  # [B*nW, N, C]
+        attended = from_windows(attended, windows, tf.shape(x))  # [B, T, H, W, C]
+        x = x + _scale_samples(attended, drop_path, 0)
+        return x + _scale_samples(self.mlp(self.norm2(x)), drop_path, 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+
+@keras.saving.register_keras_serializable("vswin")
+class PatchMerging(keras.layers.Layer):
+    """Merges 2 x 2 neighbouring tokens of a frame into one of twice the channels.
+
+    Args:
+        dim: channels C of a token before merging.
+    Source: swin_transformer.py, PatchMerging.
+    """
+
+    def __init__(self, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.norm = _layer_norm(self, "norm")
+        self.reduction = _dense(self, 2 * dim, "reduction", use_bias=False)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps [B, T, H, W, C] to [B, T, ceil(H/2), ceil(W/2), 2C]."""
+        x = pad_grid(x, tf.constant([1, 2, 2]))
+        neighbours = [x[:, :, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        x = tf.concat(neighbours, axis=-1)  # [B, T, H/2, W/2, 4C]
+        return self.reduction(self.norm(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "dim": self.dim}
+
+
+def _dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
+    # The official truncation lies at +-2, a hundred standard deviations away: a plain normal distribution.
+    initializer = keras.initializers.RandomNormal(stddev=0.02)
+    return keras.layers.Dense(
+        units, use_bias=use_bias, kernel_initializer=initializer, dtype=owner.dtype_policy, name=name
+    )
+
+
+def _layer_norm(owner: keras.layers.Layer, name: str) -> keras.layers.LayerNormalization:
+    return keras.layers.LayerNormalization(epsilon=1e-5, dtype=owner.dtype_policy, name=name)
+
+
+def _add_mask(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Adds a mask [nW, N, N] to every sample and head of logits [B*nW, nH, N, N]."""
+    heads, shape = logits.shape[1], tf.shape(logits)
+    logits = tf.reshape(logits, [-1, tf.shape(mask)[0], heads, shape[2], shape[3]])  # [B, nW, nH, N, N]
+    return tf.reshape(logits + mask[:, None], shape)  # [B*nW, nH, N, N]
+
+
+def _scale_samples(x: tf.Tensor, multipliers: tf.Tensor | None, branch: int) -> tf.Tensor:
+    """Multiplies each sample of [B, T, H, W, C] by its own number in multipliers [B, 2]."""
+    if multipliers is None:
+        return x
+    return x * tf.cast(multipliers[:, branch, None, None, None, None], x.dtype)

@@ -1,0 +1,215 @@
+"""Attention windows as pure functions on token grids: padding, partition, shift mask, relative positions.
+
+Rolling and cutting a grid into windows only reorders its tokens, so the order is worked out on an index of
+one number per token, and the features move once, in a single gather. Sizes are int32 tensors: with static
+shapes they fold to constants, and the same code serves any T, H and W. Called by `layers` and `video_swin`.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from vswin.zoo import Triple
+
+# Added to the logit of two tokens that meet in a window only because the grid was rolled.
+MASKED_LOGIT = -100.0
+
+
+class Windows(NamedTuple):
+    """Holds how one token grid is cut into windows.
+
+    Args:
+        size: window in tokens after shrinking to the grid, int32 [3].
+        order: for each token, window by window, its place in the padded grid, int32 [nW*N].
+        inverse: for each place in the padded grid its position in `order`, int32 [nW*N].
+        mask: what to add to the attention logits, float32 [nW, N, N], or None where windows are not shifted.
+    """
+
+    size: tf.Tensor
+    order: tf.Tensor
+    inverse: tf.Tensor
+    mask: tf.Tensor | None
+
+
+def plan_windows(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> Windows:
+    """Plans the windows of a token grid.
+
+    Args:
+        grid: tokens per axis (t, h, w), int32 [3].
+        window_size: full window (t, h, w); shrinks here to a smaller grid.
+        is_shifted: whether windows are shifted by half their full size.
+
+    Returns:
+        The plan that `to_windows` and `from_windows` follow.
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformerBlock3D.
+    """
+    window, shift = effective_window(grid, window_size, is_shifted)
+    padded = grid + (-grid) % window
+    order = window_order(padded, window, shift)
+    mask = attention_mask(padded, window, shift) if is_shifted else None
+    return Windows(window, order, tf.math.invert_permutation(order), mask)
+
+
+def effective_window(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Shrinks the window to the grid; an axis that fits into one window is not shifted.
+
+    Args:
+        grid: tokens per axis, int32 [3].
+        window_size: full window (t, h, w).
+        is_shifted: whether the other axes are shifted by half a full window.
+
+    Returns:
+        Window and shift in tokens, both int32 [3].
+    Source: swin_transformer.py, get_window_size.
+    """
+    full = tf.constant(window_size, tf.int32)
+    shift = full // 2 if is_shifted else tf.zeros_like(full)
+    return tf.minimum(grid, full), tf.where(grid > full, shift, 0)
+
+
+def pad_grid(x: tf.Tensor, multiple: tf.Tensor) -> tf.Tensor:
+    """Pads time, rows and columns with zeros at their end to a multiple.
+
+    Args:
+        x: [B, T, H, W, C].
+        multiple: tokens per axis, int32 [3].
+
+    Returns:
+        [B, Tp, Hp, Wp, C].
+    """
+    extra = (-tf.shape(x)[1:4]) % multiple
+    ends = tf.pad(extra[:, None], [[1, 1], [1, 0]])  # [5, 2]: before, after; axes B T H W C
+    padded = tf.pad(x, ends)  # [B, Tp, Hp, Wp, C]
+    # Unknown extents hide the channels from shape inference as well, and the layers after this need them.
+    padded.set_shape([x.shape[0], None, None, None, x.shape[4]])
+    return padded
+
+
+def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
+    """Cuts a token grid into windows, padding and rolling it on the way.
+
+    Args:
+        x: [B, T, H, W, C].
+        windows: plan for the grid (T, H, W).
+
+    Returns:
+        [B*nW, N, C].
+    """
+    channels = x.shape[-1]
+    tokens = pad_grid(x, windows.size)
+    tokens = tf.reshape(tokens, [-1, tf.size(windows.order), channels])  # [B, nW*N, C]
+    tokens = reorder_tokens(tokens, windows.order, windows.inverse)
+    return tf.reshape(tokens, [-1, tf.reduce_prod(windows.size), channels])  # [B*nW, N, C]
+
+
+def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Tensor:
+    """Puts windows back in place; undoes `to_windows`.
+
+    Args:
+        tokens: [B*nW, N, C].
+        windows: plan for the grid (T, H, W).
+        shape: shape of the grid before padding, int32 [5].
+
+    Returns:
+        [B, T, H, W, C].
+    """
+    grid = shape[1:4]
+    padded = grid + (-grid) % windows.size
+    tokens = tf.reshape(tokens, [-1, tf.size(windows.order), tokens.shape[-1]])  # [B, nW*N, C]
+    tokens = reorder_tokens(tokens, windows.inverse, windows.order)
+    x = tf.reshape(tokens, tf.concat([shape[:1], padded, shape[4:]], axis=0))  # [B, Tp, Hp, Wp, C]
+    return tf.slice(x, [0, 0, 0, 0, 0], shape)  # [B, T, H, W, C]
+
+
+@tf.custom_gradient
+def reorder_tokens(tokens: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor) -> tuple:
+    """Reorders tokens; the gradient gathers with the inverse, where the default one scatters and adds.
+
+    Args:
+        tokens: [B, L, C].
+        order: permutation of range(L), int32 [L].
+        inverse: inverse of `order`, int32 [L].
+
+    Returns:
+        [B, L, C].
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple:
+        return tf.gather(upstream, inverse, axis=1), None, None  # [B, L, C]
+
+    return tf.gather(tokens, order, axis=1), gradient  # [B, L, C]
+
+
+def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Lists the tokens of a grid window by window, after rolling it back by the shift.
+
+    Args:
+        padded: tokens per axis, multiples of the window, int32 [3].
+        window: window in tokens, int32 [3].
+        shift: shift in tokens, int32 [3].
+
+    Returns:
+        Permutation of range(T*H*W), int32 [nW*N].
+    Source: swin_transformer.py, window_partition after torch.roll.
+    """
+    index = tf.reshape(tf.range(tf.reduce_prod(padded)), padded)  # [T, H, W]
+    index = tf.roll(index, -shift, axis=[0, 1, 2])  # [T, H, W]
+    return tf.reshape(_partition(index, window), [-1])  # [nW*N]
+
+
+def attention_mask(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Separates tokens that are neighbours only because the grid was rolled.
+
+    Args:
+        padded: tokens per axis, multiples of the window, int32 [3].
+        window: window in tokens, int32 [3].
+        shift: shift in tokens, int32 [3].
+
+    Returns:
+        0 for tokens of the same region, -100 for others, float32 [nW, N, N].
+    Source: swin_transformer.py, compute_mask.
+    """
+    t, h, w = (_regions(padded[axis], window[axis], shift[axis]) for axis in range(3))
+    region = t[:, None, None] * 9 + h[:, None] * 3 + w  # [T, H, W]
+    region = _partition(region, window)  # [nW, N]
+    is_same = region[:, :, None] == region[:, None, :]  # [nW, N, N]
+    return tf.where(is_same, 0.0, MASKED_LOGIT)
+
+
+def relative_position_index(window_size: Triple, num_tokens: tf.Tensor) -> tf.Tensor:
+    """Finds the row of the bias table for each pair of tokens in a window.
+
+    The row of a pair is linear in the difference of its positions, so it is the difference of two per-token
+    numbers, counted from the last token's. A window that shrank keeps the rows of the first `num_tokens`
+    tokens of the full window: right when only time shrinks, and for rows or columns what published weights
+    were trained with.
+
+    Args:
+        window_size: full window (t, h, w).
+        num_tokens: tokens N of the window at hand, int32 scalar, at most those of the full window.
+
+    Returns:
+        Rows of the bias table, int32 [N, N].
+    Source: swin_transformer.py, WindowAttention3D.__init__, and its index[:N, :N] in forward.
+    """
+    span_h, span_w = 2 * window_size[1] - 1, 2 * window_size[2] - 1
+    t, h, w = (tf.range(extent) for extent in window_size)
+    flat = (t[:, None, None] * span_h + h[:, None]) * span_w + w  # [Wt, Wh, Ww]
+    flat = tf.reshape(flat, [-1])  # [Wt*Wh*Ww]
+    last, flat = flat[-1], flat[:num_tokens]
+    return flat[:, None] - flat[None, :] + last  # [N, N]
+
+
+def _partition(grid: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Cuts one number per token into windows: [T, H, W] -> [nW, N]."""
+    count = tf.shape(grid) // window
+    pairs = tf.reshape(tf.stack([count, window], axis=1), [-1])  # [6]: nt, Wt, nh, Wh, nw, Ww
+    cells = tf.transpose(tf.reshape(grid, pairs), [0, 2, 4, 1, 3, 5])  # [nt, nh, nw, Wt, Wh, Ww]
+    return tf.reshape(cells, [-1, tf.reduce_prod(window)])  # [nW, N]
+
+
+def _regions(extent: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Numbers the regions along one rolled axis: before the last window, its own part, the part rolled in."""
+    position = tf.range(extent)
+    region = tf.cast(position >= extent - window, tf.int32) + tf.cast(position >= extent - shift, tf.int32)
+    return tf.where(shift > 0, region, 0)
