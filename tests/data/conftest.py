@@ -1,0 +1,94 @@
+"""Real video files with known content, good and bad."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+WriteVideo = Callable[..., str]
+
+CLIPS = Path(__file__).parent.parent / "clips"
+FIRST_GRAY = 10
+GRAY_STEP = 12
+NUM_GRAYS = 20
+
+
+@pytest.fixture(scope="session")
+def write_video(tmp_path_factory: pytest.TempPathFactory) -> WriteVideo:
+    """Writes a video whose frame t is uniformly gray, 10 + 12 (t mod 20); Motion JPEG keeps that exactly."""
+    folder = tmp_path_factory.mktemp("ramps")
+
+    def write(name: str, num_frames: int, height: int = 48, width: int = 64) -> str:
+        path = str(folder / name)
+        codec = {".avi": "MJPG", ".mp4": "mp4v"}[Path(name).suffix]
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*codec), 25, (width, height))
+        assert writer.isOpened()
+        for number in range(num_frames):
+            writer.write(np.full((height, width, 3), FIRST_GRAY + GRAY_STEP * (number % NUM_GRAYS), np.uint8))
+        writer.release()
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def frames_seen() -> Callable[[np.ndarray], list[int]]:
+    """Reads frame numbers below 20 back from frames [..., H, W, 3] of a gray ramp."""
+
+    def see(frames: np.ndarray) -> list[int]:
+        means = frames.reshape(-1, *frames.shape[-3:]).mean(axis=(1, 2, 3))
+        return np.round((means - FIRST_GRAY) / GRAY_STEP).astype(int).tolist()
+
+    return see
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """Runs the ffmpeg program."""
+
+    def run(*arguments: str) -> None:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        subprocess.run([program, "-y", "-loglevel", "error", *arguments], check=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bad_files(
+    tmp_path_factory: pytest.TempPathFactory, write_video: WriteVideo, ffmpeg: Callable[..., None]
+) -> dict[str, str]:
+    """Makes files that are no usable videos, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video\n" * 50)
+    (folder / "folder.mp4").mkdir()
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1", str(folder / "audio.mp4"))
+    for name in ("demo.mp4", "test.avi"):
+        whole = (CLIPS / name).read_bytes()
+        (folder / f"half_{name}").write_bytes(whole[: len(whole) // 2])
+    index_first = folder / "index_first.mp4"
+    ffmpeg("-i", str(CLIPS / "demo.mp4"), "-c", "copy", "-movflags", "faststart", str(index_first))
+    half = folder / "half_index_first.mp4"
+    half.write_bytes(index_first.read_bytes()[: index_first.stat().st_size // 2])
+    ffmpeg("-i", write_video("whole.mp4", 1), "-frames:v", "1", str(folder / "img_01.png"))
+    shutil.copy(folder / "img_01.png", folder / "img_02.png")
+    ffmpeg("-i", write_video("to_av1.mp4", 6), "-c:v", "libaom-av1", str(folder / "av1.mp4"))
+    return {
+        "missing": str(folder / "nowhere.mp4"),
+        "empty": str(folder / "empty.mp4"),
+        "text": str(folder / "text.mp4"),
+        "folder": str(folder / "folder.mp4"),
+        "audio": str(folder / "audio.mp4"),
+        "truncated mp4": str(folder / "half_demo.mp4"),
+        "truncated mp4, index first": str(half),
+        "truncated avi": str(folder / "half_test.avi"),
+        "one frame mp4": write_video("one.mp4", 1),
+        "one frame avi": write_video("one.avi", 1),
+        "image": str(folder / "img_01.png"),
+        "unknown codec": str(folder / "av1.mp4"),
+    }

@@ -1,0 +1,67 @@
+"""Tests of vswin.data.folder: layouts that are read and layouts that are refused."""
+
+import os
+
+import pytest
+
+from vswin.data.folder import load_folder
+from vswin.data.records import VideoRecord
+from vswin.errors import InputError
+
+
+def make_files(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_classes_are_folders_in_sorted_order(tmp_path):
+    make_files(tmp_path, "run/b.MP4", "run/a.webm", "jump/x.mov", "jump/notes.txt", "jump/._x.mov", ".git/y.avi")
+    class_names, train, val = load_folder(tmp_path)
+    assert class_names == ("jump", "run")
+    assert train == [
+        VideoRecord(str(tmp_path / "jump" / "x.mov"), 0),
+        VideoRecord(str(tmp_path / "run" / "a.webm"), 1),
+        VideoRecord(str(tmp_path / "run" / "b.MP4"), 1),
+    ]
+    assert val == []
+
+
+def test_train_and_val_folders(tmp_path):
+    make_files(tmp_path, "train/run/a.avi", "train/jump/b.mkv", "val/run/c.m4v", "val/jump/d.mpg")
+    class_names, train, val = load_folder(tmp_path)
+    assert class_names == ("jump", "run")
+    assert [(os.path.basename(path), label) for path, label in train] == [("b.mkv", 0), ("a.avi", 1)]
+    assert [(os.path.basename(path), label) for path, label in val] == [("d.mpg", 0), ("c.m4v", 1)]
+
+
+def test_links_to_files_are_videos(tmp_path):
+    make_files(tmp_path, "elsewhere.mp4", "videos/run/a.mp4", "videos/jump/b.mp4")
+    (tmp_path / "videos" / "run" / "link.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    _, train, _ = load_folder(tmp_path / "videos")
+    assert VideoRecord(str(tmp_path / "videos" / "run" / "link.mp4"), 1) in train
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no class folders"),
+        (["a.mp4", "b.mp4"], r"outside of class folders, e\.g\. a\.mp4; expected <root>/<class>"),
+        (["run/a.mp4"], "one class only, 'run'"),
+        (["run/a.mp4", "jump/readme.txt"], "no videos of the class 'jump'"),
+        (
+            ["train/run/a.mp4", "train/jump/a.mp4", "test/run/a.mp4"],
+            "no videos of the class 'test'.*<root>/val",
+        ),
+        (["train/a/x.mp4", "train/b/x.mp4", "val/a/x.mp4", "val/c/x.mp4"], "same classes; one lacks b, c"),
+    ],
+)
+def test_other_layouts_are_refused(tmp_path, files, message):
+    make_files(tmp_path, *files)
+    with pytest.raises(InputError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no folder .*nowhere; set dataset\.root"):
+        load_folder(tmp_path / "nowhere")

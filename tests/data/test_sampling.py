@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vswin.data.sampling import random_clip, segments, uniform_clips
+
+counts = st.integers(1, 400)
+lengths = st.integers(1, 40)
+strides = st.integers(1, 9)
+
+
+def test_uniform_clips_of_kinetics_length() -> None:
+    numbers = uniform_clips(300, 32, 2, 4)
+    assert numbers.shape == (4, 32)
+    assert numbers[:, 0].tolist() == [29, 88, 148, 207]
+    assert numbers[0].tolist() == list(range(29, 29 + 64, 2))
+    assert uniform_clips(250, 32, 2, 1)[0, 0] == 93
+
+
+def test_short_video_loops_or_repeats_its_last_frame() -> None:
+    assert uniform_clips(5, 4, 2, 2).tolist() == [[0, 2, 4, 1]] * 2
+    assert uniform_clips(5, 4, 2, 2, "repeat_last").tolist() == [[0, 2, 4, 4]] * 2
+    assert uniform_clips(4, 4, 2, 1, "repeat_last").tolist() == [[0, 2, 2, 2]]
+    rng = np.random.default_rng(0)
+    assert random_clip(3, 5, 1, rng).tolist() == [0, 1, 2, 0, 1]
+    assert random_clip(3, 5, 1, rng, "repeat_last").tolist() == [0, 1, 2, 2, 2]
+
+
+def test_random_clip_starts_at_every_place_that_fits_and_no_other() -> None:
+    rng = np.random.default_rng(0)
+    clips = [random_clip(12, 4, 2, rng) for _ in range(400)]
+    # 12 - 4*2 + 1 = 5 starts: the last one, 4, leaves frame 11 out, as the official span 4*2 says.
+    assert {int(clip[0]) for clip in clips} == {0, 1, 2, 3, 4}
+    assert all(np.array_equal(np.diff(clip), [2, 2, 2]) for clip in clips)
+
+
+def test_random_clip_of_video_as_long_as_the_span() -> None:
+    assert {int(random_clip(8, 4, 2, np.random.default_rng(seed))[0]) for seed in range(20)} == {0}
+
+
+def test_same_generator_state_gives_same_clip() -> None:
+    first, second = (random_clip(300, 32, 2, np.random.default_rng([1, 2, 3])) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_segments_take_the_middle_in_test_and_any_frame_in_training() -> None:
+    assert segments(50, 32)[:9].tolist() == [1, 2, 4, 5, 7, 8, 10, 11, 13]
+    rng = np.random.default_rng(0)
+    drawn = np.stack([segments(17, 4, rng) for _ in range(300)])
+    assert [set(column) for column in drawn.T.tolist()] == [
+        {0, 1, 2, 3, 4},
+        {4, 5, 6, 7, 8},
+        {8, 9, 10, 11, 12},
+        {12, 13, 14, 15, 16},
+    ]
+
+
+@given(counts, lengths, strides, st.integers(1, 10), st.sampled_from(["loop", "repeat_last"]))
+def test_clips_stay_inside_the_video(n: int, t: int, stride: int, clips: int, rule: str) -> None:
+    uniform = uniform_clips(n, t, stride, clips, rule)
+    drawn = random_clip(n, t, stride, np.random.default_rng(n), rule)
+    assert uniform.shape == (clips, t)
+    assert drawn.shape == (t,)
+    for numbers in (uniform, drawn):
+        assert numbers.dtype == np.int64
+        assert numbers.min() >= 0
+        assert numbers.max() < n
+    if n >= t * stride:
+        assert (np.diff(uniform, axis=1) == stride).all()
+        assert (np.diff(drawn) == stride).all()
+
+
+@given(counts, lengths)
+def test_segments_stay_inside_the_video_and_in_order(n: int, t: int) -> None:
+    for numbers in (segments(n, t), segments(n, t, np.random.default_rng(t))):
+        assert numbers.dtype == np.int64
+        assert numbers.shape == (t,)
+        assert numbers.min() >= 0
+        assert numbers.max() < n
+        assert (np.diff(numbers) >= 0).all()
+
+
+@pytest.mark.parametrize("bad", [0, -3])
+def test_counts_below_one_are_refused_by_name(bad: int) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=f"num_video_frames must be at least 1, not {bad}"):
+        uniform_clips(bad, 8, 1, 1)
+    with pytest.raises(ValueError, match="num_clips"):
+        uniform_clips(8, 8, 1, bad)
+    with pytest.raises(ValueError, match="frame_stride"):
+        random_clip(8, 8, bad, rng)
+    with pytest.raises(ValueError, match="num_frames"):
+        segments(8, bad)
+
+
+def test_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="'loop' or 'repeat_last', not 'mirror'"):
+        uniform_clips(8, 8, 1, 1, "mirror")

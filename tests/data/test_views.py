@@ -1,0 +1,143 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vswin.config import AugmentConfig, ClipConfig
+from vswin.data.decode import DecodeError
+from vswin.data.sampling import uniform_clips
+from vswin.data.views import load_protocol_views, load_train_clip, load_views
+from vswin.errors import InputError
+
+CLIPS = Path(__file__).parent.parent / "clips"
+WHOLE_FRAME = AugmentConfig(crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], flip=0.0)
+
+
+def small_clip(**changes: object) -> ClipConfig:
+    options = {
+        "num_frames": 4,
+        "frame_stride": 2,
+        "resize": 40,
+        "crop": 32,
+        "num_clips": 2,
+        "num_crops": 3,
+        "sampling": "dense",
+        "views_per_step": 1,
+    }
+    return ClipConfig(**{**options, **changes})
+
+
+def test_views_are_ordered_crop_by_crop(write_video, frames_seen) -> None:
+    path = write_video("views.avi", 19)
+    views = load_views(path, num_frames=4, frame_stride=2, num_clips=3, num_crops=3, resize=32, crop=32)
+    assert views.shape == (9, 4, 32, 32, 3)
+    assert views.dtype == np.uint8
+    assert views.flags.c_contiguous
+    assert frames_seen(views) == uniform_clips(19, 4, 2, 3).ravel().tolist() * 3
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (33, 47), (16, 90)])
+def test_any_shape_of_video_gives_square_views(write_video, height: int, width: int) -> None:
+    path = write_video(f"shape_{height}x{width}.avi", 6, height, width)
+    assert load_views(path, 3, 1, 1, 3, resize=24, crop=24).shape == (3, 3, 24, 24, 3)
+    assert load_views(path, 3, 1, 2, 1, resize=40, crop=24).shape == (2, 3, 24, 24, 3)
+
+
+def test_crops_are_left_right_middle_of_a_landscape_and_top_bottom_middle_of_a_portrait(ffmpeg, tmp_path: Path) -> None:
+    for name, size, ramp in (("wide.avi", "96x48", "X"), ("tall.avi", "48x96", "Y")):
+        path = str(tmp_path / name)
+        source = f"nullsrc=s={size}:d=0.2,geq=lum=16+2*{ramp}:cb=128:cr=128"
+        ffmpeg("-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-q:v", "2", path)
+        first, last, middle = load_views(path, 2, 1, 1, 3, resize=48, crop=48).mean(axis=(1, 2, 3, 4))
+        assert first + 30 < middle < last - 30
+        assert abs((first + last) / 2 - middle) < 3
+
+
+def test_segments_spread_over_the_whole_video(write_video, frames_seen) -> None:
+    views = load_views(write_video("seg.avi", 17), 4, 1, 1, 3, resize=32, crop=32, sampling="segments")
+    assert frames_seen(views) == [2, 6, 10, 14] * 3
+
+
+def test_short_video_loops(write_video, frames_seen) -> None:
+    views = load_views(write_video("loop.avi", 3), 5, 1, 1, 1, resize=32, crop=32)
+    assert frames_seen(views) == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_crops": 2}, "num_crops=2"),
+        ({"sampling": "uniform"}, "sampling=uniform"),
+        ({"sampling": "segments"}, "num_clips=4"),
+        ({"num_clips": 0}, "num_clips=0"),
+        ({"crop": 256}, "crop=256"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_views(CLIPS / "test.avi", **options)
+
+
+def test_bad_file_is_a_decode_error(bad_files) -> None:
+    with pytest.raises(DecodeError, match="sound only"):
+        load_views(bad_files["audio"])
+
+
+def test_a_configured_protocol_is_that_of_load_views() -> None:
+    path = CLIPS / "test.avi"
+    three = load_protocol_views(path, small_clip())
+    assert np.array_equal(three, load_views(path, 4, 2, 2, 3, resize=40, crop=32))
+    one = load_protocol_views(path, small_clip(num_crops=1))
+    assert np.array_equal(one, load_views(path, 4, 2, 2, 1, resize=40, crop=32))
+
+
+def test_train_clip_is_a_function_of_the_generator() -> None:
+    augment = AugmentConfig(crop_area=[0.1, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+    load = [
+        load_train_clip(str(CLIPS / "test.avi"), small_clip(), augment, True, np.random.default_rng([5, seed]))
+        for seed in (1, 1, 2)
+    ]
+    assert load[0].shape == (4, 32, 32, 3)
+    assert load[0].dtype == np.uint8
+    assert load[0].flags.c_contiguous
+    assert np.array_equal(load[0], load[1])
+    assert not np.array_equal(load[0], load[2])
+
+
+@pytest.mark.parametrize("sampling", ["dense", "segments"])
+def test_train_clip_samples_as_configured(write_video, frames_seen, sampling: str) -> None:
+    path = write_video("train.avi", 20)
+    clip = small_clip(sampling=sampling)
+    starts = set()
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        seen = frames_seen(load_train_clip(path, clip, WHOLE_FRAME, False, rng))
+        starts.add(seen[0])
+        if sampling == "dense":
+            assert np.diff(seen).tolist() == [2, 2, 2]
+        else:
+            assert all(abs(number - middle) <= 3 for number, middle in zip(seen, (2, 7, 12, 17), strict=True))
+    assert starts == (set(range(13)) if sampling == "dense" else set(range(6)))
+
+
+def test_flip_needs_both_the_draw_and_the_permission() -> None:
+    path = str(CLIPS / "test.avi")
+    clip = small_clip(resize=32, crop=32)
+
+    def load(flip: float, allow_flip: bool) -> np.ndarray:
+        augment = AugmentConfig(crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], flip=flip)
+        return load_train_clip(path, clip, augment, allow_flip, np.random.default_rng(3))
+
+    plain = load(0.0, True)
+    assert np.array_equal(load(1.0, True), plain[:, :, ::-1])
+    assert np.array_equal(load(1.0, False), plain)
+
+
+def test_loading_views_does_not_import_tensorflow() -> None:
+    code = (
+        "import sys, vswin; views = vswin.load_views(sys.argv[1], 4, 2, 1, 1, 40, 32); "
+        "assert views.shape == (1, 4, 32, 32, 3); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(CLIPS / "test.avi")], check=True)

@@ -1,0 +1,54 @@
+"""Collect the videos of a run that could not be decoded."""
+
+from __future__ import annotations
+
+import csv
+import os
+import threading
+from pathlib import Path
+
+
+class BadVideos:
+    """Counts and lists bad videos; the threads of an input pipeline share one object."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reasons: dict[str, str] = {}
+        self._times: dict[str, int] = {}
+
+    def add(self, path: str, reason: str) -> None:
+        """Notes that a video could not be used.
+
+        Args:
+            path: The file.
+            reason: Why; the latest one is kept.
+        """
+        with self._lock:
+            self._reasons[path] = reason
+            self._times[path] = self._times.get(path, 0) + 1
+
+    def __len__(self) -> int:
+        """Counts distinct files."""
+        return len(self._reasons)
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Lists what was noted.
+
+        Returns:
+            (path, reason, times it was met), sorted by path.
+        """
+        with self._lock:
+            return [(path, reason, self._times[path]) for path, reason in sorted(self._reasons.items())]
+
+    def write(self, csv_path: Path) -> None:
+        """Writes the list as CSV with a header, in one step: readers never see half a file.
+
+        Args:
+            csv_path: Destination, replaced if it exists; its folder must exist.
+        """
+        partial = csv_path.with_name(f"{csv_path.name}.{os.getpid()}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "cause", "times"))
+            writer.writerows(self.rows())
+        partial.replace(csv_path)

@@ -1,0 +1,264 @@
+"""The built-in data set `motion`: eight classes that differ in nothing but motion, made on first use.
+
+Each object of a clip has four coordinates (x, y, angle, logarithm of size), and all four go around in a circle:
+what leaves the frame on the left enters on the right, the largest size is followed by the smallest. The phases a
+clip starts from are uniform and independent of the class, and the class only moves one coordinate along its
+circle, so the objects of any single frame are distributed alike for all classes: who looks at one frame can do
+no better than chance. `vswin.data.catalog` calls `prepare_motion`.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from vswin.errors import InputError
+
+# Class -> (coordinate it moves, direction). y and the angle grow downwards and clockwise, as in images.
+X, Y, ANGLE, SIZE = range(4)
+MOTIONS = {
+    "move_down": (Y, 1),
+    "move_left": (X, -1),
+    "move_right": (X, 1),
+    "move_up": (Y, -1),
+    "rotate_clockwise": (ANGLE, 1),
+    "rotate_counterclockwise": (ANGLE, -1),
+    "zoom_in": (SIZE, 1),
+    "zoom_out": (SIZE, -1),
+}
+SUBSETS = ("train", "val")
+NUM_VIDEO_FRAMES = 10
+FRAME_SIZE = 64
+FRAME_RATE = 10.0
+JPEG_QUALITY = 90
+
+_MARKER = "motion.json"
+_MIN_RADIUS, _OCTAVES = 6.0, 1.5
+_MIN_SPEED, _MAX_SPEED = 0.035, 0.075  # of the full circle, per frame
+_OVERSAMPLING = 3  # rows and columns drawn per row and column of a frame
+_MARGIN = 20  # around the frame, more than any object reaches
+_FRACTION_BITS = 8  # of the coordinates that OpenCV is given
+_CIRCLE = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+# Outlines of the shapes in units of their radius: long, so that a turn shows.
+_SHAPES = (
+    np.array([(-1.0, -0.4), (1.0, -0.4), (1.0, 0.4), (-1.0, 0.4)]),
+    np.array([(1.0, 0.0), (-0.8, 0.55), (-0.8, -0.55)]),
+    np.stack([np.cos(_CIRCLE), 0.45 * np.sin(_CIRCLE)], axis=-1),  # [24, 2]
+    np.array([(1.0, 0.0), (0.2, 0.6), (0.2, 0.25), (-1.0, 0.25), (-1.0, -0.25), (0.2, -0.25), (0.2, -0.6)]),
+)
+
+
+@dataclass(frozen=True)
+class MotionPlan:
+    """Says what the folder holds; its marker file repeats it, so a folder made to another plan is noticed."""
+
+    version: int = 1
+    seed: int = 0
+    train_per_class: int = 400
+    val_per_class: int = 50
+
+
+class Scene(NamedTuple):
+    """Describes a clip before anything moves: O objects on a flat ground; colours are BGR, 0..255.
+
+    Attributes:
+        ground: colour of the ground, [3].
+        colours: colours of the objects, [O, 3].
+        shapes: numbers of their outlines, [O].
+        phases: where each coordinate starts on its circle, float64 [O, 4] in [0, 1).
+        speeds: how far the moving coordinate gets along its circle per frame, float64 [O].
+    """
+
+    ground: np.ndarray
+    colours: np.ndarray
+    shapes: np.ndarray
+    phases: np.ndarray
+    speeds: np.ndarray
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """Draws four or five objects; the class has no part in it.
+
+    Args:
+        rng: where the draws come from.
+
+    Returns:
+        Pale objects on a dark ground: edges all alike in contrast, so that small models learn from them quickly.
+    """
+    num_objects = int(rng.integers(4, 6))
+    return Scene(
+        ground=rng.integers(0, 17, 3),
+        colours=rng.integers(200, 256, (num_objects, 3)),
+        shapes=rng.integers(0, len(_SHAPES), num_objects),
+        phases=rng.random((num_objects, 4)),
+        speeds=rng.uniform(_MIN_SPEED, _MAX_SPEED, num_objects),
+    )
+
+
+def object_states(scene: Scene, class_name: str) -> np.ndarray:
+    """Moves the objects: one coordinate advances, the others stay, all of them modulo 1.
+
+    Args:
+        scene: the objects at the first frame.
+        class_name: key of `MOTIONS`.
+
+    Returns:
+        Phases (x, y, angle, size) of every object in every frame, float64 [T, O, 4] in [0, 1).
+    """
+    coordinate, direction = MOTIONS[class_name]
+    states = np.tile(scene.phases, (NUM_VIDEO_FRAMES, 1, 1))  # [T, O, 4]
+    times = np.arange(NUM_VIDEO_FRAMES)[:, np.newaxis]  # [T, 1]
+    states[:, :, coordinate] += direction * times * scene.speeds
+    return states % 1.0
+
+
+def render_frames(scene: Scene, states: np.ndarray) -> np.ndarray:
+    """Draws the objects, each also across the edges of the frame.
+
+    Args:
+        scene: colours and shapes.
+        states: phases (x, y, angle, size), [T, O, 4].
+
+    Returns:
+        Frames, uint8 BGR [T, H, W, 3].
+    """
+    contours = [_contours(_SHAPES[shape], states[:, index]) for index, shape in enumerate(scene.shapes)]
+    frames = np.empty((len(states), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
+    # Drawn larger and averaged, so that motion by a fraction of a pixel shows in the edges; and with a margin,
+    # since OpenCV leaves stray pixels where it clips a polygon.
+    canvas_size = _OVERSAMPLING * (FRAME_SIZE + 2 * _MARGIN)
+    blank = np.full((canvas_size, canvas_size, 3), scene.ground, np.uint8)
+    inside = slice(_OVERSAMPLING * _MARGIN, _OVERSAMPLING * (_MARGIN + FRAME_SIZE))
+    for time, frame in enumerate(frames):
+        canvas = blank.copy()
+        for colour, copies in zip(scene.colours.tolist(), contours, strict=True):
+            cv2.fillPoly(canvas, list(copies[time]), colour, shift=_FRACTION_BITS)
+        cv2.resize(canvas[inside, inside], (FRAME_SIZE, FRAME_SIZE), dst=frame, interpolation=cv2.INTER_AREA)
+    return frames
+
+
+def _contours(shape: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Places [P, 2] points by [T, 4] phases: int32 [T, 9, P, 2], a copy in the frame and in its 8 neighbours."""
+    angles = 2.0 * np.pi * states[:, ANGLE]
+    radii = _MIN_RADIUS * 2.0 ** (_OCTAVES * states[:, SIZE])
+    cosines, sines = radii * np.cos(angles), radii * np.sin(angles)
+    turns = np.stack([np.stack([cosines, sines], -1), np.stack([-sines, cosines], -1)], axis=1)  # [T, 2, 2]
+    points = shape @ turns + FRAME_SIZE * states[:, np.newaxis, [X, Y]]  # [T, P, 2]
+    shifts = FRAME_SIZE * np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(9, 1, 2)  # [9, 1, 2]
+    # Whole numbers are the centres of pixels for OpenCV.
+    copies = _OVERSAMPLING * (points[:, np.newaxis] + shifts + _MARGIN) - 0.5  # [T, 9, P, 2]
+    return np.rint(copies * 2**_FRACTION_BITS).astype(np.int32)
+
+
+def clip_frames(plan: MotionPlan, subset: str, class_name: str, number: int) -> np.ndarray:
+    """Makes the frames of one video; every video has random draws of its own.
+
+    Args:
+        plan: gives the seed.
+        subset: "train" or "val".
+        class_name: key of `MOTIONS`.
+        number: number of the video in its class, from 1.
+
+    Returns:
+        Frames, uint8 BGR [T, H, W, 3].
+    """
+    rng = np.random.default_rng([plan.seed, SUBSETS.index(subset), list(MOTIONS).index(class_name), number])
+    scene = draw_scene(rng)
+    return render_frames(scene, object_states(scene, class_name))
+
+
+def prepare_motion(root: Path, plan: MotionPlan | None = None) -> None:
+    """Makes the videos unless they are there: root/{train,val}/<class>/00001.avi and so on.
+
+    They are made in a folder beside `root` and renamed when complete, so what stands in `root` is whole, and of
+    several processes that start at once the first to finish wins.
+
+    Args:
+        root: folder of the data set; is not there, empty, or holds the videos of the same plan.
+        plan: seed and number of videos; None is the default plan, which takes seconds.
+
+    Raises:
+        InputError: if `root` holds something else, or the videos cannot be written.
+    """
+    plan = plan or MotionPlan()
+    if _is_made(root, plan):
+        return
+    partial = root.with_name(f"{root.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        _write_videos(partial, plan)
+        (partial / _MARKER).write_text(json.dumps(asdict(plan), indent=2) + "\n")
+        try:
+            partial.rename(root)
+        except OSError:
+            if not _is_made(root, plan):
+                raise
+    except OSError as error:
+        raise InputError(
+            f"The motion videos cannot be written to {root}: {error}. Set dataset.root to a folder that can be "
+            "written to."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_made(root: Path, plan: MotionPlan) -> bool:
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / _MARKER).read_text())
+    except (OSError, ValueError):
+        raise InputError(
+            f"{root} was not made by vswin: it has no readable {_MARKER}. It is left as it is; set dataset.root to "
+            "a folder that does not exist yet, or remove this one."
+        ) from None
+    if found != asdict(plan):
+        raise InputError(
+            f"{root} holds the motion data set as {found}, and this version makes {asdict(plan)}. Remove the "
+            "folder, or set dataset.root to another one."
+        )
+    return True
+
+
+def _write_videos(folder: Path, plan: MotionPlan) -> None:
+    """Writes all videos of a plan with a thread per core; OpenCV releases Python's lock while it works."""
+    jobs = []
+    for subset, count in zip(SUBSETS, (plan.train_per_class, plan.val_per_class), strict=True):
+        for class_name in MOTIONS:
+            (folder / subset / class_name).mkdir(parents=True)
+            jobs += [(subset, class_name, number) for number in range(1, count + 1)]
+
+    def write(job: tuple[str, str, int]) -> None:
+        subset, class_name, number = job
+        _write_video(folder / subset / class_name / f"{number:05d}.avi", clip_frames(plan, *job))
+
+    console = Console(stderr=True)
+    title = f"Making the motion data set, {len(jobs):,} short videos"
+    if not console.is_terminal:
+        console.print(title)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        written = pool.map(write, jobs)
+        for _ in track(written, title, len(jobs), console=console, disable=not console.is_terminal):
+            pass
+
+
+def _write_video(path: Path, frames: np.ndarray) -> None:
+    # OpenCV's own encoder, since it codes each frame for itself at a fixed quality: one that steers its bit rate
+    # would let the motion show in the quality of a single frame.
+    encoder = cv2.VideoWriter.fourcc(*"MJPG")
+    size = (FRAME_SIZE, FRAME_SIZE)
+    quality = (cv2.VIDEOWRITER_PROP_QUALITY, JPEG_QUALITY)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, encoder, FRAME_RATE, size, quality)
+    if not writer.isOpened():
+        raise OSError(f"OpenCV cannot write {path}")
+    for frame in frames:
+        writer.write(frame)
+    writer.release()

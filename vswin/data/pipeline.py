@@ -1,0 +1,267 @@
+"""Make the tf.data datasets of training, validation and evaluation.
+
+Every element is one batch, a dictionary:
+
+- `clips` uint8 [B, T, H, W, 3] RGB (training, validation) or `views` uint8 [B, V, T, H, W, 3] (evaluation);
+- `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded;
+- `weights` float32 [B], 0 for padding, and in training for a clip that could not be decoded;
+- `positions` int32 [B], the clip's place in the global batch;
+- `indices` int32 [B], the place in `records`, -1 for padding.
+
+What a slot of a batch holds depends on the seed, the epoch and the slot's place in the global batch alone, so
+runs on other numbers of workers or replicas, and resumed ones, see the same clips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.config import AugmentConfig, ClipConfig
+from vswin.data.bad_videos import BadVideos
+from vswin.data.decode import DecodeError, check_opencv
+from vswin.data.exit_gate import ExitGate
+from vswin.data.records import VideoRecord
+from vswin.data.views import load_protocol_views, load_train_clip
+from vswin.errors import InputError
+
+# (record index or -1, epoch) -> pixels, label, weight
+Slot = tuple[np.ndarray, np.int32, np.float32]
+LoadSlot = Callable[[int, int], Slot]
+
+_exit_gate = ExitGate()
+
+
+@dataclass(frozen=True)
+class Share:
+    """Say which part of every global batch this worker loads, and for how many replicas.
+
+    Attributes:
+        num_workers: Processes that load data.
+        worker: This one, 0 .. num_workers - 1.
+        num_replicas: Devices of all workers together. Each element is the batch of one replica, and those of
+            a worker's replicas follow each other, as `tf.distribute` expects it.
+    """
+
+    num_workers: int = 1
+    worker: int = 0
+    num_replicas: int = 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """Say which clip comes when in training.
+
+    Attributes:
+        seed: Seed of the shuffling and of all draws, >= 0.
+        batch_size: Clips of a global batch.
+        epochs: Number of the epoch to stop before.
+        first_epoch: Number of the epoch to start with.
+        share: The part for this worker.
+    """
+
+    seed: int
+    batch_size: int
+    epochs: int
+    first_epoch: int = 0
+    share: Share = Share()
+
+
+def count_steps(num_records: int, batch_size: int) -> int:
+    """Counts the global batches of an epoch; the last one may be padded.
+
+    Args:
+        num_records: Videos, each of which comes once.
+        batch_size: Videos of a global batch.
+
+    Returns:
+        Number of batches.
+    """
+    return -(-num_records // batch_size)
+
+
+def make_train_dataset(
+    records: Sequence[VideoRecord],
+    clip: ClipConfig,
+    augment: AugmentConfig,
+    allow_flip: bool,
+    order: Order,
+    bad: BadVideos,
+) -> tf.data.Dataset:
+    """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica.
+
+    Args:
+        records: The training videos.
+        clip: Frames and size of the clips.
+        augment: Random changes.
+        allow_flip: Whether mirroring keeps the labels.
+        order: Epochs, batches and seed.
+        bad: Collects the videos that cannot be decoded.
+
+    Returns:
+        Batches as above, with `clips`.
+
+    Raises:
+        InputError: If there are no videos, or the batch cannot be divided.
+    """
+    _check(records, order.batch_size, order.share)
+    records = list(records)
+    empty = np.zeros((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
+
+    def load(index: int, epoch: int) -> Slot:
+        if index < 0:
+            return empty, np.int32(0), np.float32(0)
+        path, label = records[index]
+        rng = np.random.default_rng([order.seed, epoch, index])
+        try:
+            pixels = load_train_clip(path, clip, augment, allow_flip, rng)
+        except DecodeError as error:
+            bad.add(path, error.reason)
+            return empty, np.int32(label), np.float32(0)
+        return pixels, np.int32(label), np.float32(1)
+
+    def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.stack([tf.constant(order.seed, tf.int64), epoch])  # [2]
+        indices = tf.random.experimental.stateless_shuffle(tf.range(len(records)), seed)
+        return _make_slots(indices, epoch, order.batch_size, order.share)
+
+    slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
+    return _make_batches(slots, load, "clips", empty.shape, order.batch_size // order.share.num_replicas)
+
+
+def make_val_dataset(
+    records: Sequence[VideoRecord],
+    clip: ClipConfig,
+    batch_size: int,
+    bad: BadVideos,
+    share: Share = Share(),
+) -> tf.data.Dataset:
+    """Makes the batches for validation during training: every video once, the centre of its middle clip.
+
+    Args:
+        records: The validation videos.
+        clip: Frames and size; its numbers of clips and crops are not used.
+        batch_size: Videos of a global batch.
+        bad: Collects the videos that cannot be decoded.
+        share: The part for this worker.
+
+    Returns:
+        Batches as above, with `clips`.
+
+    Raises:
+        InputError: If there are no videos, or the batch cannot be divided.
+    """
+    one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
+    dataset = make_eval_dataset(records, one_view, batch_size, bad, share)
+
+    def drop_view_axis(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        views = batch.pop("views")
+        return {"clips": tf.squeeze(views, axis=1), **batch}  # [B, T, H, W, 3]
+
+    return dataset.map(drop_view_axis)
+
+
+def make_eval_dataset(
+    records: Sequence[VideoRecord],
+    clip: ClipConfig,
+    batch_size: int,
+    bad: BadVideos,
+    share: Share = Share(),
+) -> tf.data.Dataset:
+    """Makes the batches of an evaluation: every video once, in order, with all its views.
+
+    Args:
+        records: The videos.
+        clip: The protocol.
+        batch_size: Videos of a global batch.
+        bad: Collects the videos that cannot be decoded; their views are zero and their label is -1.
+        share: The part for this worker.
+
+    Returns:
+        Batches as above, with `views`.
+
+    Raises:
+        InputError: If there are no videos, or the batch cannot be divided.
+    """
+    _check(records, batch_size, share)
+    records = list(records)
+    num_views = clip.num_clips * clip.num_crops
+    empty = np.zeros((num_views, clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
+
+    def load(index: int, epoch: int) -> Slot:
+        if index < 0:
+            return empty, np.int32(0), np.float32(0)
+        path, label = records[index]
+        try:
+            return load_protocol_views(path, clip), np.int32(label), np.float32(1)
+        except DecodeError as error:
+            bad.add(path, error.reason)
+            return empty, np.int32(-1), np.float32(1)
+
+    slots = _make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, share)
+    return _make_batches(slots, load, "views", empty.shape, batch_size // share.num_replicas)
+
+
+def _make_slots(indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share) -> tf.data.Dataset:
+    """Lays one epoch's record indices into global batches and takes this worker's part of each.
+
+    Gives (record index or -1, position in the global batch, epoch) per slot.
+    """
+    num_records = indices.shape[0]
+    num_steps = count_steps(num_records, batch_size)
+    local_size = batch_size // share.num_workers
+    mine = slice(share.worker * local_size, (share.worker + 1) * local_size)
+    padding = num_steps * batch_size - num_records
+    indices = tf.pad(indices, [[0, padding]], constant_values=-1)  # [steps*B]
+    indices = tf.reshape(indices, [num_steps, batch_size])[:, mine]  # [steps, B/workers]
+    positions = tf.broadcast_to(tf.range(batch_size)[mine], indices.shape)  # [steps, B/workers]
+    slots = tf.data.Dataset.from_tensor_slices((indices, positions)).unbatch()
+    return slots.map(lambda index, position: (index, position, epoch))
+
+
+def _make_batches(
+    slots: tf.data.Dataset, load: LoadSlot, pixels_key: str, shape: tuple[int, ...], size: int
+) -> tf.data.Dataset:
+    """Fills slots with what `load` gives and batches `size` of them; the slots divide evenly."""
+
+    def load_until_exit(index: int, epoch: int) -> Slot:
+        with _exit_gate.passing() as is_open:
+            return load(index if is_open else -1, epoch)
+
+    def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A stateful function could neither run in parallel in a fixed order nor be checkpointed.
+        pixels, label, weight = tf.numpy_function(
+            load_until_exit, [index, epoch], (tf.uint8, tf.int32, tf.float32), stateful=False
+        )
+        pixels.set_shape(shape)
+        label.set_shape([])
+        weight.set_shape([])
+        return {
+            pixels_key: pixels,
+            "labels": label,
+            "weights": weight,
+            "positions": position,
+            "indices": index,
+        }
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    dataset = slots.map(fill, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # One batch suffices: the parallel map works ahead by as many clips as it has threads.
+    return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
+
+
+def _check(records: Sequence[VideoRecord], batch_size: int, share: Share) -> None:
+    """Finds what would otherwise surface inside TensorFlow's threads."""
+    check_opencv()
+    if not records:
+        raise InputError("there are no videos to read: the list of records is empty")
+    if batch_size % share.num_replicas or share.num_replicas % share.num_workers:
+        raise InputError(
+            f"batch_size={batch_size} cannot be divided among {share.num_replicas} replicas on "
+            f"{share.num_workers} workers; choose a multiple of {share.num_replicas}"
+        )

@@ -1,0 +1,184 @@
+"""Resize, crop and flip decoded frames, on uint8.
+
+`frames` is always uint8 [T, H, W, 3]; every function treats all frames of a clip alike. Normalisation is the
+model's first layer, and mixing happens on the device: neither belongs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from vswin.errors import InputError
+
+NUM_BOX_CANDIDATES = 10
+
+
+class Box(NamedTuple):
+    """Name a rectangle of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes one frame bilinearly, without antialiasing, as the official pipeline does.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        height: New H.
+        width: New W.
+
+    Returns:
+        uint8 [height, width, 3]; the frame itself if it has this size already.
+    """
+    if frame.shape[:2] == (height, width):
+        return frame
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes all frames of a clip, see `resize_frame`.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        height: New H.
+        width: New W.
+
+    Returns:
+        uint8 [T, height, width, 3].
+    """
+    return np.stack([resize_frame(frame, height, width) for frame in frames])  # [T, H, W, 3]
+
+
+def resize_short_side(frame: np.ndarray, size: int) -> np.ndarray:
+    """Resizes one frame so that its shorter side has `size` pixels, keeping its proportions.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        size: Pixels of the shorter side, up or down.
+
+    Returns:
+        uint8 [H', W', 3] with min(H', W') == size.
+
+    Source: mmaction/datasets/pipelines/augmentations.py, Resize, with mmcv/image/geometric.py, rescale_size.
+    """
+    height, width = frame.shape[:2]
+    scale = size / min(height, width)
+    return resize_frame(frame, int(height * scale + 0.5), int(width * scale + 0.5))
+
+
+def crop(frames: np.ndarray, box: Box) -> np.ndarray:
+    """Cuts the same rectangle out of all frames.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        box: A rectangle inside the frames.
+
+    Returns:
+        A view of `frames`, uint8 [T, box.height, box.width, 3].
+
+    Raises:
+        InputError: If the frames are smaller than the box reaches.
+    """
+    height, width = frames.shape[1:3]
+    if box.top < 0 or box.left < 0 or box.top + box.height > height or box.left + box.width > width:
+        raise InputError(
+            f"a crop of {box.height} x {box.width} pixels (height x width) does not fit into frames of "
+            f"{height} x {width}; choose clip.resize >= clip.crop"
+        )
+    return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
+    """Cuts a square out of the middle.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        size: Pixels of the square's side.
+
+    Returns:
+        uint8 [T, size, size, 3].
+
+    Raises:
+        InputError: If the frames are smaller than the square.
+
+    Source: mmaction/datasets/pipelines/augmentations.py, CenterCrop.
+    """
+    height, width = frames.shape[1:3]
+    return crop(frames, Box((height - size) // 2, (width - size) // 2, size, size))
+
+
+def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
+    """Cuts three squares along the longer side: its start, its end and its middle, in this order.
+
+    The end square stops one pixel short of the edge where the spare length is odd, as the official one does.
+    Across the shorter side the squares are centred.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        size: Pixels of the squares' side.
+
+    Returns:
+        Left (top), right (bottom) and middle crops, uint8 [3, T, size, size, 3].
+
+    Raises:
+        InputError: If the frames are smaller than the square.
+
+    Source: mmaction/datasets/pipelines/augmentations.py, ThreeCrop.
+    """
+    height, width = frames.shape[1:3]
+    top, left = (height - size) // 2, (width - size) // 2
+    if width >= height:
+        boxes = [Box(top, start, size, size) for start in (0, 2 * left, left)]
+    else:
+        boxes = [Box(start, left, size, size) for start in (0, 2 * top, top)]
+    return np.stack([crop(frames, box) for box in boxes])  # [3, T, H, W, 3]
+
+
+def random_resized_crop_box(
+    height: int, width: int, area: Sequence[float], aspect: Sequence[float], rng: np.random.Generator
+) -> Box:
+    """Draws a rectangle of random area and aspect ratio.
+
+    Args:
+        height: H of the frames.
+        width: W of the frames.
+        area: Smallest and largest area, as shares of the frame's, in (0, 1].
+        aspect: Smallest and largest width / height; the ratio is log-uniform between them.
+        rng: Source of the draws.
+
+    Returns:
+        The first of ten candidates that fits, or the largest centred square if none does.
+
+    Source: mmaction/datasets/pipelines/augmentations.py, RandomResizedCrop.get_crop_bbox.
+    """
+    ratios = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1]), NUM_BOX_CANDIDATES))
+    areas = rng.uniform(area[0], area[1], NUM_BOX_CANDIDATES) * (height * width)
+    widths = np.round(np.sqrt(areas * ratios)).astype(np.int64)
+    heights = np.round(np.sqrt(areas / ratios)).astype(np.int64)
+    for box_height, box_width in zip(heights.tolist(), widths.tolist(), strict=True):
+        if 0 < box_height <= height and 0 < box_width <= width:
+            left = int(rng.integers(width - box_width, endpoint=True))
+            top = int(rng.integers(height - box_height, endpoint=True))
+            return Box(top, left, box_height, box_width)
+    side = min(height, width)
+    return Box((height - side) // 2, (width - side) // 2, side, side)
+
+
+def flip(frames: np.ndarray) -> np.ndarray:
+    """Mirrors all frames left to right.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+
+    Returns:
+        uint8 [T, H, W, 3].
+    """
+    # Several times faster than reversing the axis in NumPy, whose copy goes byte by byte.
+    return np.stack([cv2.flip(frame, 1) for frame in frames])  # [T, H, W, 3]
