@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import vswin
+from vswin.config import OptimizerConfig
+from vswin.training.optimizer import AdamW, ParameterGroup, build_optimizer, describe_groups, official_group
+from vswin.training.schedule import WarmupCosine
+from vswin.weights.names import named_weights
+
+PARITY = Path(__file__).parents[1] / "parity"
+
+
+@pytest.fixture
+def official_config() -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=1e-3,
+        weight_decay=0.02,
+        backbone_multiplier=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        clip_norm=None,
+        schedule="cosine",
+        warmup_epochs=2.5,
+        warmup_ratio=0.1,
+    )
+
+
+def test_groups_of_swin_tiny_equal_the_official_ones(official_config):
+    golden = json.loads((PARITY / "param_groups_swin_tiny.json").read_text())
+    assert (golden["base_lr"], golden["weight_decay"]) == (1e-3, 0.02)
+    for name, expected in golden["params"].items():
+        group = official_group(name, official_config)
+        assert group.learning_rate_multiplier == pytest.approx(expected["lr_mult"]), name
+        assert group.weight_decay == expected["weight_decay"], name
+
+
+def test_group_sizes_of_a_model_are_described(official_config):
+    weights = named_weights(vswin.build_model("swin_micro", num_classes=5))
+    texts = describe_groups(weights, official_config)
+    assert len(texts) == 3
+    total = sum(int(text.split("decay ")[1].split(", ")[1].split(" ")[0].replace(",", "")) for text in texts)
+    assert total == sum(np.prod(variable.shape) for variable in weights.values())
+    assert any(text.startswith("backbone 0.0001 (decay 0.02") for text in texts)
+
+
+def test_six_steps_equal_the_official_ones(golden_model, official_config):
+    """Losses and changes of every parameter, computed with the official model under torch.optim.AdamW."""
+    golden = json.loads((PARITY / "train_steps.json").read_text())
+    model = golden_model("tiny_w433")
+    weights = named_weights(model)
+    before = {name: variable.numpy() for name, variable in weights.items()}
+    optimizer = build_optimizer(official_config, weights, learning_rate=1e-3)
+    rng = np.random.RandomState(11)
+
+    @tf.function
+    def step(x, labels):
+        with tf.GradientTape() as tape:
+            logits = model.head(model.backbone(x))
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    optimizer.build(model.trainable_variables)
+    losses = []
+    for s in range(6):
+        x = rng.standard_normal((2, 3, 8, 48, 48)).astype("f4").transpose(0, 2, 3, 4, 1)
+        losses.append(float(step(tf.constant(x), tf.constant([s % 5, (s + 2) % 5]))))
+    np.testing.assert_allclose(losses, golden["losses"], rtol=1e-4)
+    for name, (change, norm) in golden["param_delta_and_norm_after_6"].items():
+        after = weights[name].numpy()
+        # The key's bias has no effect, so Adam walks along the rounding errors of its gradient.
+        tolerance = 0.1 if name.endswith("qkv.bias") else 5e-3
+        assert np.linalg.norm(after) == pytest.approx(norm, rel=tolerance / 10), name
+        assert np.linalg.norm(after - before[name]) == pytest.approx(change, rel=tolerance), name
+
+
+def test_one_step_by_hand():
+    variable = tf.Variable([1.0, -2.0], name="w")
+    optimizer = AdamW(0.1, {"w:0": ParameterGroup("all", 0.5, 0.2)})
+    optimizer.apply_gradients([(tf.constant([3.0, -4.0]), variable)])
+    # The first step of Adam is the sign of the gradient; rate 0.1 * 0.5, decay 0.2.
+    np.testing.assert_allclose(variable.numpy(), [1 - 0.05 * (1 + 0.2), -2 - 0.05 * (-1 - 0.4)], rtol=1e-5)
+
+
+def test_slices_are_treated_as_dense():
+    dense, sliced = tf.Variable([[1.0], [2.0], [3.0]], name="d"), tf.Variable([[1.0], [2.0], [3.0]], name="s")
+    group = ParameterGroup("all", 1.0, 0.1)
+    optimizer = AdamW(0.1, {"d:0": group, "s:0": group})
+    for _ in range(2):
+        gradient = tf.IndexedSlices(tf.constant([[1.0], [2.0]]), tf.constant([0, 0]), tf.constant([3, 1]))
+        optimizer.apply_gradients([(tf.constant([[3.0], [0.0], [0.0]]), dense), (gradient, sliced)])
+    np.testing.assert_array_equal(dense.numpy(), sliced.numpy())
+
+
+def test_clip_norm_limits_the_global_norm():
+    variables = [tf.Variable([0.0], name="a"), tf.Variable([0.0], name="b")]
+    group = ParameterGroup("all", 1.0, 0.0)
+    # epsilon dominates, so the step shows the size of the clipped gradient.
+    optimizer = AdamW(1.0, {"a:0": group, "b:0": group}, epsilon=1e6, clip_norm=1.0)
+    optimizer.apply_gradients(zip([tf.constant([3.0]), tf.constant([4.0])], variables, strict=True))
+    np.testing.assert_allclose([v.numpy()[0] for v in variables], [-0.6e-6, -0.8e-6], rtol=1e-4)
+
+
+def test_a_variable_without_a_group_is_an_error():
+    optimizer = AdamW(0.1, {"a:0": ParameterGroup("all", 1.0, 0.0)})
+    with pytest.raises(ValueError, match=r"1 variables have no parameter group: \['b:0'\]"):
+        optimizer.build([tf.Variable([0.0], name="a"), tf.Variable([0.0], name="b")])
+
+
+def test_config_round_trip():
+    schedule = WarmupCosine(1e-3, 10, epochs=3, warmup_epochs=1)
+    optimizer = AdamW(schedule, {"a:0": ParameterGroup("all", 0.5, 0.1)}, 0.8, 0.99, 1e-6, 2.0)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.groups == {"a:0": ParameterGroup("all", 0.5, 0.1)}
+    assert again.get_config() == optimizer.get_config()
+    variables = [tf.Variable([1.0], name="a"), tf.Variable([1.0], name="a")]
+    for candidate, variable in zip((optimizer, again), variables, strict=True):
+        for _ in range(3):
+            candidate.apply_gradients([(tf.constant([0.5]), variable)])
+    np.testing.assert_array_equal(variables[0].numpy(), variables[1].numpy())

@@ -1,0 +1,145 @@
+"""Small runs on real files, in process: what is written, resumed, refused."""
+
+import csv
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vswin.errors import InputError
+from vswin.training.run import run_training
+
+TINY = (
+    "model.embed_dim=8",
+    "model.depths=[1,1]",
+    "model.num_heads=[1,2]",
+    "model.window_size=[2,2,3]",
+    "model.drop_path_rate=0.2",
+    "model.dropout=0.3",
+    "dataset=folder",
+    "clip.num_frames=4",
+    "clip.resize=32",
+    "clip.crop=32",
+    "batch_size=4",
+    "epochs=3",
+    "optimizer.warmup_epochs=1",
+)
+
+
+@pytest.fixture
+def start(compose_train, small_videos, tmp_path):
+    """Trains the tiny model on the small videos with further overrides."""
+
+    def run(*overrides: str, output: str = "run"):
+        return run_training(
+            compose_train(*TINY, f"dataset.root={small_videos}", f"output_dir={tmp_path / output}", *overrides)
+        )
+
+    return run
+
+
+def read_weights(run: Path) -> dict[str, np.ndarray]:
+    with h5py.File(run / "checkpoints" / "best.h5") as file:
+        return {name: data[()] for name, data in file.items()}
+
+
+def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
+    history = start()
+    run = tmp_path / "run"
+    assert len(history["val_top1"]) == 3
+    rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[2]["val_loss"]) == pytest.approx(history["val_loss"][2])
+    assert {"loss", "top1", "top5", "val_top1", "val_top5", "learning_rate", "clips_per_sec"} <= rows[0].keys()
+    events = EventAccumulator(str(run / "tensorboard" / "validation")).Reload()
+    assert [event.step for event in events.Tensors("epoch_top1")] == [0, 1, 2]
+    assert read_weights(run)["cls_head.fc_cls.weight"].shape == (2, 16)
+    printed = capsys.readouterr().out
+    for words in ("2 classes, 10 training videos, 2 validation videos", "every weight is random", "3 steps per epoch"):
+        assert words in printed
+    assert f"python evaluate.py run={run}" in printed
+    log = (run / "train.log").read_text()
+    assert log.count("train loss") == 3
+    assert log.count("best epoch") == 1
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monkeypatch):
+    """Dropout, drop path, order and augmentation are on: the draws of the epochs after the break must be the same."""
+    whole = start(output="whole")
+    from vswin.training import progress
+
+    original = progress.EpochReport.on_epoch_begin
+
+    def die(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        original(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.EpochReport, "on_epoch_begin", die)
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    with (tmp_path / "run" / "history.csv").open("a") as file:
+        file.write("2,0,0,0,0,0,0,0,0\n")  # as if the kill had come between the log and the checkpoint
+    resumed = start("resume=true")
+    assert len(resumed["loss"]) == 1
+    assert resumed["loss"][0] == pytest.approx(whole["loss"][2], rel=1e-6)
+    assert resumed["val_loss"][0] == pytest.approx(whole["val_loss"][2], rel=1e-6)
+    epochs = [row["epoch"] for row in csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines())]
+    assert epochs == ["0", "1", "2"]
+    assert "resumed after epoch 2" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_a_finished_run_resumes_to_nothing(start):
+    start("epochs=1", "optimizer.warmup_epochs=0")
+    assert start("epochs=1", "optimizer.warmup_epochs=0", "resume=true") == {}
+
+
+def test_fine_tuning_from_a_run_replaces_a_head_of_another_size(start, tmp_path, capsys):
+    start("epochs=1")
+    third = tmp_path / "videos" / "grey"
+    third.mkdir()
+    for path in (tmp_path / "videos" / "dark").iterdir():
+        (third / path.name).write_bytes(path.read_bytes())
+    start("epochs=1", f"init_from={tmp_path / 'run'}", output="second")
+    printed = capsys.readouterr().out
+    assert "re-initialised: cls_head.fc_cls.weight, cls_head.fc_cls.bias" in printed
+
+
+def test_bad_videos_keep_their_slots_and_are_listed(start, small_videos, tmp_path, capsys):
+    (small_videos / "dark" / "broken.avi").write_bytes(b"not a video")
+    start("epochs=1", "dataset.max_bad_share=0.2", "dataset.val_fraction=0.2")
+    rows = list(csv.DictReader((tmp_path / "run" / "bad_videos.csv").read_text().splitlines()))
+    assert [Path(row["path"]).name for row in rows] == ["broken.avi"]
+    assert "1 of 13 videos could not be decoded" in capsys.readouterr().out
+
+
+def test_too_many_bad_videos_stop_the_run(start, small_videos):
+    for i in range(3):
+        (small_videos / "dark" / f"broken{i}.avi").write_bytes(b"")
+    with pytest.raises(InputError, match=r"dataset\.max_bad_share=0\.05"):
+        start("epochs=1")
+
+
+def test_the_folder_of_another_run_is_refused(start, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("precious: true\n")
+    with pytest.raises(InputError, match="holds another run"):
+        start()
+    assert (tmp_path / "run" / "config.yaml").read_text() == "precious: true\n"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_with_other_files_is_refused(start, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        start()
+
+
+def test_weights_that_are_missing_are_an_error_before_anything_is_written(start, tmp_path):
+    with pytest.raises(InputError, match="init_from=null"):
+        start("init_from=swin_tiny_patch244_window877_kinetics400_1k")
+    assert not (tmp_path / "run").exists()

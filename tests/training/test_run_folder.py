@@ -1,0 +1,48 @@
+import os
+
+import pytest
+
+from vswin.config import save_config
+from vswin.errors import InputError
+from vswin.training.run_folder import open_run_folder
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_default_folder_names_date_model_and_dataset(compose_train):
+    folder = open_run_folder(compose_train())
+    assert folder.parent.name == "outputs"
+    assert folder.name.endswith("_swin_micro_motion")
+    assert (folder / "config.yaml").is_file()
+
+
+def test_two_runs_in_one_second_do_not_share_a_folder(compose_train):
+    assert open_run_folder(compose_train()) != open_run_folder(compose_train())
+
+
+def test_resume_takes_the_newest_run_of_the_same_configuration(compose_train, tmp_path):
+    for age, (name, overrides) in enumerate({"new": (), "other": ("epochs=99",), "old": ()}.items()):
+        folder = tmp_path / "outputs" / name
+        folder.mkdir(parents=True)
+        save_config(compose_train(*overrides), folder / "config.yaml")
+        os.utime(folder / "config.yaml", (1000 - age, 1000 - age))
+    assert open_run_folder(compose_train("resume=true")).name == "new"
+
+
+def test_resume_without_such_a_run_is_an_error(compose_train):
+    with pytest.raises(InputError, match="none of the 0 runs in outputs/ has this configuration"):
+        open_run_folder(compose_train("resume=true"))
+
+
+def test_resume_with_another_configuration_names_the_keys(compose_train):
+    open_run_folder(compose_train("output_dir=a"))
+    with pytest.raises(InputError, match="epochs: 6 there, 9 here"):
+        open_run_folder(compose_train("output_dir=a", "resume=true", "epochs=9"))
+
+
+def test_resume_into_a_new_folder_starts_there(compose_train):
+    """So one and the same command can be given again and again by a scheduler."""
+    assert open_run_folder(compose_train("output_dir=b", "resume=true")).is_dir()

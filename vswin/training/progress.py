@@ -1,0 +1,122 @@
+"""What a person reads while a run trains: a bar on a terminal, and a line per epoch everywhere."""
+
+import time
+from pathlib import Path
+
+import tf_keras as keras
+
+from vswin.data.bad_videos import BadVideos
+from vswin.errors import InputError
+from vswin.runtime import console, format_seconds, logger, make_progress_bar
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+class EpochReport(keras.callbacks.Callback):
+    """Prints progress, and adds the learning rate and `clips_per_sec` to the logs of each epoch.
+
+    Stands first among the callbacks, so that the others find the additions.
+
+    Args:
+        steps_per_epoch: training steps in an epoch.
+        num_clips: training clips in an epoch.
+        epochs: epochs of the whole run.
+    """
+
+    def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int) -> None:
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.num_clips = num_clips
+        self.epochs = epochs
+        self._epochs_seen = 0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock of the run."""
+        self._run_started = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the bar and the clock of the epoch."""
+        self._title = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
+        self._started = self._last_line = time.perf_counter()
+        self._train_seconds = 0.0
+        self._bar = make_progress_bar("steps")
+        self._task = self._bar.add_task(self._title, total=self.steps_per_epoch, note="")
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Moves the bar; without a terminal prints a line every minute."""
+        now = time.perf_counter()
+        self._train_seconds = now - self._started
+        values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
+        self._bar.update(self._task, advance=1, note=values)
+        if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = self._train_seconds / (batch + 1) * (self.steps_per_epoch - batch - 1)
+            logger.info(
+                f"{self._title}  step {batch + 1}/{self.steps_per_epoch}  {values}  "
+                f"{format_seconds(left)} left in this epoch"
+            )
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Says that the clips of the validation split are next."""
+        self._bar.update(self._task, description=f"{self._title}  validation")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Prints the line of the epoch."""
+        self._bar.stop()
+        self._epochs_seen += 1
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["clips_per_sec"] = self.num_clips / max(self._train_seconds, 1e-9)
+        elapsed = time.perf_counter() - self._run_started
+        left = elapsed / self._epochs_seen * (self.epochs - epoch - 1)
+        logger.info(
+            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
+            f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "
+            f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   "
+            f"{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
+        )
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Says how long it took."""
+        logger.info(f"trained for {format_seconds(time.perf_counter() - self._run_started)}")
+
+
+class BadVideoGuard(keras.callbacks.Callback):
+    """Lists the videos that could not be decoded, and stops a run that has too many of them.
+
+    Args:
+        bad: collects the videos while they are read.
+        path: the list, written when there is something to list.
+        num_videos: videos of the run, both splits.
+        max_bad_share: largest share of them that may be bad.
+    """
+
+    def __init__(self, bad: BadVideos, path: Path, num_videos: int, max_bad_share: float) -> None:
+        super().__init__()
+        self.bad = bad
+        self.path = path
+        self.num_videos = num_videos
+        self.max_bad_share = max_bad_share
+        self._num_listed = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Writes the list if it has grown.
+
+        Raises:
+            InputError: if too large a share of the videos is bad.
+        """
+        if len(self.bad) == self._num_listed:
+            return
+        self._num_listed = len(self.bad)
+        self.bad.write(self.path)
+        summary = f"{len(self.bad)} of {self.num_videos} videos could not be decoded so far, see {self.path}"
+        if len(self.bad) > self.max_bad_share * self.num_videos:
+            raise InputError(
+                f"{summary}; that is more than dataset.max_bad_share={self.max_bad_share}: "
+                "mend or remove them, or raise the share"
+            )
+        logger.info(f"{summary}; in training they weigh nothing, in validation they count as wrong")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:5.1f} %"

@@ -1,0 +1,58 @@
+"""The folder of a run: where it is, that it belongs to this run alone, and which run to resume."""
+
+from pathlib import Path
+
+from vswin.config import TrainConfig, differing_keys, save_config
+from vswin.errors import InputError
+from vswin.runtime import OUTPUTS, default_output_dir
+
+
+def open_run_folder(config: TrainConfig) -> Path:
+    """Finds or creates the folder that a training run writes into, with its config.yaml.
+
+    Args:
+        config: `output_dir` and `resume` decide; see `configs/train.yaml`.
+
+    Returns:
+        An existing folder that holds this run's config.yaml.
+
+    Raises:
+        InputError: if the folder holds another run or other files, or there is no run to resume.
+    """
+    if config.resume and config.output_dir is None:
+        return _newest_run(config)
+    folder = (
+        Path(config.output_dir)
+        if config.output_dir is not None
+        else default_output_dir(config.model.name, config.dataset.name)
+    )
+    if (folder / "config.yaml").exists():
+        _check_same_run(config, folder)
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"output_dir={folder} exists and is not the folder of a run; name an empty or a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder / "config.yaml")
+    return folder
+
+
+def _check_same_run(config: TrainConfig, folder: Path) -> None:
+    if not config.resume:
+        raise InputError(f"output_dir={folder} holds another run; name another folder, or continue it with resume=true")
+    differing = differing_keys(config, folder)
+    if differing:
+        raise InputError(
+            f"resume=true: the run in {folder} was configured otherwise: {'; '.join(differing)}; "
+            "give it the same values, or start a new run in another output_dir"
+        )
+
+
+def _newest_run(config: TrainConfig) -> Path:
+    runs = [path.parent for path in OUTPUTS.glob("*/config.yaml")]
+    same = [run for run in runs if not differing_keys(config, run)]
+    if not same:
+        raise InputError(
+            f"resume=true: none of the {len(runs)} runs in {OUTPUTS}/ has this configuration; "
+            "name the run with output_dir=, or leave out resume=true to start a new one"
+        )
+    return max(same, key=lambda run: (run / "config.yaml").stat().st_mtime)
