@@ -1,0 +1,99 @@
+"""Tests of `vswin.evaluation.metrics` against figures worked out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vswin.evaluation.metrics import (
+    compute_metrics,
+    confusion_matrix,
+    is_hit,
+    mean_class_accuracy,
+    rank_classes,
+    score_classes,
+)
+
+
+def test_rank_classes_puts_the_best_first_and_the_higher_index_first_among_equals():
+    probabilities = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]], "f4")
+    np.testing.assert_array_equal(rank_classes(probabilities), [[1, 2, 0], [2, 0, 1]])
+    np.testing.assert_array_equal(rank_classes(probabilities, num_best=1), [[1], [2]])
+
+
+def test_rank_classes_gives_five_of_many():
+    probabilities = np.stack([np.arange(8), -np.arange(8)]).astype("f4")  # [N, K]
+    np.testing.assert_array_equal(rank_classes(probabilities), [[7, 6, 5, 4, 3], [0, 1, 2, 3, 4]])
+
+
+def test_is_hit_looks_at_the_best_classes_only():
+    ranked = np.array([[2, 0, 1], [0, 1, 2], [-1, -1, -1]])
+    labels = np.array([0, 0, 1])
+    np.testing.assert_array_equal(is_hit(ranked, labels, 1), [False, True, False])
+    np.testing.assert_array_equal(is_hit(ranked, labels, 2), [True, True, False])
+    np.testing.assert_array_equal(is_hit(ranked, labels, 5), [True, True, False])
+
+
+def test_confusion_matrix_has_labels_as_rows_and_leaves_out_missing_predictions():
+    matrix = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, -1]), 3)
+    np.testing.assert_array_equal(matrix, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
+
+
+def test_mean_class_accuracy_counts_a_class_that_is_only_predicted_as_zero():
+    # labels 0, 1; class 3 only predicted; class 2 never occurs: (1/2 + 1/1 + 0) / 3
+    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, 3, 1])) == pytest.approx(0.5)
+
+
+def test_mean_class_accuracy_weighs_classes_not_videos():
+    labels = np.array([0] * 9 + [1])
+    assert mean_class_accuracy(labels, np.zeros(10, int)) == pytest.approx(0.5)
+
+
+def test_missing_prediction_is_wrong_and_is_no_class():
+    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, -1, 1])) == pytest.approx((0.5 + 1) / 2)
+
+
+def official_mean_class_accuracy(predictions, labels):
+    """Follows the rule of the official implementation step by step, with loops."""
+    classes = sorted(set(labels) | set(predictions))
+    accuracies = []
+    for label in classes:
+        of_class = [p for p, truth in zip(predictions, labels, strict=True) if truth == label]
+        accuracies.append(sum(p == label for p in of_class) / len(of_class) if of_class else 0.0)
+    return sum(accuracies) / len(accuracies)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
+def test_mean_class_accuracy_and_matrix_agree_with_counting(pairs):
+    labels, predictions = np.array(pairs).T
+    assert mean_class_accuracy(labels, predictions) == pytest.approx(
+        official_mean_class_accuracy(predictions.tolist(), labels.tolist())
+    )
+    matrix = confusion_matrix(labels, predictions, 7)
+    assert matrix.sum() == len(pairs)
+    assert all(matrix[label, prediction] == pairs.count((label, prediction)) for label, prediction in pairs)
+
+
+def test_compute_metrics():
+    ranked = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [5, 4, 3, 2, 1], [-1] * 5])
+    metrics = compute_metrics(ranked, np.array([0, 0, 0, 1]))
+    assert metrics.top1 == 0.25
+    assert metrics.top5 == 0.5
+    assert metrics.mean_class_accuracy == pytest.approx((1 / 3 + 0 + 0) / 3)
+    assert (metrics.num_videos, metrics.num_bad_videos) == (4, 1)
+
+
+def test_top5_of_three_classes_is_top3():
+    ranked = rank_classes(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], "f4"))
+    metrics = compute_metrics(ranked, np.array([0, 0]))
+    assert (metrics.top1, metrics.top5) == (0.5, 1.0)
+
+
+def test_score_classes_names_the_worst_mix_up_and_keeps_empty_classes():
+    ranked = np.array([[0, 1], [1, 0], [1, 0], [1, 0], [-1, -1]])
+    scores = score_classes(ranked, np.array([0, 0, 0, 1, 1]), 3)
+    assert scores[0] == (0, 3, pytest.approx(1 / 3), 1.0, 1, 2)
+    assert scores[1] == (1, 2, 0.5, 0.5, -1, 0)
+    assert scores[2][:2] == (2, 0)
+    assert np.isnan(scores[2].top1)

@@ -1,0 +1,276 @@
+"""Tests of `vswin.evaluation.run` on real files with a tiny model."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import vswin
+from vswin.config import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
+from vswin.errors import InputError
+from vswin.evaluation import run
+from vswin.evaluation.run import run_evaluation
+from vswin.weights.files import save_checkpoint
+from vswin.weights.names import official_tensors
+from vswin.zoo import configured_size
+
+CLASSES = ["dark", "light", "middle"]
+VAL_VIDEOS = ["dark/a", "dark/b", "light/a", "light/b", "light/c", "middle/a", "middle/b"]
+MODEL = ModelConfig(
+    name="swin_micro",
+    init_from=None,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    backbone_multiplier=1.0,
+    dropout=0.0,
+    embed_dim=8,
+    depths=[1, 1],
+    num_heads=[1, 2],
+    window_size=[2, 2, 2],
+)
+
+
+def write_video(path, seed):
+    """Writes nine frames of 40 x 48 px with a moving gradient."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 40))
+    ramp = np.arange(48 * 40).reshape(40, 48, 1) // 20
+    for t in range(9):
+        writer.write(((ramp + 30 * seed + 5 * t) % 256 * np.ones(3)).astype(np.uint8))
+    writer.release()
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A folder with a training and a validation split of three classes."""
+    root = tmp_path / "videos"
+    for seed, name in enumerate(VAL_VIDEOS):
+        write_video(root / "val" / f"{name}.avi", seed)
+    for name in CLASSES:
+        write_video(root / "train" / name / "z.avi", 9)
+    return root
+
+
+@pytest.fixture
+def model():
+    tf.random.set_seed(1)
+    return vswin.build_model(configured_size(MODEL), num_classes=3)
+
+
+def save(model, path, class_names=tuple(CLASSES), **changed):
+    """Saves a model; `changed` replaces weights, with `__` for the dot."""
+    tensors = official_tensors(model)
+    for name, value in changed.items():
+        key = name.replace("__", ".")
+        tensors[key] = np.broadcast_to(np.array(value, "f4"), tensors[key].shape).copy()
+    save_checkpoint(path, tensors, {"class_names": list(class_names)})
+    return path
+
+
+def save_constant(model, path):
+    """Saves a model that says `light`, then `middle`, then `dark`, whatever it sees."""
+    return save(model, path, cls_head__fc_cls__weight=0, cls_head__fc_cls__bias=[0, 2, 1])
+
+
+@pytest.fixture
+def make_config(tmp_path, videos):
+    def make(weights, **changes):
+        settings = {
+            "model": MODEL,
+            "dataset": DatasetConfig(
+                name="folder",
+                root=str(videos),
+                train_list=None,
+                val_list=None,
+                val_fraction=0.2,
+                num_classes=None,
+                split=1,
+                epochs=1,
+                allow_flip=True,
+                crop_area=[0.08, 1.0],
+                max_bad_share=0.05,
+            ),
+            "clip": ClipConfig(
+                num_frames=4,
+                frame_stride=1,
+                resize=32,
+                crop=32,
+                num_clips=2,
+                num_crops=3,
+                sampling="dense",
+                views_per_step=4,
+            ),
+            "runtime": RuntimeConfig(precision="float32"),
+            "run": None,
+            "batch_size": 2,
+            "init_from": None if weights is None else str(weights),
+            "output_dir": str(tmp_path / "report"),
+            "allow_bad_videos": False,
+        }
+        return EvaluateConfig(**settings | changes)
+
+    return make
+
+
+def read_rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make_config, capsys):
+    weights = save_constant(model, tmp_path / "constant.h5")
+    metrics = run_evaluation(make_config(weights))
+    assert (metrics.num_videos, metrics.num_bad_videos) == (7, 0)
+    assert metrics.top1 == pytest.approx(3 / 7)
+    assert metrics.top5 == 1.0
+    assert metrics.mean_class_accuracy == pytest.approx(1 / 3)
+    rows = read_rows(tmp_path / "report" / "predictions.csv")
+    assert ["/".join(Path(row["path"]).with_suffix("").parts[-2:]) for row in rows] == VAL_VIDEOS
+    assert {(row["class_1"], row["class_2"], row["class_3"]) for row in rows} == {("light", "middle", "dark")}
+    assert float(rows[0]["probability_1"]) == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), abs=1e-6)
+    text = capsys.readouterr().out
+    assert "7 validation videos, 3 classes" in text
+    assert "2 x 3 views (clips x crops), 4 frames, dense with stride 1" in text
+    assert "42 views" in text
+    assert "42.86 %" in text
+    assert "no published number for this" in text
+
+
+def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_config):
+    weights = save_constant(model, tmp_path / "run" / "checkpoints" / "best.h5")
+    run_evaluation(make_config(tmp_path / "run"))
+    protocol = json.loads((tmp_path / "report" / "metrics.json").read_text())["protocol"]
+    clip = {"num_frames": 4, "frame_stride": 1, "sampling": "dense", "num_clips": 2, "num_crops": 3}
+    assert protocol.items() >= (clip | {"resize": 32, "crop": 32, "precision": "float32"}).items()
+    assert protocol["weights"]["file"] == str(weights)
+    assert protocol["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (protocol["dataset"]["name"], protocol["dataset"]["root"]) == ("folder", str(videos))
+    assert (protocol["vswin"], protocol["tensorflow"]) == (vswin.__version__, tf.__version__)
+    assert cv2.__version__ in protocol["decoder"]
+    # Relative to the root, so that the hash stays when the videos move.
+    lines = [f"val/{name}.avi {CLASSES.index(name.split('/')[0])}\n" for name in VAL_VIDEOS]
+    assert protocol["dataset"]["list_sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("batch_size", "views_per_step"), [(1, 100), (3, 1), (7, 5)])
+def test_probabilities_are_those_of_the_views_for_every_batch_size(
+    tmp_path, videos, model, make_config, batch_size, views_per_step
+):
+    config = make_config(save(model, tmp_path / "model.h5"), batch_size=batch_size)
+    config.clip.views_per_step = views_per_step
+    run_evaluation(config)
+    for row, name in zip(read_rows(tmp_path / "report" / "predictions.csv"), VAL_VIDEOS, strict=True):
+        views = vswin.load_views(videos / "val" / f"{name}.avi", 4, 1, 2, 3, resize=32, crop=32)
+        expected = tf.reduce_mean(tf.nn.softmax(model(views)), axis=0).numpy()
+        given = {row[f"class_{rank}"]: float(row[f"probability_{rank}"]) for rank in (1, 2, 3)}
+        np.testing.assert_allclose([given[name] for name in CLASSES], expected, atol=2e-6)
+
+
+def test_bad_video_is_an_error_that_names_file_and_cause(tmp_path, videos, model, make_config):
+    weights = save_constant(model, tmp_path / "constant.h5")
+    (videos / "val" / "light" / "b.avi").write_bytes(b"")
+    with pytest.raises(InputError, match=r"light.b\.avi: empty") as caught:
+        run_evaluation(make_config(weights))
+    assert "allow_bad_videos=true" in str(caught.value)
+    assert not (tmp_path / "report" / "metrics.json").exists()
+
+
+def test_allowed_bad_video_counts_as_wrong_and_is_listed(tmp_path, videos, model, make_config, capsys):
+    weights = save_constant(model, tmp_path / "constant.h5")
+    (videos / "val" / "light" / "b.avi").write_bytes(b"")
+    metrics = run_evaluation(make_config(weights, allow_bad_videos=True))
+    assert (metrics.num_videos, metrics.num_bad_videos) == (7, 1)
+    assert metrics.top1 == pytest.approx(2 / 7)
+    assert metrics.top5 == pytest.approx(6 / 7)
+    assert metrics.mean_class_accuracy == pytest.approx(2 / 3 / 3)
+    rows = read_rows(tmp_path / "report" / "evaluation_bad_videos.csv")
+    assert [Path(row["path"]).name for row in rows] == ["b.avi"]
+    assert read_rows(tmp_path / "report" / "predictions.csv")[3]["class_1"] == ""
+    assert "1 of them could not be decoded" in capsys.readouterr().out
+
+
+def test_no_more_than_five_bad_videos_are_named(tmp_path, videos, model, make_config):
+    weights = save_constant(model, tmp_path / "constant.h5")
+    for name in VAL_VIDEOS:
+        (videos / "val" / f"{name}.avi").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        run_evaluation(make_config(weights, batch_size=7))
+    assert str(caught.value).count(".avi: empty") == 5
+    assert "7 of the videos" in str(caught.value)
+    assert "and 2 more" in str(caught.value)
+
+
+def test_random_weights_are_not_evaluated(make_config):
+    with pytest.raises(InputError, match="init_from=null"):
+        run_evaluation(make_config(None))
+
+
+def test_missing_weights_are_an_error(tmp_path, make_config):
+    with pytest.raises(InputError, match=r"absent\.h5"):
+        run_evaluation(make_config(tmp_path / "absent.h5"))
+
+
+def test_classes_in_another_order_are_an_error_that_shows_them(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5", class_names=["dark", "middle", "light"])
+    with pytest.raises(InputError, match=r"\(2 of 3 differ\): class 1 is 'middle', here 'light'; class 2 is"):
+        run_evaluation(make_config(weights))
+
+
+def test_head_of_another_size_is_an_error(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5", class_names=["dark", "light"])
+    with pytest.raises(InputError, match="trained for 2 classes, the data set has 3"):
+        run_evaluation(make_config(weights))
+    other = vswin.build_model(configured_size(MODEL), num_classes=4)
+    save_checkpoint(tmp_path / "nameless.h5", official_tensors(other), {})
+    with pytest.raises(InputError, match="cls_head"):
+        run_evaluation(make_config(tmp_path / "nameless.h5"))
+
+
+def test_numbers_for_names_say_nothing_about_order(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5", class_names=["0", "1", "2"])
+    assert run_evaluation(make_config(weights)).num_videos == 7
+
+
+def test_weights_that_give_no_numbers_are_an_error(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5", cls_head__fc_cls__bias=[0, np.nan, 0])
+    with pytest.raises(InputError, match=r"NaN for .*a\.avi"):
+        run_evaluation(make_config(weights))
+
+
+def test_half_precision_is_close(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5")
+    probabilities = []
+    for precision in ("float32", "bfloat16"):
+        run_evaluation(make_config(weights, runtime=RuntimeConfig(precision=precision)))
+        rows = read_rows(tmp_path / "report" / "predictions.csv")
+        probabilities.append([float(row["probability_1"]) for row in rows])
+    assert probabilities[0] != probabilities[1]
+    np.testing.assert_allclose(*probabilities, atol=0.02)
+
+
+def test_progress_is_printed_as_lines_without_a_terminal(tmp_path, model, make_config, capsys, monkeypatch):
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    run_evaluation(make_config(save(model, tmp_path / "model.h5"), batch_size=4))
+    lines = [line for line in capsys.readouterr().out.splitlines() if " of 7 videos" in line]
+    assert [line.split()[0] for line in lines] == ["4", "7"]
+    assert "videos/s" in lines[0]
+    assert lines[1].endswith("  0 s left")
+
+
+def test_without_output_dir_the_report_has_a_folder_of_its_own(tmp_path, model, make_config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_evaluation(make_config(save(model, tmp_path / "model.h5"), output_dir=None))
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert folder.name.endswith("_swin_micro_folder")
+    assert (folder / "metrics.json").exists()
+
+
+def test_output_dir_that_cannot_be_made_is_found_before_the_work(tmp_path, model, make_config):
+    weights = save(model, tmp_path / "model.h5")
+    with pytest.raises(InputError, match="name another one"):
+        run_evaluation(make_config(weights, output_dir=str(weights)))

@@ -1,0 +1,1 @@
+"""Multi-view testing: views, metrics, report and the run that ties them together."""
