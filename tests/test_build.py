@@ -74,7 +74,7 @@ def test_published_names_say_where_the_weights_are_and_what_to_do():
         vswin.build_model(SMALL, weights="swin_base_patch244_window877_kinetics600_1k")
     text = str(caught.value)
     official = "v1.0.4/swin_base_patch244_window877_kinetics600_22k.pth"
-    for part in ("cannot read", "init_from=null", "run folder", official):
+    for part in ("cannot read", "init_from=null", "vswin run", official):
         assert part in text
 
 

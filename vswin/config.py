@@ -61,6 +61,7 @@ class DatasetConfig:
     split: int = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
+    warmup_epochs: float = MISSING
     allow_flip: bool = MISSING
     crop_area: list[float] = MISSING
     max_bad_share: float = MISSING

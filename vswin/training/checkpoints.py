@@ -33,6 +33,7 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.best_path = folder / "checkpoints" / "best.h5"
         self.classifier = model
+        self.optimizer = optimizer
         self.metadata = metadata
         self.epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.best_epoch = tf.Variable(0, trainable=False, dtype=tf.int64)

@@ -1,0 +1,67 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vswin
+from vswin import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from vswin.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_version_and_usage(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["vswin", "--version"])
+    cli.main()
+    assert capsys.readouterr().out == f"vswin {vswin.__version__}\n"
+    monkeypatch.setattr(sys, "argv", ["vswin"])
+    cli.main()
+    assert "vswin train [KEY=VALUE ...]" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vswin", "trian"])
+    with pytest.raises(SystemExit, match="no command 'trian'"):
+        cli.main()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_of_a_command_lists_groups_and_keys_from_any_folder(command, tmp_path):
+    done = run(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("model: swin_base", "dataset: folder, kinetics400, motion, ucf101", "num_frames: 8"):
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_help_does_not_wait_for_tensorflow(script, tmp_path):
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
+        "finally: print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("script", "override", "words"),
+    [
+        ("train.py", "model=swin_tinny", "error: no model is called 'swin_tinny'; did you mean 'swin_tiny'"),
+        ("train.py", "clip.nun_frames=8", "error: there is no key 'clip.nun_frames'; did you mean 'clip.num_frames'"),
+        ("evaluate.py", "dataset=kinetics", "error: no dataset is called 'kinetics'; did you mean 'kinetics400'"),
+        ("train.py", "epochs=many", "epochs"),
+    ],
+)
+def test_wrong_words_on_the_command_line_are_answered_without_a_traceback(script, override, words, tmp_path):
+    command = [sys.executable, str(ROOT / script), override]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

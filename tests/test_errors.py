@@ -1,0 +1,22 @@
+import pytest
+
+from vswin.errors import InputError, clean_errors, nearest
+
+
+def test_an_input_error_ends_the_program_with_its_text_alone(capsys):
+    with pytest.raises(SystemExit) as caught, clean_errors():
+        raise InputError("clip.crop=0: at least 1")
+    assert caught.value.code == "error: clip.crop=0: at least 1"
+    assert caught.value.__suppress_context__
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), clean_errors():
+        1 / 0  # noqa: B018
+
+
+def test_the_nearest_names_come_first_and_few_choices_are_listed():
+    assert nearest("bse", ["base", "tiny"]) == "did you mean 'base'? (choices: base, tiny)"
+    assert nearest("xyz", ["base", "tiny"]) == "(choices: base, tiny)"
+    assert nearest("name7", [f"name{i}" for i in range(40)]).startswith("did you mean 'name7'")
+    assert nearest("zzz", [f"name{i}" for i in range(40)]) == "see --help"

@@ -1,0 +1,77 @@
+import csv
+
+import pytest
+import tf_keras as keras
+
+from vswin.data.bad_videos import BadVideos
+from vswin.errors import InputError
+from vswin.runtime import start_log
+from vswin.training import progress
+from vswin.training.progress import BadVideoGuard, EpochReport
+
+LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}
+
+
+@pytest.fixture
+def report() -> EpochReport:
+    callback = EpochReport(steps_per_epoch=4, num_clips=30, epochs=12)
+    callback.model = keras.Sequential([keras.layers.Dense(1)])
+    callback.model.compile(optimizer=keras.optimizers.SGD(0.125))
+    callback.on_train_begin()
+    return callback
+
+
+def run_epoch(report: EpochReport, epoch: int) -> dict[str, float]:
+    start_log(None)
+    report.on_epoch_begin(epoch)
+    for step in range(4):
+        report.on_train_batch_end(step, LOGS)
+    report.on_test_begin()
+    logs = dict(LOGS)
+    report.on_epoch_end(epoch, logs)
+    return logs
+
+
+def test_an_epoch_ends_with_one_line_in_percent(report, capsys):
+    run_epoch(report, 8)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "epoch  9/12  train loss 1.500  top-1  25.0 %  top-5  75.0 %   val loss 1.250  top-1  50.0 %"
+    )
+    assert line.endswith("left")
+
+
+def test_long_epochs_print_lines_without_a_terminal(report, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    run_epoch(report, 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[1].startswith("epoch  1/12  step 2/4  loss 1.500  top-1 25.0 %")
+
+
+def test_rate_and_speed_are_added_to_the_logs(report):
+    logs = run_epoch(report, 0)
+    assert logs["learning_rate"] == 0.125
+    assert logs["clips_per_sec"] > 0
+
+
+def test_bad_videos_are_listed_when_they_grow_in_number(tmp_path, capsys):
+    start_log(None)
+    bad, path = BadVideos(), tmp_path / "bad_videos.csv"
+    guard = BadVideoGuard(bad, path, num_videos=10, max_bad_share=0.2)
+    guard.on_epoch_end(0, {})
+    assert not path.exists()
+    bad.add("a.avi", "truncated")
+    guard.on_epoch_end(1, {})
+    guard.on_epoch_end(2, {})
+    assert capsys.readouterr().out.count("1 of 10 videos could not be decoded so far") == 1
+    assert [row["path"] for row in csv.DictReader(path.read_text().splitlines())] == ["a.avi"]
+
+
+def test_too_many_bad_videos_stop_the_run_after_listing_them(tmp_path):
+    bad, path = BadVideos(), tmp_path / "bad_videos.csv"
+    for name in ("a", "b", "c"):
+        bad.add(name, "empty")
+    with pytest.raises(InputError, match=r"3 of 10 videos .* dataset\.max_bad_share=0\.2"):
+        BadVideoGuard(bad, path, num_videos=10, max_bad_share=0.2).on_epoch_end(0, {})
+    assert len(path.read_text().splitlines()) == 4
