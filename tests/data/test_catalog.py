@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from vswin.config import CONFIG_DIR, DatasetConfig
 from vswin.data import catalog as catalog_module
 from vswin.data.catalog import Catalog, describe_catalog, load_catalog, read_class_names
 from vswin.data.motion import MOTIONS, MotionPlan, prepare_motion
@@ -18,11 +16,15 @@ from vswin.errors import InputError
 DATASETS = ("motion", "folder", "ucf101", "kinetics400")
 
 
-def configured(name, **overrides):
-    values = OmegaConf.load(CONFIG_DIR / "dataset" / f"{name}.yaml")
-    del values["defaults"]
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), values))
-    return dataclasses.replace(config, **{key: value and str(value) for key, value in overrides.items()})
+@pytest.fixture
+def configured(compose_train):
+    """Makes the configuration of a data set with other paths."""
+
+    def config_of(name, **overrides):
+        config = compose_train(f"dataset={name}").dataset
+        return dataclasses.replace(config, **{key: str(value) for key, value in overrides.items()})
+
+    return config_of
 
 
 def make_files(root, *names):
@@ -38,14 +40,14 @@ def write(path, text):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_each_configuration_is_complete(name):
+def test_each_configuration_is_complete(name, configured):
     config = configured(name)
     assert config.name == name
     assert config.root == f"data/{name}/videos"
     assert not any(value == "???" for value in vars(config).values())
 
 
-def test_class_lists():
+def test_class_lists(configured):
     assert read_class_names("motion") == tuple(MOTIONS)
     ucf101, kinetics400 = read_class_names("ucf101"), read_class_names("kinetics400")
     assert (len(set(ucf101)), ucf101[0], ucf101[-1]) == (101, "ApplyEyeMakeup", "YoYo")
@@ -53,7 +55,7 @@ def test_class_lists():
     assert [configured(name).num_classes for name in ("ucf101", "kinetics400")] == [101, 400]
 
 
-def test_motion(tmp_path, monkeypatch):
+def test_motion(tmp_path, monkeypatch, configured):
     plan = MotionPlan(train_per_class=2, val_per_class=1)
     monkeypatch.setattr(catalog_module, "prepare_motion", lambda root: prepare_motion(root, plan))
     catalog = load_catalog(configured("motion", root=tmp_path / "videos"))
@@ -64,7 +66,7 @@ def test_motion(tmp_path, monkeypatch):
         load_catalog(configured("motion", root=tmp_path / "videos", val_list="val.txt"))
 
 
-def test_folder_with_and_without_val(tmp_path):
+def test_folder_with_and_without_val(tmp_path, configured):
     make_files(tmp_path, *(f"a/{name}/{number}.mp4" for name in ("run", "hop") for number in range(5)))
     catalog = load_catalog(configured("folder", root=tmp_path / "a"))
     assert catalog.class_names == ("hop", "run")
@@ -75,7 +77,7 @@ def test_folder_with_and_without_val(tmp_path):
     assert [Path(record.path).name for record in catalog.val] == ["3.mp4", "4.mp4"]
 
 
-def test_folder_with_lists(tmp_path):
+def test_folder_with_lists(tmp_path, configured):
     make_files(tmp_path, *(f"v/{number}.mp4" for number in range(4)))
     train_list = write(tmp_path / "train.csv", "path,label\n0.mp4,run fast\n1.mp4,hop\n")
     val_list = write(tmp_path / "val.csv", "2.mp4,hop\n")
@@ -86,7 +88,7 @@ def test_folder_with_lists(tmp_path):
     assert catalog.val == [VideoRecord(str(tmp_path / "v" / "2.mp4"), 0)]
 
 
-def test_lists_start_from_their_own_folder_without_a_root(tmp_path):
+def test_lists_start_from_their_own_folder_without_a_root(tmp_path, configured):
     make_files(tmp_path, "a/0.mp4", "a/1.mp4", "b/2.mp4")
     train_list = write(tmp_path / "a" / "train.txt", "0.mp4 0\n1.mp4 1\n")
     val_list = write(tmp_path / "b" / "val.txt", "2.mp4 2\n")
@@ -96,14 +98,14 @@ def test_lists_start_from_their_own_folder_without_a_root(tmp_path):
     assert catalog.val == [VideoRecord(str(tmp_path / "b" / "2.mp4"), 2)]
 
 
-def test_a_list_without_val_list_is_divided(tmp_path):
+def test_a_list_without_val_list_is_divided(tmp_path, configured):
     make_files(tmp_path, *(f"{number}.mp4" for number in range(10)))
     lines = "".join(f"{number}.mp4 {number % 2}\n" for number in range(10))
     catalog = load_catalog(configured("folder", root=tmp_path, train_list=write(tmp_path / "l.txt", lines)))
     assert [len(catalog.train), len(catalog.val)] == [8, 2]
 
 
-def test_kinetics400(tmp_path):
+def test_kinetics400(tmp_path, configured):
     make_files(tmp_path, "v/abseiling/a.mp4", "v/zumba/b.mp4")
     val_list = write(tmp_path / "val.txt", "zumba/b.mp4 399\nabseiling/a.mp4 0\n")
     catalog = load_catalog(configured("kinetics400", root=tmp_path / "v", val_list=val_list))
@@ -126,7 +128,7 @@ def make_ucf101(folder, list_folder, is_flat=False):
 
 @pytest.mark.parametrize("list_folder", ["splits", "ucfTrainTestlist", "videos"])
 @pytest.mark.parametrize("is_flat", [False, True])
-def test_ucf101(tmp_path, list_folder, is_flat):
+def test_ucf101(tmp_path, list_folder, is_flat, configured):
     make_ucf101(tmp_path / "videos", tmp_path / list_folder, is_flat)
     config = dataclasses.replace(configured("ucf101", root=tmp_path / "videos"), split=2)
     catalog = load_catalog(config)
@@ -135,7 +137,7 @@ def test_ucf101(tmp_path, list_folder, is_flat):
     assert catalog.val == [VideoRecord(str(folder / "v_Archery_g01_c01.avi"), 2)]
 
 
-def test_missing_ucf101_says_what_to_do(tmp_path):
+def test_missing_ucf101_says_what_to_do(tmp_path, configured):
     config = configured("ucf101", root=tmp_path / "videos")
     for missing in ("the folder .*videos", r"the lists \(trainlist01\.txt\)"):
         with pytest.raises(InputError, match=missing + r".*UCF101\.php get UCF101\.rar.*splits.*dataset\.root"):
@@ -143,7 +145,7 @@ def test_missing_ucf101_says_what_to_do(tmp_path):
         (tmp_path / "videos").mkdir(exist_ok=True)
 
 
-def test_ucf101_checks_split_and_numbering(tmp_path):
+def test_ucf101_checks_split_and_numbering(tmp_path, configured):
     make_ucf101(tmp_path / "videos", tmp_path / "splits")
     config = dataclasses.replace(configured("ucf101", root=tmp_path / "videos"), split=4)
     with pytest.raises(InputError, match=r"dataset\.split=4"):
@@ -156,7 +158,7 @@ def test_ucf101_checks_split_and_numbering(tmp_path):
         load_catalog(dataclasses.replace(config, split=2))
 
 
-def test_contradictions_are_refused(tmp_path):
+def test_contradictions_are_refused(tmp_path, configured):
     make_files(tmp_path, "v/hop/0.mp4", "v/run/1.mp4")
     config = configured("folder", root=tmp_path / "v")
     with pytest.raises(InputError, match="None of the 2 videos can be held out"):

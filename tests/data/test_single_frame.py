@@ -1,4 +1,4 @@
-"""Tests that the motion data set is about motion: the recipe learns it, and learns nothing from one frame."""
+"""Tests that the motion data set is about motion alone."""
 
 import dataclasses
 from pathlib import Path
@@ -10,14 +10,6 @@ from vswin.data.motion import MOTIONS, prepare_motion
 from vswin.training.run import run_training
 
 CHANCE = 1 / len(MOTIONS)
-# Small steps, many of them: a network this small is quick to leave chance and does not fall back.
-RECIPE = (
-    "epochs=3",
-    "batch_size=16",
-    "model.learning_rate=1e-3",
-    "optimizer.clip_norm=1.0",
-    "optimizer.warmup_epochs=0.5",
-)
 
 
 def freeze(video: Path, copy: Path) -> None:
@@ -36,16 +28,14 @@ def freeze(video: Path, copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_motion_is_learnt_from_clips_and_not_from_single_frames(tmp_path, compose_train):
+def test_one_frame_does_not_give_the_motion_away(tmp_path, compose_train):
+    """The recipe that learns the clips (tests/test_end_to_end.py) stays near chance where each repeats one frame."""
     prepare_motion(tmp_path / "videos")
     for video in (tmp_path / "videos").rglob("*.avi"):
         freeze(video, tmp_path / "frozen" / video.relative_to(tmp_path / "videos"))
-
-    def train_on(dataset: str, folder: str) -> list[float]:
-        config = compose_train(*RECIPE)
-        data = dataclasses.replace(config.dataset, name=dataset, root=str(tmp_path / folder))
-        config = dataclasses.replace(config, dataset=data, output_dir=str(tmp_path / f"run_{folder}"))
-        return run_training(config)["val_top1"]
-
-    assert max(train_on("folder", "frozen")) <= 1.5 * CHANCE
-    assert train_on("motion", "videos")[-1] >= 4 * CHANCE
+    config = compose_train(f"output_dir={tmp_path / 'run'}")
+    # As a folder data set, since `motion` would not take videos it has not made.
+    frozen = dataclasses.replace(config.dataset, name="folder", root=str(tmp_path / "frozen"))
+    history = run_training(dataclasses.replace(config, dataset=frozen))
+    assert len(history["val_top1"]) == config.epochs
+    assert max(history["val_top1"]) <= 1.5 * CHANCE

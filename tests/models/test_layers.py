@@ -11,13 +11,21 @@ from vswin.zoo import ModelSize
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4), patch_size=(2, 4, 2))
 LAYERS = [
     (PatchEmbed3D, {"embed_dim": 6, "patch_size": (2, 4, 3)}),
-    (WindowAttention3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4)}),
-    (Mlp, {"dim": 6, "hidden_dim": 9}),
-    (SwinBlock3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "mlp_ratio": 2.0}),
-    (PatchMerging, {"dim": 6}),
+    (WindowAttention3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "init_std": 0.3}),
+    (Mlp, {"dim": 6, "hidden_dim": 9, "init_std": 0.3}),
+    (SwinBlock3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "mlp_ratio": 2.0, "init_std": 0.3}),
+    (PatchMerging, {"dim": 6, "init_std": 0.3}),
     (
         SwinStage,
-        {"dim": 10, "depth": 3, "num_heads": 5, "window_size": (2, 3, 4), "mlp_ratio": 2.0, "is_last": True},
+        {
+            "dim": 10,
+            "depth": 3,
+            "num_heads": 5,
+            "window_size": (2, 3, 4),
+            "mlp_ratio": 2.0,
+            "init_std": 0.3,
+            "is_last": True,
+        },
     ),
     (VideoSwinBackbone, {"size": SIZE}),
     (ClassificationHead, {"num_classes": 7}),
@@ -33,6 +41,15 @@ def test_a_layer_can_be_rebuilt_from_its_config(layer_class, arguments):
     for key, value in arguments.items():
         assert getattr(twin, key) == value
     assert twin.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_init_std_reaches_every_kernel_of_a_stage():
+    stage = SwinStage(64, 2, 4, (2, 2, 2), init_std=0.3)
+    stage(tf.zeros([2, 2, 4, 6, 64]))
+    kernels = [variable for variable in stage.trainable_variables if "kernel" in variable.name]
+    assert len(kernels) == 2 * 4 + 1
+    for kernel in kernels:
+        assert float(tf.math.reduce_std(kernel)) == pytest.approx(0.3, rel=0.05)
 
 
 def test_patch_embedding_fills_the_last_patches_with_zeros():

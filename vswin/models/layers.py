@@ -58,14 +58,16 @@ class WindowAttention3D(keras.layers.Layer):
         dim: channels C.
         num_heads: attention heads nH.
         window_size: full window (t, h, w); the bias table has a row for each difference of two positions.
+        init_std: standard deviation of the initial kernels.
     Source: swin_transformer.py, WindowAttention3D.
     """
 
-    def __init__(self, dim: int, num_heads: int, window_size: Triple, **kwargs: Any) -> None:
+    def __init__(self, dim: int, num_heads: int, window_size: Triple, init_std: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
         self.num_heads = num_heads
         self.window_size = window_size
+        self.init_std = init_std
         self.qkv = _dense(self, 3 * dim, "qkv")
         self.proj = _dense(self, dim, "proj")
 
@@ -117,6 +119,7 @@ class WindowAttention3D(keras.layers.Layer):
             "dim": self.dim,
             "num_heads": self.num_heads,
             "window_size": self.window_size,
+            "init_std": self.init_std,
         }
 
 
@@ -127,13 +130,15 @@ class Mlp(keras.layers.Layer):
     Args:
         dim: channels C in and out.
         hidden_dim: channels between.
+        init_std: standard deviation of the initial kernels.
     Source: swin_transformer.py, Mlp.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, **kwargs: Any) -> None:
+    def __init__(self, dim: int, hidden_dim: int, init_std: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
         self.hidden_dim = hidden_dim
+        self.init_std = init_std
         self.fc1 = _dense(self, hidden_dim, "fc1")
         self.fc2 = _dense(self, dim, "fc2")
 
@@ -143,7 +148,8 @@ class Mlp(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim}
+        own = {"dim": self.dim, "hidden_dim": self.hidden_dim, "init_std": self.init_std}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("vswin")
@@ -155,19 +161,30 @@ class SwinBlock3D(keras.layers.Layer):
         num_heads: attention heads nH.
         window_size: full window (t, h, w).
         mlp_ratio: hidden channels of the MLP as a multiple of C.
+        init_std: standard deviation of the initial kernels.
     Source: swin_transformer.py, SwinTransformerBlock3D.
     """
 
-    def __init__(self, dim: int, num_heads: int, window_size: Triple, mlp_ratio: float = 4.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: Triple,
+        mlp_ratio: float = 4.0,
+        init_std: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        shared = {"init_std": init_std, "dtype": self.dtype_policy}
         self.dim = dim
         self.num_heads = num_heads
         self.window_size = window_size
         self.mlp_ratio = mlp_ratio
+        self.init_std = init_std
         self.norm1 = _layer_norm(self, "norm1")
-        self.attn = WindowAttention3D(dim, num_heads, window_size, dtype=self.dtype_policy, name="attn")
+        self.attn = WindowAttention3D(dim, num_heads, window_size, name="attn", **shared)
         self.norm2 = _layer_norm(self, "norm2")
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), dtype=self.dtype_policy, name="mlp")
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), name="mlp", **shared)
 
     def call(self, x: tf.Tensor, windows: Windows, drop_path: tf.Tensor | None = None) -> tf.Tensor:
         """Runs both branches.
@@ -193,6 +210,7 @@ class SwinBlock3D(keras.layers.Layer):
             "num_heads": self.num_heads,
             "window_size": self.window_size,
             "mlp_ratio": self.mlp_ratio,
+            "init_std": self.init_std,
         }
 
 
@@ -202,12 +220,14 @@ class PatchMerging(keras.layers.Layer):
 
     Args:
         dim: channels C of a token before merging.
+        init_std: standard deviation of the initial kernels.
     Source: swin_transformer.py, PatchMerging.
     """
 
-    def __init__(self, dim: int, **kwargs: Any) -> None:
+    def __init__(self, dim: int, init_std: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
+        self.init_std = init_std
         self.norm = _layer_norm(self, "norm")
         self.reduction = _dense(self, 2 * dim, "reduction", use_bias=False)
 
@@ -220,12 +240,12 @@ class PatchMerging(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "dim": self.dim}
+        return {**super().get_config(), "dim": self.dim, "init_std": self.init_std}
 
 
 def _dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
-    # The official truncation lies at +-2, a hundred standard deviations away: a plain normal distribution.
-    initializer = keras.initializers.RandomNormal(stddev=0.02)
+    # The official distribution is cut off at +-2, a hundred standard deviations away: plainly normal.
+    initializer = keras.initializers.RandomNormal(stddev=owner.init_std)
     return keras.layers.Dense(
         units, use_bias=use_bias, kernel_initializer=initializer, dtype=owner.dtype_policy, name=name
     )

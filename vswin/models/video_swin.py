@@ -59,6 +59,7 @@ class SwinStage(keras.layers.Layer):
         num_heads: attention heads nH.
         window_size: full window (t, h, w).
         mlp_ratio: hidden channels of an MLP as a multiple of C.
+        init_std: standard deviation of the initial kernels.
         is_last: whether this is the last stage, which does not merge.
     Source: swin_transformer.py, BasicLayer.
     """
@@ -70,6 +71,7 @@ class SwinStage(keras.layers.Layer):
         num_heads: int,
         window_size: Triple,
         mlp_ratio: float = 4.0,
+        init_std: float = 0.02,
         is_last: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -79,12 +81,13 @@ class SwinStage(keras.layers.Layer):
         self.num_heads = num_heads
         self.window_size = window_size
         self.mlp_ratio = mlp_ratio
+        self.init_std = init_std
         self.is_last = is_last
+        shared = {"init_std": init_std, "dtype": self.dtype_policy}
         self.blocks = [
-            SwinBlock3D(dim, num_heads, window_size, mlp_ratio, dtype=self.dtype_policy, name=f"block{j}")
-            for j in range(depth)
+            SwinBlock3D(dim, num_heads, window_size, mlp_ratio, name=f"block{j}", **shared) for j in range(depth)
         ]
-        self.downsample = None if is_last else PatchMerging(dim, dtype=self.dtype_policy, name="downsample")
+        self.downsample = None if is_last else PatchMerging(dim, name="downsample", **shared)
 
     def call(self, x: tf.Tensor, drop_path: tf.Tensor | None = None) -> tf.Tensor:
         """Runs the stage.
@@ -111,6 +114,7 @@ class SwinStage(keras.layers.Layer):
             "num_heads": self.num_heads,
             "window_size": self.window_size,
             "mlp_ratio": self.mlp_ratio,
+            "init_std": self.init_std,
             "is_last": self.is_last,
         }
 
@@ -140,6 +144,7 @@ class VideoSwinBackbone(keras.layers.Layer):
             self.size.num_heads[i],
             self.size.window_size,
             self.size.mlp_ratio,
+            self.size.init_std,
             is_last=i == len(self.size.depths) - 1,
             dtype=self.dtype_policy,
             name=f"stage{i}",

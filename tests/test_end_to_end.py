@@ -1,0 +1,160 @@
+"""Whole runs of the commands in the README, each in a process and a folder of its own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+import vswin
+
+ROOT = Path(__file__).parents[1]
+CLIPS = ROOT / "tests" / "clips"
+
+pytestmark = pytest.mark.slow
+
+TINY = (
+    "model.embed_dim=8",
+    "model.depths=[1,1]",
+    "model.num_heads=[1,2]",
+    "model.window_size=[2,2,3]",
+    "model.drop_path_rate=0.2",
+    "model.dropout=0.3",
+    "dataset=folder",
+    "clip.num_frames=4",
+    "clip.frame_stride=4",
+    "clip.resize=40",
+    "clip.crop=32",
+    "batch_size=4",
+)
+
+
+def start(script: str, *overrides: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / script), *overrides]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(script: str, *overrides: str, cwd: Path) -> str:
+    process = start(script, *overrides, cwd=cwd)
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output
+    return output
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+@pytest.fixture
+def real_clips(tmp_path: Path) -> Path:
+    """Cuts the three clips into five pieces each: three classes of real videos."""
+    root = tmp_path / "clips"
+    for clip in sorted(CLIPS.glob("*.*")):
+        if clip.suffix == ".md":
+            continue
+        (root / clip.stem).mkdir(parents=True)
+        for i in range(5):
+            piece = root / clip.stem / f"piece_{i}.mp4"
+            cut = ["-ss", str(i), "-i", str(clip), "-t", "1.5", "-an", "-c:v", "mpeg4", "-q:v", "3", str(piece)]
+            subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *cut], check=True)
+    return root
+
+
+def test_the_main_job_reaches_90_percent_and_its_evaluation_agrees(tmp_path):
+    output = run("train.py", "output_dir=run", cwd=tmp_path)
+    history = read_history(tmp_path / "run")
+    best = max(float(row["val_top1"]) for row in history)
+    assert best >= 0.9, output
+    report = run("evaluate.py", "run=run", "batch_size=16", cwd=tmp_path)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(best, abs=1e-3)
+    assert metrics["num_videos"] == 400
+    assert "no published number for this" in report
+    predictions = list(csv.DictReader((tmp_path / "run" / "predictions.csv").read_text().splitlines()))
+    right = [row["class_1"] == row["label_name"] for row in predictions]
+    assert np.mean(right) == pytest.approx(metrics["top1"])
+    assert (tmp_path / "run" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, real_clips):
+    overrides = (*TINY, f"dataset.root={real_clips}", "epochs=4")
+    run("train.py", *overrides, "output_dir=whole", cwd=tmp_path)
+    process = start("train.py", *overrides, "output_dir=killed", cwd=tmp_path)
+    log = tmp_path / "killed" / "train.log"
+    deadline = time.monotonic() + 300
+    while not (log.exists() and "epoch 2/4" in log.read_text()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    output = run("train.py", *overrides, "output_dir=killed", "resume=true", cwd=tmp_path)
+    assert "resumed after epoch" in output
+    whole, killed = read_history(tmp_path / "whole"), read_history(tmp_path / "killed")
+    assert [row["epoch"] for row in killed] == ["0", "1", "2", "3"]
+    for expected, row in zip(whole, killed, strict=True):
+        for key in ("loss", "val_loss", "val_top1"):
+            assert float(row[key]) == pytest.approx(float(expected[key]), rel=1e-5)
+
+
+def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
+    run("train.py", *TINY, f"dataset.root={real_clips}", "epochs=12", "output_dir=run", cwd=tmp_path)
+    run("evaluate.py", "run=run", "clip.num_clips=2", "clip.num_crops=3", cwd=tmp_path)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["top1"] == 1.0
+    assert metrics["protocol"]["num_crops"] == 3
+
+    lines = [f"{path.relative_to(real_clips)} {path.parent.name}" for path in sorted(real_clips.rglob("*.mp4"))]
+    (tmp_path / "all.txt").write_text("\n".join(lines))
+    lists = ("dataset.train_list=all.txt", "dataset.val_list=all.txt")
+    run("evaluate.py", "run=run", *lists, cwd=tmp_path)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["num_videos"] == 15
+    assert len(list((tmp_path / "run" / "earlier_evaluations").iterdir())) == 1
+
+
+def test_a_broken_video_stops_an_evaluation_unless_allowed(tmp_path, real_clips):
+    run("train.py", *TINY, f"dataset.root={real_clips}", "epochs=1", "output_dir=run", cwd=tmp_path)
+    for folder in real_clips.iterdir():
+        for path in folder.iterdir():
+            path.write_bytes(path.read_bytes()[:3000])
+    process = start("evaluate.py", "run=run", cwd=tmp_path)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "cannot be decoded" in output
+    assert "allow_bad_videos=true" in output
+    assert "Traceback" not in output
+    run("evaluate.py", "run=run", "allow_bad_videos=true", cwd=tmp_path)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["top1"], metrics["num_bad_videos"]) == (0.0, metrics["num_videos"])
+
+
+def test_fine_tuning_says_what_is_missing(tmp_path):
+    process = start("train.py", "model=swin_base", "dataset=ucf101", cwd=tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    for words in ("UCF101", "crcv.ucf.edu", "dataset.root=", "swin_base_patch244_window877_kinetics400_22k.pth"):
+        assert words in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_wheel_holds_what_its_commands_need(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob(f"vswin-{vswin.__version__}-*.whl")
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    command = [sys.executable, "-c", "from vswin.cli import main; main()", "train", "dataset=ucf101", "--cfg", "job"]
+    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, timeout=60, check=True)
+    assert "name: ucf101" in done.stdout
+    assert (installed / "vswin" / "_root" / "data" / "ucf101" / "classes.txt").is_file()
+    assert (installed / "vswin" / "published.json").is_file()
