@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tf_keras as keras
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
@@ -18,6 +19,13 @@ from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
 PARITY = Path(__file__).parent / "parity"
+
+
+@pytest.fixture(autouse=True)
+def _restore_precision():
+    """Leaves no precision policy to the next test."""
+    yield
+    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture

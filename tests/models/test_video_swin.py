@@ -19,12 +19,6 @@ def model():
     return model
 
 
-@pytest.fixture(autouse=True)
-def _restore_precision():
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 def make_clips(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
