@@ -141,7 +141,7 @@ def test_fine_tuning_says_what_is_missing(tmp_path):
     process = start("train.py", "model=swin_base", "dataset=ucf101", cwd=tmp_path)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    for words in ("UCF101", "crcv.ucf.edu", "dataset.root=", "swin_base_patch244_window877_kinetics400_22k.pth"):
+    for words in ("UCF101", "crcv.ucf.edu", "set dataset.root", "swin_base_patch244_window877_kinetics400_22k.pth"):
         assert words in output
     assert "Traceback" not in output
     assert not (tmp_path / "outputs").exists()
