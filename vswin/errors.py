@@ -11,11 +11,14 @@ class InputError(ValueError):
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Ends the program on an `InputError` with its text alone; any other error keeps its traceback."""
+    """Ends the program on an `InputError` with its text alone and on Ctrl-C; other errors keep their traceback."""
     try:
         yield
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        # As shells report it: 128 + SIGINT.
+        raise SystemExit(130) from None
 
 
 def nearest(name: str, choices: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
 import csv
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def test_list_is_written_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
         rows = list(csv.reader(file))
     assert rows == [["path", "cause", "times"], ['odd, "name"\n.mp4', "not a video (é)", "1"]]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_names_that_are_not_utf8_are_listed_readably(tmp_path: Path) -> None:
+    bad = BadVideos()
+    bad.add(os.fsdecode(b"caf\xe9.mp4"), "unusable name")
+    bad.write(tmp_path / "bad_videos.csv")
+    assert "caf\\udce9.mp4,unusable name,1" in (tmp_path / "bad_videos.csv").read_text(encoding="utf-8")
 
 
 def test_failed_write_keeps_the_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

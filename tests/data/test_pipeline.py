@@ -9,9 +9,11 @@ import tensorflow as tf
 from vswin.config import AugmentConfig, ClipConfig
 from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
+from vswin.data.frames import FrameLoader
 from vswin.data.pipeline import (
     Order,
     Share,
+    batch_records,
     count_steps,
     make_eval_dataset,
     make_train_dataset,
@@ -128,6 +130,16 @@ def test_later_first_epoch_is_the_tail_of_the_whole(records) -> None:
     assert_same(whole[2 * 3 :], tail)
 
 
+def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(records) -> None:
+    whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3)))
+    tail = batches(train(records, Order(seed=4, batch_size=4, epochs=3, first_epoch=1, first_step=1)))
+    assert_same(whole[len(whole) // 3 + 1 :], tail)
+    for worker in range(2):
+        share = Share(num_workers=2, worker=worker, num_replicas=2)
+        whole = batches(train(records, Order(4, 4, 1, share=share)))
+        assert_same(whole[2:], batches(train(records, Order(4, 4, 1, first_step=2, share=share))))
+
+
 def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(records) -> None:
     def clips_of(batch_size: int) -> dict[tuple[int, int], bytes]:
         seen = {}
@@ -170,10 +182,21 @@ def test_bad_training_video_keeps_its_slot_without_weight(records, bad_files) ->
     assert len(bad) == 2
     assert sorted(bad.rows()) == sorted(
         [
-            (bad_files["truncated avi"], "truncated (77 of 164 frames are there)", 2),
+            (bad_files["truncated avi"], "truncated (147,283 of 294,566 bytes are there)", 2),
             (bad_files["empty"], "empty (0 bytes)", 2),
         ]
     )
+
+
+def test_batch_records_names_the_videos_of_a_step(records) -> None:
+    order = Order(seed=9, batch_size=3, epochs=2)
+    seen = batches(train(records, order))
+    for epoch in range(2):
+        for step in range(3):
+            indices = seen[3 * epoch + step]["indices"].tolist()
+            named = batch_records(records, order, epoch, step)
+            assert named == [records[index] for index in indices if index >= 0]
+    assert len(batch_records(records, order, 1, 2)) == 1
 
 
 def test_eval_counts_every_video_once_and_pads(records) -> None:
@@ -185,7 +208,7 @@ def test_eval_counts_every_video_once_and_pads(records) -> None:
     assert batch["labels"][:7].tolist() == [10, 11, 12, 13, 14, 15, 16]
     assert batch["weights"].tolist() == [1.0] * 7 + [0.0]
     for record, views in zip(records, batch["views"], strict=False):
-        assert np.array_equal(views, load_protocol_views(record.path, CLIP))
+        assert np.array_equal(views, load_protocol_views(record.path, CLIP, FrameLoader()))
 
 
 @pytest.mark.parametrize("num_workers", [2, 4])
@@ -218,7 +241,7 @@ def test_validation_is_one_centre_view_in_training_format(records) -> None:
     assert batch["indices"].tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
     one_view = ClipConfig(**{**vars(CLIP), "num_clips": 1, "num_crops": 1})
     for record, clip in zip(records, batch["clips"], strict=False):
-        assert np.array_equal(clip, load_protocol_views(record.path, one_view)[0])
+        assert np.array_equal(clip, load_protocol_views(record.path, one_view, FrameLoader())[0])
 
 
 def test_paths_stay_out_of_the_graph(records) -> None:

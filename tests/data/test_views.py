@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vswin.config import AugmentConfig, ClipConfig
-from vswin.data.decode import DecodeError
+from vswin.data.decode_error import DecodeError
+from vswin.data.frames import FrameLoader
 from vswin.data.sampling import uniform_clips
 from vswin.data.views import load_protocol_views, load_train_clip, load_views
 from vswin.errors import InputError
@@ -87,16 +88,18 @@ def test_bad_file_is_a_decode_error(bad_files) -> None:
 
 def test_a_configured_protocol_is_that_of_load_views() -> None:
     path = CLIPS / "test.avi"
-    three = load_protocol_views(path, small_clip())
+    three = load_protocol_views(path, small_clip(), FrameLoader())
     assert np.array_equal(three, load_views(path, 4, 2, 2, 3, resize=40, crop=32))
-    one = load_protocol_views(path, small_clip(num_crops=1))
+    one = load_protocol_views(path, small_clip(num_crops=1), FrameLoader())
     assert np.array_equal(one, load_views(path, 4, 2, 2, 1, resize=40, crop=32))
 
 
 def test_train_clip_is_a_function_of_the_generator() -> None:
     augment = AugmentConfig(crop_area=[0.1, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
     load = [
-        load_train_clip(str(CLIPS / "test.avi"), small_clip(), augment, True, np.random.default_rng([5, seed]))
+        load_train_clip(
+            str(CLIPS / "test.avi"), small_clip(), augment, True, np.random.default_rng([5, seed]), FrameLoader()
+        )
         for seed in (1, 1, 2)
     ]
     assert load[0].shape == (4, 32, 32, 3)
@@ -113,7 +116,7 @@ def test_train_clip_samples_as_configured(write_video, frames_seen, sampling: st
     starts = set()
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        seen = frames_seen(load_train_clip(path, clip, WHOLE_FRAME, False, rng))
+        seen = frames_seen(load_train_clip(path, clip, WHOLE_FRAME, False, rng, FrameLoader()))
         starts.add(seen[0])
         if sampling == "dense":
             assert np.diff(seen).tolist() == [2, 2, 2]
@@ -128,7 +131,7 @@ def test_flip_needs_both_the_draw_and_the_permission() -> None:
 
     def load(flip: float, allow_flip: bool) -> np.ndarray:
         augment = AugmentConfig(crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], flip=flip)
-        return load_train_clip(path, clip, augment, allow_flip, np.random.default_rng(3))
+        return load_train_clip(path, clip, augment, allow_flip, np.random.default_rng(3), FrameLoader())
 
     plain = load(0.0, True)
     assert np.array_equal(load(1.0, True), plain[:, :, ::-1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vswin.data.decode import VideoReader
+from vswin.data.frames import FrameLoader
 from vswin.data.sampling import segments, uniform_clips
 from vswin.data.views import load_protocol_views, load_views
 
@@ -49,7 +50,7 @@ def test_views_equal_official_bytes(case: str) -> None:
 )
 def test_the_protocol_of_evaluate_py_is_the_official_one(pipeline, overrides, compose_evaluate) -> None:
     clip = compose_evaluate("dataset=kinetics400", *overrides).clip
-    views = load_protocol_views(CLIPS / "test.avi", clip)
+    views = load_protocol_views(CLIPS / "test.avi", clip, FrameLoader())
     assert checksums(views) == OFFICIAL[f"{pipeline}/test.avi"]["crc32"]
 
 

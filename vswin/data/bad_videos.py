@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 import threading
 from pathlib import Path
+
+from vswin.atomic import replacing
 
 
 class BadVideos:
@@ -46,9 +47,11 @@ class BadVideos:
         Args:
             csv_path: Destination, replaced if it exists; its folder must exist.
         """
-        partial = csv_path.with_name(f"{csv_path.name}.{os.getpid()}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(csv_path) as partial,
+            # File names need not be UTF-8.
+            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(("path", "cause", "times"))
             writer.writerows(self.rows())
-        partial.replace(csv_path)

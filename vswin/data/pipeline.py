@@ -21,10 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from vswin.checks import check_divides
 from vswin.config import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.decode import DecodeError, check_opencv
+from vswin.data.decode_error import DecodeError
 from vswin.data.exit_gate import ExitGate
+from vswin.data.frames import FrameLoader
+from vswin.data.opencv_decoder import check_opencv
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import InputError
@@ -61,6 +64,7 @@ class Order:
         batch_size: Clips of a global batch.
         epochs: Number of the epoch to stop before.
         first_epoch: Number of the epoch to start with.
+        first_step: Number of the step in it to start with.
         share: The part for this worker.
     """
 
@@ -68,6 +72,7 @@ class Order:
     batch_size: int
     epochs: int
     first_epoch: int = 0
+    first_step: int = 0
     share: Share = Share()
 
 
@@ -91,6 +96,7 @@ def make_train_dataset(
     allow_flip: bool,
     order: Order,
     bad: BadVideos,
+    loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica.
 
@@ -101,6 +107,7 @@ def make_train_dataset(
         allow_flip: Whether mirroring keeps the labels.
         order: Epochs, batches and seed.
         bad: Collects the videos that cannot be decoded.
+        loader: Reads the frames; None is a plain one.
 
     Returns:
         Batches as above, with `clips`.
@@ -109,7 +116,7 @@ def make_train_dataset(
         InputError: If there are no videos, or the batch cannot be divided.
     """
     _check(records, order.batch_size, order.share)
-    records = list(records)
+    records, frames = list(records), loader or FrameLoader()
     empty = np.zeros((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
     def load(index: int, epoch: int) -> Slot:
@@ -118,19 +125,34 @@ def make_train_dataset(
         path, label = records[index]
         rng = np.random.default_rng([order.seed, epoch, index])
         try:
-            pixels = load_train_clip(path, clip, augment, allow_flip, rng)
+            pixels = load_train_clip(path, clip, augment, allow_flip, rng, frames)
         except DecodeError as error:
             bad.add(path, error.reason)
             return empty, np.int32(label), np.float32(0)
         return pixels, np.int32(label), np.float32(1)
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        seed = tf.stack([tf.constant(order.seed, tf.int64), epoch])  # [2]
-        indices = tf.random.experimental.stateless_shuffle(tf.range(len(records)), seed)
-        return _make_slots(indices, epoch, order.batch_size, order.share)
+        return _make_slots(_shuffle(len(records), order.seed, epoch), epoch, order.batch_size, order.share)
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
+    slots = slots.skip(order.first_step * order.batch_size // order.share.num_workers)
     return _make_batches(slots, load, "clips", empty.shape, order.batch_size // order.share.num_replicas)
+
+
+def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
+    """Names the videos of a global batch of training without reading them.
+
+    Args:
+        records: The training videos.
+        order: As `make_train_dataset` was given it.
+        epoch: Counted from 0.
+        step: Step in the epoch, counted from 0.
+
+    Returns:
+        The videos in the batch's order; fewer than the batch size in a last, padded batch.
+    """
+    indices = _shuffle(len(records), order.seed, tf.constant(epoch, tf.int64)).numpy()
+    return [records[index] for index in indices[step * order.batch_size : (step + 1) * order.batch_size]]
 
 
 def make_val_dataset(
@@ -139,6 +161,7 @@ def make_val_dataset(
     batch_size: int,
     bad: BadVideos,
     share: Share = Share(),
+    loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches for validation during training: every video once, the centre of its middle clip.
 
@@ -148,6 +171,7 @@ def make_val_dataset(
         batch_size: Videos of a global batch.
         bad: Collects the videos that cannot be decoded.
         share: The part for this worker.
+        loader: Reads the frames; None is a plain one.
 
     Returns:
         Batches as above, with `clips`.
@@ -156,7 +180,7 @@ def make_val_dataset(
         InputError: If there are no videos, or the batch cannot be divided.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
-    dataset = make_eval_dataset(records, one_view, batch_size, bad, share)
+    dataset = make_eval_dataset(records, one_view, batch_size, bad, share, loader)
 
     def drop_view_axis(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         views = batch.pop("views")
@@ -171,6 +195,7 @@ def make_eval_dataset(
     batch_size: int,
     bad: BadVideos,
     share: Share = Share(),
+    loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches of an evaluation: every video once, in order, with all its views.
 
@@ -180,6 +205,7 @@ def make_eval_dataset(
         batch_size: Videos of a global batch.
         bad: Collects the videos that cannot be decoded; their views are zero and their label is -1.
         share: The part for this worker.
+        loader: Reads the frames; None is a plain one.
 
     Returns:
         Batches as above, with `views`.
@@ -188,7 +214,7 @@ def make_eval_dataset(
         InputError: If there are no videos, or the batch cannot be divided.
     """
     _check(records, batch_size, share)
-    records = list(records)
+    records, frames = list(records), loader or FrameLoader()
     num_views = clip.num_clips * clip.num_crops
     empty = np.zeros((num_views, clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
@@ -197,13 +223,19 @@ def make_eval_dataset(
             return empty, np.int32(0), np.float32(0)
         path, label = records[index]
         try:
-            return load_protocol_views(path, clip), np.int32(label), np.float32(1)
+            return load_protocol_views(path, clip, frames), np.int32(label), np.float32(1)
         except DecodeError as error:
             bad.add(path, error.reason)
             return empty, np.int32(-1), np.float32(1)
 
     slots = _make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, share)
     return _make_batches(slots, load, "views", empty.shape, batch_size // share.num_replicas)
+
+
+def _shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Draws the order of the record indices in an epoch, int32 [num_records]."""
+    both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
+    return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
 
 
 def _make_slots(indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share) -> tf.data.Dataset:
@@ -260,8 +292,6 @@ def _check(records: Sequence[VideoRecord], batch_size: int, share: Share) -> Non
     check_opencv()
     if not records:
         raise InputError("there are no videos to read: the list of records is empty")
-    if batch_size % share.num_replicas or share.num_replicas % share.num_workers:
-        raise InputError(
-            f"batch_size={batch_size} cannot be divided among {share.num_replicas} replicas on "
-            f"{share.num_workers} workers; choose a multiple of {share.num_replicas}"
-        )
+    check_divides(batch_size, share.num_replicas)
+    if share.num_replicas % share.num_workers:
+        raise InputError(f"{share.num_replicas} replicas cannot be divided among {share.num_workers} workers")

@@ -5,7 +5,6 @@ No TensorFlow here: `load_views` is public and serves notebooks as well as `vswi
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from vswin.checks import check_clip
 from vswin.config import AugmentConfig, ClipConfig
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
-from vswin.data.decode import VideoReader
+from vswin.data.frames import FrameLoader
 
 
 def load_views(
@@ -58,15 +57,16 @@ def load_views(
         views_per_step=1,
     )
     check_clip(clip)
-    return load_protocol_views(path, clip)
+    return load_protocol_views(path, clip, FrameLoader())
 
 
-def load_protocol_views(path: str | Path, clip: ClipConfig) -> np.ndarray:
+def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader) -> np.ndarray:
     """Loads the views of a video under a configured protocol, as `load_views` does.
 
     Args:
         path: Video file.
         clip: The protocol, checked.
+        loader: Reads the frames.
 
     Returns:
         Views, uint8 [V, T, crop, crop, 3] RGB, ordered as by `load_views`.
@@ -76,21 +76,26 @@ def load_protocol_views(path: str | Path, clip: ClipConfig) -> np.ndarray:
 
     Source: configs/recognition/swin/*.py, val_pipeline and test_pipeline, up to Normalize.
     """
-    with VideoReader(path) as reader:
+
+    def choose(num_video_frames: int) -> np.ndarray:
         if clip.sampling == "segments":
-            numbers = frame_sampling.segments(reader.num_video_frames, clip.num_frames)
-        else:
-            numbers = frame_sampling.uniform_clips(
-                reader.num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips
-            )
-        frames = reader.read(numbers.ravel(), partial(transforms.resize_short_side, size=clip.resize))
+            return frame_sampling.segments(num_video_frames, clip.num_frames)
+        clips = frame_sampling.uniform_clips(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+        return clips.ravel()  # [num_clips*T]
+
+    frames = loader.load(path, clip.resize, choose)
     cut = transforms.center_crop if clip.num_crops == 1 else transforms.three_crops
     crops = cut(frames, clip.crop)  # [num_crops, num_clips*T, H, W, 3]
     return crops.reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)  # [V, T, H, W, 3]
 
 
 def load_train_clip(
-    path: str, clip: ClipConfig, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator
+    path: str,
+    clip: ClipConfig,
+    augment: AugmentConfig,
+    allow_flip: bool,
+    rng: np.random.Generator,
+    loader: FrameLoader,
 ) -> np.ndarray:
     """Loads one randomly placed, cropped and flipped clip; one draw of each for all its frames.
 
@@ -100,6 +105,7 @@ def load_train_clip(
         augment: Ranges of the random crop, and the share of flipped clips.
         allow_flip: Whether mirroring keeps the label; False draws no flip.
         rng: Source of all draws.
+        loader: Reads the frames.
 
     Returns:
         Clip, uint8 [T, crop, crop, 3] RGB.
@@ -109,12 +115,13 @@ def load_train_clip(
 
     Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize.
     """
-    with VideoReader(path) as reader:
+
+    def choose(num_video_frames: int) -> np.ndarray:
         if clip.sampling == "segments":
-            numbers = frame_sampling.segments(reader.num_video_frames, clip.num_frames, rng)
-        else:
-            numbers = frame_sampling.random_clip(reader.num_video_frames, clip.num_frames, clip.frame_stride, rng)
-        frames = reader.read(numbers, partial(transforms.resize_short_side, size=clip.resize))
+            return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
+        return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
+
+    frames = loader.load(path, clip.resize, choose)
     height, width = frames.shape[1:3]
     box = transforms.random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng)
     frames = transforms.resize(transforms.crop(frames, box), clip.crop, clip.crop)

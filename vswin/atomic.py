@@ -1,0 +1,64 @@
+"""Files that are replaced whole: a failed write, as on a full disk, leaves the earlier file as it was."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; the file takes the place of `path` when the block ends without an error.
+
+    Args:
+        path: the destination, whose folder exists. Readers see the old file or the new one, never a part, and
+            after the block even a power cut leaves the new one.
+
+    Yields:
+        A path beside it, which is gone afterwards either way.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        sync_file(partial)
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partial(path: Path) -> None:
+    """Removes what processes that were killed inside `replacing(path)` have left behind."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink()
+
+
+def sync_file(path: Path) -> None:
+    """Waits until the contents of a file are on the disk.
+
+    Raises:
+        OSError: if they cannot be written, as some file systems say only now.
+    """
+    # Windows syncs only what is open for writing.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can do that.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems sync files alone.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,57 @@
+"""What goes wrong while a video is read, and the time limit that ends it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class DecodeError(Exception):
+    """A video that cannot be used.
+
+    Attributes:
+        path: The file.
+        cause: What is wrong in a word or two, the same for all files with this fault, e.g. "truncated".
+        detail: What was seen in this file; may be empty.
+    """
+
+    def __init__(self, path: str, cause: str, detail: str = "") -> None:
+        super().__init__(path, cause, detail)
+        self.path = path
+        self.cause = cause
+        self.detail = detail
+
+    @property
+    def reason(self) -> str:
+        """Cause and detail, e.g. "truncated (77 of 164 frames are there)"."""
+        return f"{self.cause} ({self.detail})" if self.detail else self.cause
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class TimeLimit:
+    """Ends work on a video that takes too long.
+
+    The work asks between two frames. A decoder that never comes back from one frame is not interrupted.
+    """
+
+    def __init__(self, path: str, seconds: float | None) -> None:
+        """Starts the clock.
+
+        Args:
+            path: The file, for the error.
+            seconds: Time allowed, > 0; None allows any.
+        """
+        self._path = path
+        self._seconds = math.inf if seconds is None else seconds
+        self._start = time.monotonic()
+
+    def check(self) -> None:
+        """Lets work go on.
+
+        Raises:
+            DecodeError: If the time is over.
+        """
+        if time.monotonic() - self._start > self._seconds:
+            raise DecodeError(self._path, "too slow", f"not read within {self._seconds:g} s")

@@ -1,0 +1,235 @@
+"""Look into video files with PyAV, and decode with it what OpenCV cannot: AV1, and colours other than BT.601."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+
+from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.truncation import check_whole
+
+PYAV_VERSION = av.__version__
+
+# The last few packets of many files, old AVIs above all, decode to nothing.
+MAX_MISSING_FRAMES = 5
+MAX_MISSING_SHARE = 0.05
+
+# Colour matrices other than BT.601, by their numbers in H.273, and what FFmpeg converts them with. It has no
+# conversion of constant luminance (10), and the official reader takes it for the usual BT.2020, too.
+_BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
+_OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
+_FULL_RANGE = 2
+
+
+class Inspection(NamedTuple):
+    """What is known of a video file before any frame is decoded.
+
+    Attributes:
+        num_video_frames: Frames in the file, >= 2: packets to be shown.
+        has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
+            would be wrong.
+    """
+
+    num_video_frames: int
+    has_other_colours: bool
+
+
+class PyAVDecoder:
+    """Decodes a file from its first frame on; frames come out upright, and equal to OpenCV's.
+
+    Equal to the byte, but for two things. Where a file says that its colours are not BT.601, as most HD video
+    does, they are converted accordingly, as the official reader does, whose frames these then equal. And codecs
+    whose decoders changed between the FFmpeg inside OpenCV and the one inside PyAV (MPEG-4 by Xvid, WMV) differ
+    by up to 2 of 255.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Opens a file.
+
+        Raises:
+            DecodeError: If there is no decoder for it.
+        """
+        self._path = path
+        self._container = _open(path)
+        stream = self._container.streams.video[0]
+        if stream.codec_context is None:
+            self.close()
+            raise DecodeError(path, "unknown codec")
+        stream.codec_context.thread_count = 1
+        self._frames = self._decode(stream)
+        self._frame: av.VideoFrame | None = None
+
+    def grab(self) -> bool:
+        """Goes to the next frame; false after the last one."""
+        self._frame = next(self._frames, None)
+        return self._frame is not None
+
+    def retrieve(self) -> np.ndarray:
+        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR.
+
+        Raises:
+            DecodeError: If its colours cannot be converted.
+        """
+        assert self._frame is not None
+        try:
+            image = _to_bgr(self._frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise DecodeError(self._path, "undecodable frame", str(error)) from None
+        if self._frame.rotation % 90 == 0:
+            return np.rot90(image, self._frame.rotation // 90)
+        return image
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """Decodes packet by packet and leaves broken ones out, as OpenCV does."""
+        for packet in _read_packets(self._container, stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            yield from frames
+
+
+def inspect_video(path: str, limit: TimeLimit) -> Inspection:
+    """Counts the packets of the first video stream that are to be shown, as the official reader does.
+
+    The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
+    that was cut without re-encoding counts the hidden frames before the cut as well.
+
+    Args:
+        path: The file.
+        limit: Asked between packets.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DecodeError: If the file is missing, truncated, not a video, or has fewer than two frames.
+
+    Source: decord, src/video/video_reader.cc, IndexKeyframes; it counts hidden frames too.
+    """
+    _check_file(path)
+    check_whole(path)
+    num_shown = num_packets = 0
+    with _open(path) as container:
+        if not container.streams.video:
+            raise DecodeError(path, "not a video", "sound only")
+        stream = container.streams.video[0]
+        for packet in _read_packets(container, stream):
+            limit.check()
+            if packet.size > 0:  # the last packet that PyAV hands out is an empty one to flush a decoder
+                num_packets += 1
+                num_shown += not packet.is_discard
+        # This index has a place for every frame: other containers just state a number.
+        if "mp4" in container.format.name:
+            check_complete(path, num_packets, stream.frames)
+        has_other_colours = stream.codec_context is not None and _has_other_colours(stream.codec_context)
+    if num_shown == 0:
+        raise DecodeError(path, "no frames")
+    if num_shown == 1:
+        raise DecodeError(path, "one frame", "a still, not a video")
+    return Inspection(num_shown, has_other_colours)
+
+
+def check_complete(path: str, num_found: int, num_promised: int) -> None:
+    """Refuses a file that ends well before its promised number of frames.
+
+    Args:
+        path: The file.
+        num_found: Frames that are there.
+        num_promised: Frames that should be there.
+
+    Raises:
+        DecodeError: If more than five frames and more than 5 % are missing.
+    """
+    if num_promised - num_found > max(MAX_MISSING_FRAMES, MAX_MISSING_SHARE * num_promised):
+        raise DecodeError(path, "truncated", f"{num_found} of {num_promised} frames are there")
+
+
+def _check_file(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # OpenCV would crash
+        raise DecodeError(path, "unusable name", "not UTF-8; rename the file") from None
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise DecodeError(path, "missing") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise DecodeError(path, "not a video", "a folder")
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        raise DecodeError(path, "not a video", "a pipe or device")
+    if status.st_size == 0:
+        raise DecodeError(path, "empty", "0 bytes")
+
+
+def _open(path: str) -> av.container.InputContainer:
+    """Opens a container. Text in it may be in any encoding, and it may not send us elsewhere, as playlists do."""
+    file = os.path.abspath(path)  # "12:30.mp4" would be a protocol
+    try:
+        return av.open(file, metadata_errors="replace", container_options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        raise _explain(path, error) from None
+
+
+def _explain(path: str, error: av.FFmpegError) -> DecodeError:
+    """Says why PyAV cannot open a file: tells an MP4 file without its end, where the index stands, from others."""
+    if isinstance(error, PermissionError):
+        return DecodeError(path, "not readable", "permission denied")
+    with open(path, "rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            return DecodeError(path, "truncated", "the index of the MP4 file is missing")
+    return DecodeError(path, "not a video", error.strerror or "")
+
+
+def _read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Reads up to the end, or to where the file is damaged, which is OpenCV's end."""
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        return
+
+
+def _has_other_colours(codec: av.VideoCodecContext) -> bool:
+    pixels = codec.pix_fmt or ""
+    # Those called yuvj have the full range, and OpenCV knows that.
+    is_full_range = codec.color_range == _FULL_RANGE and pixels.startswith("yuv") and not pixels.startswith("yuvj")
+    return is_full_range or codec.colorspace in _OTHER_MATRICES
+
+
+def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
+    """Converts a frame as OpenCV does, but for its matrix and range; BT.601 where none is named.
+
+    Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader converts with.
+    """
+    return (
+        _without_hints(frame)
+        .reformat(
+            format="bgr24",
+            interpolation=Interpolation.BICUBIC,
+            src_colorspace=_OTHER_MATRICES.get(frame.colorspace, Colorspace.ITU601),
+            dst_colorspace=Colorspace.ITU601,
+            src_color_range=frame.color_range,
+        )
+        .to_ndarray()
+    )
+
+
+def _without_hints(frame: av.VideoFrame) -> av.VideoFrame:
+    """Copies pixels alone. Newer FFmpegs would look at fields and at the places of colour samples, OpenCV's not."""
+    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, target in zip(frame.planes, plain.planes, strict=True):
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)  # [rows, bytes]
+        copied = np.frombuffer(memoryview(target), np.uint8).reshape(target.height, target.line_size)  # [rows, bytes]
+        length = min(source.line_size, target.line_size)
+        copied[:, :length] = rows[:, :length]
+    return plain
