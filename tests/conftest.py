@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -19,6 +20,11 @@ from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
 PARITY = Path(__file__).parent / "parity"
+
+# The second device of `runtime.strategy=mirrored`; everything else uses the first alone.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 
 @pytest.fixture(autouse=True)

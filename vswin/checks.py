@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from vswin.config import ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+STRATEGIES = ("auto", "one_device", "mirrored")
+DECODERS = ("auto", "opencv", "pyav")
+CACHES = ("none", "ram", "disk")
 SAMPLINGS = ("dense", "segments")
 SCHEDULES = ("cosine", "cosine_per_epoch")
 
@@ -39,13 +42,46 @@ def check_clip(clip: "ClipConfig") -> None:
 
 def check_run(config: "TrainConfig | EvaluateConfig") -> None:
     """Checks what every run has."""
-    _check_at_least("batch_size", config.batch_size, 1)
+    if config.batch_size is not None:
+        _check_at_least("batch_size", config.batch_size, 1)
+    _check_one_of("runtime.strategy", config.runtime.strategy, STRATEGIES)
     _check_one_of("runtime.precision", config.runtime.precision, PRECISIONS)
+    _check_at_least("runtime.micro_batches", config.runtime.micro_batches, 1)
+    _check_one_of("dataset.decoder", config.dataset.decoder, DECODERS)
+    _check_one_of("dataset.cache", config.dataset.cache, CACHES)
+    timeout_sec = config.dataset.clip_timeout_sec
+    if timeout_sec is not None and timeout_sec <= 0:
+        raise InputError(f"dataset.clip_timeout_sec={timeout_sec}: seconds above 0, or null for no limit")
+
+
+def check_divides(batch_size: int, num_replicas: int, micro_batches: int = 1) -> None:
+    """Checks that a global batch can be divided among devices, and what each gets into micro-batches.
+
+    Args:
+        batch_size: clips, or videos, of the global batch.
+        num_replicas: devices, each of which gets as much.
+        micro_batches: parts of what a device gets.
+
+    Raises:
+        InputError: if it cannot; names the nearest sizes that can.
+    """
+    parts = num_replicas * micro_batches
+    if batch_size % parts == 0:
+        return
+    below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
+    nearest = f"{below} or {above}" if below else str(above)
+    devices = f"{num_replicas} devices" if num_replicas > 1 else "one device"
+    micro = f" with runtime.micro_batches={micro_batches} each" if micro_batches > 1 else ""
+    raise InputError(
+        f"batch_size={batch_size} cannot be divided among {devices}{micro}; the nearest that can: {nearest}"
+    )
 
 
 def check_training(config: "TrainConfig") -> None:
     """Checks what only a training run has."""
     _check_at_least("epochs", config.epochs, 1)
+    if config.patience is not None:
+        _check_at_least("patience", config.patience, 1)
     _check_at_least("seed", config.seed, 0)
     _check_one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     shares: Mapping[str, float] = {

@@ -29,12 +29,40 @@ def set_precision(precision: str) -> None:
     keras.mixed_precision.set_global_policy(_POLICIES[precision])
 
 
-def describe_devices() -> str:
-    """Names what TensorFlow computes on, e.g. "1 CPU (x86_64, 8 threads)" or "2 GPUs"."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus:
-        return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
-    return f"CPU ({platform.machine()})"
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Decides which devices of this machine compute.
+
+    Args:
+        name: `one_device`, the first GPU or else the CPU; `mirrored`, every GPU, or without one every logical CPU
+            (TensorFlow knows one unless it is told to split it); `auto`, `mirrored` where there are several GPUs.
+
+    Returns:
+        The strategy whose scope the model, its optimizer and their trainer belong into.
+    """
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    devices = gpus or [device.name for device in tf.config.list_logical_devices("CPU")]
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """Names what a strategy computes on, e.g. "CPU (x86_64)" or "2 GPUs"."""
+    devices = strategy.extended.worker_devices
+    count = len(devices)
+    if "GPU" in devices[0]:
+        return f"{count} GPU{'s' if count > 1 else ''}"
+    return f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
+
+
+class _LogFile(logging.FileHandler):
+    """Appends to a file; on a full disk a line is lost, and the message on the terminal is not buried."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leaves the report to whatever cannot do without the disk."""
 
 
 def start_log(path: Path | None) -> None:
@@ -53,7 +81,7 @@ def start_log(path: Path | None) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(terminal)
     if path is not None:
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = _LogFile(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         logger.addHandler(file)
 

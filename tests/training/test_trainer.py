@@ -12,10 +12,17 @@ from vswin.zoo import ModelSize
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.2)
 
 
-def make_trainer(batch_size: int, dropout: float = 0.0, size: ModelSize = SIZE, label_smoothing=0.0) -> Trainer:
+def make_trainer(
+    batch_size: int,
+    dropout: float = 0.0,
+    size: ModelSize = SIZE,
+    label_smoothing: float = 0.0,
+    micro_batches: int = 1,
+    remat: bool = False,
+) -> Trainer:
     keras.utils.set_random_seed(0)
-    model = vswin.build_model(size, num_classes=7, dropout=dropout)
-    trainer = Trainer(model, batch_size, seed=3, label_smoothing=label_smoothing)
+    model = vswin.build_model(size, num_classes=7, dropout=dropout, remat=remat)
+    trainer = Trainer(model, batch_size, 3, label_smoothing, micro_batches)
     groups = {variable.name: ParameterGroup("all", 1.0, 0.0) for variable in model.trainable_variables}
     trainer.compile(optimizer=AdamW(1e-2, groups))
     trainer.optimizer.build(model.trainable_variables)
@@ -96,3 +103,89 @@ def test_low_precision_takes_about_the_same_step(precision):
     assert float(trainer.train_step(batch)["loss"]) == pytest.approx(expected, rel=2e-2)
     assert all(variable.dtype == tf.float32 for variable in trainer.model.trainable_variables)
     assert all(variable.dtype in (tf.float32, tf.int64) for variable in trainer.optimizer.variables)
+
+
+def gradients_of(trainer: Trainer, batch: dict[str, tf.Tensor]) -> list[np.ndarray]:
+    """Computes the gradients of a first step, compiled as `fit` compiles them."""
+    draws = trainer.model.make_draws(3, 0, batch["positions"], trainer.global_batch_size)
+    total = tf.reduce_sum(batch["weights"])
+    compute = trainer._gradients if trainer.micro_batches == 1 else trainer._summed_gradients
+    return [gradient.numpy() for gradient in tf.function(compute)(batch, draws, total)]
+
+
+def assert_equal_gradients(given: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert max(np.abs(gradient).max() for gradient in expected) > 0.1
+    for a, b in zip(given, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize(("parts", "dropout"), [(2, 0.0), (6, 0.5)])
+def test_micro_batches_give_the_gradients_of_the_whole_batch(parts, dropout):
+    """Even with dropout and drop path on, since the draws follow the position in the global batch."""
+    batch = make_batch(6) | {"weights": tf.constant([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])}
+    whole = gradients_of(make_trainer(6, dropout), batch)
+    assert_equal_gradients(gradients_of(make_trainer(6, dropout, micro_batches=parts), batch), whole)
+
+
+def test_micro_batches_take_the_step_and_count_the_clips_of_the_whole_batch():
+    batch = make_batch(6) | {"weights": tf.constant([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])}
+    whole, parts = make_trainer(6), make_trainer(6, micro_batches=3)
+    logs = [trainer.train_step(batch) for trainer in (whole, parts)]
+    for key in ("loss", "top1", "top5"):
+        assert float(logs[1][key]) == pytest.approx(float(logs[0][key]), rel=1e-6)
+    assert float(parts.top1_metric.count) == 5
+    assert int(parts.optimizer.iterations) == 1
+    for a, b in zip(weights_of(parts), weights_of(whole), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on(precision):
+    set_precision(precision)
+    batch = make_batch(4)
+    plain = gradients_of(make_trainer(4, dropout=0.5), batch)
+    assert_equal_gradients(gradients_of(make_trainer(4, dropout=0.5, remat=True), batch), plain)
+    both = make_trainer(4, dropout=0.5, remat=True, micro_batches=2)
+    if precision == "float32":
+        assert_equal_gradients(gradients_of(both, batch), plain)
+
+
+def test_rematerialisation_really_computes_blocks_again():
+    batch = make_batch(2)
+
+    def count_softmaxes(remat: bool) -> int:
+        trainer = make_trainer(2, remat=remat)
+        draws = trainer.model.make_draws(3, 0, batch["positions"], 2)
+        graph = tf.function(trainer._gradients).get_concrete_function(batch, draws, tf.constant(2.0)).graph
+        return sum(operation.type == "Softmax" for operation in graph.get_operations())
+
+    assert count_softmaxes(remat=True) == 2 * count_softmaxes(remat=False)
+
+
+def test_an_overflow_under_float16_skips_the_step_and_halves_the_scale():
+    set_precision("float16")
+    trainer = make_trainer(2)
+    assert float(trainer.optimizer.loss_scale) == 2.0**15
+    before = weights_of(trainer)
+    trainer.optimizer._loss_scale._current_loss_scale.assign(2.0**127)
+    trainer.train_step(make_batch(2))
+    assert float(trainer.optimizer.loss_scale) == 2.0**126
+    for a, b in zip(before, weights_of(trainer), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_softmax_normalisation_and_loss_are_float32_in_low_precision():
+    set_precision("float16")
+    trainer = make_trainer(2)
+    batch = make_batch(2)
+    draws = trainer.model.make_draws(3, 0, batch["positions"], 2)
+    graph = tf.function(trainer._gradients).get_concrete_function(batch, draws, tf.constant(2.0)).graph
+    types = {
+        operation.type: {tensor.dtype for tensor in operation.inputs}
+        for operation in graph.get_operations()
+        if operation.type in ("Softmax", "Rsqrt", "SoftmaxCrossEntropyWithLogits")
+    }
+    assert types["Softmax"] == {tf.float32}
+    assert types["SoftmaxCrossEntropyWithLogits"] == {tf.float32}
+    # The standard deviations of layer normalisation.
+    assert types["Rsqrt"] == {tf.float32}

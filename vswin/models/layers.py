@@ -1,7 +1,7 @@
-"""The layers of a Video Swin Transformer; the attention is here.
+"""The layers of a block of a Video Swin Transformer; the attention is here.
 
-Dense layers, convolution and normalisation are those of Keras; attributes are named as in the official state
-dict. Drop-path multipliers come in as arguments: a layer never draws (see `draws`). Called by `video_swin`.
+Dense layers and normalisation are those of Keras; attributes are named as in the official state dict. Drop-path
+multipliers come in as arguments: a layer never draws (see `draws`). Called by `video_swin`.
 """
 
 import math
@@ -10,42 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.models.windows import Windows, from_windows, pad_grid, relative_position_index, to_windows
+from vswin.models.windows import Windows, from_windows, relative_position_index, to_windows
 from vswin.zoo import Triple
-
-
-@keras.saving.register_keras_serializable("vswin")
-class PatchEmbed3D(keras.layers.Layer):
-    """Embeds each patch of voxels as one token, then normalises it.
-
-    Args:
-        embed_dim: channels C of a token.
-        patch_size: voxels per token (t, h, w).
-    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, PatchEmbed3D.
-    """
-
-    def __init__(self, embed_dim: int, patch_size: Triple, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.embed_dim = embed_dim
-        self.patch_size = patch_size
-        self.proj = keras.layers.Conv3D(
-            embed_dim,
-            patch_size,
-            strides=patch_size,
-            # Uniform within 1 / sqrt(fan_in): the official code leaves the convolution to PyTorch's default.
-            kernel_initializer=keras.initializers.VarianceScaling(1 / 3, distribution="uniform"),
-            dtype=self.dtype_policy,
-            name="proj",
-        )
-        self.norm = _layer_norm(self, "norm")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps [B, T, H, W, 3], any extents, to tokens [B, T', H', W', C]; zeros fill the last patches."""
-        return self.norm(self.proj(pad_grid(x, tf.constant(self.patch_size))))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "embed_dim": self.embed_dim, "patch_size": self.patch_size}
 
 
 @keras.saving.register_keras_serializable("vswin")
@@ -68,8 +34,8 @@ class WindowAttention3D(keras.layers.Layer):
         self.num_heads = num_heads
         self.window_size = window_size
         self.init_std = init_std
-        self.qkv = _dense(self, 3 * dim, "qkv")
-        self.proj = _dense(self, dim, "proj")
+        self.qkv = dense(self, 3 * dim, "qkv")
+        self.proj = dense(self, dim, "proj")
 
     def build(self, input_shape: Any) -> None:
         """Creates the bias table, float32 [(2Wt-1)*(2Wh-1)*(2Ww-1), nH]."""
@@ -139,8 +105,8 @@ class Mlp(keras.layers.Layer):
         self.dim = dim
         self.hidden_dim = hidden_dim
         self.init_std = init_std
-        self.fc1 = _dense(self, hidden_dim, "fc1")
-        self.fc2 = _dense(self, dim, "fc2")
+        self.fc1 = dense(self, hidden_dim, "fc1")
+        self.fc2 = dense(self, dim, "fc2")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [..., C] to [..., C]."""
@@ -181,9 +147,9 @@ class SwinBlock3D(keras.layers.Layer):
         self.window_size = window_size
         self.mlp_ratio = mlp_ratio
         self.init_std = init_std
-        self.norm1 = _layer_norm(self, "norm1")
+        self.norm1 = layer_norm(self, "norm1")
         self.attn = WindowAttention3D(dim, num_heads, window_size, name="attn", **shared)
-        self.norm2 = _layer_norm(self, "norm2")
+        self.norm2 = layer_norm(self, "norm2")
         self.mlp = Mlp(dim, int(dim * mlp_ratio), name="mlp", **shared)
 
     def call(self, x: tf.Tensor, windows: Windows, drop_path: tf.Tensor | None = None) -> tf.Tensor:
@@ -214,36 +180,8 @@ class SwinBlock3D(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable("vswin")
-class PatchMerging(keras.layers.Layer):
-    """Merges 2 x 2 neighbouring tokens of a frame into one of twice the channels.
-
-    Args:
-        dim: channels C of a token before merging.
-        init_std: standard deviation of the initial kernels.
-    Source: swin_transformer.py, PatchMerging.
-    """
-
-    def __init__(self, dim: int, init_std: float = 0.02, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dim = dim
-        self.init_std = init_std
-        self.norm = _layer_norm(self, "norm")
-        self.reduction = _dense(self, 2 * dim, "reduction", use_bias=False)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps [B, T, H, W, C] to [B, T, ceil(H/2), ceil(W/2), 2C]."""
-        x = pad_grid(x, tf.constant([1, 2, 2]))
-        neighbours = [x[:, :, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
-        x = tf.concat(neighbours, axis=-1)  # [B, T, H/2, W/2, 4C]
-        return self.reduction(self.norm(x))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "dim": self.dim, "init_std": self.init_std}
-
-
-def _dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
+def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
+    """Makes a dense layer of another one, in its precision."""
     # The official distribution is cut off at +-2, a hundred standard deviations away: plainly normal.
     initializer = keras.initializers.RandomNormal(stddev=owner.init_std)
     return keras.layers.Dense(
@@ -251,7 +189,8 @@ def _dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = Tr
     )
 
 
-def _layer_norm(owner: keras.layers.Layer, name: str) -> keras.layers.LayerNormalization:
+def layer_norm(owner: keras.layers.Layer, name: str) -> keras.layers.LayerNormalization:
+    """Makes a normalisation of the channels inside another layer, in its precision."""
     return keras.layers.LayerNormalization(epsilon=1e-5, dtype=owner.dtype_policy, name=name)
 
 

@@ -12,8 +12,9 @@ import tf_keras as keras
 from vswin.errors import InputError
 from vswin.models.draws import Draws, make_draws
 from vswin.models.head import ClassificationHead
-from vswin.models.layers import PatchEmbed3D, PatchMerging, SwinBlock3D
-from vswin.models.windows import plan_windows
+from vswin.models.layers import SwinBlock3D
+from vswin.models.patches import PatchEmbed3D, PatchMerging
+from vswin.models.windows import Windows, plan_windows
 from vswin.zoo import ModelSize, Triple
 
 # Per channel R, G, B, on the scale 0..255.
@@ -61,6 +62,7 @@ class SwinStage(keras.layers.Layer):
         mlp_ratio: hidden channels of an MLP as a multiple of C.
         init_std: standard deviation of the initial kernels.
         is_last: whether this is the last stage, which does not merge.
+        remat: whether the gradient computes each block anew instead of keeping what is inside.
     Source: swin_transformer.py, BasicLayer.
     """
 
@@ -73,6 +75,7 @@ class SwinStage(keras.layers.Layer):
         mlp_ratio: float = 4.0,
         init_std: float = 0.02,
         is_last: bool = False,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +86,7 @@ class SwinStage(keras.layers.Layer):
         self.mlp_ratio = mlp_ratio
         self.init_std = init_std
         self.is_last = is_last
+        self.remat = remat
         shared = {"init_std": init_std, "dtype": self.dtype_policy}
         self.blocks = [
             SwinBlock3D(dim, num_heads, window_size, mlp_ratio, name=f"block{j}", **shared) for j in range(depth)
@@ -102,8 +106,14 @@ class SwinStage(keras.layers.Layer):
         grid = tf.shape(x)[1:4]
         plans = [plan_windows(grid, self.window_size, is_shifted) for is_shifted in (False, True)]
         for j, block in enumerate(self.blocks):
-            x = block(x, plans[j % 2], None if drop_path is None else drop_path[:, j])
+            x = self._run_block(block, x, plans[j % 2], None if drop_path is None else drop_path[:, j])
         return x if self.downsample is None else self.downsample(x)
+
+    def _run_block(self, block: SwinBlock3D, x: tf.Tensor, windows: Windows, drop_path: tf.Tensor | None) -> tf.Tensor:
+        def run(x: tf.Tensor) -> tf.Tensor:
+            return block(x, windows, drop_path)
+
+        return tf.recompute_grad(run)(x) if self.remat else run(x)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -116,6 +126,7 @@ class SwinStage(keras.layers.Layer):
             "mlp_ratio": self.mlp_ratio,
             "init_std": self.init_std,
             "is_last": self.is_last,
+            "remat": self.remat,
         }
 
 
@@ -125,12 +136,15 @@ class VideoSwinBackbone(keras.layers.Layer):
 
     Args:
         size: the network, as a `ModelSize` or its fields.
+        remat: whether the gradient computes each block anew instead of keeping what is inside: same numbers, less
+            memory, more time.
     Source: swin_transformer.py, SwinTransformer3D.
     """
 
-    def __init__(self, size: ModelSize | dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, size: ModelSize | dict[str, Any], remat: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size if isinstance(size, ModelSize) else ModelSize.from_fields(size)
+        self.remat = remat
         self.patch_embed = PatchEmbed3D(
             self.size.embed_dim, self.size.patch_size, dtype=self.dtype_policy, name="patch_embed"
         )
@@ -146,6 +160,7 @@ class VideoSwinBackbone(keras.layers.Layer):
             self.size.mlp_ratio,
             self.size.init_std,
             is_last=i == len(self.size.depths) - 1,
+            remat=self.remat,
             dtype=self.dtype_policy,
             name=f"stage{i}",
         )
@@ -171,7 +186,7 @@ class VideoSwinBackbone(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "size": dataclasses.asdict(self.size)}
+        return {**super().get_config(), "size": dataclasses.asdict(self.size), "remat": self.remat}
 
 
 @keras.saving.register_keras_serializable("vswin")
@@ -182,12 +197,20 @@ class VideoSwin(keras.Model):
         size: the network, as a `ModelSize` or its fields.
         num_classes: classes K.
         dropout: rate on the averaged features before the head, in [0, 1).
+        remat: whether training trades time for memory, see `VideoSwinBackbone`.
 
     Raises:
         InputError: if there is no class, or the rate is out of range.
     """
 
-    def __init__(self, size: ModelSize | dict[str, Any], num_classes: int, dropout: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        size: ModelSize | dict[str, Any],
+        num_classes: int,
+        dropout: float = 0.5,
+        remat: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes < 1:
             raise InputError(f"num_classes={num_classes} must be at least 1")
@@ -196,7 +219,7 @@ class VideoSwin(keras.Model):
         self.num_classes = num_classes
         self.dropout = dropout
         self.normalize = Normalize(dtype=self.dtype_policy, name="normalize")
-        self.backbone = VideoSwinBackbone(size, dtype=self.dtype_policy, name="backbone")
+        self.backbone = VideoSwinBackbone(size, remat, dtype=self.dtype_policy, name="backbone")
         self.head = ClassificationHead(num_classes, dtype="float32", name="head")
 
     @property
@@ -251,6 +274,7 @@ class VideoSwin(keras.Model):
             "size": dataclasses.asdict(self.size),
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "remat": self.backbone.remat,
         }
         return {"name": self.name, "dtype": self.dtype_policy.name, **own}
 

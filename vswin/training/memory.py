@@ -1,0 +1,82 @@
+"""How much memory a training step takes, by counting what the gradient has to keep. Called by `run`."""
+
+from typing import NamedTuple
+
+import psutil
+
+from vswin.zoo import ModelSize, Triple, count_parameters, stage_grids
+
+# Weight, gradient and two moments of a parameter, float32.
+_BYTES_PER_PARAMETER = 16
+# Tensors as large as a block's attention logits: the softmax, and the logits while the block is at work.
+_KEPT_LOGITS, _LIVE_LOGITS = 1, 2
+# Tensors as large as a block's tokens; those of the MLP, four times as large, and of its GELU count four each.
+_KEPT_TOKENS, _LIVE_TOKENS = 31, 37
+
+
+class StepMemory(NamedTuple):
+    """Holds the bytes that a device needs at once.
+
+    Args:
+        parameters: of weights, gradients and optimizer.
+        activations: of what is kept of the forward pass, and of the largest block at work.
+    """
+
+    parameters: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Adds both up."""
+        return self.parameters + self.activations
+
+
+def estimate_step(
+    size: ModelSize, num_classes: int, clip_shape: Triple, num_clips: int, precision: str, remat: bool
+) -> StepMemory:
+    """Estimates the memory of a training step on one device.
+
+    The counts of tensors were fitted to measured peaks (`benchmarks/memory.py`), which they meet within 15 %;
+    TensorFlow itself and the traced graph, 1 to 2 GB of the process, come on top.
+
+    Args:
+        size: the network.
+        num_classes: classes K.
+        clip_shape: frames, rows and columns of a clip.
+        num_clips: clips that a device holds at a time: its share of a micro-batch.
+        precision: `float32`, `bfloat16` or `float16`; logits are float32 in each.
+        remat: whether blocks are computed anew.
+    """
+    width = 4 if precision == "float32" else 2
+    # In half precision the softmax is kept in float32 and once more as it is multiplied.
+    logit_width = 4 if precision == "float32" else 6
+    kept = live = 0
+    stages = zip(stage_grids(size, clip_shape), size.stage_dims, size.depths, size.num_heads, strict=True)
+    for stage, dim, depth, heads in stages:
+        logits, features = stage.padded * stage.window * heads * logit_width, stage.padded * dim * width
+        block = _KEPT_LOGITS * logits + _KEPT_TOKENS * features
+        kept += depth * (features if remat else block)
+        live = max(live, _LIVE_LOGITS * logits + _LIVE_TOKENS * features)
+    activations = kept + live if remat else kept
+    return StepMemory(_BYTES_PER_PARAMETER * count_parameters(size, num_classes), num_clips * activations)
+
+
+def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
+    """Says what a step needs, and what can be done where the machine has less free.
+
+    Args:
+        memory: the estimate for one device.
+        num_devices: devices of this machine.
+        is_cpu: whether they use the memory of the machine.
+    """
+    text = (
+        f"about {memory.total / 1e9:.2f} GB per device (parameters {memory.parameters / 1e9:.2f}, "
+        f"activations {memory.activations / 1e9:.2f})"
+    )
+    free = psutil.virtual_memory().available
+    if is_cpu and num_devices * memory.total > free:
+        text += (
+            f", more than the {free / 1e9:.1f} GB that are free: raise runtime.micro_batches, set "
+            "runtime.remat=true, or take a smaller batch_size or clip"
+        )
+    return text
