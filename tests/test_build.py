@@ -6,11 +6,14 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.build import load_weights
+from vswin.build import build_from, check_weights, load_weights
 from vswin.errors import InputError
-from vswin.weights.files import save_checkpoint
+from vswin.published import published_models
+from vswin.weights.checkpoint import open_checkpoint
+from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.formats.safetensors_file import write_safetensors
 from vswin.weights.names import official_tensors
-from vswin.zoo import SIZES, ModelSize, count_parameters, published_models
+from vswin.zoo import SIZES, ModelSize, count_parameters
 
 SMALL = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
 COUNTS = json.loads((Path(__file__).parent / "parity" / "param_counts.json").read_text())
@@ -63,26 +66,50 @@ def test_head_of_another_size_is_refused_or_reported(checkpoint):
     with pytest.raises(InputError, match=r"best\.h5.*cls_head\.fc_cls\.weight.*num_classes"):
         vswin.build_model(SMALL, num_classes=6, weights=path)
     other = vswin.build_model(SMALL, num_classes=6)
-    report = load_weights(other, path, reset_head=True)
-    assert "re-initialised: cls_head.fc_cls.weight, cls_head.fc_cls.bias" in str(report)
+    report = load_weights(other, open_checkpoint(path), reset_head=True)
+    row = "  re-initialised    2  a head of 5 classes, for 6: cls_head.fc_cls.weight, cls_head.fc_cls.bias"
+    assert row in str(report).splitlines()
     clips = np.zeros((2, 4, 16, 24, 3), np.uint8)
     np.testing.assert_array_equal(other.features(clips), model.features(clips))
 
 
-def test_published_names_say_where_the_weights_are_and_what_to_do():
-    with pytest.raises(InputError) as caught:
-        vswin.build_model(SMALL, weights="swin_base_patch244_window877_kinetics600_1k")
-    text = str(caught.value)
-    official = "v1.0.4/swin_base_patch244_window877_kinetics600_22k.pth"
-    for part in ("cannot read", "init_from=null", "vswin run", official):
-        assert part in text
+def test_a_published_name_is_taken_from_the_folder_of_weights(tmp_path, monkeypatch):
+    """By the name of the official file, under its name in the literature and that of the TF-Hub page."""
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
+    monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "cache"))
+    model = vswin.build_model("swin_micro", num_classes=600)
+    write_safetensors(tmp_path / "swin_base_patch244_window877_kinetics600_22k.pth", official_tensors(model), {})
+    for name in ("swin_base_patch244_window877_kinetics600_22k", "swin_base_patch244_window877_kinetics600_1k"):
+        check_weights(name)
+        twin, _ = build_from(name)
+        assert (twin.size, twin.num_classes) == (SIZES["swin_micro"], 600)
+        np.testing.assert_array_equal(twin.head.linear.kernel, model.head.linear.kernel)
+
+
+def test_a_published_kinetics_model_knows_its_classes(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
+    model = vswin.build_model("swin_micro", num_classes=400)
+    write_safetensors(tmp_path / "swin_tiny_patch244_window877_kinetics400_1k.pth", official_tensors(model), {})
+    names = build_from("swin_tiny_patch244_window877_kinetics400_1k")[1]
+    assert (len(names), names[0]) == (400, "abseiling")
 
 
 def test_a_wrong_name_brings_the_nearest():
     with pytest.raises(InputError, match=r"no such file.*window877_kinetics400_1k.*init_from=null"):
-        vswin.build_model(SMALL, weights="swin_tiny_patch244_window877_kinetics400")
+        check_weights("swin_tiny_patch244_window877_kinetics400")
     with pytest.raises(InputError, match="swin_micro"):
         vswin.build_model("swin_mikro")
+
+
+def test_weights_without_a_head_or_a_known_network_build_nothing_by_themselves(tmp_path, checkpoint):
+    _, path = checkpoint
+    with pytest.raises(InputError, match="they fit no known size"):
+        build_from(path)
+    assert build_from(path, SMALL)[0].num_classes == 5
+    headless = {name: t for name, t in vswin.read_checkpoint(path).items() if not name.startswith("cls_head")}
+    write_safetensors(tmp_path / "headless.safetensors", headless, {})
+    with pytest.raises(InputError, match="there is no head in them"):
+        build_from(tmp_path / "headless.safetensors", SMALL)
 
 
 def test_building_inside_a_strategy_mirrors_the_variables():

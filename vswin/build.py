@@ -3,28 +3,38 @@
 import os
 from pathlib import Path
 
+from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
-from vswin.weights.files import read_checkpoint
+from vswin.published import find_weights
+from vswin.weights.adapt import adapt
+from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.load import LoadReport, assign_weights
-from vswin.zoo import ModelSize, find_published, find_size
+from vswin.zoo import ModelSize, find_size
+
+Weights = str | os.PathLike[str]
 
 
 def build_model(
     size: str | ModelSize,
     num_classes: int = 400,
-    weights: str | os.PathLike[str] | None = None,
+    weights: Weights | None = None,
     dropout: float = 0.5,
     reset_head: bool = False,
+    remat: bool = False,
+    resize_bias: bool = False,
 ) -> VideoSwin:
     """Builds a Video Swin Transformer with all its variables.
 
     Args:
         size: key of `vswin.zoo.SIZES`, or the fields of another network.
         num_classes: classes K of the head.
-        weights: checkpoint file, run folder or published name; None leaves random initial weights.
+        weights: checkpoint file (.pth, .safetensors, .h5), SavedModel, run folder or published name; None leaves
+            random initial weights.
         dropout: rate before the head, in [0, 1).
-        reset_head: whether weights with a head of another size are accepted, without their head.
+        reset_head: whether weights without a head, or with one of another size, are accepted; the head is random then.
+        remat: whether training computes each block twice instead of keeping what is inside, for less memory.
+        resize_bias: whether weights of another attention window are accepted, their bias tables interpolated.
 
     Returns:
         The model: uint8 clips [B, T, H, W, 3] -> logits, float32 [B, num_classes].
@@ -33,56 +43,102 @@ def build_model(
         InputError: if there is no such size or weights, or the weights do not fit.
     """
     model_size = find_size(size) if isinstance(size, str) else size
-    model = VideoSwin(model_size, num_classes, dropout)
+    model = VideoSwin(model_size, num_classes, dropout, remat)
     model.build()
     if weights is not None:
-        load_weights(model, weights, reset_head)
+        load_weights(model, open_weights(weights), reset_head, resize_bias)
     return model
 
 
-def load_weights(model: VideoSwin, weights: str | os.PathLike[str], reset_head: bool) -> LoadReport:
+def build_from(weights: Weights, size: str | ModelSize | None = None) -> tuple[VideoSwin, list[str] | None]:
+    """Builds the model that weights are of.
+
+    Args:
+        weights: checkpoint file, SavedModel, run folder or published name; with a head.
+        size: the network, where the weights do not say what it is.
+
+    Returns:
+        The model, and the names of its classes where they are known.
+
+    Raises:
+        InputError: if there are no such weights, they have no head, or do not say what network they are of.
+    """
+    checkpoint = open_weights(weights)
+    network, saved = checkpoint.network, checkpoint.metadata.get("size")
+    if network.num_classes is None:
+        raise InputError(f"weights={os.fspath(weights)}: there is no head in them; give weights with a classifier")
+    if size is None and saved is not None:
+        size = ModelSize.from_fields(saved)
+    if size is None and network.size_name is None:
+        raise InputError(f"weights={os.fspath(weights)}: they fit no known size; name one of the same network")
+    model = build_model(size or str(network.size_name), network.num_classes)
+    load_weights(model, checkpoint, reset_head=False)
+    return model, read_class_names(weights, checkpoint)
+
+
+def check_weights(weights: Weights) -> None:
+    """Checks that a path or a name is one, before anything that takes long; nothing is downloaded.
+
+    Raises:
+        InputError: if it is not; names the nearest published models, and what else would do.
+    """
+    if Path(weights).exists():
+        return
+    try:
+        find_weights(os.fspath(weights))
+    except InputError as error:
+        raise InputError(
+            f"init_from={os.fspath(weights)}: there is no such file or folder, and {error}. Ways out: a checkpoint "
+            "file (.pth, .safetensors, .h5), a SavedModel, the folder of a run, or a published name (`vswin models` "
+            "lists them); training can also start from random weights (init_from=null; weights=None in Python)"
+        ) from None
+
+
+def load_weights(model: VideoSwin, checkpoint: Checkpoint, reset_head: bool, resize_bias: bool = False) -> LoadReport:
     """Loads weights into a model.
 
     Args:
         model: a model whose variables exist.
-        weights: checkpoint file, run folder or published name.
-        reset_head: whether a head of another size keeps its initial values or is an error.
+        checkpoint: the weights.
+        reset_head: whether a head that is missing or of another size keeps its initial values or is an error.
+        resize_bias: whether bias tables of another window are interpolated or an error.
 
     Returns:
         What was loaded.
 
     Raises:
-        InputError: if there are no such weights, or they do not fit.
+        InputError: if the weights do not fit.
     """
-    check_weights(weights)
     try:
-        return assign_weights(model, read_checkpoint(weights), reset_head)
+        adapted = adapt(checkpoint, model.size, resize_bias)
+        reinitialised, reason = assign_weights(model, adapted.tensors, reset_head)
     except InputError as error:
-        raise InputError(f"weights={os.fspath(weights)}: {error}") from None
+        raise InputError(f"{checkpoint.path}: {error}") from None
+    return LoadReport(
+        source=f"{checkpoint.path} ({checkpoint.dialect})",
+        loaded=tuple(name for name in adapted.tensors if name not in reinitialised),
+        inflated=adapted.inflated,
+        resized=adapted.resized,
+        adapted=adapted.note,
+        reinitialised=reinitialised,
+        head=reason,
+        ignored=checkpoint.ignored,
+    )
 
 
-def check_weights(weights: str | os.PathLike[str]) -> None:
-    """Checks that weights are there, before anything that takes long.
+def read_class_names(weights: Weights, checkpoint: Checkpoint) -> list[str] | None:
+    """Finds the names of the classes that weights tell apart, in order.
 
-    Raises:
-        InputError: if they are not; says where published weights are and what else would do.
+    Args:
+        weights: as the user gave them: a published name stands for a data set, whose classes are known.
+        checkpoint: the same weights, opened; ours hold the names.
+
+    Returns:
+        The names; None where nobody says.
     """
-    if not Path(weights).exists():
-        raise InputError(_explain_missing(os.fspath(weights)))
-
-
-def _explain_missing(weights: str) -> str:
-    """Says why weights that are no path cannot be loaded, and what can be done."""
-    ways_out = (
-        "Ways out: give the folder of a vswin run or a checkpoint (.h5) of one; training can also start from "
-        "random weights (init_from=null; weights=None in Python)"
-    )
-    try:
-        published = find_published(weights)
-    except InputError as error:
-        return f"weights={weights}: there is no such file or folder, and {error}. {ways_out}"
-    addresses = "".join(f"\n  {source.name}: {source.address}" for source in published.sources)
-    return (
-        f"weights={weights}: this version cannot read the files of published models yet. {ways_out}. "
-        f"The weights of {published.name} are at{addresses}"
-    )
+    if "class_names" in checkpoint.metadata:
+        return list(checkpoint.metadata["class_names"])
+    if Path(weights).exists():
+        return None
+    published = DATA_DIR / find_weights(os.fspath(weights)).dataset / "classes.txt"
+    return published.read_text(encoding="utf-8").splitlines() if published.is_file() else None

@@ -1,16 +1,13 @@
-"""The sizes of the model, what they cost, and the table of published models.
+"""The sizes of the model and what they cost.
 
 Nothing here needs TensorFlow: `vswin models`, the configuration checks and `--help` read this module too.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vswin.errors import InputError, nearest
 
@@ -100,70 +97,6 @@ SIZES: dict[str, ModelSize] = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """Says where one copy of published weights is.
-
-    Args:
-        name: who offers it, e.g. `official` or `torchvision`.
-        address: URL of a file, or handle of a TF-Hub model.
-        dialect: how names and layout differ from the official ones.
-        sha256_prefix: first digits of the file's hash where its owner gives them, else empty.
-        has_head: whether the classifier comes with the backbone.
-        top1, top5: percent, where the owner reports other values than the official ones.
-        note: what is special about this copy.
-    """
-
-    name: str
-    address: str
-    dialect: str
-    sha256_prefix: str = ""
-    has_head: bool = True
-    top1: float | None = None
-    top5: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class HubPage:
-    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent."""
-
-    name: str
-    pretrained_on: str
-    top1: float
-    top5: float
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """Holds one row of the published table.
-
-    Args:
-        name: name in the literature.
-        size: key of `SIZES`.
-        num_classes: classes of the head.
-        dataset: what the model was trained on, and the accuracies were measured on.
-        pretrained_on: what its initial weights were trained on.
-        top1, top5: official accuracies in percent.
-        test_views: clips x crops per video behind those accuracies.
-        parameters: trainable values, head included.
-        hub_page: what the TF-Hub page says.
-        sources: where its weights are, the official copy first.
-    """
-
-    name: str
-    size: str
-    num_classes: int
-    dataset: str
-    pretrained_on: str
-    top1: float
-    top5: float
-    test_views: str
-    parameters: int
-    hub_page: HubPage
-    sources: tuple[Source, ...]
-
-
 def find_size(name: str) -> ModelSize:
     """Looks up a model size.
 
@@ -192,26 +125,6 @@ def configured_size(model: "ModelConfig") -> ModelSize:
     return ModelSize.from_fields(fields | {key: configured[key] for key in fields if key in configured})
 
 
-@cache
-def published_models() -> tuple[PublishedModel, ...]:
-    """Reads the published table: name, accuracy, protocol, parameters, where the weights are."""
-    text = Path(__file__).with_name("published.json").read_text(encoding="utf-8")
-    return tuple(_read_model(name, row) for name, row in json.loads(text)["published"].items())
-
-
-def find_published(name: str) -> PublishedModel:
-    """Looks up a published model by its name in the literature or on the TF-Hub page.
-
-    Raises:
-        InputError: if there is none of that name; names the nearest and all.
-    """
-    models = {model.hub_page.name: model for model in published_models()}
-    models |= {model.name: model for model in published_models()}
-    if name not in models:
-        raise InputError(f"no published model is called {name!r}: {nearest(name, list(models))}")
-    return models[name]
-
-
 def count_parameters(size: ModelSize, num_classes: int) -> int:
     """Counts the trainable values of a model, head included, without building it."""
     total = size.embed_dim * (3 * math.prod(size.patch_size) + 3)
@@ -223,43 +136,52 @@ def count_parameters(size: ModelSize, num_classes: int) -> int:
     return total + 2 * size.num_features + (size.num_features + 1) * num_classes
 
 
+class StageGrid(NamedTuple):
+    """Holds the token grid of a stage.
+
+    Args:
+        grid: tokens per axis (t, h, w).
+        window: tokens N of a window after shrinking to the grid.
+        padded: tokens with those that only fill the last windows.
+    """
+
+    grid: Triple
+    window: int
+    padded: int
+
+
+def stage_grids(size: ModelSize, clip_shape: Triple) -> list[StageGrid]:
+    """Works out the token grid of each stage for a clip.
+
+    Args:
+        size: the network.
+        clip_shape: frames, rows and columns of the clip.
+    """
+    t, h, w = (_ceil(n, p) for n, p in zip(clip_shape, size.patch_size, strict=True))
+    stages = []
+    for _ in size.depths:
+        window = [min(extent, full) for extent, full in zip((t, h, w), size.window_size, strict=True)]
+        padded = math.prod(_ceil(extent, part) * part for extent, part in zip((t, h, w), window, strict=True))
+        stages.append(StageGrid((t, h, w), math.prod(window), padded))
+        h, w = _ceil(h, 2), _ceil(w, 2)
+    return stages
+
+
 def count_macs(size: ModelSize, num_frames: int, height: int, width: int) -> int:
     """Counts the multiply-adds of the backbone on one clip, tokens that only pad a window included.
 
     The matrix products alone, as in the tables of the literature ("FLOPs"): 32 x 224 x 224 gives 88 G for
     `swin_tiny`.
     """
-    grid = [_ceil(n, p) for n, p in zip((num_frames, height, width), size.patch_size, strict=True)]
-    macs = math.prod(grid) * size.embed_dim * 3 * math.prod(size.patch_size)
-    for stage, (dim, depth) in enumerate(zip(size.stage_dims, size.depths, strict=True)):
-        if stage > 0:
-            grid = [grid[0], _ceil(grid[1], 2), _ceil(grid[2], 2)]
-            macs += math.prod(grid) * 2 * dim * dim
-        window = [min(extent, full) for extent, full in zip(grid, size.window_size, strict=True)]
-        padded = math.prod(_ceil(extent, w) * w for extent, w in zip(grid, window, strict=True))
-        attention = padded * (4 * dim**2 + 2 * dim * math.prod(window))
-        macs += depth * (attention + math.prod(grid) * 2 * dim * int(dim * size.mlp_ratio))
+    stages = stage_grids(size, (num_frames, height, width))
+    macs = math.prod(stages[0].grid) * size.embed_dim * 3 * math.prod(size.patch_size)
+    for i, (stage, dim, depth) in enumerate(zip(stages, size.stage_dims, size.depths, strict=True)):
+        tokens = math.prod(stage.grid)
+        if i > 0:
+            macs += tokens * 2 * dim * dim
+        attention = stage.padded * (4 * dim**2 + 2 * dim * stage.window)
+        macs += depth * (attention + tokens * 2 * dim * int(dim * size.mlp_ratio))
     return macs
-
-
-def _read_model(name: str, row: Mapping[str, Any]) -> PublishedModel:
-    """Types one row of published.json."""
-    page = row["hub_page"]
-    return PublishedModel(
-        name=name,
-        **{key: row[key] for key in ("size", "num_classes", "dataset", "pretrained_on", "top1", "top5")},
-        test_views=row["test_views"],
-        parameters=count_parameters(SIZES[row["size"]], row["num_classes"]),
-        hub_page=HubPage(page.get("name", name), page["pretrain"], page["top1"], page["top5"]),
-        sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
-    )
-
-
-def _read_source(name: str, source: Mapping[str, Any]) -> Source:
-    """Types one source: a file has a `url`, a TF-Hub model a `handle`."""
-    rest = {key: value for key, value in source.items() if key not in ("url", "handle", "head")}
-    address = source["url"] if "url" in source else source["handle"]
-    return Source(name=name, address=address, has_head=source.get("head", True), **rest)
 
 
 def _ceil(extent: int, part: int) -> int:

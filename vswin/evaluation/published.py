@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vswin.config import ClipConfig
 from vswin.errors import InputError
-from vswin.zoo import PublishedModel, find_published
+from vswin.published import PublishedModel, find_published
 
 TOLERANCE_POINTS = 0.5
 
@@ -114,6 +114,8 @@ def _protocol_differences(model: PublishedModel, clip: ClipConfig) -> list[str]:
 def _hub_note(model: PublishedModel) -> str:
     """Says what the TF-Hub page gives differently; accuracies are compared with the official values."""
     page = model.hub_page
+    if page is None:
+        return ""
     pairs = (("top-1", page.top1, model.top1), ("top-5", page.top5, model.top5))
     notes = [f"{hub} % {name} (official: {official} %)" for name, hub, official in pairs if hub != official]
     if page.name != model.name:

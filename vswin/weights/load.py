@@ -1,37 +1,67 @@
 """Strict loading: every tensor is used and every variable filled, or nothing changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.weights.names import HEAD_PREFIX, from_official, named_weights, official_tensors
+from vswin.weights.names import HEAD_PREFIX, from_official, named_weights
+from vswin.weights.shapes import official_shapes
 
 if TYPE_CHECKING:
     from vswin.models.video_swin import VideoSwin
 
+_NUM_SHOWN = 2
+
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Says what became of each weight, by official name.
+    """Says what became of each weight, by official name, and why.
 
     Args:
-        loaded: weights that were assigned.
+        source: the file and how it names its weights.
+        loaded: weights that were assigned, those that were inflated or resized first among them.
+        inflated: weights of an image network that got a time axis.
+        resized: bias tables that were interpolated.
+        adapted: from what to what the weights were inflated or resized.
         reinitialised: weights of the head that keep their initial values.
+        head: why the head was not loaded.
+        ignored: what in the file was passed over.
     """
 
+    source: str
     loaded: tuple[str, ...]
+    inflated: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
+    adapted: str = ""
     reinitialised: tuple[str, ...] = ()
+    head: str = ""
+    ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Sums up in one line."""
-        head = f"; re-initialised: {', '.join(self.reinitialised)}" if self.reinitialised else ""
-        return f"{len(self.loaded)} weights loaded{head}"
+        """Writes a table: a line for each fate of weights, with their number, the reason and the first names."""
+        rows = (
+            ("loaded", self.loaded, ""),
+            ("inflated", self.inflated, self.adapted),
+            ("resized", self.resized, self.adapted),
+            ("re-initialised", self.reinitialised, self.head),
+            ("ignored", self.ignored, "no weights of the model"),
+        )
+        lines = [_row(fate, names, reason) for fate, names, reason in rows if names]
+        return "\n".join([self.source, *lines])
 
 
-def assign_weights(model: "VideoSwin", tensors: Mapping[str, np.ndarray], reset_head: bool) -> LoadReport:
+def _row(fate: str, names: Sequence[str], reason: str) -> str:
+    shown = ", ".join(names[:_NUM_SHOWN]) + (", ..." if len(names) > _NUM_SHOWN else "")
+    explained = f"  {reason}: {shown}" if reason else ""
+    return f"  {fate:<15}{len(names):>4}{explained}"
+
+
+def assign_weights(
+    model: "VideoSwin", tensors: Mapping[str, np.ndarray], reset_head: bool
+) -> tuple[tuple[str, ...], str]:
     """Assigns tensors in official names and layout to a model.
 
     Args:
@@ -41,23 +71,39 @@ def assign_weights(model: "VideoSwin", tensors: Mapping[str, np.ndarray], reset_
             wants it, or is an error.
 
     Returns:
-        What was assigned.
+        The names of the weights of the head that were not assigned, and why; nothing for either if all were.
 
     Raises:
-        InputError: if names or shapes differ; nothing is assigned then.
+        InputError: if names or shapes differ, or values are not finite; nothing is assigned then.
     """
     variables = named_weights(model)
-    wanted = {name: tensor.shape for name, tensor in official_tensors(model).items()}
+    wanted = official_shapes(model.size, model.num_classes)
     given = {name: np.shape(tensor) for name, tensor in tensors.items()}
     head = tuple(name for name in wanted if name.startswith(HEAD_PREFIX))
-    reinitialised = head if reset_head and any(given.get(name) != wanted[name] for name in head) else ()
-    for name in reinitialised:
+    is_reset = reset_head and any(given.get(name) != wanted[name] for name in head)
+    reason = _explain_head(given, model.num_classes) if is_reset else ""
+    for name in head if is_reset else ():
         wanted.pop(name)
         given.pop(name, None)
     _check_shapes(wanted, given)
+    _check_finite({name: tensors[name] for name in wanted})
     for name in wanted:
         variables[name].assign(from_official(name, np.asarray(tensors[name])))
-    return LoadReport(loaded=tuple(wanted), reinitialised=reinitialised)
+    return (head, reason) if is_reset else ((), "")
+
+
+def _explain_head(given: Mapping[str, tuple[int, ...]], num_classes: int) -> str:
+    shape = given.get(f"{HEAD_PREFIX}.weight")
+    return f"a head of {shape[0]} classes, for {num_classes}" if shape else "the weights have no head"
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses weights that would make every prediction NaN."""
+    broken = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    if broken:
+        raise InputError(
+            f"{_first_five('not finite (NaN or infinite)', broken)}; the file was damaged, or its training went astray"
+        )
 
 
 def _check_shapes(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:

@@ -4,14 +4,17 @@ Both directions follow the objects of the model, never the names Keras gives to 
 scopes. Used by `load`, by checkpoints, and by the optimizer to form its parameter groups.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+    import tf_keras as keras
+
     from vswin.models.layers import SwinBlock3D
     from vswin.models.video_swin import VideoSwin
 
@@ -22,7 +25,7 @@ _TO_OFFICIAL = {2: (1, 0), 5: (4, 3, 0, 1, 2)}
 _FROM_OFFICIAL = {2: (1, 0), 5: (2, 3, 4, 1, 0)}
 
 
-def named_weights(model: "VideoSwin") -> dict[str, tf.Variable]:
+def named_weights(model: VideoSwin) -> dict[str, tf.Variable]:
     """Maps the official name of each weight to our variable, in the order of the official state dict.
 
     Args:
@@ -35,7 +38,7 @@ def named_weights(model: "VideoSwin") -> dict[str, tf.Variable]:
     return dict(_walk_model(model))
 
 
-def official_tensors(model: "VideoSwin") -> dict[str, np.ndarray]:
+def official_tensors(model: VideoSwin) -> dict[str, np.ndarray]:
     """Copies the weights of a model into official names and layout, as checkpoints hold them."""
     return {name: to_official(name, variable.numpy()) for name, variable in named_weights(model).items()}
 
@@ -56,7 +59,7 @@ def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -
     return np.transpose(array, axes[array.ndim]) if is_kernel else array  # [out, in, ...] or [..., in, out]
 
 
-def _walk_model(model: "VideoSwin") -> Iterator[tuple[str, tf.Variable]]:
+def _walk_model(model: VideoSwin) -> Iterator[tuple[str, tf.Variable]]:
     backbone = model.backbone
     yield from _walk_kernel("backbone.patch_embed.proj", backbone.patch_embed.proj)
     yield from _walk_norm("backbone.patch_embed.norm", backbone.patch_embed.norm)
@@ -70,7 +73,7 @@ def _walk_model(model: "VideoSwin") -> Iterator[tuple[str, tf.Variable]]:
     yield from _walk_kernel(HEAD_PREFIX, model.head.linear)
 
 
-def _walk_block(prefix: str, block: "SwinBlock3D") -> Iterator[tuple[str, tf.Variable]]:
+def _walk_block(prefix: str, block: SwinBlock3D) -> Iterator[tuple[str, tf.Variable]]:
     yield from _walk_norm(f"{prefix}.norm1", block.norm1)
     yield f"{prefix}.attn.relative_position_bias_table", block.attn.relative_position_bias_table
     yield from _walk_kernel(f"{prefix}.attn.qkv", block.attn.qkv)

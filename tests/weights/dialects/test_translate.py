@@ -1,0 +1,248 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vswin.errors import InputError
+from vswin.weights.dialects.translate import saved_model_to_official, to_official
+from vswin.weights.recognise import recognise
+from vswin.weights.shapes import official_shapes
+from vswin.zoo import SIZES, ModelSize
+
+FILES = Path(__file__).parents[1] / "files"
+SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
+PATCHES = "backbone.patch_embed.proj.weight"
+
+
+def fingerprints(shapes):
+    """Fills tensors with the number of their place, at no cost in memory."""
+    return {name: np.broadcast_to(np.float32(i), shape) for i, (name, shape) in enumerate(shapes.items())}
+
+
+def listing(file):
+    """Reads names and shapes: `name [1, 2]`."""
+    lines = [line.split(maxsplit=1) for line in (FILES / file).read_text().splitlines()]
+    return {name: tuple(map(int, shape.strip("[]").split(","))) for name, shape in lines}
+
+
+@pytest.fixture
+def official():
+    return fingerprints(official_shapes(SIZE, 5))
+
+
+def image_network(side=7):
+    """Makes an image network in the Microsoft layout."""
+    shapes = official_shapes(ModelSize(8, (1, 2), (1, 2), window_size=(1, side, side), patch_size=(1, 4, 4)), None)
+    shapes[PATCHES] = (8, 3, 4, 4)
+    shapes |= {"layers.0.blocks.0.attn.relative_position_index": (49, 49), "layers.1.blocks.1.attn_mask": (4, 49, 49)}
+    shapes |= {"head.weight": (1000, 16), "head.bias": (1000,)}
+    return fingerprints({name.removeprefix("backbone."): shape for name, shape in shapes.items()})
+
+
+def test_official_names_stay_and_nothing_is_copied(official):
+    translation = to_official(official)
+    assert translation.dialect == "official"
+    assert translation.ignored == ()
+    assert translation.tensors.keys() == official.keys()
+    assert all(translation.tensors[name] is official[name] for name in official)
+
+
+def test_a_backbone_alone_is_official_too(official):
+    backbone = {name: tensor for name, tensor in official.items() if name.startswith("backbone.")}
+    assert to_official(backbone).tensors.keys() == backbone.keys()
+    bare = {name.removeprefix("backbone."): tensor for name, tensor in backbone.items()}
+    assert to_official(bare).dialect == "official"
+    assert to_official(bare).tensors.keys() == backbone.keys()
+
+
+def test_buffers_are_passed_over_and_listed(official):
+    index = np.zeros((24, 24), np.int64)
+    buffers = {
+        "backbone.layers.0.blocks.0.attn.relative_position_index": index,
+        "backbone.layers.1.blocks.1.attn_mask": index,
+        "data_preprocessor.mean": np.zeros((1, 3, 1, 1, 1)),
+    }
+    translation = to_official(official | buffers)
+    assert translation.tensors.keys() == official.keys()
+    assert translation.ignored == tuple(buffers)
+    assert translation.position_index is index
+    assert to_official(official).position_index is None
+
+
+def test_mmaction2_calls_the_last_norm_norm3(official):
+    renamed = {name.replace("backbone.norm.", "backbone.norm3."): tensor for name, tensor in official.items()}
+    translation = to_official(renamed)
+    assert translation.dialect == "mmaction2"
+    assert translation.tensors["backbone.norm.bias"] is official["backbone.norm.bias"]
+    assert translation.tensors.keys() == official.keys()
+
+
+def test_torchvision_is_translated():
+    tensors = fingerprints(listing("torchvision_swin3d_t.txt"))
+    translation = to_official(tensors)
+    assert translation.dialect == "torchvision"
+    assert {name: t.shape for name, t in translation.tensors.items()} == official_shapes(SIZES["swin_tiny"], 400)
+    assert len(translation.ignored) == 12
+    assert translation.position_index.shape == (392, 392)
+    table = "attn.relative_position_bias_table"
+    for official_name, name in {
+        "backbone.patch_embed.norm.bias": "patch_embed.norm.bias",
+        "backbone.layers.0.blocks.1.norm2.bias": "features.0.1.norm2.bias",
+        f"backbone.layers.0.blocks.1.{table}": f"features.0.1.{table}",
+        "backbone.layers.2.blocks.5.mlp.fc1.bias": "features.4.5.mlp.0.bias",
+        "backbone.layers.2.blocks.5.mlp.fc2.weight": "features.4.5.mlp.3.weight",
+        "backbone.layers.3.blocks.0.attn.proj.weight": "features.6.0.attn.proj.weight",
+        "backbone.layers.1.downsample.reduction.weight": "features.3.reduction.weight",
+        "backbone.layers.0.downsample.norm.weight": "features.1.norm.weight",
+        "backbone.norm.weight": "norm.weight",
+        "cls_head.fc_cls.weight": "head.weight",
+    }.items():
+        assert translation.tensors[official_name] is tensors[name]
+
+
+@pytest.mark.parametrize("prefix", ["layers/video_swin_backbone/", "backbone/", ""])
+def test_innat_is_translated_with_and_without_a_head(prefix):
+    shapes = listing("innat_videoswin_tiny.txt")
+    if not prefix:
+        shapes = {path: shape for path, shape in shapes.items() if not path.startswith("layers/dense/")}
+    tensors = fingerprints(
+        {path.replace("layers/video_swin_backbone/", prefix, 1): shape for path, shape in shapes.items()}
+    )
+    translation = to_official(tensors | {"optimizer/vars/0": np.zeros(1)})
+    assert translation.dialect == "innat_h5"
+    assert translation.ignored == ("optimizer/vars/0",)
+    wanted = official_shapes(SIZES["swin_tiny"], 400 if prefix else None)
+    assert {name: tensor.shape for name, tensor in translation.tensors.items()} == wanted
+    block = f"{prefix}layers/video_swin_basic_layer_2/blocks/video_swin_transformer_block_5"
+    for name, path in {
+        "layers.2.blocks.5.norm1.weight": f"{block}/layers/layer_normalization/vars/0",
+        "layers.2.blocks.5.norm2.bias": f"{block}/layers/layer_normalization_1/vars/1",
+        "layers.2.blocks.5.attn.qkv.weight": f"{block}/attn/layers/dense/vars/0",
+        "layers.2.blocks.5.attn.proj.bias": f"{block}/attn/layers/dense_1/vars/1",
+        "layers.2.blocks.5.attn.relative_position_bias_table": f"{block}/attn/vars/0",
+        "layers.2.blocks.5.mlp.fc2.weight": f"{block}/layers/mlp/fc2/vars/0",
+        "layers.0.downsample.reduction.weight": f"{prefix}layers/video_swin_basic_layer/downsample/reduction/vars/0",
+        "norm.bias": f"{prefix}layers/layer_normalization/vars/1",
+    }.items():
+        assert translation.tensors[f"backbone.{name}"].max() == tensors[path].max()
+
+
+def test_kernels_of_keras_are_transposed_views():
+    tensors = fingerprints(listing("innat_videoswin_tiny.txt"))
+    dense = np.arange(768 * 400, dtype=np.float32).reshape(768, 400)
+    path = "layers/video_swin_backbone/layers/video_swin_patching_and_embedding/layers/conv3d/vars/0"
+    patches = np.arange(2 * 4 * 4 * 3 * 96, dtype=np.float32).reshape(2, 4, 4, 3, 96)
+    translated = to_official(tensors | {"layers/dense/vars/0": dense, path: patches}).tensors
+    np.testing.assert_array_equal(translated["cls_head.fc_cls.weight"], dense.T)
+    assert np.shares_memory(translated["cls_head.fc_cls.weight"], dense)
+    assert translated[PATCHES][7, 2, 1, 3, 0] == patches[1, 3, 0, 2, 7]
+
+
+def test_our_own_saved_model_is_translated_by_name(official):
+    kernels = {
+        name: np.moveaxis(t, (0, 1), (-1, -2)) if name.endswith(".weight") and t.ndim > 1 else t
+        for name, t in official.items()
+    }
+    translation = saved_model_to_official(list(kernels.items()))
+    assert translation.dialect == "vswin_saved_model"
+    assert {name: t.shape for name, t in translation.tensors.items()} == official_shapes(SIZE, 5)
+    with pytest.raises(InputError, match=r"1 missing: backbone\.norm\.bias"):
+        saved_model_to_official([pair for pair in kernels.items() if pair[0] != "backbone.norm.bias"])
+
+
+def test_an_image_network_keeps_two_dimensions_and_loses_its_head():
+    translation = to_official(image_network())
+    assert translation.dialect == "image_2d"
+    assert translation.tensors[PATCHES].shape == (8, 3, 4, 4)
+    assert translation.ignored[-2:] == ("head.weight", "head.bias")
+    assert len(translation.ignored) == 4
+    assert recognise(translation.tensors).is_2d
+
+
+def test_a_video_network_with_the_head_of_an_image_network_is_refused(official):
+    bare = {name.removeprefix("backbone."): t for name, t in official.items() if name.startswith("backbone.")}
+    with pytest.raises(InputError, match=r"named as in official.*1 unknown: head\.weight"):
+        to_official(bare | {"head.weight": np.zeros((5, 16), np.float32)})
+
+
+def test_an_image_network_with_bias_tables_for_video_is_refused_when_inflated_only(official):
+    tensors = image_network() | {"patch_embed.proj.weight": np.zeros((8, 3, 2, 4), np.float32)}
+    assert to_official(tensors).dialect == "image_2d"
+    tensors["layers.1.blocks.0.attn.relative_position_bias_table"] = np.zeros((2535, 2), np.float32)
+    with pytest.raises(InputError, match=r"layers\.1\.blocks\.0\.attn\.relative_position_bias_table is \(2535, 2\)"):
+        to_official(tensors)
+
+
+def test_missing_and_unknown_tensors_are_named_as_in_the_file():
+    tensors = fingerprints(listing("torchvision_swin3d_t.txt"))
+    del tensors["features.4.3.mlp.3.weight"]
+    tensors["features.4.3.mlp.1.weight"] = np.zeros(2)
+    with pytest.raises(InputError, match=r"torchvision.*1 missing: backbone\.layers\.2\.blocks\.3\.mlp\.fc2\.weight"):
+        to_official(tensors)
+    with pytest.raises(InputError, match=r"1 unknown: features\.4\.3\.mlp\.1\.weight$"):
+        to_official(tensors)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("backbone.layers.1.blocks.0.", "13 missing: backbone.layers.1.blocks.0.norm1.weight, .*, \\.\\.\\.$"),
+        ("backbone.layers.0.", r"no weights backbone\.layers\.0\.blocks"),
+        ("backbone.layers.1.", "3 unknown: backbone.layers.0.downsample"),
+        ("backbone.patch_embed.", "4 missing: backbone.patch_embed.proj.weight"),
+        ("backbone.norm.", "2 missing: backbone.norm.weight, backbone.norm.bias"),
+        ("cls_head.fc_cls.bias", "1 missing: cls_head.fc_cls.bias"),
+    ],
+)
+def test_parts_of_a_network_are_refused(official, gone, message):
+    with pytest.raises(InputError, match=message):
+        to_official({name: tensor for name, tensor in official.items() if not name.startswith(gone)})
+
+
+def test_a_last_block_that_is_missing_makes_another_network(official):
+    last = "backbone.layers.1.blocks.1."
+    shorter = to_official({name: tensor for name, tensor in official.items() if not name.startswith(last)})
+    assert recognise(shorter.tensors).depths == (1, 1)
+
+
+def test_tensors_of_two_dialects_are_refused(official):
+    torchvision = fingerprints(listing("torchvision_swin3d_t.txt"))
+    with pytest.raises(InputError, match=r"as in torchvision and official at once; the first are backbone\.patch"):
+        to_official(official | torchvision)
+    bare = {name.removeprefix("backbone."): tensor for name, tensor in official.items()}
+    with pytest.raises(InputError, match=r"and patch_embed\.proj\.weight are both backbone\.patch_embed\.proj\.weight"):
+        to_official(official | bare)
+    both_norms = official | {"backbone.norm3.weight": official["backbone.norm.weight"]}
+    with pytest.raises(InputError, match=r"backbone\.norm\.weight and backbone\.norm3\.weight are both"):
+        to_official(both_norms)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "first"),
+    [({}, "none"), ({"encoder.layer.0.weight": np.zeros(1), "b": np.zeros(1)}, r"encoder\.layer\.0\.weight, b")],
+)
+def test_unknown_names_are_refused_with_what_was_tried(tensors, first):
+    tried = "official, mmaction2, torchvision, image_2d, innat_h5"
+    with pytest.raises(InputError, match=rf"none of {tried}; the first of {len(tensors)} are {first}"):
+        to_official(tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        (PATCHES, (8, 3)),
+        (PATCHES, ()),
+        (PATCHES, (8, 4, 2, 4, 4)),
+        ("backbone.layers.0.blocks.0.attn.relative_position_bias_table", (105,)),
+        ("backbone.layers.1.blocks.1.attn.relative_position_bias_table", (104, 2)),
+        ("backbone.layers.0.blocks.0.mlp.fc1.weight", (8, 32)),
+        ("backbone.layers.1.blocks.0.attn.qkv.weight", (48, 16, 1)),
+        ("backbone.norm.weight", (8,)),
+        ("cls_head.fc_cls.weight", (5, 8)),
+        ("cls_head.fc_cls.weight", ()),
+    ],
+)
+def test_wrong_ranks_and_shapes_are_refused(official, name, shape):
+    official[name] = np.zeros(shape, np.float32)
+    with pytest.raises(InputError, match=r"network|backbone"):
+        to_official(official)

@@ -1,0 +1,111 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import vswin
+from vswin.errors import InputError
+from vswin.export import export_saved_model
+from vswin.weights.checkpoint import open_checkpoint, read_metadata
+from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.names import official_tensors
+from vswin.zoo import ModelSize
+
+SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 3))
+METADATA = {"size": {"embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": [2, 3, 3]}}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return vswin.build_model(SIZE, num_classes=2)
+
+
+@pytest.fixture(scope="module")
+def tensors(model):
+    return official_tensors(model)
+
+
+def assert_same(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    read = vswin.read_checkpoint(path)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(read[name], tensor)
+
+
+def test_the_format_is_told_by_the_content_not_by_the_name(tmp_path, tensors):
+    save_checkpoint(tmp_path / "a.pth", tensors, METADATA)
+    write_safetensors(tmp_path / "b.h5", tensors, {})
+    for name, dialect in (("a.pth", "vswin"), ("b.h5", "official")):
+        assert_same(tmp_path / name, tensors)
+        assert open_checkpoint(tmp_path / name).dialect == dialect
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path, tensors):
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.h5", tensors, METADATA)
+    assert_same(tmp_path / "run", tensors)
+    checkpoint = open_checkpoint(tmp_path / "run")
+    assert checkpoint.path == tmp_path / "run" / "checkpoints" / "best.h5"
+    assert checkpoint.network.num_classes == 2
+
+
+def test_an_export_of_ours_and_an_archive_of_it_are_read_back(tmp_path, model, tensors):
+    export_saved_model(model, tmp_path / "saved", ["jump", "run"], num_frames=4, size=32)
+    with tarfile.open(tmp_path / "saved.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "saved", ".")
+    for path in (tmp_path / "saved", tmp_path / "saved.tar.gz"):
+        assert_same(path, tensors)
+        metadata = read_metadata(path)
+        assert metadata["class_names"] == ["jump", "run"]
+        assert ModelSize.from_fields(metadata["size"]) == SIZE
+
+
+def test_metadata_survives_safetensors_and_that_of_others_is_left_alone(tmp_path, tensors):
+    ours = {"class_names": json.dumps(["jump", "run"]), "vswin_version": json.dumps("1")}
+    write_safetensors(tmp_path / "ours.safetensors", tensors, ours)
+    assert read_metadata(tmp_path / "ours.safetensors")["class_names"] == ["jump", "run"]
+    write_safetensors(tmp_path / "others.safetensors", tensors, {"format": "pt", "class_names": "jump, run"})
+    assert read_metadata(tmp_path / "others.safetensors") == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"class_names": "jump"}, "class_names are not a list"),
+        ({"class_names": [1, 2]}, "class_names are not a list"),
+        ({"size": {"embed_dim": 8}}, "is damaged"),
+        ({"size": [1, 2]}, "is damaged"),
+        ({"size": METADATA["size"] | {"num_heads": [3, 5]}}, "is damaged"),
+    ],
+)
+def test_damaged_metadata_is_an_error(tmp_path, tensors, metadata, words):
+    save_checkpoint(tmp_path / "a.h5", tensors, metadata)
+    with pytest.raises(InputError, match=words):
+        open_checkpoint(tmp_path / "a.h5")
+    described = {key: json.dumps(value) for key, value in metadata.items()} | {"vswin_version": "1"}
+    write_safetensors(tmp_path / "a.safetensors", tensors, described)
+    with pytest.raises(InputError, match=words):
+        open_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_what_is_no_checkpoint_says_what_would_be(tmp_path):
+    with pytest.raises(InputError, match=r"best\.h5 does not exist; give a checkpoint file"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(InputError, match=r"gone\.pth does not exist; .*\.safetensors.*SavedModel.*folder of a run"):
+        open_checkpoint(tmp_path / "gone.pth")
+    for content in (b"", b"x", b"not weights at all", b"PK\x03\x04 no archive", bytes(100), b"\x80\x02}."):
+        (tmp_path / "a.pth").write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.pth"):
+            open_checkpoint(tmp_path / "a.pth")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("notes.txt"), io.BytesIO())
+    with pytest.raises(InputError):
+        open_checkpoint(tmp_path / "a.tar")
+    with h5py.File(tmp_path / "keras.h5", "w") as file:
+        file["layer/kernel"] = np.zeros(2)
+    with pytest.raises(InputError, match="named as in none of"):
+        open_checkpoint(tmp_path / "keras.h5")

@@ -1,0 +1,144 @@
+"""The table of `vswin models`: what each published name stands for and whether its weights are here."""
+
+import dataclasses
+import re
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from vswin.published import PublishedModel, PublishedWeights, Source, all_published
+from vswin.weights.downloads.places import cache_folder, local_copies, local_state
+from vswin.zoo import SIZES, count_macs
+
+_LABELS = {
+    "kinetics400": "Kinetics-400",
+    "kinetics600": "Kinetics-600",
+    "sthv2": "Something-Something v2",
+    "imagenet_1k": "ImageNet-1K",
+    "imagenet_22k": "ImageNet-22K",
+}
+_NAME_WIDTH = 45
+
+
+def models_records() -> list[dict[str, Any]]:
+    """Lists every published name with all that is known, as JSON can hold it.
+
+    Returns:
+        For each name its fields; accuracies in percent, `gmacs` of the backbone on a clip of 32 x 224 x 224 (None for
+        image models), `hub_page` and each of `sources` as objects, and in `local` the copies that are here.
+
+    Raises:
+        InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
+    """
+    return [_make_record(weights) for weights in all_published()]
+
+
+def print_models(console: Console | None = None, show_sources: bool = False) -> None:
+    """Prints the table of published names, 80 columns wide but for addresses.
+
+    Args:
+        console: where to; None for standard output.
+        show_sources: whether every address is listed, with what its owner says of the copy.
+
+    Raises:
+        InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
+    """
+    console = console or Console(highlight=False)
+    videos = [weights for weights in all_published() if not weights.is_image_model]
+    images = [weights for weights in all_published() if weights.is_image_model]
+    lines = [Text(_columns("video models", "top-1", "top-5", "views", "params", "GMACs"), style="bold")]
+    for weights in videos:
+        lines += [Text(_video_row(weights)), *(Text(f"    {line}", style="dim") for line in _describe(weights))]
+        lines += _source_lines(weights) if show_sources else []
+    lines += [Text(""), Text(_columns("image models", "", "", "", "params", ""), style="bold")]
+    for weights in images:
+        lines += [Text(_columns(weights.name, "", "", "", _millions(weights), ""))]
+        lines += [Text(f"    {_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}", style="dim")]
+        lines += _source_lines(weights) if show_sources else []
+    for line in lines + [Text(note) for note in _notes()]:
+        # Nothing is folded: a pipe wants names and addresses whole.
+        console.print(line, soft_wrap=True)
+
+
+def _make_record(weights: PublishedWeights) -> dict[str, Any]:
+    """Gives all that is known of a name."""
+    sources = [dataclasses.asdict(source) | {"url": source.url} for source in weights.sources]
+    copies = [dataclasses.asdict(copy) | {"path": str(copy.path)} for copy in local_copies(weights.name)]
+    return dataclasses.asdict(weights) | {"gmacs": _count_gmacs(weights), "sources": sources, "local": copies}
+
+
+def _columns(name: str, top1: str, top5: str, views: str, parameters: str, gmacs: str) -> str:
+    """Aligns a row."""
+    return f"{name:{_NAME_WIDTH}} {top1:>5} {top5:>5} {views:>5} {parameters:>7} {gmacs:>5}".rstrip()
+
+
+def _video_row(weights: PublishedWeights) -> str:
+    """Writes the first line of a video model."""
+    accuracy = ("", "", "")
+    if isinstance(weights, PublishedModel):
+        accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
+    return _columns(weights.name, *accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}")
+
+
+def _describe(weights: PublishedWeights) -> list[str]:
+    """Says below a video model what the columns do not."""
+    lines = [f"{_LABELS[weights.dataset]}, pre-trained on {_LABELS[weights.pretrained_on]}"]
+    if weights.role:
+        lines.append(weights.role)
+    if isinstance(weights, PublishedModel):
+        lines += [f"TF-Hub page: {difference}" for difference in _hub_differences(weights)]
+    return [*lines, f"copies: {', '.join(source.name for source in weights.sources)}; {local_state(weights.name)}"]
+
+
+def _hub_differences(model: PublishedModel) -> list[str]:
+    """Lists what the TF-Hub page gives differently, e.g. "96.6 % top-5"."""
+    page = model.hub_page
+    if page is None:
+        return []
+    pairs = ((page.top1, model.top1, "top-1"), (page.top5, model.top5, "top-5"))
+    differences = [f"{hub} % {name}" for hub, official, name in pairs if hub != official]
+    if page.name != model.name:
+        differences.append(f"the name {page.name}")
+    if _letters(page.pretrained_on) != _letters(_LABELS[model.pretrained_on]):
+        differences.append(f"pre-trained on {page.pretrained_on}")
+    return differences
+
+
+def _letters(text: str) -> str:
+    """Leaves out what spellings differ in, e.g. "Kinetics 400" and "Kinetics-400"."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _source_lines(weights: PublishedWeights) -> list[Text]:
+    """Lists the copies of a model, each with its address."""
+    return [Text(f"      {source.name}: {source.url}{_remarks(source)}", style="dim") for source in weights.sources]
+
+
+def _remarks(source: Source) -> str:
+    """Says in parentheses what is special about a copy."""
+    remarks = f" ({source.describe()})" if source.describe() else ""
+    return remarks + (f" sha256 {source.sha256_prefix}..." if source.sha256_prefix else "")
+
+
+def _notes() -> list[str]:
+    """Explains the columns."""
+    return [
+        "",
+        "Accuracies in percent, the official ones (swin_large: those of mmaction2).",
+        "Views: clips x crops. GMACs: 10^9 multiply-adds of the backbone on 32x224x224.",
+        "Image models are inflated. The official copy is taken, or innat's (same values)",
+        "where that cannot be had; the others only if source=NAME asks for them:",
+        "torchvision and mmaction2 trained weights of their own, tfhub has no head.",
+        f"Downloads go to {cache_folder()} (VSWIN_CACHE).",
+        "Your own files: a folder, or the address of a mirror, in VSWIN_WEIGHTS_DIR.",
+    ]
+
+
+def _millions(weights: PublishedWeights) -> str:
+    return f"{weights.parameters / 1e6:.1f} M"
+
+
+def _count_gmacs(weights: PublishedWeights) -> float | None:
+    """Counts 10^9 multiply-adds of the backbone on a clip of 32 x 224 x 224; None for image models."""
+    return None if weights.is_image_model else round(count_macs(SIZES[weights.size], 32, 224, 224) / 1e9, 1)

@@ -1,0 +1,249 @@
+"""The table of published models: what each name stands for, and where its weights are.
+
+Addresses and accuracies stand in published.json, as the owners' pages and code give them. Nothing here needs
+TensorFlow: `vswin models` and `--help` read this module too.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vswin.errors import InputError, nearest
+from vswin.zoo import SIZES, count_parameters
+
+# Classes of the heads of the 2D image models; ImageNet-22K as the Swin Transformer uses it.
+_IMAGE_CLASSES = {"imagenet_1k": 1000, "imagenet_22k": 21841}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Says where one copy of published weights is.
+
+    Args:
+        name: who offers it, e.g. `official` or `torchvision`.
+        address: URL of a file, or handle of a TF-Hub model.
+        dialect: how names and layout differ from the official ones.
+        sha256_prefix: first digits of the file's hash where its owner gives them, else empty.
+        has_head: whether the classifier comes with the backbone.
+        top1, top5: percent, where the owner reports other values than the official ones.
+        note: what is special about this copy.
+    """
+
+    name: str
+    address: str
+    dialect: str
+    sha256_prefix: str = ""
+    has_head: bool = True
+    top1: float | None = None
+    top5: float | None = None
+    note: str = ""
+
+    @property
+    def is_same_model(self) -> bool:
+        """Whether this copy is the very model of its row: with its head, and not trained by somebody else."""
+        return self.has_head and self.top1 is None
+
+    @property
+    def url(self) -> str:
+        """Gives the address of the file; a TF-Hub model comes as an archive.
+
+        Source: tensorflow_hub compressed_module_resolver.py, HttpCompressedFileResolver.
+        """
+        return f"{self.address}?tf-hub-format=compressed" if self._is_handle else self.address
+
+    @property
+    def file_name(self) -> str:
+        """Gives the name of the file: the last part of its URL, or the TF-Hub model's name with `.tar.gz`."""
+        parts = self.address.split("/")
+        return f"{parts[-2]}.tar.gz" if self._is_handle else parts[-1]
+
+    def describe(self) -> str:
+        """Says how this copy differs from the official one; empty if it does not."""
+        accuracy = "" if self.top1 is None else f"{self.top1} % top-1, {self.top5} % top-5"
+        parts = (accuracy, "" if self.has_head else "without the head", self.note)
+        return "; ".join(part for part in parts if part)
+
+    @property
+    def _is_handle(self) -> bool:
+        return self.dialect == "tfhub_saved_model"
+
+
+@dataclass(frozen=True)
+class HubPage:
+    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent."""
+
+    name: str
+    pretrained_on: str
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """Says what one name stands for that `init_from` may have.
+
+    Args:
+        name: name in the literature.
+        size: key of `SIZES` that the weights fit; for image models after inflation.
+        num_classes: classes of the head.
+        dataset: what the weights were trained on.
+        pretrained_on: what their initial weights were trained on; empty for image models.
+        parameters: trainable values, head included.
+        sources: where the weights are, the official copy first.
+        role: what they are for, if not to classify.
+    """
+
+    name: str
+    size: str
+    num_classes: int
+    dataset: str
+    pretrained_on: str
+    parameters: int
+    sources: tuple[Source, ...]
+    role: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Lists the names that stand for this row, the one in the literature first."""
+        return (self.name,)
+
+    @property
+    def is_image_model(self) -> bool:
+        """Whether this is a 2D model for images, to be inflated."""
+        return self.sources[0].dialect == "image_2d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedModel(PublishedWeights):
+    """Adds what was measured with a published model on `dataset`.
+
+    Args:
+        top1, top5: accuracies in percent; the official ones, for a model without an official copy its owner's.
+        test_views: clips x crops per video behind those accuracies.
+        hub_page: what the TF-Hub page says; None for a model that is not on it.
+    """
+
+    top1: float
+    top5: float
+    test_views: str
+    hub_page: HubPage | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Lists the names that stand for this row, the one in the literature first."""
+        return tuple(dict.fromkeys((self.name, self.hub_page.name if self.hub_page else self.name)))
+
+
+Row = TypeVar("Row", bound=PublishedWeights)
+
+
+@cache
+def published_models() -> tuple[PublishedModel, ...]:
+    """Reads the published table: name, accuracy, protocol, parameters, where the weights are."""
+    return tuple(_read_model(name, row) for name, row in _read_json()["published"].items())
+
+
+@cache
+def all_published() -> tuple[PublishedWeights, ...]:
+    """Lists every name that weights can be fetched by.
+
+    Returns:
+        `published_models`, then models that others trained, weights to start a recipe from, and 2D image models.
+    """
+    groups = _read_json()
+    return (
+        *published_models(),
+        *(_read_model(name, row) for name, row in groups["also"].items()),
+        *(_read_initial(name, row) for name, row in groups["initial"].items()),
+        *(_read_image_model(name, row) for name, row in groups["image_2d"].items()),
+    )
+
+
+def find_weights(name: str) -> PublishedWeights:
+    """Looks up published weights by their name in the literature or on the TF-Hub page.
+
+    Raises:
+        InputError: if there are none of that name; names the nearest.
+    """
+    return _find(name, all_published())
+
+
+def find_published(name: str) -> PublishedModel:
+    """Looks up a published model, that is weights with published accuracies.
+
+    Raises:
+        InputError: if there is none of that name; names the nearest.
+    """
+    return _find(name, [weights for weights in all_published() if isinstance(weights, PublishedModel)])
+
+
+def _find(name: str, rows: Sequence[Row]) -> Row:
+    """Finds a row by its name or its alias."""
+    named = {alias: row for row in rows for alias in row.names}
+    if name not in named:
+        raise InputError(f"no published model is called {name!r}: {nearest(name, list(named))}")
+    return named[name]
+
+
+@cache
+def _read_json() -> dict[str, dict[str, Any]]:
+    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+
+
+def _read_model(name: str, row: Mapping[str, Any]) -> PublishedModel:
+    """Types one row of the groups `published` and `also`."""
+    page = row["hub_page"]
+    return PublishedModel(
+        name=name,
+        **{key: row[key] for key in ("size", "num_classes", "dataset", "pretrained_on", "top1", "top5", "test_views")},
+        parameters=count_parameters(SIZES[row["size"]], row["num_classes"]),
+        hub_page=page and HubPage(page.get("name", name), page["pretrain"], page["top1"], page["top5"]),
+        sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
+    )
+
+
+def _read_initial(name: str, row: Mapping[str, Any]) -> PublishedWeights:
+    """Types one row of the group `initial`, whose name says what it was trained on."""
+    dataset, images = name.split("_")[-2:]
+    num_classes = next(model.num_classes for model in published_models() if model.dataset == dataset)
+    return PublishedWeights(
+        name=name,
+        size=row["size"],
+        num_classes=num_classes,
+        dataset=dataset,
+        pretrained_on=f"imagenet_{images}",
+        parameters=count_parameters(SIZES[row["size"]], num_classes),
+        sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
+        role=row["role"],
+    )
+
+
+def _read_image_model(name: str, row: Mapping[str, Any]) -> PublishedWeights:
+    """Types one row of the group `image_2d`; e.g. `swin_base_patch4_window12_384_22k` says the rest."""
+    found = re.fullmatch(r"(swin_[a-z]+)_patch4_window(\d+)_\d+(_22k)?", name)
+    assert found is not None, name
+    size, window, is_22k = found[1], int(found[2]), found[3] is not None
+    dataset = "imagenet_22k" if is_22k else "imagenet_1k"
+    flat = dataclasses.replace(SIZES[size], window_size=(1, window, window), patch_size=(1, 4, 4))
+    return PublishedWeights(
+        name=name,
+        size=size,
+        num_classes=_IMAGE_CLASSES[dataset],
+        dataset=dataset,
+        pretrained_on="",
+        parameters=count_parameters(flat, _IMAGE_CLASSES[dataset]),
+        sources=(_read_source("official", row),),
+        role=f"2D image model, inflated to {size}",
+    )
+
+
+def _read_source(name: str, source: Mapping[str, Any]) -> Source:
+    """Types one source: a file has a `url`, a TF-Hub model a `handle`."""
+    rest = {key: value for key, value in source.items() if key not in ("url", "handle", "head")}
+    address = source["url"] if "url" in source else source["handle"]
+    return Source(name=name, address=address, has_head=source.get("head", True), **rest)

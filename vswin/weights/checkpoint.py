@@ -1,0 +1,198 @@
+"""The front door to weights in files: whatever the format and the dialect, official names come out.
+
+The format is told by what the file holds, the dialect by the names in it; neither by the name of the file. Nothing
+in a file is run.
+"""
+
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vswin.errors import InputError
+from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
+from vswin.weights.downloads.download import fetch
+from vswin.weights.formats.archive import unpack_saved_model
+from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT, read_hdf5
+from vswin.weights.formats.safetensors_file import read_safetensors, read_safetensors_metadata
+from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
+from vswin.weights.formats.torch_file import read_torch_file
+from vswin.weights.recognise import Recognised, recognise
+from vswin.zoo import ModelSize
+
+VSWIN = "vswin"
+# Metadata that files of ours have.
+_MARK = "vswin_version"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_PICKLE_PROTOCOL_2 = b"\x80\x02"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Holds what a file has, in official names.
+
+    Args:
+        path: the file or SavedModel folder.
+        dialect: how it names its weights, see `vswin.weights.dialects.translate`; `vswin` for our own checkpoints.
+        tensors: official name -> values in official layout; those of an image network keep their two dimensions.
+        ignored: what in the file was passed over.
+        metadata: what a checkpoint of ours says beside its weights: `size`, `class_names` and so on.
+        position_index: a buffer of the file that decides the attention window, if it has one.
+    """
+
+    path: Path
+    dialect: str
+    tensors: dict[str, np.ndarray]
+    ignored: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    position_index: np.ndarray | None = field(default=None, repr=False)
+
+    @cached_property
+    def network(self) -> Recognised:
+        """Says which network the weights are of."""
+        return recognise(self.tensors, self.position_index)
+
+
+def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> Checkpoint:
+    """Opens weights by path or published name; a name is downloaded once.
+
+    Args:
+        weights: checkpoint file, SavedModel, run folder or published name.
+        source: which copy of a published name, e.g. `official` or `torchvision`; None: the official one.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        InputError: if there are no such weights, they cannot be had, or they are damaged.
+    """
+    return open_checkpoint(weights if Path(weights).exists() else fetch(os.fspath(weights), source))
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Opens weights; the values are read as they are used.
+
+    Args:
+        path: a `.pth` file, `.safetensors`, `.h5` (ours or of the innat port), a SavedModel folder or an archive of
+            one, or the folder of a run, which stands for its best checkpoint.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        InputError: if there is no such file, it is damaged or hostile, or its tensors are not those of one network.
+    """
+    given = Path(path)
+    if given.is_dir():
+        if is_saved_model(given):
+            return _open_saved_model(given, given)
+        given /= BEST_CHECKPOINT
+    if not given.is_file():
+        raise InputError(
+            f"{given} does not exist; give a checkpoint file (.pth, .safetensors, .h5), a SavedModel (folder or "
+            ".tar.gz), or the folder of a run that holds checkpoints/best.h5"
+        )
+    return _open_file(given)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads weights in official names, whatever the format and the dialect; never runs code from the file.
+
+    Args:
+        path: see `open_checkpoint`.
+
+    Returns:
+        Official name -> values in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), as stored but
+        bfloat16, which becomes float32. They may be read-only views of the file. An image network keeps its two
+        dimensions, and has no head.
+
+    Raises:
+        InputError: if there is no such file, it is damaged or hostile, or its tensors are not those of one network.
+    """
+    return open_checkpoint(path).tensors
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads what a checkpoint of ours says beside its weights.
+
+    Args:
+        path: see `open_checkpoint`.
+
+    Returns:
+        What `save_checkpoint` was given, with lists for tuples, and `vswin_version`; empty for files of others.
+
+    Raises:
+        InputError: as `open_checkpoint`.
+    """
+    return dict(open_checkpoint(path).metadata)
+
+
+def _open_file(path: Path) -> Checkpoint:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(_HDF5_MAGIC):
+        tensors, metadata = read_hdf5(path)
+        if metadata is not None:
+            return Checkpoint(path, VSWIN, tensors, metadata=_checked(path, metadata))
+        return _translated(path, to_official(tensors))
+    if start[8:9] == b"{":
+        tensors, texts = read_safetensors(path), read_safetensors_metadata(path)
+        return _translated(path, to_official(tensors), _parse(path, texts) if _MARK in texts else {})
+    if not start.startswith(_PICKLE_PROTOCOL_2) and tarfile.is_tarfile(path):
+        with tempfile.TemporaryDirectory() as folder:
+            return _open_saved_model(path, unpack_saved_model(path, Path(folder)))
+    return _translated(path, to_official(read_torch_file(path)))
+
+
+def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
+    """Opens a SavedModel; one of our exports says in an asset what it is."""
+    translation = saved_model_to_official(read_saved_model(folder))
+    about = folder / "assets" / "vswin.json"
+    if translation.dialect != VSWIN_EXPORT or not about.is_file():
+        return _translated(path, translation)
+    try:
+        metadata = json.loads(about.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: assets/vswin.json is damaged ({error})") from None
+    return _translated(path, translation, metadata)
+
+
+def _translated(path: Path, translation: Translation, metadata: Any = None) -> Checkpoint:
+    return Checkpoint(
+        path,
+        translation.dialect,
+        translation.tensors,
+        translation.ignored,
+        _checked(path, metadata or {}),
+        translation.position_index,
+    )
+
+
+def _parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Parses the metadata of a safetensors file that we wrote: each is JSON."""
+    try:
+        return {key: json.loads(text) for key, text in texts.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: its metadata is damaged ({error})") from None
+
+
+def _checked(path: Path, metadata: Any) -> dict[str, Any]:
+    """Checks the entries that others rely on; None stands for an absent one."""
+    try:
+        known = {key: value for key, value in metadata.items() if value is not None}
+        if "size" in known:
+            ModelSize.from_fields(known["size"])
+        names = known.get("class_names", [])
+        is_sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: what it says of its model is damaged ({error})") from None
+    if not is_sound:
+        raise InputError(f"{path}: its class_names are not a list of names")
+    return known

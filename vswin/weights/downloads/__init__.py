@@ -1,0 +1,1 @@
+"""Published weights: fetched once, checked, and found again."""
