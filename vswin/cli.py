@@ -1,32 +1,127 @@
 """The console command: `vswin train` and `vswin evaluate` are train.py and evaluate.py from anywhere."""
 
+import argparse
+import json
 import runpy
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from vswin import __version__
 from vswin.config import ROOT
+from vswin.errors import clean_errors
 
-USAGE = """usage: vswin COMMAND [ARGUMENT ...]
-
-  vswin train [KEY=VALUE ...]       fine-tune; the same as python train.py
-  vswin evaluate [KEY=VALUE ...]    test on several views of every video; the same as python evaluate.py
-  vswin COMMAND --help              the keys of a command and their choices
-  vswin --version
-"""
-
-SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py"}
+SCRIPTS = {
+    "train": ("train.py", "fine-tune: KEY=VALUE ..., the same as python train.py"),
+    "evaluate": ("evaluate.py", "test on several views of every video: KEY=VALUE ..., the same as python evaluate.py"),
+}
+_WEIGHTS = "a published name, a checkpoint (.pth, .safetensors, .h5), a SavedModel, or the folder of a run"
+_SOURCE = "which copy of a published name, e.g. official, innat, torchvision"
 
 
 def main() -> None:
     """Runs the command named on the command line."""
     arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        print(f"vswin {__version__}")
-    elif arguments and arguments[0] in SCRIPTS:
-        script = ROOT / SCRIPTS[arguments[0]]
-        sys.argv = [str(script), *arguments[1:]]
-        runpy.run_path(str(script), run_name="__main__")
-    elif not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, end="")
+    if arguments and arguments[0] in SCRIPTS:
+        # Hydra reads these, in its own grammar.
+        script, _ = SCRIPTS[arguments[0]]
+        sys.argv = [f"vswin {arguments[0]}", *arguments[1:]]
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        return
+    parsed = make_parser().parse_args(arguments or ["--help"])
+    run: Callable[[argparse.Namespace], None] = parsed.run
+    with clean_errors():
+        run(parsed)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describes all commands; nothing here imports TensorFlow."""
+    parser = argparse.ArgumentParser(
+        prog="vswin",
+        description="Fine-tune and evaluate Video Swin Transformers for action recognition.",
+        epilog="vswin COMMAND --help says more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"vswin {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (_, text) in SCRIPTS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    _add_models(commands)
+    _add_inspect(commands)
+    _add_convert(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "list the published models: accuracy, cost, where their weights are and whether they are here"
+    parser = commands.add_parser("models", help=text, description=text.capitalize() + ".")
+    parser.add_argument("--sources", action="store_true", help="show every copy and its address")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(run=_models)
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from vswin.models_table import models_records, print_models
+
+    if arguments.json:
+        print(json.dumps(models_records(), indent=2))
     else:
-        raise SystemExit(f"error: vswin has no command {arguments[0]!r}\n\n{USAGE}")
+        print_models(show_sources=arguments.sources)
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "say what a file of weights holds and what it can be used for; nothing in it is run"
+    parser = commands.add_parser("inspect", help=text, description=text.capitalize() + ".")
+    parser.add_argument("weights", metavar="FILE", help=_WEIGHTS)
+    parser.add_argument("--source", help=_SOURCE)
+    parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    parser.set_defaults(run=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from vswin.weights.checkpoint import open_weights
+    from vswin.weights.description import describe_checkpoint
+
+    print(describe_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors))
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "write weights in another format, under their official names"
+    parser = commands.add_parser("convert", help=text, description=text.capitalize() + ".")
+    parser.add_argument("weights", metavar="IN", help=_WEIGHTS)
+    parser.add_argument(
+        "output",
+        metavar="OUT",
+        type=Path,
+        help="FILE.safetensors, FILE.h5 (a vswin checkpoint) or a SavedModel folder",
+    )
+    parser.add_argument("--source", help=_SOURCE)
+    parser.set_defaults(run=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from vswin.convert import convert
+    from vswin.runtime import start_log
+
+    start_log(None)
+    convert(arguments.weights, arguments.output, arguments.source)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "write a model for other programs: a SavedModel with the interface of the TF-Hub collection, TFLite or ONNX"
+    parser = commands.add_parser("export", help=text, description=text + ".")
+    parser.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS)
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder (savedmodel) or file to write")
+    parser.add_argument("--format", default="savedmodel", help="savedmodel (default), tflite or onnx")
+    parser.add_argument("--model", help="size of the network, where the weights do not say it, e.g. swin_tiny")
+    parser.add_argument("--frames", type=int, default=32, help="frames of a clip, where the shape is fixed (32)")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side, where it is fixed (224)")
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from vswin.export import run_export
+    from vswin.runtime import start_log
+
+    start_log(None)
+    run_export(arguments.weights, arguments.output, arguments.format, arguments.model, arguments.frames, arguments.size)
