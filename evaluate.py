@@ -25,4 +25,4 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     with clean_errors():
         check_overrides(sys.argv[1:], EvaluateConfig)
-    main()
+        main()

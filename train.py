@@ -4,6 +4,8 @@ import sys
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from vswin.config import CONFIG_DIR, TrainConfig, check_overrides, load_config
 from vswin.errors import clean_errors
@@ -17,10 +19,18 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
     with clean_errors():
         from vswin.training.run import run_training
 
-        run_training(load_config(composed, TrainConfig))
+        run_training(load_config(composed, TrainConfig), _command())
+
+
+def _command() -> list[str]:
+    """Gives the command line of this run alone, also where `--multirun` starts several."""
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return sys.orig_argv
+    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
+    return [*program, *HydraConfig.get().overrides.task]
 
 
 if __name__ == "__main__":
     with clean_errors():
         check_overrides(sys.argv[1:], TrainConfig)
-    main()
+        main()

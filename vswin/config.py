@@ -14,6 +14,7 @@ from typing import TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vswin.atomic import replacing
 from vswin.checks import check_clip, check_model, check_run, check_training
 from vswin.errors import InputError, nearest
 
@@ -24,7 +25,7 @@ ROOT = _PACKAGE / "_root" if (_PACKAGE / "_root").is_dir() else _PACKAGE.parent
 CONFIG_DIR = ROOT / "configs"
 DATA_DIR = ROOT / "data"
 
-_NOT_COMPARED = ("output_dir", "resume")
+_NOT_COMPARED = ("output_dir", "resume", "patience")
 
 ConfigT = TypeVar("ConfigT", "TrainConfig", "EvaluateConfig")
 
@@ -39,6 +40,7 @@ class ModelConfig:
     weight_decay: float = MISSING
     backbone_multiplier: float = MISSING
     dropout: float = MISSING
+    resize_bias: bool = MISSING
     # None: as in vswin.zoo.SIZES
     embed_dim: int | None = None
     depths: list[int] | None = None
@@ -65,6 +67,10 @@ class DatasetConfig:
     allow_flip: bool = MISSING
     crop_area: list[float] = MISSING
     max_bad_share: float = MISSING
+    decoder: str = MISSING
+    clip_timeout_sec: float | None = MISSING
+    cache: str = MISSING
+    cache_dir: str = MISSING
 
 
 @dataclass
@@ -111,7 +117,10 @@ class OptimizerConfig:
 class RuntimeConfig:
     """How the computation runs on this machine."""
 
+    strategy: str = MISSING
     precision: str = MISSING
+    micro_batches: int = MISSING
+    remat: bool = MISSING
 
 
 @dataclass
@@ -120,6 +129,8 @@ class LoggerConfig:
 
     tensorboard: bool = MISSING
     csv: bool = MISSING
+    wandb: bool = MISSING
+    wandb_project: str = MISSING
 
 
 @dataclass
@@ -135,8 +146,10 @@ class TrainConfig:
     logger: LoggerConfig = MISSING
     seed: int = MISSING
     epochs: int = MISSING
+    patience: int | None = MISSING
     batch_size: int = MISSING
     init_from: str | None = MISSING
+    source: str | None = MISSING
     output_dir: str | None = MISSING
     resume: bool = MISSING
 
@@ -150,8 +163,9 @@ class EvaluateConfig:
     clip: ClipConfig = MISSING
     runtime: RuntimeConfig = MISSING
     run: str | None = MISSING
-    batch_size: int = MISSING
+    batch_size: int | None = MISSING
     init_from: str | None = MISSING
+    source: str | None = MISSING
     output_dir: str | None = MISSING
     allow_bad_videos: bool = MISSING
 
@@ -232,7 +246,7 @@ def load_saved(run: str | Path) -> DictConfig:
 def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
     """Lists the keys whose values differ between a configuration and that of an earlier run.
 
-    Where a run writes and what it logs are not compared.
+    Where a run writes, what it logs and when it gives up are not compared.
 
     Returns:
         E.g. `["epochs: 30 there, 20 here"]`.
@@ -246,7 +260,8 @@ def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Writes a configuration as YAML, every value resolved."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    with replacing(path) as partial:
+        OmegaConf.save(OmegaConf.structured(config), partial)
 
 
 def check_overrides(overrides: Iterable[str], schema: type) -> None:

@@ -1,63 +1,275 @@
+import errno
+import os
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 import vswin
+from vswin.errors import InputError
+from vswin.runtime import start_log
+from vswin.training import checkpoints as checkpoints_module
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.optimizer import AdamW, ParameterGroup
-from vswin.weights.files import read_metadata
+from vswin.training.trainer import Trainer
+from vswin.weights.checkpoint import read_metadata
 from vswin.zoo import ModelSize
 
-SIZE = ModelSize(4, (1, 1), (1, 2), window_size=(2, 2, 3))
+SIZE = ModelSize(4, (1,), (1,), window_size=(2, 2, 3))
+STEPS = 10
 
 
-def make_checkpoints(folder) -> Checkpoints:
-    model = vswin.build_model(SIZE, num_classes=3)
+def make_checkpoints(folder: Path, patience: int | None = None, size: ModelSize = SIZE) -> Checkpoints:
+    model = vswin.build_model(size, num_classes=3)
     groups = {variable.name: ParameterGroup("all", 1.0, 0.0) for variable in model.trainable_variables}
-    optimizer = AdamW(0.1, groups)
-    optimizer.build(model.trainable_variables)
-    return Checkpoints(folder, model, optimizer, {"class_names": ["a", "b", "c"]})
+    trainer = Trainer(model, global_batch_size=4, seed=0)
+    trainer.compile(optimizer=AdamW(0.1, groups))
+    trainer.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(folder, trainer, STEPS, {"class_names": ["a", "b", "c"]}, patience)
+    checkpoints.set_params({"epochs": 9})
+    checkpoints.set_model(trainer)
+    return checkpoints
 
 
-def head_of(checkpoints: Checkpoints) -> np.ndarray:
-    return checkpoints.classifier.head.linear.bias.numpy()
+def train_epochs(checkpoints: Checkpoints, *val_top1: float, first: int = 0) -> None:
+    """Ends epochs; the head's bias tells by which one a state was left: [epoch, 0, 0], counted from 1."""
+    for epoch, top1 in enumerate(val_top1, start=first):
+        checkpoints.trainer.model.head.linear.bias.assign([epoch + 1, 0, 0])
+        checkpoints.on_epoch_end(epoch, {"val_top1": top1})
+
+
+def epoch_of(checkpoints: Checkpoints) -> float:
+    return checkpoints.trainer.model.head.linear.bias.numpy()[0]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints" / "last").iterdir())
+
+
+def state_files(*numbers: int) -> list[str]:
+    return sorted(f"ckpt-{number}.{end}" for number in numbers for end in ("index", "data-00000-of-00001"))
 
 
 def test_the_best_weights_are_those_of_the_first_best_epoch(tmp_path):
-    checkpoints = make_checkpoints(tmp_path)
-    for epoch, top1 in enumerate([0.2, 0.6, 0.6, 0.4]):
-        checkpoints.classifier.head.linear.bias.assign([epoch, 0.0, 0.0])
-        checkpoints.on_epoch_end(epoch, {"val_top1": top1})
-    assert vswin.read_checkpoint(tmp_path)["cls_head.fc_cls.bias"][0] == 1
+    train_epochs(make_checkpoints(tmp_path), 0.2, 0.6, 0.6, 0.4)
+    assert vswin.read_checkpoint(tmp_path)["cls_head.fc_cls.bias"][0] == 2
     metadata = read_metadata(tmp_path)
     assert (metadata["epoch"], metadata["val_top1"], metadata["class_names"]) == (2, 0.6, ["a", "b", "c"])
 
 
 def test_the_last_state_comes_back_with_its_optimizer_and_its_best(tmp_path):
     first = make_checkpoints(tmp_path)
-    for epoch, top1 in enumerate([0.5, 0.25]):
-        first.classifier.head.linear.bias.assign_add([1.0, 2.0, 3.0])
-        first.optimizer.iterations.assign_add(10)
-        first.on_epoch_end(epoch, {"val_top1": top1})
+    first.trainer.optimizer.iterations.assign(20)
+    train_epochs(first, 0.5, 0.25)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 2
-    np.testing.assert_array_equal(head_of(second), [2, 4, 6])
-    assert int(second.optimizer.iterations) == 20
-    second.on_epoch_end(2, {"val_top1": 0.4})
+    assert (epoch_of(second), int(second.trainer.optimizer.iterations)) == (2, 20)
+    assert second.place == "epoch 2"
+    train_epochs(second, 0.4, first=2)
     assert read_metadata(tmp_path)["epoch"] == 1
 
 
 def test_an_empty_folder_restores_nothing(tmp_path):
     keras.utils.set_random_seed(1)
     checkpoints = make_checkpoints(tmp_path)
-    before = head_of(checkpoints)
+    before = checkpoints.trainer.model.get_weights()
     assert checkpoints.restore() == 0
-    np.testing.assert_array_equal(head_of(checkpoints), before)
+    assert checkpoints.place == ""
+    for old, new in zip(before, checkpoints.trainer.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
-def test_a_state_of_another_model_is_refused(tmp_path):
-    make_checkpoints(tmp_path).on_epoch_end(0, {"val_top1": 0.5})
-    model = vswin.build_model(ModelSize(4, (2, 1), (1, 2), window_size=(2, 2, 3)), num_classes=3)
-    other = Checkpoints(tmp_path, model, AdamW(0.1, {}), {})
-    with pytest.raises(AssertionError):
-        other.restore()
+def test_a_state_inside_an_epoch_comes_back_with_the_metrics_of_its_steps(tmp_path):
+    first = make_checkpoints(tmp_path)
+    train_epochs(first, 0.5)
+    first.trainer.loss_metric.update_state([1.0, 2.0])
+    first.save_state(1, 4)
+    second = make_checkpoints(tmp_path)
+    assert second.restore() == 1
+    assert (second.steps_saved, second.place) == (4, "epoch 2, step 4 of 10")
+    second.trainer.reset_metrics()
+    second.on_epoch_begin(1)
+    second.trainer.loss_metric.update_state([6.0])
+    assert float(second.trainer.loss_metric.result()) == 3.0
+    second.trainer.reset_metrics()
+    second.on_epoch_begin(2)
+    assert float(second.trainer.loss_metric.result()) == 0.0
+
+
+def test_two_states_are_kept(tmp_path):
+    checkpoints = make_checkpoints(tmp_path)
+    train_epochs(checkpoints, 0.1, 0.2)
+    checkpoints.save_state(2, 5)
+    assert files(tmp_path) == state_files(20, 25)
+
+
+def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
+    checkpoints = make_checkpoints(tmp_path)
+    train_epochs(checkpoints, 0.1, 0.2)
+    synced = []
+
+    def sync(path: Path) -> None:
+        synced.append(path.name)
+        assert set(state_files(10, 20)) < set(files(tmp_path))
+
+    monkeypatch.setattr(checkpoints_module, "sync_file", sync)
+    monkeypatch.setattr(checkpoints_module, "sync_folder", sync)
+    train_epochs(checkpoints, 0.3, first=2)
+    assert sorted(synced) == [*state_files(30), "last"]
+
+
+def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_path, monkeypatch):
+    first = make_checkpoints(tmp_path)
+    train_epochs(first, 0.5)
+
+    def die(epochs_done: int, steps_done: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first, "save_state", die)
+    with pytest.raises(KeyboardInterrupt):
+        train_epochs(first, 0.75, first=1)
+    second = make_checkpoints(tmp_path)
+    assert second.restore() == 1
+    assert (second.best_epoch, second.best_top1) == (2, 0.75)
+    # The same epoch once more, on a device that does not repeat itself exactly.
+    train_epochs(second, 0.7, 0.72, first=1)
+    assert (second.best_epoch, second.best_top1) == (2, 0.75)
+    assert read_metadata(tmp_path)["val_top1"] == 0.75
+
+
+def damage_data(folder: Path, number: int) -> None:
+    path = folder / f"ckpt-{number}.data-00000-of-00001"
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 0xFF
+    path.write_bytes(contents)
+
+
+def cut_data(folder: Path, number: int) -> None:
+    os.truncate(folder / f"ckpt-{number}.data-00000-of-00001", 1000)
+
+
+def lose_data(folder: Path, number: int) -> None:
+    (folder / f"ckpt-{number}.data-00000-of-00001").unlink()
+
+
+def cut_index(folder: Path, number: int) -> None:
+    os.truncate(folder / f"ckpt-{number}.index", 700)
+
+
+def empty_index(folder: Path, number: int) -> None:
+    os.truncate(folder / f"ckpt-{number}.index", 0)
+
+
+@pytest.mark.parametrize("damage", [damage_data, cut_data, lose_data, cut_index, empty_index])
+def test_a_damaged_state_costs_the_work_since_the_one_before(tmp_path, capsys, damage):
+    train_epochs(make_checkpoints(tmp_path), 0.1, 0.2)
+    damage(tmp_path / "checkpoints" / "last", 20)
+    start_log(None)
+    second = make_checkpoints(tmp_path)
+    assert (second.restore(), epoch_of(second)) == (1, 1)
+    assert "ckpt-20.* is damaged" in capsys.readouterr().out
+    train_epochs(second, 0.2, first=1)
+    third = make_checkpoints(tmp_path)
+    assert (third.restore(), epoch_of(third)) == (2, 2)
+
+
+def test_a_run_whose_states_are_all_damaged_does_not_start_over_in_silence(tmp_path):
+    train_epochs(make_checkpoints(tmp_path), 0.1, 0.2)
+    for number in (10, 20):
+        damage_data(tmp_path / "checkpoints" / "last", number)
+    with pytest.raises(InputError, match=r"every state in .* is damaged; .*init_from="):
+        make_checkpoints(tmp_path).restore()
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    train_epochs(make_checkpoints(tmp_path), 0.5)
+    deeper, wider = ModelSize(4, (2,), (1,), window_size=(2, 2, 3)), ModelSize(8, (1,), (1,), window_size=(2, 2, 3))
+    for size in (deeper, wider):
+        with pytest.raises(InputError, match=r"ckpt-10\.\* does not fit this network: another version of vswin"):
+            make_checkpoints(tmp_path, size=size).restore()
+
+
+def test_best_weights_that_are_gone_are_an_error(tmp_path):
+    train_epochs(make_checkpoints(tmp_path), 0.5)
+    (tmp_path / "checkpoints" / "best.h5").unlink()
+    with pytest.raises(InputError, match=r"best\.h5 is gone, the best weights of 1 epochs; put it back, or"):
+        make_checkpoints(tmp_path).restore()
+
+
+@pytest.mark.parametrize("limit", [1_000, 10_000])
+def test_a_state_that_cannot_be_written_leaves_the_one_before_it_and_nothing_else(tmp_path, limit):
+    checkpoints = make_checkpoints(tmp_path)
+    train_epochs(checkpoints, 0.5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(tf.errors.OpError, match=os.strerror(errno.EFBIG)):
+            train_epochs(checkpoints, 0.4, first=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoints.place == "epoch 1"
+    assert files(tmp_path) == state_files(10)
+    second = make_checkpoints(tmp_path)
+    assert (second.restore(), epoch_of(second)) == (1, 1)
+
+
+def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
+    checkpoints = make_checkpoints(tmp_path)
+    train_epochs(checkpoints, 0.5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            train_epochs(checkpoints, 0.75, first=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_metadata(tmp_path)["epoch"] == 1
+    assert (checkpoints.best_epoch, checkpoints.best_top1) == (1, 0.5)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    train_epochs(make_checkpoints(tmp_path), 0.5)
+    last = tmp_path / "checkpoints" / "last"
+    (last / "ckpt-20_temp").mkdir()
+    (last / "ckpt-20_temp" / "part-00000-of-00001.data-00000-of-00001").touch()
+    (last / "ckpt-30.data-00000-of-00001").touch()
+    (tmp_path / "checkpoints" / ".best.h5.1.partial").touch()
+    assert make_checkpoints(tmp_path).restore() == 1
+    assert files(tmp_path) == state_files(10)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
+
+
+def test_patience_counts_the_epochs_since_the_first_best_one(tmp_path, capsys):
+    start_log(None)
+    checkpoints = make_checkpoints(tmp_path, patience=2)
+    stops = []
+    for epoch, top1 in enumerate([0.5, 0.4, 0.6, 0.6]):
+        train_epochs(checkpoints, top1, first=epoch)
+        stops.append(checkpoints.trainer.stop_training)
+    assert stops == [False, False, False, False]
+    train_epochs(checkpoints, 0.6, first=4)
+    assert checkpoints.trainer.stop_training
+    assert "stopped early: no better val top-1 for patience=2 epochs" in capsys.readouterr().out
+    resumed = make_checkpoints(tmp_path, patience=2)
+    assert (resumed.restore(), resumed.is_stalled) == (5, True)
+    patient = make_checkpoints(tmp_path, patience=3)
+    assert (patient.restore(), patient.is_stalled) == (5, False)
+
+
+def test_a_run_that_stalls_in_its_last_epoch_is_simply_complete(tmp_path, capsys):
+    start_log(None)
+    checkpoints = make_checkpoints(tmp_path, patience=1)
+    checkpoints.set_params({"epochs": 2})
+    train_epochs(checkpoints, 0.5, 0.5)
+    assert not checkpoints.trainer.stop_training
+    assert "stopped early" not in capsys.readouterr().out
+
+
+def test_without_patience_a_run_never_stalls(tmp_path):
+    checkpoints = make_checkpoints(tmp_path)
+    train_epochs(checkpoints, 0.5, 0.1, 0.1)
+    assert not checkpoints.is_stalled

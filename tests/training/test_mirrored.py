@@ -71,12 +71,14 @@ def test_two_devices_take_the_steps_of_one(small_videos, on_one_device, rate):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_and_rematerialisation_change_nothing_on_two_devices(small_videos, on_one_device):
     one, _, _ = on_one_device(small_videos, 0.3)
     two, _, _ = train(small_videos, "mirrored", 0.3, micro_batches=2, remat=True)
     np.testing.assert_allclose(two, one, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_trains_about_the_same_on_two_devices(small_videos, on_one_device, precision):
     expected, _, _ = on_one_device(small_videos, 0.0)

@@ -1,8 +1,12 @@
 import csv
+import io
+from types import SimpleNamespace
 
 import pytest
 import tf_keras as keras
+from rich.console import Console
 
+from vswin import runtime
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.runtime import start_log
@@ -53,6 +57,48 @@ def test_rate_and_speed_are_added_to_the_logs(report):
     logs = run_epoch(report, 0)
     assert logs["learning_rate"] == 0.125
     assert logs["clips_per_sec"] > 0
+
+
+def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(report, monkeypatch):
+    """Its first two steps belong to an earlier session: here, two steps of 7.5 clips take 3 seconds."""
+    clock = iter([10.0, 11.0, 13.0, 14.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    report.on_epoch_begin(0)
+    report.on_train_batch_end(2, LOGS)
+    report.on_train_batch_end(3, LOGS)
+    logs = dict(LOGS)
+    report._run_started = 10.0
+    report.on_epoch_end(0, logs)
+    assert logs["clips_per_sec"] == 5.0
+
+
+def test_a_loss_scale_is_shown_and_logged(report, capsys):
+    scaled = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.125), initial_scale=256.0)
+    report.model.compile(optimizer=scaled)
+    assert run_epoch(report, 0)["loss_scale"] == 256.0
+    assert "loss scale 256  " in capsys.readouterr().out
+
+
+def test_without_loss_scaling_there_is_no_scale(report):
+    assert "loss_scale" not in run_epoch(report, 0)
+
+
+def test_a_terminal_gets_its_cursor_back_when_training_fails(monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, force_interactive=True)
+    monkeypatch.setattr(runtime, "console", terminal)
+    report = EpochReport(steps_per_epoch=4, num_clips=30, epochs=12)
+
+    def train() -> None:
+        with report:
+            report.on_epoch_begin(0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert hidden in screen.getvalue()
+    assert screen.getvalue().rindex(shown) > screen.getvalue().rindex(hidden)
 
 
 def test_bad_videos_are_listed_when_they_grow_in_number(tmp_path, capsys):

@@ -105,7 +105,7 @@ def test_fine_tuning_from_a_run_replaces_a_head_of_another_size(start, tmp_path,
         (third / path.name).write_bytes(path.read_bytes())
     start("epochs=1", f"init_from={tmp_path / 'run'}", output="second")
     printed = capsys.readouterr().out
-    assert "re-initialised: cls_head.fc_cls.weight, cls_head.fc_cls.bias" in printed
+    assert "re-initialised    2  a head of 2 classes, for 3: cls_head.fc_cls.weight, cls_head.fc_cls.bias" in printed
 
 
 def test_bad_videos_keep_their_slots_and_are_listed(start, small_videos, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import os
+import resource
 
 import pytest
 
@@ -46,3 +47,25 @@ def test_resume_with_another_configuration_names_the_keys(compose_train):
 def test_resume_into_a_new_folder_starts_there(compose_train):
     """So one and the same command can be given again and again by a scheduler."""
     assert open_run_folder(compose_train("output_dir=b", "resume=true")).is_dir()
+
+
+def test_how_long_to_wait_and_what_to_log_may_change_on_resume(compose_train):
+    folder = open_run_folder(compose_train("output_dir=c", "patience=3"))
+    assert open_run_folder(compose_train("output_dir=c", "resume=true", "patience=9", "logger=wandb")) == folder
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(compose_train, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"output_dir=file/run cannot be written \(Not a directory\); name another"):
+        open_run_folder(compose_train("output_dir=file/run"))
+
+
+def test_a_configuration_that_cannot_be_written_leaves_no_run_behind(compose_train):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(InputError, match=r"output_dir=d cannot be written \(File too large\); name another"):
+            open_run_folder(compose_train("output_dir=d"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (open_run_folder(compose_train("output_dir=d")) / "config.yaml").is_file()

@@ -13,9 +13,10 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class EpochReport(keras.callbacks.Callback):
-    """Prints progress, and adds the learning rate and `clips_per_sec` to the logs of each epoch.
+    """Prints progress, and adds the learning rate, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
 
-    Stands first among the callbacks, so that the others find the additions.
+    Stands first among the callbacks, so that the others find the additions. As a context around training it takes
+    its bar off the terminal however training ends.
 
     Args:
         steps_per_epoch: training steps in an epoch.
@@ -29,6 +30,15 @@ class EpochReport(keras.callbacks.Callback):
         self.num_clips = num_clips
         self.epochs = epochs
         self._epochs_seen = 0
+        self._bar = make_progress_bar("steps")
+
+    def __enter__(self) -> "EpochReport":
+        """Changes nothing."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Takes the bar off, which otherwise would leave the terminal without a cursor."""
+        self._bar.stop()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock of the run."""
@@ -39,6 +49,7 @@ class EpochReport(keras.callbacks.Callback):
         self._title = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
         self._started = self._last_line = time.perf_counter()
         self._train_seconds = 0.0
+        self._steps_seen = 0
         self._bar = make_progress_bar("steps")
         self._task = self._bar.add_task(self._title, total=self.steps_per_epoch, note="")
         self._bar.start()
@@ -47,11 +58,12 @@ class EpochReport(keras.callbacks.Callback):
         """Moves the bar; without a terminal prints a line every minute."""
         now = time.perf_counter()
         self._train_seconds = now - self._started
+        self._steps_seen += 1
         values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
-        self._bar.update(self._task, advance=1, note=values)
+        self._bar.update(self._task, completed=batch + 1, note=values)
         if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = self._train_seconds / (batch + 1) * (self.steps_per_epoch - batch - 1)
+            left = self._train_seconds / self._steps_seen * (self.steps_per_epoch - batch - 1)
             logger.info(
                 f"{self._title}  step {batch + 1}/{self.steps_per_epoch}  {values}  "
                 f"{format_seconds(left)} left in this epoch"
@@ -66,14 +78,20 @@ class EpochReport(keras.callbacks.Callback):
         self._bar.stop()
         self._epochs_seen += 1
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        logs["clips_per_sec"] = self.num_clips / max(self._train_seconds, 1e-9)
+        scale = ""
+        if isinstance(self.model.optimizer, keras.mixed_precision.LossScaleOptimizer):
+            logs["loss_scale"] = float(self.model.optimizer.loss_scale)
+            scale = f"loss scale {logs['loss_scale']:g}  "
+        # A resumed epoch may have begun in its middle.
+        num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
+        logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
         elapsed = time.perf_counter() - self._run_started
         left = elapsed / self._epochs_seen * (self.epochs - epoch - 1)
         logger.info(
             f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
             f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "
             f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   "
-            f"{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
+            f"{scale}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:

@@ -17,7 +17,7 @@ def open_run_folder(config: TrainConfig) -> Path:
         An existing folder that holds this run's config.yaml.
 
     Raises:
-        InputError: if the folder holds another run or other files, or there is no run to resume.
+        InputError: if the folder holds another run or other files, cannot be written, or there is no run to resume.
     """
     if config.resume and config.output_dir is None:
         return _newest_run(config)
@@ -31,8 +31,11 @@ def open_run_folder(config: TrainConfig) -> Path:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"output_dir={folder} exists and is not the folder of a run; name an empty or a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder / "config.yaml")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, folder / "config.yaml")
+    except OSError as error:
+        raise InputError(f"output_dir={folder} cannot be written ({error.strerror}); name another folder") from error
     return folder
 
 

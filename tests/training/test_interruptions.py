@@ -1,0 +1,235 @@
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+
+from vswin.errors import InputError
+from vswin.runtime import start_log
+from vswin.training.interruptions import SignalStop, full_disk_explained, resume_command
+
+GO_ON = "python train.py resume=true"
+
+
+def test_the_command_that_continues_keeps_what_was_typed():
+    command = ["python", "train.py", "model=swin_tiny", "clip.crop=112", "resume=false"]
+    assert resume_command(command, Path("outputs/run")) == (
+        "python train.py model=swin_tiny clip.crop=112 output_dir=outputs/run resume=true"
+    )
+
+
+@pytest.mark.parametrize("given", ["output_dir='my run'", "+output_dir=a", "++output_dir=a"])
+def test_an_output_dir_that_was_typed_stays_as_it_was(given):
+    command = resume_command(["python", "train.py", given, "++resume=true"], Path("my run"))
+    assert shlex.split(command) == ["python", "train.py", given, "resume=true"]
+
+
+def test_a_shell_reads_the_command_as_it_was_given(tmp_path):
+    echo = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
+    typed = ["dataset.root='my videos/a,b'", 'x="$HOME"', "model.depths=[1,1]", "a=it's", "b=*", "c=ä ; echo d"]
+    command = resume_command([*echo, *typed], Path("the user's `run`"))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout) == [*typed, "output_dir=the user's `run`", "resume=true"]
+
+
+def test_an_installed_command_is_named_as_it_is_typed(tmp_path, monkeypatch):
+    script = tmp_path / "vswin"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert resume_command(["/env/python", str(script), "train", "epochs=2"], Path("run")) == (
+        "vswin train epochs=2 output_dir=run resume=true"
+    )
+    monkeypatch.setenv("PATH", "")
+    assert resume_command(["/env/python", str(script), "train"], Path("run")) == (
+        f"/env/python {script} train output_dir=run resume=true"
+    )
+
+
+def test_python_code_is_told_which_keys_continue_its_run():
+    assert resume_command([], Path("run")) == "run_training with output_dir='run' and resume=True"
+
+
+@pytest.fixture
+def stop() -> SignalStop:
+    """Makes a stop for a run of 3 epochs with 5 steps each, whose first epoch is saved."""
+    saved: list[tuple[int, int]] = []
+    checkpoints = SimpleNamespace(steps_per_epoch=5, place="epoch 1", saved=saved)
+    checkpoints.save_state = lambda epochs, steps: saved.append((epochs, steps))
+    checked: list[int] = []
+    callback = SignalStop(checkpoints, SimpleNamespace(check_weights=checked.append, checked=checked), GO_ON)
+    callback.set_params({"epochs": 3})
+    callback.set_model(SimpleNamespace(stop_training=False))
+    callback.on_epoch_begin(1)
+    return callback
+
+
+def send(stop: SignalStop, number: int) -> None:
+    """Sends this process a signal and waits until it is noted."""
+    os.kill(os.getpid(), number)
+    deadline = time.monotonic() + 20
+    while stop._caught is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_saves_the_state_after_the_step_and_says_how_to_go_on(stop, capfd, number, name):
+    start_log(None)
+
+    def train() -> None:
+        with stop:
+            stop.on_train_batch_end(1)
+            send(stop, number)
+            stop.on_train_batch_end(2)
+
+    with pytest.raises(SystemExit) as caught:
+        train()
+    assert caught.value.code == 128 + number
+    assert (stop.finite.checked, stop.checkpoints.saved) == ([2], [(1, 3)])
+    printed = capfd.readouterr()
+    assert printed.err == "\nstopping as soon as the state is saved; once more to stop at once\n"
+    assert printed.out == f"stopped by {name}; the state after epoch 1 is saved. Go on with\n  {GO_ON}\n"
+
+
+def test_without_a_signal_nothing_happens(stop, capfd):
+    with stop:
+        for step in range(5):
+            stop.on_train_batch_end(step)
+        stop.on_epoch_end(1)
+    assert stop.checkpoints.saved == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_signal_in_the_last_step_or_the_validation_lets_the_epoch_be_completed(stop):
+
+    def train() -> None:
+        with stop:
+            send(stop, signal.SIGINT)
+            stop.on_train_batch_end(4)
+            stop.on_epoch_end(1)
+
+    with pytest.raises(SystemExit) as caught:
+        train()
+    assert caught.value.code == 130
+    assert stop.checkpoints.saved == []
+
+
+@pytest.mark.parametrize("reason", ["last epoch", "stalled"])
+def test_a_run_with_nothing_left_to_do_ends_as_usual(stop, capfd, reason):
+    stop.model.stop_training = reason == "stalled"
+    with stop:
+        send(stop, signal.SIGINT)
+        stop.on_train_batch_end(4)
+        stop.on_epoch_end(2 if reason == "last epoch" else 1)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_state_that_is_not_finite_is_not_saved(stop):
+    def refuse(step: int) -> None:
+        raise InputError("weights that are not finite")
+
+    def train() -> None:
+        with stop:
+            send(stop, signal.SIGINT)
+            stop.on_train_batch_end(2)
+
+    stop.finite.check_weights = refuse
+    with pytest.raises(InputError, match="weights that are not finite"):
+        train()
+    assert stop.checkpoints.saved == []
+
+
+def test_the_signals_are_given_back(stop):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    num_threads = threading.active_count()
+
+    def train() -> None:
+        with stop:
+            assert signal.getsignal(signal.SIGINT) is not before[0]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert threading.active_count() == num_threads
+
+
+def test_a_signal_that_the_process_was_told_to_ignore_stays_ignored(stop):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.on_train_batch_end(2)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.checkpoints.saved == []
+
+
+def test_outside_of_the_main_thread_training_works_and_signals_are_left_alone(stop):
+    steps = []
+
+    def train() -> None:
+        with stop:
+            stop.on_train_batch_end(0)
+            steps.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert steps == [before]
+
+
+def test_a_second_signal_ends_the_process_inside_a_step_that_takes_minutes():
+    """The step stands in C code, which does not return to Python: there, a handler of Python's would not run."""
+    code = (
+        "import hashlib\n"
+        "from types import SimpleNamespace\n"
+        "from vswin.training.interruptions import SignalStop\n"
+        "with SignalStop(SimpleNamespace(), SimpleNamespace(), ''):\n"
+        "    print('ready', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        while b"once more to stop at once" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+
+
+def fail_with_tensorflow() -> None:
+    raise tf.errors.ResourceExhaustedError(None, None, "/disk/ckpt-3_temp/part-0; No space left on device")
+
+
+def fail_with_python() -> None:
+    raise OSError(28, os.strerror(28), "/disk/history.csv")
+
+
+@pytest.mark.parametrize("fail", [fail_with_tensorflow, fail_with_python])
+@pytest.mark.parametrize(
+    ("place", "words"), [("epoch 3", "the state after epoch 3 is saved and whole"), ("", "no state is saved yet")]
+)
+def test_a_full_disk_is_explained(fail, place, words):
+    with pytest.raises(InputError) as caught, full_disk_explained(SimpleNamespace(place=place), Path("/disk"), GO_ON):
+        fail()
+    assert str(caught.value) == (
+        f"writing into /disk failed: No space left on device; {words}. Make room, then go on with\n  {GO_ON}"
+    )
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(OSError, match="Input/output"), full_disk_explained(SimpleNamespace(), Path("/disk"), GO_ON):
+        raise OSError(5, os.strerror(5))

@@ -1,0 +1,173 @@
+"""What ends a run from outside, a signal or a full disk: how it ends cleanly, and how it goes on."""
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+import tf_keras as keras
+
+from vswin.errors import InputError
+from vswin.runtime import logger
+from vswin.training.checkpoints import Checkpoints
+from vswin.training.finite import FiniteGuard
+
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+def resume_command(command: Sequence[str], folder: Path) -> str:
+    """Writes the command that continues a run, quoted for a shell.
+
+    Args:
+        command: the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
+        folder: the run's folder.
+    """
+    if not command:
+        return f"run_training with output_dir={str(folder)!r} and resume=True"
+    program, *arguments = command
+    if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
+        # An installed command: Python and where it lies are the shell's affair.
+        program, *arguments = Path(arguments[0]).name, *arguments[1:]
+    names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
+    kept = [argument for argument, name in zip(arguments, names, strict=True) if name != "resume"]
+    # What the user wrote is kept, for it is already quoted as Hydra wants it.
+    output_dir = [] if "output_dir" in names else [f"output_dir={folder}"]
+    return shlex.join([program, *kept, *output_dir, "resume=true"])
+
+
+class SignalStop(keras.callbacks.Callback):
+    """Ends a run on Ctrl-C, or SIGTERM as schedulers send it: after the step in hand, whose state is saved.
+
+    A validation, as it goes to the end of its epoch, is completed first. A second signal ends the process at once,
+    even inside a step that takes minutes. Use it as a context around training: it then takes the signals, except
+    for those that the process was told to ignore, and outside of the main thread, where Python allows no handler.
+
+    Args:
+        checkpoints: saves the state. Stands before this one among the callbacks.
+        finite: keeps states that are not finite from being saved.
+        go_on: the command that continues the run.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, finite: FiniteGuard, go_on: str) -> None:
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.finite = finite
+        self.go_on = go_on
+        self._epoch = 0
+        self._caught: int | None = None
+        self._taken = ExitStack()
+
+    def __enter__(self) -> "SignalStop":
+        """Takes the signals."""
+        self._taken.enter_context(_signals_taken(self._note))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Gives the signals back; after a stop says what is saved and how to go on, below everything else."""
+        self._taken.close()
+        if isinstance(error, SystemExit) and self._caught is not None:
+            name = _SIGNALS[signal.Signals(self._caught)]
+            logger.info(
+                f"stopped by {name}; the state after {self.checkpoints.place} is saved. Go on with\n  {self.go_on}"
+            )
+
+    def _note(self, number: int) -> None:
+        if self._caught is not None:
+            if os.isatty(1):
+                os.write(1, _SHOW_CURSOR)
+            os._exit(128 + number)
+        self._caught = number
+        with suppress(OSError):
+            os.write(2, b"\nstopping as soon as the state is saved; once more to stop at once\n")
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes which epoch the steps belong to."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves the state and ends the run if a signal came, unless the epoch is about to be complete.
+
+        Raises:
+            SystemExit: with 128 + the number of the signal, as shells report it.
+        """
+        if self._caught is not None and batch + 1 < self.checkpoints.steps_per_epoch:
+            self.finite.check_weights(batch)
+            self.checkpoints.save_state(self._epoch, batch + 1)
+            raise SystemExit(128 + self._caught)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Ends the run if a signal came, unless there is nothing left to do.
+
+        Raises:
+            SystemExit: with 128 + the number of the signal.
+        """
+        if self._caught is not None and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
+            raise SystemExit(128 + self._caught)
+
+
+@contextmanager
+def _signals_taken(note: Callable[[int], None]) -> Iterator[None]:
+    """Calls `note` with the number of each signal as it comes, which the main thread, inside a step, could not do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def watch() -> None:
+        while received := receiver.recv(1):
+            if received[0] in _SIGNALS:
+                note(received[0])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    # Python writes to the descriptor only for signals that have a handler.
+    handlers = {number: signal.signal(number, lambda number, frame: None) for number in taken}
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        sender.close()
+        watcher.join()
+        receiver.close()
+
+
+@contextmanager
+def full_disk_explained(checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
+    """Turns the errors of a full disk, as the libraries of a run report it, into one that says how to go on.
+
+    Args:
+        checkpoints: knows what is saved.
+        folder: the run's folder.
+        go_on: the command that continues the run.
+
+    Raises:
+        InputError: if the disk, the quota or the largest size of a file was reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow and HDF5 hand the reason on as text only.
+        reasons = [os.strerror(code) for code in _DISK_FULL if os.strerror(code) in str(error)]
+        if not reasons:
+            raise
+        place = checkpoints.place
+        saved = f"the state after {place} is saved and whole" if place else "no state is saved yet"
+        raise InputError(
+            f"writing into {folder} failed: {reasons[0]}; {saved}. Make room, then go on with\n  {go_on}"
+        ) from error

@@ -1,0 +1,39 @@
+"""The logs of a run besides what it prints, as `logger.*` asks for them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import tf_keras as keras
+
+from vswin.config import TrainConfig
+from vswin.training.history import HistoryFile
+
+
+@contextmanager
+def open_loggers(config: TrainConfig, folder: Path, first_epoch: int) -> Iterator[list[keras.callbacks.Callback]]:
+    """Opens the logs of a run, and closes those that need it however training ends.
+
+    Args:
+        config: the run.
+        folder: its folder.
+        first_epoch: epoch that this session starts with, counted from 0.
+
+    Yields:
+        A callback for each.
+    """
+    with ExitStack() as stack:
+        loggers: list[keras.callbacks.Callback] = []
+        if config.logger.csv:
+            loggers.append(HistoryFile(folder / "history.csv", first_epoch))
+        if config.logger.tensorboard:
+            tensorboard = keras.callbacks.TensorBoard(
+                str(folder / "tensorboard"), write_graph=False, update_freq="epoch"
+            )
+            loggers.append(tensorboard)
+        if config.logger.wandb:
+            # Seconds that only those who use it should wait.
+            from vswin.training.wandb_log import open_wandb
+
+            loggers.append(stack.enter_context(open_wandb(config, folder)))
+        yield loggers

@@ -1,0 +1,111 @@
+"""Figures for Weights & Biases: online where it finds an API key, else in files that `wandb sync` uploads."""
+
+import dataclasses
+import inspect
+import secrets
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tf_keras as keras
+import wandb
+from wandb.sdk.wandb_run import Run
+
+from vswin.atomic import replacing
+from vswin.config import TrainConfig
+from vswin.errors import InputError
+from vswin.runtime import logger
+
+_WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")
+
+
+class WandbLog(keras.callbacks.Callback):
+    """Logs what `history.csv` has, with the epoch counted from 1 as the step.
+
+    Args:
+        run: a started run of wandb.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Logs the epoch."""
+        self.run.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
+
+
+@contextmanager
+def open_wandb(config: TrainConfig, folder: Path) -> Iterator[WandbLog]:
+    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
+
+    Without an API key (environment, netrc, settings: as wandb itself looks for it) the run is offline; nothing is
+    ever asked for. `WANDB_MODE` has its usual meaning.
+
+    Args:
+        config: the whole of it becomes the configuration of the wandb run.
+        folder: the run's folder; wandb writes into it, and it keeps the id of the wandb run.
+
+    Raises:
+        InputError: if wandb cannot start.
+    """
+    run = _start(config, folder)
+    exit_code = 1
+    try:
+        yield WandbLog(run)
+        exit_code = 0
+    except SystemExit as stop:
+        exit_code = stop.code if isinstance(stop.code, int) else 1
+        raise
+    finally:
+        run.finish(exit_code=exit_code)
+
+
+def _start(config: TrainConfig, folder: Path) -> Run:
+    """Starts wandb and says where its figures go."""
+    try:
+        run = wandb.init(
+            project=config.logger.wandb_project,
+            name=folder.name,
+            id=_run_id(folder),
+            resume="allow",
+            dir=folder,
+            config=dataclasses.asdict(config),
+            mode=None if _needs_no_account() or _has_account() else "offline",
+            # train.log has what the terminal shows.
+            settings=wandb.Settings(console="off", silent=True),
+        )
+    except wandb.Error as error:
+        raise InputError(
+            f"logger.wandb=true, but wandb cannot start: {error}; set WANDB_MODE=offline or leave out logger=wandb"
+        ) from error
+    if run.disabled:
+        where = "off, as WANDB_MODE=disabled says"
+    elif run.offline:
+        where = f"offline; upload with: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
+    else:
+        where = str(run.url)
+    logger.info(f"{'wandb:':<16}{where}")
+    return run
+
+
+def _needs_no_account() -> bool:
+    return wandb.setup().settings.mode in _WITHOUT_ACCOUNT
+
+
+def _has_account() -> bool:
+    """Looks for credentials without ever asking for them."""
+    if "prompt" in inspect.signature(wandb.login).parameters:
+        return wandb.login(prompt=False, verify=False)
+    # The wandb that TensorFlow before 2.18 allows: it takes an older protobuf.
+    return wandb.api.api_key is not None
+
+
+def _run_id(folder: Path) -> str:
+    """Returns the id of the folder's wandb run; a new one is written down first."""
+    path = folder / "wandb_run_id.txt"
+    if not path.exists():
+        with replacing(path) as partial:
+            partial.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
