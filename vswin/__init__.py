@@ -18,8 +18,8 @@ __all__ = ["build_model", "load_views", "published_models", "read_checkpoint"]
 if TYPE_CHECKING:
     from vswin.build import build_model
     from vswin.data.views import load_views
-    from vswin.weights.files import read_checkpoint
-    from vswin.zoo import published_models
+    from vswin.published import published_models
+    from vswin.weights.checkpoint import read_checkpoint
 
 
 def __getattr__(name: str) -> object:
@@ -33,11 +33,11 @@ def __getattr__(name: str) -> object:
 
         return load_views
     if name == "published_models":
-        from vswin.zoo import published_models
+        from vswin.published import published_models
 
         return published_models
     if name == "read_checkpoint":
-        from vswin.weights.files import read_checkpoint
+        from vswin.weights.checkpoint import read_checkpoint
 
         return read_checkpoint
     raise AttributeError(f"module 'vswin' has no attribute {name!r}")

@@ -12,7 +12,7 @@ from rich.console import Console
 from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, print_report, set_report_aside, write_report
-from vswin.zoo import find_published
+from vswin.published import find_published
 
 NAMES = ("jump, high", "run [fast]", "Ärmel")
 UNPUBLISHED = Comparison(None, "best.h5 is not the name of a published model")

@@ -1,10 +1,12 @@
 """Tests of `vswin.evaluation.run` on real files with a tiny model."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ import tensorflow as tf
 import vswin
 from vswin.config import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.errors import InputError
-from vswin.evaluation import run
+from vswin.evaluation import predict
 from vswin.evaluation.run import run_evaluation
-from vswin.weights.files import save_checkpoint
+from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size
 
@@ -33,6 +35,7 @@ MODEL = ModelConfig(
     num_heads=[1, 2],
     window_size=[2, 2, 2],
 )
+RUNTIME = RuntimeConfig(strategy="auto", precision="float32", micro_batches=1, remat=False)
 
 
 def write_video(path, seed):
@@ -94,6 +97,10 @@ def make_config(tmp_path, videos):
                 allow_flip=True,
                 crop_area=[0.08, 1.0],
                 max_bad_share=0.05,
+                decoder="auto",
+                clip_timeout_sec=60.0,
+                cache="none",
+                cache_dir="unused",
             ),
             "clip": ClipConfig(
                 num_frames=4,
@@ -105,7 +112,7 @@ def make_config(tmp_path, videos):
                 sampling="dense",
                 views_per_step=4,
             ),
-            "runtime": RuntimeConfig(precision="float32"),
+            "runtime": RUNTIME,
             "run": None,
             "batch_size": 2,
             "init_from": None if weights is None else str(weights),
@@ -151,7 +158,11 @@ def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_con
     assert protocol["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (protocol["dataset"]["name"], protocol["dataset"]["root"]) == ("folder", str(videos))
     assert (protocol["vswin"], protocol["tensorflow"]) == (vswin.__version__, tf.__version__)
-    assert cv2.__version__ in protocol["decoder"]
+    assert protocol["decoder"] == {
+        "configured": "auto",
+        "opencv": {"version": cv2.__version__, "videos": 7},
+        "pyav": {"version": av.__version__, "videos": 0},
+    }
     # Relative to the root, so that the hash stays when the videos move.
     lines = [f"val/{name}.avi {CLASSES.index(name.split('/')[0])}\n" for name in VAL_VIDEOS]
     assert protocol["dataset"]["list_sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -169,6 +180,31 @@ def test_probabilities_are_those_of_the_views_for_every_batch_size(
         expected = tf.reduce_mean(tf.nn.softmax(model(views)), axis=0).numpy()
         given = {row[f"class_{rank}"]: float(row[f"probability_{rank}"]) for rank in (1, 2, 3)}
         np.testing.assert_allclose([given[name] for name in CLASSES], expected, atol=2e-6)
+
+
+def test_two_devices_give_exactly_what_one_gives(tmp_path, model, make_config):
+    """Seven videos in batches of four: the last one is padded, and one device has nothing but padding in it."""
+    weights = save(model, tmp_path / "model.h5")
+    rows = []
+    for strategy, batch_size in (("one_device", 2), ("mirrored", 4), ("mirrored", None)):
+        runtime = dataclasses.replace(RUNTIME, strategy=strategy)
+        metrics = run_evaluation(make_config(weights, runtime=runtime, batch_size=batch_size))
+        rows.append([dataclasses.asdict(metrics), read_rows(tmp_path / "report" / "predictions.csv")])
+    for metrics, predictions in rows[1:]:
+        assert metrics == rows[0][0]
+        for row, expected in zip(predictions, rows[0][1], strict=True):
+            for key, value in row.items():
+                if not key.startswith("probability"):
+                    assert value == expected[key]
+                    continue
+                # Which clips share a matrix product decides the last bit of a float32.
+                assert float(value) == pytest.approx(float(expected[key]), abs=1.1e-6)
+
+
+def test_a_batch_that_two_devices_do_not_divide_is_an_error(tmp_path, model, make_config):
+    runtime = dataclasses.replace(RUNTIME, strategy="mirrored")
+    with pytest.raises(InputError, match=r"batch_size=3 cannot be divided among 2 devices; .*: 2 or 4"):
+        run_evaluation(make_config(save(model, tmp_path / "model.h5"), runtime=runtime, batch_size=3))
 
 
 def test_bad_video_is_an_error_that_names_file_and_cause(tmp_path, videos, model, make_config):
@@ -227,7 +263,7 @@ def test_head_of_another_size_is_an_error(tmp_path, model, make_config):
         run_evaluation(make_config(weights))
     other = vswin.build_model(configured_size(MODEL), num_classes=4)
     save_checkpoint(tmp_path / "nameless.h5", official_tensors(other), {})
-    with pytest.raises(InputError, match="cls_head"):
+    with pytest.raises(InputError, match="trained for 4 classes, the data set has 3"):
         run_evaluation(make_config(tmp_path / "nameless.h5"))
 
 
@@ -238,6 +274,9 @@ def test_numbers_for_names_say_nothing_about_order(tmp_path, model, make_config)
 
 def test_weights_that_give_no_numbers_are_an_error(tmp_path, model, make_config):
     weights = save(model, tmp_path / "model.h5", cls_head__fc_cls__bias=[0, np.nan, 0])
+    with pytest.raises(InputError, match=r"model\.h5: 1 not finite.*cls_head\.fc_cls\.bias"):
+        run_evaluation(make_config(weights))
+    weights = save(model, tmp_path / "model.h5", cls_head__fc_cls__weight=3e38)
     with pytest.raises(InputError, match=r"NaN for .*a\.avi"):
         run_evaluation(make_config(weights))
 
@@ -246,7 +285,7 @@ def test_half_precision_is_close(tmp_path, model, make_config):
     weights = save(model, tmp_path / "model.h5")
     probabilities = []
     for precision in ("float32", "bfloat16"):
-        run_evaluation(make_config(weights, runtime=RuntimeConfig(precision=precision)))
+        run_evaluation(make_config(weights, runtime=dataclasses.replace(RUNTIME, precision=precision)))
         rows = read_rows(tmp_path / "report" / "predictions.csv")
         probabilities.append([float(row["probability_1"]) for row in rows])
     assert probabilities[0] != probabilities[1]
@@ -254,7 +293,7 @@ def test_half_precision_is_close(tmp_path, model, make_config):
 
 
 def test_progress_is_printed_as_lines_without_a_terminal(tmp_path, model, make_config, capsys, monkeypatch):
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(predict, "SECONDS_BETWEEN_LINES", 0.0)
     run_evaluation(make_config(save(model, tmp_path / "model.h5"), batch_size=4))
     lines = [line for line in capsys.readouterr().out.splitlines() if " of 7 videos" in line]
     assert [line.split()[0] for line in lines] == ["4", "7"]

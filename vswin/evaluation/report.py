@@ -158,7 +158,8 @@ def _class_rows(result: Result) -> Iterable[list[object]]:
 def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    # A file name may hold bytes that are no UTF-8.
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _png_bytes(matrix: np.ndarray, class_names: Sequence[str], metrics: Metrics) -> bytes:

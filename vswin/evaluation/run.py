@@ -5,47 +5,39 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from vswin import __version__
-from vswin.build import build_model, check_weights, load_weights
+from vswin.build import build_model, check_weights, load_weights, read_class_names
+from vswin.checks import check_divides
 from vswin.config import EvaluateConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
-from vswin.data.pipeline import make_eval_dataset
+from vswin.data.frames import FrameLoader
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.evaluation.metrics import NO_PREDICTION, NUM_BEST, Metrics, compute_metrics, rank_classes
+from vswin.evaluation.metrics import Metrics, compute_metrics
+from vswin.evaluation.predict import predict_videos
 from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
-from vswin.evaluation.views import average_views
-from vswin.models.video_swin import VideoSwin
 from vswin.runtime import (
     console,
     default_output_dir,
     describe_devices,
-    format_seconds,
     logger,
-    make_progress_bar,
+    make_strategy,
     set_precision,
     start_log,
 )
-from vswin.weights.files import BEST_CHECKPOINT, read_metadata
+from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.zoo import configured_size, count_macs, count_parameters
 
-SECONDS_BETWEEN_LINES = 10.0
 _NUM_NAMED = 5
-
-Batch: TypeAlias = Mapping[str, tf.Tensor]
 
 
 def run_evaluation(config: EvaluateConfig) -> Metrics:
@@ -64,25 +56,34 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
             decoded and `allow_bad_videos` is false.
     """
     start_log(None)
-    if config.init_from is None:
+    weights = config.init_from
+    if weights is None:
         raise InputError(
             "init_from=null: random weights are not worth an evaluation; name a training run with run=, or a "
             "checkpoint or a published model with init_from="
         )
     set_precision(config.runtime.precision)
-    check_weights(config.init_from)
+    strategy = make_strategy(config.runtime.strategy)
+    batch_size = config.batch_size or strategy.num_replicas_in_sync
+    check_divides(batch_size, strategy.num_replicas_in_sync)
+    check_weights(weights)
     catalog = load_catalog(config.dataset)
-    _check_class_names(config.init_from, catalog.class_names)
-    model = build_model(configured_size(config.model), len(catalog.class_names))
-    loaded = load_weights(model, config.init_from, reset_head=False)
+    checkpoint = open_weights(weights, config.source)
+    trained = read_class_names(weights, checkpoint)
+    _check_class_names(weights, checkpoint.network.num_classes, trained, catalog.class_names)
+    with strategy.scope():
+        model = build_model(configured_size(config.model), len(catalog.class_names))
+        loaded = load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias)
     folder = _make_folder(config)
     # The hash of the weights is taken now: a training run may replace them meanwhile.
-    protocol = _describe_protocol(config, catalog.val)
-    logger.info(_describe_cost(config, catalog, f"{config.init_from}, {loaded}", folder))
+    protocol = _describe_protocol(config, checkpoint, catalog.val)
+    logger.info(_describe_cost(config, catalog, str(loaded), batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
+    # Every video is read once, so a cache would only cost.
+    frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec)
     labels = np.array([record.label for record in catalog.val])
-    ranked, probabilities = _predict(model, catalog.val, config, bad)
+    ranked, probabilities = predict_videos(model, strategy, catalog.val, config, batch_size, bad, frames)
     result = Result(
         paths=[record.path for record in catalog.val],
         labels=labels,
@@ -91,9 +92,9 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
         class_names=catalog.class_names,
         metrics=compute_metrics(ranked, labels),
     )
-    comparison = compare(config.init_from, config.dataset.name, config.clip, len(labels))
+    comparison = compare(weights, config.dataset.name, config.clip, len(labels))
     set_report_aside(folder)
-    write_report(folder, result, comparison, protocol)
+    write_report(folder, result, comparison, protocol | {"decoder": frames.describe_decoders()})
     if len(bad) > 0:
         bad.write(folder / BAD_VIDEOS_NAME)
     print_report(console, result, comparison)
@@ -101,23 +102,29 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
     return result.metrics
 
 
-def _check_class_names(weights: str, class_names: Sequence[str]) -> None:
-    """Compares the classes a checkpoint was trained for with those of the data set, in order.
+def _check_class_names(
+    weights: str, num_trained: int | None, trained: Sequence[str] | None, given: Sequence[str]
+) -> None:
+    """Compares the classes that weights were trained for with those of the data set, in order.
 
     Classes that are plain numbers, as a list without names gives them, say nothing about order.
     """
-    metadata = read_metadata(weights) if Path(weights).exists() else {}
-    if "class_names" not in metadata:
-        return
-    trained, given = list(metadata["class_names"]), list(class_names)
-    if len(trained) != len(given):
+    if num_trained is None:
         raise InputError(
-            f"{weights} was trained for {len(trained)} classes, the data set has {len(given)}; evaluate on "
+            f"{weights} has no head, so there is nothing to evaluate; fine-tune it first "
+            f"(train.py init_from={weights}), or give weights with a classifier"
+        )
+    num_named = num_trained if trained is None else len(trained)
+    if not num_trained == num_named == len(given):
+        raise InputError(
+            f"{weights} was trained for {num_named} classes, the data set has {len(given)}; evaluate on "
             "the data set it was trained for, or fine-tune it on this one first (train.py init_from=...)"
         )
+    if trained is None:
+        return
     numbers = [str(label) for label in range(len(given))]
     differing = [label for label in range(len(given)) if trained[label] != given[label]]
-    if differing and numbers not in (trained, given):
+    if differing and numbers not in (list(trained), list(given)):
         pairs = [f"class {label} is {trained[label]!r}, here {given[label]!r}" for label in differing[:_NUM_NAMED]]
         more = ", ..." if len(differing) > _NUM_NAMED else ""
         raise InputError(
@@ -125,79 +132,6 @@ def _check_class_names(weights: str, class_names: Sequence[str]) -> None:
             f"differ): {'; '.join(pairs)}{more}. Evaluate on the data set it was trained for, or bring the "
             "classes of this one into its order"
         )
-
-
-def _predict(
-    model: VideoSwin, records: Sequence[VideoRecord], config: EvaluateConfig, bad: BadVideos
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predicts every video once.
-
-    Returns:
-        The best classes, int64 [N, min(5, K)], best first, and their probabilities, float32; -1 and NaN for a
-        video that cannot be decoded.
-    """
-    num_best = min(NUM_BEST, model.num_classes)
-    ranked = np.full((len(records), num_best), NO_PREDICTION)
-    probabilities = np.full((len(records), num_best), np.nan, np.float32)
-    times_seen = np.zeros(len(records), int)
-
-    @tf.function
-    def predict_step(views: tf.Tensor) -> tf.Tensor:
-        return average_views(lambda clips: model(clips, training=False), views, config.clip.views_per_step)
-
-    dataset = make_eval_dataset(records, config.clip, config.batch_size, bad)
-    with closing(_show_progress(dataset, len(records))) as batches:
-        for batch in batches:
-            if len(bad) > 0 and not config.allow_bad_videos:
-                raise InputError(_describe_bad(bad))
-            # Padding has index -1, a video that could not be decoded label -1.
-            is_video = batch["indices"].numpy() >= 0
-            is_decoded = is_video & (batch["labels"].numpy() >= 0)
-            times_seen[batch["indices"].numpy()[is_video]] += 1
-            decoded = batch["indices"].numpy()[is_decoded]
-            rows = predict_step(batch["views"]).numpy()[is_decoded]
-            _check_finite(rows, records, decoded)
-            ranked[decoded] = rank_classes(rows, num_best)
-            probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
-    assert (times_seen == 1).all(), "every video must be counted once"
-    return ranked, probabilities
-
-
-def _check_finite(probabilities: np.ndarray, records: Sequence[VideoRecord], indices: np.ndarray) -> None:
-    is_broken = ~np.isfinite(probabilities).all(axis=1)
-    if is_broken.any():
-        raise InputError(
-            f"the model gives NaN for {records[indices[is_broken][0]].path}: its weights are broken, or the "
-            "precision does not hold its values; try runtime.precision=float32"
-        )
-
-
-def _show_progress(batches: Iterable[Batch], num_videos: int) -> Generator[Batch, None, None]:
-    """Passes batches on while it moves a bar on a terminal, or else prints a line now and then."""
-    started = last_line = time.perf_counter()
-    done = 0
-    with make_progress_bar("videos") as bar:
-        task = bar.add_task("evaluation", total=num_videos, note="")
-        for batch in batches:
-            yield batch
-            done += int(np.sum(batch["indices"].numpy() >= 0))
-            now = time.perf_counter()
-            speed = done / (now - started)
-            bar.update(task, completed=done, note=f"{speed:.1f} videos/s")
-            if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
-                last_line = now
-                left = format_seconds((num_videos - done) / speed)
-                logger.info(f"{done:,} of {num_videos:,} videos  {speed:.1f} videos/s  {left} left")
-    logger.info(f"{num_videos:,} videos in {format_seconds(time.perf_counter() - started)}")
-
-
-def _describe_bad(bad: BadVideos) -> str:
-    lines = [f"\n  {path}: {cause}" for path, cause, _ in bad.rows()[:_NUM_NAMED]]
-    more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
-    return (
-        f"{len(bad)} of the videos read so far cannot be decoded:{''.join(lines)}{more}\n"
-        "Repair or replace them, or set allow_bad_videos=true to count such videos as wrong"
-    )
 
 
 def _make_folder(config: EvaluateConfig) -> Path:
@@ -210,7 +144,9 @@ def _make_folder(config: EvaluateConfig) -> Path:
     return folder
 
 
-def _describe_cost(config: EvaluateConfig, catalog: Catalog, weights: str, folder: Path) -> str:
+def _describe_cost(
+    config: EvaluateConfig, catalog: Catalog, weights: str, batch_size: int, devices: str, folder: Path
+) -> str:
     """Says what is going to be computed, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
     num_classes, num_videos = len(catalog.class_names), len(catalog.val)
@@ -225,33 +161,31 @@ def _describe_cost(config: EvaluateConfig, catalog: Catalog, weights: str, folde
         "protocol": f"{clip.num_clips} x {clip.num_crops} views (clips x crops), {clip.num_frames} frames, "
         f"{clip.sampling}{stride}, short side {clip.resize}, {clip.crop} x {clip.crop} px",
         "cost": f"{num_videos * num_views:,} views, {num_videos * num_views * macs / 1e12:.2f} TMACs",
-        "batch": f"{config.batch_size} videos, {clip.views_per_step} views per step",
+        "batch": f"{batch_size} videos, {clip.views_per_step} views per step",
         "precision": config.runtime.precision,
-        "devices": describe_devices(),
+        "devices": devices,
         "output": str(folder),
     }
     return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
 
 
-def _describe_protocol(config: EvaluateConfig, records: Sequence[VideoRecord]) -> dict[str, object]:
+def _describe_protocol(
+    config: EvaluateConfig, checkpoint: Checkpoint, records: Sequence[VideoRecord]
+) -> dict[str, object]:
     """Collects everything that decides the figures, as values JSON knows."""
-    assert config.init_from is not None
-    checkpoint = Path(config.init_from)
-    if checkpoint.is_dir():
-        checkpoint /= BEST_CHECKPOINT
     # Relative paths, sorted: the same list has the same hash wherever the videos are.
     lines = sorted(f"{os.path.relpath(path, config.dataset.root)} {label}\n" for path, label in records)
     clip = dataclasses.asdict(config.clip)
     del clip["views_per_step"]
     return {
         **clip,
-        "decoder": f"opencv-python-headless {version('opencv-python-headless')}",
         "precision": config.runtime.precision,
         "model": config.model.name,
         "weights": {
             "init_from": config.init_from,
-            "file": str(checkpoint),
-            "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            "file": str(checkpoint.path),
+            "dialect": checkpoint.dialect,
+            "sha256": _hash(checkpoint.path),
         },
         "dataset": {
             "name": config.dataset.name,
@@ -262,3 +196,12 @@ def _describe_protocol(config: EvaluateConfig, records: Sequence[VideoRecord]) -
         "tensorflow": tf.__version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _hash(path: Path) -> str:
+    """Hashes a file, or the files of a SavedModel folder in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
