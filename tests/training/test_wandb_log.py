@@ -60,6 +60,8 @@ def _no_account(tmp_path, monkeypatch):
 
 def read_runs(folder: Path) -> list[list[Record]]:
     """Reads the records of a folder's offline sessions, in the order of their time."""
+    # Its process writes the last records while it ends.
+    wandb.teardown()
     files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
     return [list(read_records(path)) for path in files]
 
@@ -154,11 +156,15 @@ def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
         asked.update(arguments)
         raise CommError("no route to the server")
 
+    def login(prompt, verify):
+        asked["login"] = (prompt, verify)
+        return True
+
     monkeypatch.setattr(wandb, "init", init)
     # A real key would make wandb's service look for its server, also when it ends.
-    monkeypatch.setattr(wandb, "login", lambda **arguments: asked.update(login=arguments) or True)
+    monkeypatch.setattr(wandb, "login", login)
     refused = "cannot start: no route to the server; set WANDB_MODE=offline or leave out logger=wandb"
     with pytest.raises(InputError, match=refused), open_wandb(compose_train("logger=wandb"), tmp_path):
         pass
-    assert asked["login"] == {"prompt": False, "verify": False}
+    assert asked["login"] == (False, False)
     assert (asked["mode"], asked["resume"], asked["id"]) == (None, "allow", (tmp_path / "wandb_run_id.txt").read_text())
