@@ -6,6 +6,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
+from vswin.checks import check_random_is_meant
 from vswin.config import CONFIG_DIR, EvaluateConfig, check_overrides, from_run, load_config
 from vswin.errors import clean_errors
 
@@ -18,7 +19,9 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
     with clean_errors():
         from vswin.evaluation.run import run_evaluation
 
-        composed = from_run(composed, HydraConfig.get().overrides.task)
+        overrides = HydraConfig.get().overrides.task
+        composed = from_run(composed, overrides)
+        check_random_is_meant(composed.init_from, overrides)
         run_evaluation(load_config(composed, EvaluateConfig))
 
 

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from vswin.checks import check_random_is_meant
 from vswin.errors import InputError
 
 
@@ -32,3 +33,10 @@ def test_segments_take_one_clip(compose_train):
     with pytest.raises(InputError, match=r"clip\.num_clips=4"):
         compose_train("dataset=ucf101", "clip.sampling=segments")
     assert compose_train("dataset=ucf101", "clip=segments32").clip.num_clips == 1
+
+
+def test_random_weights_are_evaluated_only_if_asked_for():
+    with pytest.raises(InputError, match=r"run=.*init_from=.*init_from=null evaluates random weights"):
+        check_random_is_meant(None, ["model=swin_micro"])
+    check_random_is_meant(None, ["model=swin_micro", "init_from=null"])
+    check_random_is_meant("outputs/run", [])

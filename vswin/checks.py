@@ -54,6 +54,23 @@ def check_run(config: "TrainConfig | EvaluateConfig") -> None:
         raise InputError(f"dataset.clip_timeout_sec={timeout_sec}: seconds above 0, or null for no limit")
 
 
+def check_random_is_meant(init_from: str | None, named: Sequence[str]) -> None:
+    """Checks that an evaluation of random weights was asked for.
+
+    Args:
+        init_from: the weights; None for random ones.
+        named: what the command line says, e.g. `["init_from=null"]`.
+
+    Raises:
+        InputError: if nobody asked for them.
+    """
+    if init_from is None and "init_from=null" not in named:
+        raise InputError(
+            "there are no weights to evaluate: name a training run with run=, or a checkpoint or a published model "
+            "with init_from= (init_from=null evaluates random weights, which is chance)"
+        )
+
+
 def check_divides(batch_size: int, num_replicas: int, micro_batches: int = 1) -> None:
     """Checks that a global batch can be divided among devices, and what each gets into micro-batches.
 

@@ -241,9 +241,12 @@ def test_no_more_than_five_bad_videos_are_named(tmp_path, videos, model, make_co
     assert "and 2 more" in str(caught.value)
 
 
-def test_random_weights_are_not_evaluated(make_config):
-    with pytest.raises(InputError, match="init_from=null"):
-        run_evaluation(make_config(None))
+def test_random_weights_are_evaluated_if_they_are_meant(tmp_path, make_config, capsys):
+    assert run_evaluation(make_config(None)).num_videos == 7
+    assert "every weight is random (init_from=null)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["protocol"]["weights"] == {"init_from": None}
+    assert metrics["published"]["name"] is None
 
 
 def test_missing_weights_are_an_error(tmp_path, make_config):

@@ -56,28 +56,23 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
             decoded and `allow_bad_videos` is false.
     """
     start_log(None)
-    weights = config.init_from
-    if weights is None:
-        raise InputError(
-            "init_from=null: random weights are not worth an evaluation; name a training run with run=, or a "
-            "checkpoint or a published model with init_from="
-        )
     set_precision(config.runtime.precision)
     strategy = make_strategy(config.runtime.strategy)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
-    check_weights(weights)
+    if config.init_from is not None:
+        check_weights(config.init_from)
     catalog = load_catalog(config.dataset)
-    checkpoint = open_weights(weights, config.source)
-    trained = read_class_names(weights, checkpoint)
-    _check_class_names(weights, checkpoint.network.num_classes, trained, catalog.class_names)
+    checkpoint = _open_checkpoint(config, catalog.class_names)
     with strategy.scope():
         model = build_model(configured_size(config.model), len(catalog.class_names))
-        loaded = load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias)
+        loaded = "none: every weight is random (init_from=null)"
+        if checkpoint is not None:
+            loaded = str(load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias))
     folder = _make_folder(config)
     # The hash of the weights is taken now: a training run may replace them meanwhile.
     protocol = _describe_protocol(config, checkpoint, catalog.val)
-    logger.info(_describe_cost(config, catalog, str(loaded), batch_size, describe_devices(strategy), folder))
+    logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
     # Every video is read once, so a cache would only cost.
@@ -92,7 +87,7 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
         class_names=catalog.class_names,
         metrics=compute_metrics(ranked, labels),
     )
-    comparison = compare(weights, config.dataset.name, config.clip, len(labels))
+    comparison = compare(config.init_from or "a random model", config.dataset.name, config.clip, len(labels))
     set_report_aside(folder)
     write_report(folder, result, comparison, protocol | {"decoder": frames.describe_decoders()})
     if len(bad) > 0:
@@ -100,6 +95,16 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
     print_report(console, result, comparison)
     logger.info(f"report: {folder}")
     return result.metrics
+
+
+def _open_checkpoint(config: EvaluateConfig, class_names: Sequence[str]) -> Checkpoint | None:
+    """Opens the weights and compares their classes with those of the data; None for random weights."""
+    if config.init_from is None:
+        return None
+    checkpoint = open_weights(config.init_from, config.source)
+    trained = read_class_names(config.init_from, checkpoint)
+    _check_class_names(config.init_from, checkpoint.network.num_classes, trained, class_names)
+    return checkpoint
 
 
 def _check_class_names(
@@ -170,23 +175,21 @@ def _describe_cost(
 
 
 def _describe_protocol(
-    config: EvaluateConfig, checkpoint: Checkpoint, records: Sequence[VideoRecord]
+    config: EvaluateConfig, checkpoint: Checkpoint | None, records: Sequence[VideoRecord]
 ) -> dict[str, object]:
     """Collects everything that decides the figures, as values JSON knows."""
     # Relative paths, sorted: the same list has the same hash wherever the videos are.
     lines = sorted(f"{os.path.relpath(path, config.dataset.root)} {label}\n" for path, label in records)
     clip = dataclasses.asdict(config.clip)
     del clip["views_per_step"]
+    weights: dict[str, object] = {"init_from": config.init_from}
+    if checkpoint is not None:
+        weights |= {"file": str(checkpoint.path), "dialect": checkpoint.dialect, "sha256": _hash(checkpoint.path)}
     return {
         **clip,
         "precision": config.runtime.precision,
         "model": config.model.name,
-        "weights": {
-            "init_from": config.init_from,
-            "file": str(checkpoint.path),
-            "dialect": checkpoint.dialect,
-            "sha256": _hash(checkpoint.path),
-        },
+        "weights": weights,
         "dataset": {
             "name": config.dataset.name,
             "root": config.dataset.root,
