@@ -27,6 +27,8 @@ class FileServer:
         self.files: dict[str, bytes] = {}
         self.plan: list[dict] = []
         self.requests: list[dict] = []
+        self._counting = threading.Lock()
+        self._num_answering = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
         self._server.daemon_threads = True
         if is_secure:
@@ -46,6 +48,10 @@ class FileServer:
 
     @property
     def bytes_sent(self) -> int:
+        # A client may have its last byte before the thread that sent it has counted it.
+        deadline = time.monotonic() + 10
+        while self._num_answering and time.monotonic() < deadline:
+            time.sleep(0.001)
         return sum(request["sent"] for request in self.requests)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -102,7 +108,13 @@ class FileServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                server.answer(self)
+                with server._counting:
+                    server._num_answering += 1
+                try:
+                    server.answer(self)
+                finally:
+                    with server._counting:
+                        server._num_answering -= 1
 
             def log_message(self, *arguments: object) -> None:
                 pass
