@@ -19,6 +19,19 @@ def test_counts_files_once_and_remembers_how_often() -> None:
     assert bad.rows() == [("a.mp4", "missing", 1), ("b.mp4", "truncated", 2)]
 
 
+def test_causes_are_counted_whatever_the_details() -> None:
+    bad = BadVideos()
+    assert bad.describe_causes() == ""
+    for name, detail in (("a.mp4", "3 of 9 frames"), ("b.mp4", "4 of 9 frames")):
+        bad.add(name, "truncated", detail)
+    bad.add("c.mp4", "empty")
+    bad.add("d.mp4", "empty")
+    bad.add("d.mp4", "truncated")
+    bad.add("e.mp4", "decoder crashed", "SIGSEGV")
+    assert bad.describe_causes() == "3 truncated, 1 decoder crashed, 1 empty"
+    assert bad.rows()[0] == ("a.mp4", "truncated (3 of 9 frames)", 1)
+
+
 def test_threads_lose_nothing() -> None:
     bad = BadVideos()
     with ThreadPoolExecutor(8) as pool:

@@ -144,7 +144,9 @@ def test_space_is_estimated_from_a_few_videos(write_video, bad_files, tmp_path: 
     paths = [write_video(f"space_{number}.avi", 8, 32, 40) for number in range(50)]
     opened = []
     original = caches._count_bytes
-    monkeypatch.setattr(caches, "_count_bytes", lambda path, size: opened.append(path) or original(path, size))
+    monkeypatch.setattr(
+        caches, "_count_bytes", lambda store, path, size: opened.append(path) or original(store, path, size)
+    )
     cache = DiskCache(tmp_path, "auto")
     for free, is_enough in ((549_000, True), (548_000, False)):
         monkeypatch.setattr(DiskCache, "free_bytes", lambda self, free=free: free)

@@ -21,7 +21,7 @@ def promise(monkeypatch):
     """Lets files have more frames than can be decoded, as those have whose last packets decode to nothing."""
 
     def promised(num_frames: int) -> None:
-        monkeypatch.setattr(decode, "inspect_video", lambda path, limit: Inspection(num_frames, False))
+        monkeypatch.setattr(decode, "inspect_video", lambda path, limit, content: Inspection(num_frames, False))
 
     return promised
 
@@ -285,3 +285,15 @@ def test_another_opencv_is_refused(write_video, monkeypatch) -> None:
     monkeypatch.setattr(decode, "check_opencv", refuse)
     with pytest.raises(InputError, match="OpenCV 9"):
         VideoReader(write_video("any.avi", 3))
+
+
+def test_reading_on_goes_on_and_reading_back_starts_anew(write_video, frames_seen, monkeypatch) -> None:
+    openings = []
+    original = decode.OpenCVDecoder
+    monkeypatch.setattr(decode, "OpenCVDecoder", lambda *arguments: openings.append(1) or original(*arguments))
+    with VideoReader(write_video("chunks.avi", 20)) as reader:
+        for start in (0, 5, 12):
+            assert frames_seen(reader.read(np.arange(start, start + 5))) == list(range(start, start + 5))
+        assert len(openings) == 1
+        assert frames_seen(reader.read(np.array([16, 19]))) == [16, 19]
+        assert len(openings) == 2

@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.config import DatasetConfig
 from vswin.data import cache as caches
 from vswin.data import frames as frames_module
+from vswin.data import stores
 from vswin.data.cache import DiskCache, RamCache
 from vswin.data.decode import DECODER_VERSIONS, VideoReader
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.errors import InputError
+from vswin.schema import DatasetConfig
 
 CLIPS = Path(__file__).parent.parent / "clips"
 
@@ -27,7 +28,7 @@ def openings(monkeypatch) -> list[str]:
             opened.append(Path(path).name)
             super().__init__(path, *arguments)
 
-    monkeypatch.setattr(frames_module, "VideoReader", Listing)
+    monkeypatch.setattr(stores, "VideoReader", Listing)
     return opened
 
 
@@ -36,7 +37,14 @@ def cache_of(kind: str, folder: Path) -> RamCache | DiskCache:
 
 
 def dataset(cache: str, folder: Path, **changes: object) -> DatasetConfig:
-    options = {"decoder": "auto", "clip_timeout_sec": None, "cache": cache, "cache_dir": str(folder), **changes}
+    options = {
+        "decoder": "auto",
+        "clip_timeout_sec": None,
+        "isolate": False,
+        "cache": cache,
+        "cache_dir": str(folder),
+        **changes,
+    }
     return DatasetConfig(**options)
 
 
@@ -166,7 +174,7 @@ def test_threads_may_share_a_loader(write_video, frames_seen, tmp_path: Path, ki
 
 def test_open_frames_takes_what_is_configured(write_video, tmp_path: Path, openings) -> None:
     path = write_video("configured.avi", 4)
-    for cache, num_openings in (("none", 2), ("ram", 1), ("disk", 1)):
+    for cache, num_openings in (("none", 2), ("ram", 1 + 1), ("disk", 1 + 1)):
         openings.clear()
         loader = open_frames(dataset(cache, tmp_path / "frames"), 16, [path])
         for _ in range(2):
@@ -187,3 +195,12 @@ def test_open_frames_needs_a_folder_it_can_make(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"dataset.cache_dir={tmp_path}{os.sep}file{os.sep}frames cannot be made"):
         open_frames(dataset("disk", tmp_path / "file" / "frames"), 16, [])
+
+
+def test_short_sides_of_the_videos_are_counted(small_videos):
+    loader = FrameLoader()
+    for number in (0, 1, 1):
+        loader.load(small_videos / "dark" / f"{number}.avi", 32, lambda n: np.arange(2))
+    assert loader.count_short_sides() == {"40": 2}
+    loader._short_sides |= {str(size): size for size in range(100, 106)}
+    assert loader.count_short_sides() == {"40": 2, "100": 1, "101": 1, "102": 1, "103": 1, "other": 2}

@@ -4,14 +4,8 @@ import random
 
 import pytest
 
-from vswin.data.lists import (
-    ListEntry,
-    find_class_names,
-    label_videos,
-    read_list,
-    read_ucf101_list,
-    split_train_val,
-)
+from vswin.data.annotations.entries import ListEntry
+from vswin.data.lists import find_class_names, read_list, split_train_val
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
@@ -22,21 +16,17 @@ def write(path, text, encoding="utf-8"):
     return path
 
 
-def make_files(root, *names):
-    for name in names:
-        write(root / name, "")
-
-
 def entries_of(*pairs):
-    return [ListEntry(f"l:{number}", path, label) for number, (path, label) in enumerate(pairs, start=1)]
+    return [ListEntry("l", number, path, label) for number, (path, label) in enumerate(pairs, start=1)]
 
 
 def test_text_lists(tmp_path):
     path = write(tmp_path / "l.txt", "# mine\r\n\r\na b/c d.mp4 \t 12\r\n  e.mp4 0  \r\n", "utf-8-sig")
     assert read_list(path) == [
-        ListEntry(f"{path}:3", "a b/c d.mp4", "12"),
-        ListEntry(f"{path}:4", "e.mp4", "0"),
+        ListEntry(str(path), 3, "a b/c d.mp4", "12"),
+        ListEntry(str(path), 4, "e.mp4", "0"),
     ]
+    assert read_list(path)[0].place == f"{path}:3"
 
 
 @pytest.mark.parametrize("header", ["", "path,label\n", "Path, Label\r\n"])
@@ -44,9 +34,28 @@ def test_csv_lists(tmp_path, header):
     path = write(tmp_path / "l.CSV", header + '# mine\n"a, b.mp4",air drumming\n\nc.mp4 , yoga\n', "utf-8-sig")
     first = 3 if header else 2
     assert read_list(path) == [
-        ListEntry(f"{path}:{first}", "a, b.mp4", "air drumming"),
-        ListEntry(f"{path}:{first + 2}", "c.mp4", "yoga"),
+        ListEntry(str(path), first, "a, b.mp4", "air drumming"),
+        ListEntry(str(path), first + 2, "c.mp4", "yoga"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        # SlowFast calls lists .csv and separates by spaces.
+        ("train.csv", "/data/a b.mp4 12\n/data/c.mp4 0\n", [("/data/a b.mp4", "12"), ("/data/c.mp4", "0")]),
+        ("train.txt", "a.mp4,12\nb.mp4,0\n", [("a.mp4", "12"), ("b.mp4", "0")]),
+        ("train.txt", "a, b.mp4 12\n", [("a, b.mp4", "12")]),
+        ("train.csv", "a b.mp4,12\n", [("a b.mp4", "12")]),
+        ("train", "path label\na.mp4\t12\n", [("a.mp4", "12")]),
+        # what str.splitlines takes for the end of a line
+        ("train.txt", "a\u2028b\x0c.mp4 1\n", [("a\u2028b\x0c.mp4", "1")]),
+        ("train.txt", "a.mp4 1\rb.mp4 2\r", [("a.mp4", "1"), ("b.mp4", "2")]),
+    ],
+)
+def test_the_first_line_tells_the_form_of_a_list(tmp_path, name, text, expected):
+    entries = read_list(write(tmp_path / name, text))
+    assert [(entry.path, entry.label) for entry in entries] == expected
 
 
 @pytest.mark.parametrize(
@@ -58,6 +67,9 @@ def test_csv_lists(tmp_path, header):
         ("l.csv", "a.mp4,\n", r"l\.csv:1: expected"),
         ("l.txt", "a.mp4 0\nb.mp4 run\n", r"l\.txt:2: the label 'run', but '0' at .*l\.txt:1"),
         ("l.txt", "# nothing\n\n", "names no videos"),
+        ("l.txt", "\n", "names no videos"),
+        ("l.csv", "path,label\n", "names no videos"),
+        ("l.csv", "a.mp4,0\n" + "b" * 140_000 + ",0\n", r"l\.csv cannot be read: line 2: field larger"),
     ],
 )
 def test_malformed_lists(tmp_path, name, text, message):
@@ -82,84 +94,6 @@ def test_class_names_from_labels():
         find_class_names(named + numbered, None)
     with pytest.raises(InputError, match=r"l:1: label 20210304, in a data set of 1 videos"):
         find_class_names(entries_of(("a", "20210304")), None)
-
-
-def test_labels_and_paths(tmp_path):
-    make_files(tmp_path, "v/a b.mp4", "v/c.mp4")
-    absolute = str(tmp_path / "v" / "c.mp4")
-    by_name = label_videos(entries_of(("v/a b.mp4", "run"), (absolute, "jump")), ("jump", "run"), str(tmp_path))
-    by_index = label_videos(entries_of(("v/a b.mp4", "1"), (absolute, "0")), ("jump", "run"), str(tmp_path))
-    assert by_name == by_index == [VideoRecord(str(tmp_path / "v" / "a b.mp4"), 1), VideoRecord(absolute, 0)]
-
-
-@pytest.mark.parametrize(
-    ("label", "message"),
-    [
-        ("2", "l:1: label 2 is out of range, the 2 classes count from 0"),
-        ("-1", "l:1: label -1 is out of range"),
-        ("archry", r"l:1: unknown class 'archry'; did you mean 'archery'\?"),
-        ("drumming", r"l:1: unknown class 'drumming'.*spaces need a \.csv"),
-    ],
-)
-def test_wrong_labels(tmp_path, label, message):
-    make_files(tmp_path, "a.mp4")
-    with pytest.raises(InputError, match=message):
-        label_videos(entries_of(("a.mp4", label)), ("air drumming", "archery"), str(tmp_path))
-
-
-def test_indices_must_agree_with_class_folders(tmp_path):
-    make_files(tmp_path, "air_drumming/a.mp4", "5/b.mp4")
-    classes = ("air drumming", "archery")
-    assert label_videos(entries_of(("air_drumming/a.mp4", "0")), classes, str(tmp_path))[0].label == 0
-    with pytest.raises(InputError, match=r"lies in 'air_drumming', but class 1 is 'archery'; .*another order"):
-        label_videos(entries_of(("air_drumming/a.mp4", "1")), classes, str(tmp_path))
-    # a folder called like an index says nothing about classes that have no other names
-    numbers = tuple("0123456")
-    assert label_videos(entries_of(("5/b.mp4", "1")), numbers, str(tmp_path))[0].label == 1
-
-
-def test_absent_files_are_counted_and_five_are_named(tmp_path):
-    make_files(tmp_path, "v/0.mp4")
-    entries = entries_of(*((f"v/{number}.mp4", "0") for number in range(7)), ("w/7.mp4", "0"))
-    with pytest.raises(InputError, match="7 of the 8 videos") as caught:
-        label_videos(entries, ("a", "b"), str(tmp_path))
-    named = str(caught.value).splitlines()[1:]
-    assert named == [f"  l:{number + 1}: {tmp_path / 'v' / f'{number}.mp4'}" for number in range(1, 6)]
-
-
-def test_paths_relative_to_here(tmp_path, monkeypatch):
-    make_files(tmp_path, "a.mp4")
-    monkeypatch.chdir(tmp_path)
-    assert label_videos(entries_of(("a.mp4", "0")), ("a", "b"), "") == [VideoRecord("a.mp4", 0)]
-
-
-def test_ucf101_lists(tmp_path):
-    path = write(tmp_path / "trainlist01.txt", "Run/v_Run_g08_c01.avi 2\r\nHop/v_Hop_g09_c02.avi 1\r\n\r\n")
-    assert read_ucf101_list(path, ("Hop", "Run"), is_flat=False) == [
-        ListEntry(f"{path}:1", "Run/v_Run_g08_c01.avi", "Run"),
-        ListEntry(f"{path}:2", "Hop/v_Hop_g09_c02.avi", "Hop"),
-    ]
-    test_list = write(tmp_path / "testlist01.txt", "Run/v_Run_g01_c01.avi\n")
-    assert [entry.path for entry in read_ucf101_list(test_list, ("Hop", "Run"), is_flat=True)] == ["v_Run_g01_c01.avi"]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("Run/v.avi 1", r"x\.txt:1: label 1 for 'Run'"),
-        ("Fly/v.avi 1", r"x\.txt:1: label 1 for 'Fly'"),
-        ("v_Run_g01_c01.avi", r"x\.txt:1: expected `Class/video.avi`"),
-        ("Run/v.avi 2 3", r"x\.txt:1: expected"),
-    ],
-)
-def test_wrong_ucf101_lists(tmp_path, line, message):
-    with pytest.raises(InputError, match=message):
-        read_ucf101_list(write(tmp_path / "x.txt", line), ("Hop", "Run"), is_flat=False)
-
-
-def test_a_missing_ucf101_list(tmp_path):
-    with pytest.raises(InputError, match=r"x\.txt cannot be read"):
-        read_ucf101_list(tmp_path / "x.txt", ("Hop", "Run"), is_flat=False)
 
 
 def videos(root, counts):

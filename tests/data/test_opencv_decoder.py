@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,3 +34,17 @@ def test_tested_opencv_is_accepted(version: str) -> None:
 def test_other_opencv_is_refused(version: str) -> None:
     with pytest.raises(InputError, match=rf"OpenCV {version}.*pip install"):
         check_opencv(version)
+
+
+def test_videos_in_memory_may_be_closed_by_many_threads(write_video) -> None:
+    # OpenCV gives back its reference to them without Python's lock, which ended the process.
+    content = Path(write_video("memory.avi", 3)).read_bytes()
+
+    def decode(number: int) -> int:
+        decoder = OpenCVDecoder("memory.avi", bytes(content[: None if number % 4 else 50]))
+        is_open = decoder.grab()
+        decoder.close()
+        return is_open
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(decode, range(400))) == [number % 4 != 0 for number in range(400)]

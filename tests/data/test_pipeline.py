@@ -1,31 +1,24 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vswin.config import AugmentConfig, ClipConfig
 from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
-from vswin.data.pipeline import (
-    Order,
-    Share,
-    batch_records,
-    count_steps,
-    make_eval_dataset,
-    make_train_dataset,
-    make_val_dataset,
-)
+from vswin.data.order import Order, Share, batch_records, count_steps
+from vswin.data.pipeline import make_eval_dataset, make_train_dataset, make_val_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views
 from vswin.errors import InputError
+from vswin.schema import ClipConfig
 
 Batch = dict[str, np.ndarray]
 
-AUGMENT = AugmentConfig(crop_area=[0.2, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
 CLIP = ClipConfig(
     num_frames=4,
     frame_stride=2,
@@ -48,8 +41,15 @@ def records(write_video) -> list[VideoRecord]:
     ]
 
 
-def train(records: list[VideoRecord], order: Order, bad: BadVideos | None = None) -> tf.data.Dataset:
-    return make_train_dataset(records, CLIP, AUGMENT, True, order, BadVideos() if bad is None else bad)
+@pytest.fixture
+def train(make_augment) -> Callable[..., tf.data.Dataset]:
+    """Makes the training data of `CLIP` with random crops and flips: `train(records, order)`."""
+    augment = make_augment(crop_area=[0.2, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+
+    def make(records: list[VideoRecord], order: Order, bad: BadVideos | None = None) -> tf.data.Dataset:
+        return make_train_dataset(records, CLIP, augment, True, order, BadVideos() if bad is None else bad)
+
+    return make
 
 
 def batches(dataset: tf.data.Dataset) -> list[Batch]:
@@ -72,7 +72,7 @@ def test_count_steps_rounds_up() -> None:
     assert [count_steps(n, 4) for n in (1, 4, 5, 8)] == [1, 1, 2, 2]
 
 
-def test_train_elements_have_static_shapes_and_types(records) -> None:
+def test_train_elements_have_static_shapes_and_types(train, records) -> None:
     spec = train(records, Order(seed=1, batch_size=4, epochs=1)).element_spec
     assert spec == {
         "clips": tf.TensorSpec([4, 4, 32, 32, 3], tf.uint8),
@@ -83,7 +83,7 @@ def test_train_elements_have_static_shapes_and_types(records) -> None:
     }
 
 
-def test_every_training_epoch_has_each_video_once_in_another_order(records) -> None:
+def test_every_training_epoch_has_each_video_once_in_another_order(train, records) -> None:
     all_batches = batches(train(records, Order(seed=1, batch_size=4, epochs=3)))
     assert len(all_batches) == 3 * 2
     orders = []
@@ -101,14 +101,14 @@ def test_every_training_epoch_has_each_video_once_in_another_order(records) -> N
     assert len(set(orders)) == 3
 
 
-def test_same_seed_same_bytes_and_other_seed_other_order(records) -> None:
+def test_same_seed_same_bytes_and_other_seed_other_order(train, records) -> None:
     order = Order(seed=1, batch_size=4, epochs=2)
     assert_same(batches(train(records, order)), batches(train(records, order)))
     other = batches(train(records, Order(seed=2, batch_size=4, epochs=2)))
     assert joined(other)["indices"].tolist() != joined(batches(train(records, order)))["indices"].tolist()
 
 
-def test_two_workers_interleave_to_one(records) -> None:
+def test_two_workers_interleave_to_one(train, records) -> None:
     one = batches(train(records, Order(seed=3, batch_size=4, epochs=2)))
     parts = [
         batches(train(records, Order(3, 4, 2, share=Share(num_workers=2, worker=worker, num_replicas=2))))
@@ -117,20 +117,20 @@ def test_two_workers_interleave_to_one(records) -> None:
     assert_same(one, [joined(list(pair)) for pair in zip(*parts, strict=True)])
 
 
-def test_replicas_of_a_worker_get_consecutive_batches(records) -> None:
+def test_replicas_of_a_worker_get_consecutive_batches(train, records) -> None:
     one = batches(train(records, Order(seed=3, batch_size=4, epochs=1)))
     two = batches(train(records, Order(3, 4, 1, share=Share(num_replicas=2))))
     assert [len(batch["labels"]) for batch in two] == [2] * 4
     assert_same(one, [joined(two[:2]), joined(two[2:])])
 
 
-def test_later_first_epoch_is_the_tail_of_the_whole(records) -> None:
+def test_later_first_epoch_is_the_tail_of_the_whole(train, records) -> None:
     whole = batches(train(records, Order(seed=4, batch_size=3, epochs=4)))
     tail = batches(train(records, Order(seed=4, batch_size=3, epochs=4, first_epoch=2)))
     assert_same(whole[2 * 3 :], tail)
 
 
-def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(records) -> None:
+def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(train, records) -> None:
     whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3)))
     tail = batches(train(records, Order(seed=4, batch_size=4, epochs=3, first_epoch=1, first_step=1)))
     assert_same(whole[len(whole) // 3 + 1 :], tail)
@@ -140,7 +140,7 @@ def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(records) -> 
         assert_same(whole[2:], batches(train(records, Order(4, 4, 1, first_step=2, share=share))))
 
 
-def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(records) -> None:
+def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(train, records) -> None:
     def clips_of(batch_size: int) -> dict[tuple[int, int], bytes]:
         seen = {}
         for epoch in range(2):
@@ -156,7 +156,7 @@ def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(records) -> No
     assert all(small[0, index] != small[1, index] for index in (4, 5, 6))
 
 
-def test_iterator_can_be_saved_and_restored(records, tmp_path) -> None:
+def test_iterator_can_be_saved_and_restored(train, records, tmp_path) -> None:
     dataset = train(records, Order(seed=6, batch_size=2, epochs=2))
     iterator = iter(dataset)
     for _ in range(3):
@@ -169,7 +169,7 @@ def test_iterator_can_be_saved_and_restored(records, tmp_path) -> None:
     assert len(rest) == 5
 
 
-def test_bad_training_video_keeps_its_slot_without_weight(records, bad_files) -> None:
+def test_bad_training_video_keeps_its_slot_without_weight(train, records, bad_files) -> None:
     broken = [*records[:2], VideoRecord(bad_files["truncated avi"], 12), VideoRecord(bad_files["empty"], 13)]
     bad = BadVideos()
     batch = joined(batches(train(broken, Order(seed=1, batch_size=2, epochs=2), bad)))
@@ -188,7 +188,7 @@ def test_bad_training_video_keeps_its_slot_without_weight(records, bad_files) ->
     )
 
 
-def test_batch_records_names_the_videos_of_a_step(records) -> None:
+def test_batch_records_names_the_videos_of_a_step(train, records) -> None:
     order = Order(seed=9, batch_size=3, epochs=2)
     seen = batches(train(records, order))
     for epoch in range(2):
@@ -233,7 +233,7 @@ def test_bad_eval_video_counts_with_label_minus_one(records, bad_files) -> None:
     assert bad.rows() == [(bad_files["one frame mp4"], "one frame (a still, not a video)", 1)]
 
 
-def test_validation_is_one_centre_view_in_training_format(records) -> None:
+def test_validation_is_one_centre_view_in_training_format(train, records) -> None:
     dataset = make_val_dataset(records, CLIP, 4, BadVideos())
     assert dataset.element_spec == train(records, Order(1, 4, 1)).element_spec
     assert dataset.cardinality() == 2
@@ -244,7 +244,7 @@ def test_validation_is_one_centre_view_in_training_format(records) -> None:
         assert np.array_equal(clip, load_protocol_views(record.path, one_view, FrameLoader())[0])
 
 
-def test_paths_stay_out_of_the_graph(records) -> None:
+def test_paths_stay_out_of_the_graph(train, records) -> None:
     many = [VideoRecord(f"some/long/folder/name/video_{index}.mp4", 0) for index in range(240_000)]
     dataset = train(many, Order(seed=1, batch_size=8, epochs=1))
     assert b"some/long/folder" not in dataset._as_serialized_graph().numpy()
@@ -253,7 +253,7 @@ def test_paths_stay_out_of_the_graph(records) -> None:
 @pytest.mark.parametrize(
     ("batch_size", "share"), [(5, Share(num_replicas=2)), (4, Share(num_workers=2, worker=1, num_replicas=3))]
 )
-def test_batch_that_cannot_be_divided_is_refused(records, batch_size: int, share: Share) -> None:
+def test_batch_that_cannot_be_divided_is_refused(train, records, batch_size: int, share: Share) -> None:
     with pytest.raises(InputError, match=f"batch_size={batch_size} cannot be divided"):
         make_eval_dataset(records, CLIP, batch_size, BadVideos(), share)
     with pytest.raises(InputError, match="cannot be divided"):
@@ -263,13 +263,17 @@ def test_batch_that_cannot_be_divided_is_refused(records, batch_size: int, share
 def test_process_ends_cleanly_while_clips_are_read_ahead() -> None:
     code = """
 import sys
-from vswin.config import AugmentConfig, ClipConfig
+from omegaconf import OmegaConf
+from vswin.config import CONFIG_DIR
+from vswin.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.pipeline import Order, make_train_dataset
 from vswin.data.records import VideoRecord
 
 clip = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense")
-augment = AugmentConfig(crop_area=[0.2, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+kinetics = OmegaConf.load(CONFIG_DIR / "augment/kinetics.yaml")
+kinetics.crop_area = [0.2, 1.0]
+augment = AugmentConfig(**kinetics)
 records = [VideoRecord(sys.argv[1], 0)] * 1000
 iterator = iter(make_train_dataset(records, clip, augment, True, Order(0, 2, 1), BadVideos()))
 next(iterator)

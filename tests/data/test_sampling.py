@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vswin.data.sampling import random_clip, segments, uniform_clips
+from vswin.data.sampling import end_to_end_clips, random_clip, segments, uniform_clips
 
 counts = st.integers(1, 400)
 lengths = st.integers(1, 40)
@@ -16,6 +16,16 @@ def test_uniform_clips_of_kinetics_length() -> None:
     assert numbers[:, 0].tolist() == [29, 88, 148, 207]
     assert numbers[0].tolist() == list(range(29, 29 + 64, 2))
     assert uniform_clips(250, 32, 2, 1)[0, 0] == 93
+
+
+def test_end_to_end_clips_of_kinetics_length() -> None:
+    # Figures of mmaction2 1.x, whose span is (32 - 1) * 2 + 1 = 63 frames.
+    assert end_to_end_clips(300, 32, 2, 4)[:, 0].tolist() == [0, 79, 158, 237]
+    assert end_to_end_clips(300, 32, 2, 4)[3, -1] == 299
+    assert end_to_end_clips(300, 32, 2, 1)[0, 0] == 118
+    # 0, 2.5 and 5: halves go to the even number.
+    assert end_to_end_clips(12, 4, 2, 3)[:, 0].tolist() == [0, 2, 5]
+    assert end_to_end_clips(5, 4, 2, 2).tolist() == [[0, 2, 4, 1]] * 2
 
 
 def test_short_video_loops_or_repeats_its_last_frame() -> None:

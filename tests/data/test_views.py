@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.config import AugmentConfig, ClipConfig
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.sampling import uniform_clips
 from vswin.data.views import load_protocol_views, load_train_clip, load_views
 from vswin.errors import InputError
+from vswin.schema import ClipConfig
 
 CLIPS = Path(__file__).parent.parent / "clips"
-WHOLE_FRAME = AugmentConfig(crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], flip=0.0)
 
 
 def small_clip(**changes: object) -> ClipConfig:
@@ -94,8 +93,14 @@ def test_a_configured_protocol_is_that_of_load_views() -> None:
     assert np.array_equal(one, load_views(path, 4, 2, 2, 1, resize=40, crop=32))
 
 
-def test_train_clip_is_a_function_of_the_generator() -> None:
-    augment = AugmentConfig(crop_area=[0.1, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+def test_train_clip_is_a_function_of_the_generator(make_augment) -> None:
+    augment = make_augment(
+        crop_area=[0.1, 1.0],
+        crop_aspect=[0.75, 1.33],
+        flip=0.5,
+        color_jitter=[0.2, 0.2, 0.2, 0.1],
+        rand_augment="official",
+    )
     load = [
         load_train_clip(
             str(CLIPS / "test.avi"), small_clip(), augment, True, np.random.default_rng([5, seed]), FrameLoader()
@@ -110,13 +115,13 @@ def test_train_clip_is_a_function_of_the_generator() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["dense", "segments"])
-def test_train_clip_samples_as_configured(write_video, frames_seen, sampling: str) -> None:
+def test_train_clip_samples_as_configured(write_video, frames_seen, make_augment, sampling: str) -> None:
     path = write_video("train.avi", 20)
     clip = small_clip(sampling=sampling)
     starts = set()
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        seen = frames_seen(load_train_clip(path, clip, WHOLE_FRAME, False, rng, FrameLoader()))
+        seen = frames_seen(load_train_clip(path, clip, make_augment(), False, rng, FrameLoader()))
         starts.add(seen[0])
         if sampling == "dense":
             assert np.diff(seen).tolist() == [2, 2, 2]
@@ -125,13 +130,12 @@ def test_train_clip_samples_as_configured(write_video, frames_seen, sampling: st
     assert starts == (set(range(13)) if sampling == "dense" else set(range(6)))
 
 
-def test_flip_needs_both_the_draw_and_the_permission() -> None:
+def test_flip_needs_both_the_draw_and_the_permission(make_augment) -> None:
     path = str(CLIPS / "test.avi")
     clip = small_clip(resize=32, crop=32)
 
     def load(flip: float, allow_flip: bool) -> np.ndarray:
-        augment = AugmentConfig(crop_area=[1.0, 1.0], crop_aspect=[1.0, 1.0], flip=flip)
-        return load_train_clip(path, clip, augment, allow_flip, np.random.default_rng(3), FrameLoader())
+        return load_train_clip(path, clip, make_augment(flip=flip), allow_flip, np.random.default_rng(3), FrameLoader())
 
     plain = load(0.0, True)
     assert np.array_equal(load(1.0, True), plain[:, :, ::-1])

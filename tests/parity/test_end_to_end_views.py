@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.evaluation.views import average_views
+from vswin.evaluation.views import average_views, view_logits
 
 CLIPS = Path(__file__).parents[1] / "clips"
 GOLDEN = json.loads(Path(__file__).with_name("end_to_end_12views.json").read_text())
@@ -26,6 +26,6 @@ def test_logits_of_all_views_and_mean_probabilities(name, golden_model):
         logits.append(step(clips))
         return logits[-1]
 
-    probabilities = average_views(model_fn, views, 4)
+    probabilities = average_views(view_logits(model_fn, views, 4), "prob")
     np.testing.assert_allclose(tf.concat(logits, axis=0), GOLDEN[name]["view_logits"], atol=1e-4)
     np.testing.assert_allclose(probabilities[0], GOLDEN[name]["mean_prob"], atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import threading
+from collections import Counter
 from pathlib import Path
 
 from vswin.atomic import replacing
@@ -14,23 +15,33 @@ class BadVideos:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._causes: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
         self._times: dict[str, int] = {}
 
-    def add(self, path: str, reason: str) -> None:
+    def add(self, path: str, cause: str, detail: str = "") -> None:
         """Notes that a video could not be used.
 
         Args:
             path: The file.
-            reason: Why; the latest one is kept.
+            cause: Why, see `DecodeError`; the latest one is kept.
+            detail: What was seen in this file; may be empty.
         """
         with self._lock:
-            self._reasons[path] = reason
+            self._causes[path] = cause
+            self._reasons[path] = f"{cause} ({detail})" if detail else cause
             self._times[path] = self._times.get(path, 0) + 1
 
     def __len__(self) -> int:
         """Counts distinct files."""
         return len(self._reasons)
+
+    def describe_causes(self) -> str:
+        """Counts the files of each cause, e.g. "7 truncated, 1 decoder crashed"."""
+        with self._lock:
+            counts = Counter(self._causes.values())
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count} {cause}" for cause, count in ordered)
 
     def rows(self) -> list[tuple[str, str, int]]:
         """Lists what was noted.

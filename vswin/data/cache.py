@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,8 +19,9 @@ import numpy as np
 import psutil
 
 from vswin.atomic import replacing
-from vswin.data.decode import DECODER_VERSIONS, VideoReader
+from vswin.data.decode import DECODER_VERSIONS
 from vswin.data.decode_error import DecodeError
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.data.transforms import resize_short_side
 from vswin.errors import InputError
 
@@ -38,12 +40,14 @@ Choose = Callable[[int], np.ndarray]
 class RamCache:
     """Keeps videos in the memory of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: VideoStore = VIDEO_FILES) -> None:
+        """Takes the store whose videos are kept."""
+        self._store = store
         self._videos: dict[str, np.ndarray] = {}
 
     def has(self, path: str, size: int) -> bool:
         """Says whether a video is kept as it is now, with min(H, W) == size."""
-        return _name(path, size) in self._videos
+        return _name(self._store, path, size) in self._videos
 
     def load(self, path: str, size: int, choose: Choose) -> np.ndarray | None:
         """Gives frames of a video, uint8 [n, H, W, 3] RGB with min(H, W) == size.
@@ -57,15 +61,15 @@ class RamCache:
         Returns:
             The frames; None if the video is not kept.
         """
-        video = self._videos.get(_name(path, size))
+        video = self._videos.get(_name(self._store, path, size))
         return None if video is None else video[choose(len(video))]
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
         """Keeps all frames of a video, see `load`, while 10 % of the memory stays free; says whether it did."""
         memory = psutil.virtual_memory()
-        if memory.available - video.nbytes < LEAST_FREE_SHARE * memory.total:
+        if self._store.identify(path) is None or memory.available - video.nbytes < LEAST_FREE_SHARE * memory.total:
             return False
-        self._videos[_name(path, size)] = video
+        self._videos[_name(self._store, path, size)] = video
         return True
 
     def free_bytes(self) -> int:
@@ -79,23 +83,25 @@ class RamCache:
 class DiskCache:
     """Keeps videos as files, for all processes and later runs.
 
-    A file is named after the video (path, time of change, size), the size of the frames and the decoders, so
-    nothing needs to be declared outdated. Readers see whole files only. One whose header or length is wrong, cut
-    off or put there by others, counts as not there; bits that flip inside it are not noticed.
+    A file is named after the video (for a file its path, time of change and size), the size of the frames and the
+    decoders, so nothing needs to be declared outdated. Readers see whole files only. One whose header or length is
+    wrong, cut off or put there by others, counts as not there; bits that flip inside it are not noticed.
     """
 
-    def __init__(self, folder: Path, decoder: str) -> None:
+    def __init__(self, folder: Path, decoder: str, store: VideoStore = VIDEO_FILES) -> None:
         """Makes the folder.
 
         Args:
             folder: Place of the files, shared or not; may be deleted at any time.
             decoder: As configured; what it reads is kept apart from what others read.
+            store: Whose videos are kept.
 
         Raises:
             InputError: If it cannot be made.
         """
         self._folder = folder.expanduser()
         self._decoder = decoder
+        self._store = store
         self._lock = threading.Lock()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -112,6 +118,8 @@ class DiskCache:
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
         """Keeps all frames of a video, see `load`; says whether it could be written."""
+        if self._store.identify(path) is None:
+            return False
         try:
             # Two threads may have read the same video.
             with self._lock, replacing(self._file(path, size)) as partial, partial.open("wb") as file:
@@ -128,7 +136,7 @@ class DiskCache:
         return f"of disk in {self._folder}"
 
     def _file(self, path: str, size: int) -> Path:
-        return self._folder / f"{_name(path, size, self._decoder, DECODER_VERSIONS)}.npy"
+        return self._folder / f"{_name(self._store, path, size, self._decoder, DECODER_VERSIONS)}.npy"
 
     def _read(self, path: str, size: int, choose: Choose) -> np.ndarray | None:
         try:
@@ -139,20 +147,21 @@ class DiskCache:
             return None
 
 
-def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int) -> None:
+def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int, store: VideoStore = VIDEO_FILES) -> None:
     """Refuses a cache in which the videos will not fit, by the sizes of a few of them.
 
     Args:
         cache: What it holds already is not counted.
         paths: The videos.
         size: Pixels of the shorter side of the frames.
+        store: Where the videos are.
 
     Raises:
         InputError: If they need more than 70 % of what is free.
     """
-    missing = [path for path in paths if os.path.exists(path) and not cache.has(path, size)]
+    missing = [path for path in paths if store.identify(path) is not None and not cache.has(path, size)]
     sampled = missing[:: -(-len(missing) // NUM_SAMPLED)] if missing else []
-    num_bytes = [_count_bytes(path, size) for path in sampled]
+    num_bytes = [_count_bytes(store, path, size) for path in sampled]
     needed, free = len(missing) * sum(num_bytes) / max(1, len(num_bytes)), cache.free_bytes()
     if needed > USABLE_SHARE * free:
         raise InputError(
@@ -162,23 +171,19 @@ def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int) ->
         )
 
 
-def _name(path: str, size: int, *more: object) -> str:
+def _name(store: VideoStore, path: str, size: int, *more: object) -> str:
     """Names a video as it is now; one that is gone has a name that nothing is kept under."""
-    try:
-        status = os.stat(path)
-        now = [status.st_mtime_ns, status.st_size]
-    except (OSError, ValueError):
-        now = []
-    return hashlib.sha256(json.dumps([os.path.abspath(path), now, size, _FRAMES_VERSION, *more]).encode()).hexdigest()
+    identity = store.identify(path) or ()
+    return hashlib.sha256(json.dumps([*identity, size, _FRAMES_VERSION, *more]).encode()).hexdigest()
 
 
-def _count_bytes(path: str, size: int) -> int:
+def _count_bytes(store: VideoStore, path: str, size: int) -> int:
     """Counts the bytes of a video's frames; 0 for a bad one, or one that is too long to be kept."""
     try:
-        with VideoReader(path) as reader:
+        with store.open(path) as reader:
             if reader.num_video_frames > LONGEST_KEPT:
                 return 0
-            frame = reader.read(np.array([0]), lambda frame: resize_short_side(frame, size))
+            frame = reader.read(np.array([0]), partial(resize_short_side, size=size))
             return reader.num_video_frames * frame.size
     except DecodeError:
         return 0

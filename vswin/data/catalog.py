@@ -3,23 +3,31 @@
 Training and evaluation start here. Nothing is decoded, but every file is known to be there.
 """
 
+import gc
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vswin.config import DATA_DIR, DatasetConfig
+from vswin.data.annotations.class_names import ClassLookup, read_class_names
+from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, NotFoundError
+from vswin.data.annotations.file_index import FileIndex
+from vswin.data.annotations.labels import MissingVideo, label_videos
+from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
 from vswin.data.folder import load_folder
-from vswin.data.lists import (
-    find_class_names,
-    label_videos,
-    read_list,
-    read_ucf101_list,
-    split_train_val,
-)
+from vswin.data.lists import find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
+from vswin.data.packed.contents import is_packed
+from vswin.data.packed.tfds_catalog import explain_tfds, find_prepared, load_tfds
+from vswin.data.packed.videos import load_packed
 from vswin.data.records import VideoRecord
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError, nearest
+from vswin.schema import DatasetConfig
 
-_DATASETS = ("motion", "folder", "ucf101", "kinetics400")
+_DATASETS = ("motion", "folder", *ANNOTATED)
+_SUBSETS = (TRAIN, VAL)
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,18 @@ class Catalog:
     Attributes:
         class_names: name of each class index; two at least.
         train: training videos; empty where only a list for evaluation is given.
-        val: validation videos; for UCF101 the official test list.
+        val: validation videos; for UCF101 and HMDB51 the official test list.
+        missing_train: training videos that a list names and that are not there, with `dataset.allow_missing`.
+        missing_val: validation videos of this kind.
+        store: opens the videos: they are files, or packed into larger ones.
     """
 
     class_names: tuple[str, ...]
     train: list[VideoRecord]
     val: list[VideoRecord]
+    missing_train: tuple[MissingVideo, ...] = ()
+    missing_val: tuple[MissingVideo, ...] = ()
+    store: VideoStore = VIDEO_FILES
 
 
 def load_catalog(dataset: DatasetConfig) -> Catalog:
@@ -49,17 +63,7 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     Raises:
         InputError: if something is missing, malformed or contradictory; the message says how to mend it.
     """
-    match dataset.name:
-        case "motion":
-            catalog = _load_motion(dataset)
-        case "folder":
-            catalog = _load_lists(dataset, None) if dataset.train_list else _load_folder(dataset)
-        case "ucf101":
-            catalog = _load_ucf101(dataset)
-        case "kinetics400":
-            catalog = _load_kinetics400(dataset)
-        case _:
-            raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+    catalog = _find_source(dataset)
     num_classes = len(catalog.class_names)
     if dataset.num_classes not in (None, num_classes):
         raise InputError(
@@ -69,17 +73,98 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     return catalog
 
 
+def _find_source(dataset: DatasetConfig) -> Catalog:
+    """Takes packed videos where the root holds them, else videos, else what TFDS has; `source` forces the last two."""
+    class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
+    if dataset.source == "tfds":
+        return _from_store(*load_tfds(dataset, class_names))
+    if is_packed(Path(dataset.root)):
+        return _load_packed(dataset, class_names)
+    try:
+        return find_videos(dataset)
+    except NotFoundError as error:
+        if dataset.source == "videos" or dataset.tfds is None:
+            raise
+        if dataset.download or find_prepared(dataset) is not None:
+            return _from_store(*load_tfds(dataset, class_names))
+        raise InputError(f"{error}\n\nOr {explain_tfds(dataset)}.") from None
+
+
+def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) -> Catalog:
+    catalog = _from_store(*load_packed(dataset))
+    if class_names is not None and catalog.class_names != class_names:
+        raise InputError(
+            f"{dataset.root} was packed from a data set with other classes than {dataset.name}, or in another order; "
+            "name the data set it was packed from with dataset="
+        )
+    return catalog
+
+
+def _from_store(
+    class_names: tuple[str, ...], train: list[VideoRecord], val: list[VideoRecord], store: VideoStore
+) -> Catalog:
+    return Catalog(class_names, train, val, store=store)
+
+
+def find_videos(dataset: DatasetConfig) -> Catalog:
+    """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
+
+    Args:
+        dataset: the config group `dataset`.
+
+    Returns:
+        The catalog.
+
+    Raises:
+        NotFoundError: if the folder of the videos, or the lists of a data set that needs them, are not there.
+        InputError: if something else is missing, malformed or contradictory.
+    """
+    if dataset.name in ANNOTATED:
+        with _without_gc():
+            return _load_annotated(dataset)
+    if dataset.name == "motion":
+        return _load_motion(dataset)
+    if dataset.name == "folder":
+        with _without_gc():
+            return _load_lists(dataset) if dataset.train_list else _load_folder(dataset)
+    raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+
+
 def describe_catalog(catalog: Catalog) -> str:
-    """Says how much there is: "8 classes, 3,200 training videos, 400 validation videos"."""
-    return (
+    """Says how much there is: "8 classes, 3,200 training videos, 400 validation videos"; and what is missing."""
+    found = (
         f"{len(catalog.class_names):,} classes, {len(catalog.train):,} training videos, "
         f"{len(catalog.val):,} validation videos"
     )
+    missing = {ROLES[TRAIN]: len(catalog.missing_train), ROLES[VAL]: len(catalog.missing_val)}
+    named = " and ".join(f"{count:,} {role} videos" for role, count in missing.items() if count)
+    return f"{found}; {named} of the lists are missing" if named else found
 
 
-def read_class_names(name: str) -> tuple[str, ...]:
-    """Reads `data/<name>/classes.txt`: a class name per line, in the order of the class indices."""
-    return tuple((DATA_DIR / name / "classes.txt").read_text(encoding="utf-8").splitlines())
+def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
+    """Makes a fingerprint of a list of videos, to tell whether two accuracies are of the same videos.
+
+    Args:
+        videos: in any order.
+        class_names: of the data set.
+
+    Returns:
+        16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
+    """
+    lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Pauses the garbage collector: it would look through growing lists again and again, for a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load_motion(dataset: DatasetConfig) -> Catalog:
@@ -96,16 +181,68 @@ def _load_folder(dataset: DatasetConfig) -> Catalog:
     return catalog if catalog.val else _hold_out(catalog, dataset, dataset.root)
 
 
-def _load_lists(dataset: DatasetConfig, class_names: tuple[str, ...] | None) -> Catalog:
-    """Reads the lists that are given; at least one is, and without class names it is the training list."""
-    paths = [Path(path) if path else None for path in (dataset.train_list, dataset.val_list)]
+def _load_lists(dataset: DatasetConfig) -> Catalog:
+    """Reads lists whose labels name the classes."""
+    paths = _named_lists(dataset)
     lists = [read_list(path) if path else [] for path in paths]
-    class_names = class_names or find_class_names(lists[0] + lists[1], dataset.num_classes)
+    classes = ClassLookup(find_class_names(lists[0] + lists[1], dataset.num_classes), is_exact=True)
+    return _find_listed(dataset, paths, lists, classes, search=False)
+
+
+def _load_annotated(dataset: DatasetConfig) -> Catalog:
+    """Reads annotation files, those that are named or those that are found."""
+    classes = ClassLookup(read_class_names(dataset.name))
+    paths = _named_lists(dataset)
+    if paths == [None, None]:
+        paths = find_annotations(dataset, classes)
+    lists = [
+        read_annotations(dataset, path, subset, classes) if path else []
+        for path, subset in zip(paths, _SUBSETS, strict=True)
+    ]
+    return _find_listed(dataset, paths, lists, classes, search=True)
+
+
+def _named_lists(dataset: DatasetConfig) -> list[Path | None]:
+    return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list)]
+
+
+def _find_listed(
+    dataset: DatasetConfig,
+    paths: Sequence[Path | None],
+    lists: Sequence[list[ListEntry]],
+    classes: ClassLookup,
+    search: bool,
+) -> Catalog:
+    """Finds the files of both lists, anywhere below the root if `search`, and divides a training list that is alone."""
     root = Path(dataset.root)
     bases = [str(root if root.is_dir() or not path else path.parent) for path in paths]
-    train, val = (label_videos(entries, class_names, base) for entries, base in zip(lists, bases, strict=True))
-    catalog = Catalog(class_names, train, val)
-    return catalog if dataset.val_list else _hold_out(catalog, dataset, bases[0])
+    by_id = [entry for entries in lists for entry in entries if entry.video_id]
+    files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
+    found = [
+        label_videos(entries, subset, classes, base, files.get(base))
+        for entries, subset, base in zip(lists, _SUBSETS, bases, strict=True)
+    ]
+    for (videos, missing), path in zip(found, paths, strict=True):
+        if missing:
+            _check_missing(missing, len(videos), dataset, path)
+    catalog = Catalog(classes.class_names, found[0][0], found[1][0], tuple(found[0][1]), tuple(found[1][1]))
+    return catalog if lists[1] else _hold_out(catalog, dataset, bases[0])
+
+
+def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: DatasetConfig, path: Path | None) -> None:
+    if num_found and dataset.allow_missing:
+        return
+    first = "\n  ".join(f"{video.place}: {video.path}" for video in missing[:5])
+    root = f"set dataset.root, which is {dataset.root}, to the folder of the videos, from which paths start"
+    ways = [root, "remove their lines"]
+    if num_found:
+        ways.append("go without them with dataset.allow_missing=true")
+    elif not (dataset.train_list or dataset.val_list):
+        ways = [root, "name the one list you need with dataset.val_list or dataset.train_list"]
+    raise InputError(
+        f"{len(missing):,} of the {len(missing) + num_found:,} videos of the list {path} are not there; "
+        f"{', '.join(ways[:-1])}, or {ways[-1]}. The first are:\n  {first}"
+    )
 
 
 def _hold_out(catalog: Catalog, dataset: DatasetConfig, base: str) -> Catalog:
@@ -118,59 +255,3 @@ def _hold_out(catalog: Catalog, dataset: DatasetConfig, base: str) -> Catalog:
             "recording only; add videos, or set dataset.val_list"
         )
     return replace(catalog, train=train, val=val)
-
-
-def _load_kinetics400(dataset: DatasetConfig) -> Catalog:
-    if not (dataset.train_list or dataset.val_list):
-        raise InputError(
-            "Kinetics-400 needs its lists of lines `path label`: set dataset.train_list and dataset.val_list (for "
-            "evaluation the latter will do) and dataset.root, the folder their paths start from; "
-            "data/kinetics400/README.md says where to get them"
-        )
-    return _load_lists(dataset, read_class_names("kinetics400"))
-
-
-def _load_ucf101(dataset: DatasetConfig) -> Catalog:
-    class_names = read_class_names("ucf101")
-    if dataset.train_list or dataset.val_list:
-        return _load_lists(dataset, class_names)
-    if dataset.split not in (1, 2, 3):
-        raise InputError(f"dataset.split={dataset.split}: UCF101 has the splits 1, 2 and 3")
-    root = Path(dataset.root)
-    list_folder = _find_ucf101_lists(root, dataset.split)
-    _check_ucf101_classes(list_folder / "classInd.txt", class_names)
-    is_flat = not any((root / class_name).is_dir() for class_name in class_names)
-    train, val = (
-        label_videos(
-            read_ucf101_list(list_folder / f"{subset}list0{dataset.split}.txt", class_names, is_flat),
-            class_names,
-            dataset.root,
-        )
-        for subset in ("train", "test")
-    )
-    return Catalog(class_names, train, val)
-
-
-def _find_ucf101_lists(root: Path, split: int) -> Path:
-    folders = (root.parent / "splits", root.parent / "ucfTrainTestlist", root)
-    found = [folder for folder in folders if (folder / f"trainlist0{split}.txt").is_file()]
-    if root.is_dir() and found:
-        return found[0]
-    missing = f"the lists (trainlist0{split}.txt)" if root.is_dir() else f"the folder {root}"
-    raise InputError(
-        f"UCF101: {missing} cannot be found. From https://www.crcv.ucf.edu/data/UCF101.php get UCF101.rar, the "
-        "videos, and UCF101TrainTestSplits-RecognitionTask.zip, the lists. Unpack the videos, so that "
-        f"{root / 'Archery'} and the other 100 class folders are there, and the lists (*.txt) into {folders[0]}; "
-        "or set dataset.root to the folder of the class folders, with the lists in `splits` or "
-        "`ucfTrainTestlist` beside it."
-    )
-
-
-def _check_ucf101_classes(path: Path, class_names: tuple[str, ...]) -> None:
-    """Compares the archive's own numbering, where it is there, with ours."""
-    if not path.is_file():
-        return
-    numbered = [tuple(line.split()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    expected = [(str(number), class_name) for number, class_name in enumerate(class_names, start=1)]
-    if numbered != expected:
-        raise InputError(f"{path} numbers the classes otherwise than the data set does; get the official lists anew")

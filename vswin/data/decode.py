@@ -1,4 +1,4 @@
-"""Read chosen frames of a video file.
+"""Read chosen frames of a video file, on the disk or in memory.
 
 PyAV looks into the file and counts its frames without decoding them; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
@@ -19,6 +19,7 @@ from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
 from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, inspect_video
 
+LARGEST_ASPECT = 32
 DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
 
 
@@ -36,9 +37,12 @@ class VideoReader:
         num_video_frames: Frames in the file, >= 2: packets to be shown, as the official reader counts them.
             The last few may not decode.
         decoder: "opencv" or "pyav"; with "auto" known after reading.
+        frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
     """
 
-    def __init__(self, path: str | Path, decoder: str = "auto", timeout_sec: float | None = None) -> None:
+    def __init__(
+        self, path: str | Path, decoder: str = "auto", timeout_sec: float | None = None, content: bytes | None = None
+    ) -> None:
         """Opens `path`.
 
         Args:
@@ -46,6 +50,7 @@ class VideoReader:
             decoder: "opencv", "pyav", or "auto": OpenCV, and PyAV for files that OpenCV fails at or whose colours
                 it would get wrong.
             timeout_sec: Time from now to the last frame read, see `TimeLimit`; None for any.
+            content: The bytes of the file, where they lie in memory; `path` is its name then.
 
         Raises:
             DecodeError: If the file is missing, truncated, not a video, or has fewer than two frames.
@@ -53,8 +58,9 @@ class VideoReader:
         """
         check_opencv()
         self.path = str(path)
+        self._content = content
         self._limit = TimeLimit(self.path, timeout_sec)
-        found = inspect_video(self.path, self._limit)
+        found = inspect_video(self.path, self._limit, content)
         self.num_video_frames = found.num_video_frames
         self._has_choice = decoder == "auto"
         self.decoder = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
@@ -74,8 +80,8 @@ class VideoReader:
             Frames, uint8 [n, H, W, 3] RGB.
 
         Raises:
-            DecodeError: If the file ends too early, a frame cannot be decoded, frames change their size, or
-                time is over.
+            DecodeError: If the file ends too early, a frame cannot be decoded, frames change their size or have an
+                unusable shape, or time is over.
             ValueError: If a frame number lies outside the video.
         """
         if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
@@ -107,23 +113,27 @@ class VideoReader:
 
     def _open(self) -> None:
         """Opens the file at frame 0."""
-        self._source = PyAVDecoder(self.path) if self.decoder == "pyav" else OpenCVDecoder(self.path)
+        open_decoder = PyAVDecoder if self.decoder == "pyav" else OpenCVDecoder
+        self._source = open_decoder(self.path, self._content, self._limit)
         self._position = 0  # number of the next frame
+        self.frame_size = (0, 0)
 
     def _read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         wanted, places = np.unique(frame_numbers, return_inverse=True)
-        if self._position > 0:
+        if wanted[0] < self._position:
             self.close()
             self._open()
         frames: list[np.ndarray] = []
-        size = None
         for number in wanted:
             frame = self._decode(number)
             if frame is None:
                 return self._read(np.minimum(frame_numbers, self._last_frame()), prepare)
-            size = size or frame.shape
-            if frame.shape != size:
-                raise DecodeError(self.path, "frame size changes", f"{size[:2]} to {frame.shape[:2]}")
+            size = (frame.shape[0], frame.shape[1])
+            if self.frame_size not in ((0, 0), size):
+                raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
+            if max(size) > LARGEST_ASPECT * min(size):  # with another short side, it would not fit into memory
+                raise DecodeError(self.path, "unusable shape", f"{size[1]} x {size[0]} pixels")
+            self.frame_size = size
             frames.append(prepare(frame))
         return np.stack([frames[place] for place in places])  # [n, H, W, 3]
 
@@ -132,6 +142,7 @@ class VideoReader:
         while self._position <= number:
             self._limit.check()
             if not self._source.grab():
+                self._limit.check()  # which may be why there is none
                 return None
             self._position += 1
         return cv2.cvtColor(self._source.retrieve(), cv2.COLOR_BGR2RGB)

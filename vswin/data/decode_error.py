@@ -33,7 +33,8 @@ class DecodeError(Exception):
 class TimeLimit:
     """Ends work on a video that takes too long.
 
-    The work asks between two frames. A decoder that never comes back from one frame is not interrupted.
+    The work asks between two frames, and the libraries that read the file ask between two pieces of it. A decoder that
+    never comes back from one frame is not interrupted.
     """
 
     def __init__(self, path: str, seconds: float | None) -> None:
@@ -46,6 +47,15 @@ class TimeLimit:
         self._path = path
         self._seconds = math.inf if seconds is None else seconds
         self._start = time.monotonic()
+
+    def seconds_left(self) -> float | None:
+        """Gives the time that is left, > 0; None for any.
+
+        Raises:
+            DecodeError: If the time is over.
+        """
+        self.check()
+        return None if self._seconds == math.inf else max(self._start + self._seconds - time.monotonic(), 1e-3)
 
     def check(self) -> None:
         """Lets work go on.

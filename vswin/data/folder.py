@@ -42,11 +42,12 @@ def is_video(name: str) -> bool:
 def _find_classes(root: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; set dataset.root ({_LAYOUT})")
-    entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    stray = [entry.name for entry in entries if is_video(entry.name) and not entry.is_dir()]
+    names = _list_names(root)
+    folders = {name for name in names if os.path.isdir(root / name)}
+    stray = [name for name in names if is_video(name) and name not in folders]
     if stray:
         raise InputError(f"{root} holds videos outside of class folders, e.g. {stray[0]}; {_LAYOUT}")
-    class_names = tuple(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    class_names = tuple(name for name in names if name in folders and not name.startswith("."))
     if not class_names:
         raise InputError(f"{root} holds no class folders; {_LAYOUT}")
     if len(class_names) == 1:
@@ -58,7 +59,7 @@ def _list_videos(root: Path, class_names: tuple[str, ...]) -> list[VideoRecord]:
     records = []
     for label, class_name in enumerate(class_names):
         folder = root / class_name
-        videos = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if is_video(name)]
+        videos = [os.path.join(folder, name) for name in _list_names(folder) if is_video(name)]
         if not videos:
             raise InputError(
                 f"There are no videos of the class {class_name!r} in {folder} (files ending in "
@@ -66,3 +67,10 @@ def _list_videos(root: Path, class_names: tuple[str, ...]) -> list[VideoRecord]:
             )
         records += [VideoRecord(video, label) for video in videos]
     return records
+
+
+def _list_names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read ({error.strerror})") from None

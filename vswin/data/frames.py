@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from vswin.config import DatasetConfig
 from vswin.data.cache import LONGEST_KEPT, DiskCache, RamCache, check_space
-from vswin.data.decode import DECODER_VERSIONS, VideoReader
+from vswin.data.decode import DECODER_VERSIONS
 from vswin.data.decode_error import DecodeError
+from vswin.data.isolated import IsolatedVideos
+from vswin.data.stores import VIDEO_FILES, FrameReader, VideoStore
 from vswin.data.transforms import resize_short_side
+from vswin.schema import DatasetConfig
+
+_NUM_SIZES = 5
 
 
 class FrameLoader:
@@ -25,25 +29,29 @@ class FrameLoader:
         decoder: str = "auto",
         timeout_sec: float | None = None,
         cache: RamCache | DiskCache | None = None,
+        store: VideoStore = VIDEO_FILES,
     ) -> None:
         """Sets up how videos are read.
 
         Args:
             decoder: "auto", "opencv" or "pyav", see `VideoReader`.
             timeout_sec: Time for a clip, > 0; None for any.
-            cache: Keeps whole videos; None decodes every time.
+            cache: Keeps whole videos, of this same store; None decodes every time.
+            store: Where the videos are.
         """
         self._decoder = decoder
         self._timeout_sec = timeout_sec
         self._cache = cache
+        self._store = store
         self._decoders_used: dict[str, str] = {}
+        self._short_sides: dict[str, int] = {}
         self._not_kept: set[str] = set()
 
     def load(self, path: str | Path, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
         """Loads frames of a video.
 
         Args:
-            path: Video file.
+            path: Name of the video; for files, their path.
             size: Pixels of the frames' shorter side.
             choose: From the number of frames in the file, >= 2, to the numbers of those to load, int64 [n]; is
                 called once.
@@ -64,18 +72,34 @@ class FrameLoader:
         """Counts the videos that each decoder has read so far, e.g. {"opencv": 99, "pyav": 1}."""
         return Counter(self._decoders_used.copy().values())
 
+    def count_short_sides(self) -> dict[str, int]:
+        """Counts the videos read so far by the pixels of their shorter side, the five most frequent and the rest.
+
+        Copies of a data set differ in it, and by half a point in accuracy.
+        """
+        counts = Counter(self._short_sides.copy().values()).most_common()
+        common = {str(pixels): count for pixels, count in counts[:_NUM_SIZES]}
+        rest = sum(count for _, count in counts[_NUM_SIZES:])
+        return common | ({"other": rest} if rest else {})
+
     def describe_decoders(self) -> dict[str, object]:
         """Says what was configured, and of each decoder its version and the number of videos it has read."""
         counts = self.count_videos()
         used = {name: {"version": version, "videos": counts[name]} for name, version in DECODER_VERSIONS.items()}
         return {"configured": self._decoder, **used}
 
+    def close(self) -> None:
+        """Ends the processes that decode, where there are some."""
+        if isinstance(self._store, IsolatedVideos):
+            self._store.close()
+
     def _decode(self, path: str, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        with VideoReader(path, self._decoder, self._timeout_sec) as reader:
+        with self._store.open(path, self._decoder, self._timeout_sec) as reader:
             return self._read(reader, choose(reader.num_video_frames), size)
 
-    def _read(self, reader: VideoReader, numbers: np.ndarray, size: int) -> np.ndarray:
+    def _read(self, reader: FrameReader, numbers: np.ndarray, size: int) -> np.ndarray:
         frames = reader.read(numbers, partial(resize_short_side, size=size))
+        self._short_sides[reader.path] = min(reader.frame_size)
         self._decoders_used[reader.path] = reader.decoder
         return frames
 
@@ -88,7 +112,7 @@ class FrameLoader:
         if path in self._not_kept or cache.has(path, size):
             return
         is_kept = False
-        with suppress(DecodeError), VideoReader(path, self._decoder, self._timeout_sec) as reader:
+        with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec) as reader:
             if reader.num_video_frames <= LONGEST_KEPT:
                 video = self._read(reader, np.arange(reader.num_video_frames), size)
                 is_kept = cache.put(path, size, video)
@@ -96,28 +120,41 @@ class FrameLoader:
             self._not_kept.add(path)
 
 
-def open_frames(dataset: DatasetConfig, size: int, paths: Sequence[str]) -> FrameLoader:
+def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> VideoStore:
+    """Gives a store, or with `dataset.isolate` one that opens its videos in processes of their own.
+
+    Raises:
+        InputError: If there cannot be such processes.
+    """
+    return IsolatedVideos(store) if dataset.isolate else store
+
+
+def open_frames(
+    dataset: DatasetConfig, size: int, paths: Sequence[str], store: VideoStore = VIDEO_FILES
+) -> FrameLoader:
     """Sets up the reading of a data set that is read again and again.
 
     Args:
-        dataset: Decoder, time limit and cache.
+        dataset: Decoder, time limit, isolation and cache.
         size: Pixels of the frames' shorter side, for the cache.
         paths: All videos.
+        store: Where they are.
 
     Returns:
         The loader.
 
     Raises:
-        InputError: If the videos do not fit into the cache.
+        InputError: If the videos do not fit into the cache, or decoding cannot be isolated.
     """
+    store = open_store(dataset, store)
     cache: RamCache | DiskCache | None
     match dataset.cache:
         case "ram":
-            cache = RamCache()
+            cache = RamCache(store)
         case "disk":
-            cache = DiskCache(Path(dataset.cache_dir), dataset.decoder)
+            cache = DiskCache(Path(dataset.cache_dir), dataset.decoder, store)
         case _:
             cache = None
     if cache is not None:
-        check_space(cache, paths, size)
-    return FrameLoader(dataset.decoder, dataset.clip_timeout_sec, cache)
+        check_space(cache, paths, size, store)
+    return FrameLoader(dataset.decoder, dataset.clip_timeout_sec, cache, store)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
+from typing import Any
 
 # Read by OpenCV when it opens its first video; -8 is FFmpeg's "quiet". Our errors carry the reason instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -10,7 +13,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.errors import InputError
 
 _FATAL_ONLY = 1
@@ -42,17 +45,40 @@ def check_opencv(version: str = cv2.__version__) -> None:
     )
 
 
-class OpenCVDecoder:
-    """Decodes a file from its first frame on; frames come out upright.
+class _Content(io.BytesIO):
+    """The bytes of a file whose damaged index may name places before its start.
 
-    OpenCV's own time limits are not set: they watch the network, on files they end nothing.
+    An exception in a seek that OpenCV asks for ends the process with a segmentation fault.
     """
 
-    def __init__(self, path: str) -> None:
-        """Opens a file; one that OpenCV cannot open has no frames."""
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Goes to a place; -1, the error of FFmpeg, if there is no such place."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return -1
+
+
+class OpenCVDecoder:
+    """Decodes a file from its first frame on; frames come out upright."""
+
+    def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
+        """Opens a file, or `content`, the bytes of one; what OpenCV cannot open has no frames.
+
+        Args:
+            path: The file, or the name of `content`.
+            content: Bytes of a file.
+            limit: Ends the opening, and the search for a frame, which then there is not.
+        """
         self._path = path
-        # The backend is named because others take 'img_01.png' for a sequence; "12:30.mp4" would be a protocol.
-        self._capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, _OPEN_PARAMS)
+        # "12:30.mp4" would be a protocol. OpenCV gives its reference to what it reads from back without Python's lock,
+        # so this one must not be the last, or the process crashes.
+        source: Any = os.path.abspath(path) if content is None else _Content(content)
+        self._source = source
+        # The backend is named because others take 'img_01.png' for a sequence.
+        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [*_OPEN_PARAMS, *_time_params(limit)])
+        # On by default but in OpenCV 4.11.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
 
     def grab(self) -> bool:
         """Goes to the next frame; false after the last one."""
@@ -64,7 +90,10 @@ class OpenCVDecoder:
         Raises:
             DecodeError: If it cannot be decoded.
         """
-        is_decoded, frame = self._capture.retrieve()
+        try:
+            is_decoded, frame = self._capture.retrieve()
+        except cv2.error as error:
+            raise DecodeError(self._path, "undecodable frame", error.err) from None
         if not is_decoded:
             raise DecodeError(self._path, "undecodable frame")
         return frame
@@ -72,3 +101,10 @@ class OpenCVDecoder:
     def close(self) -> None:
         """Closes the file."""
         self._capture.release()
+
+
+def _time_params(limit: TimeLimit | None) -> list[int]:
+    """Tells OpenCV when to give up; by itself it does after 30 seconds, 0 is never."""
+    seconds = None if limit is None else limit.seconds_left()
+    milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
+    return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]

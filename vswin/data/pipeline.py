@@ -16,77 +16,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from vswin.checks import check_divides
-from vswin.config import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.exit_gate import ExitGate
 from vswin.data.frames import FrameLoader
 from vswin.data.opencv_decoder import check_opencv
+from vswin.data.order import ONE_WORKER, Order, Share, clip_generator, make_slots, shuffle
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import InputError
+from vswin.schema import AugmentConfig, ClipConfig
 
-# (record index or -1, epoch) -> pixels, label, weight
+# (record index or -1, epoch, which copy of it) -> pixels, label, weight
 Slot = tuple[np.ndarray, np.int32, np.float32]
-LoadSlot = Callable[[int, int], Slot]
+LoadSlot = Callable[[int, int, int], Slot]
 
 _exit_gate = ExitGate()
-
-
-@dataclass(frozen=True)
-class Share:
-    """Say which part of every global batch this worker loads, and for how many replicas.
-
-    Attributes:
-        num_workers: Processes that load data.
-        worker: This one, 0 .. num_workers - 1.
-        num_replicas: Devices of all workers together. Each element is the batch of one replica, and those of
-            a worker's replicas follow each other, as `tf.distribute` expects it.
-    """
-
-    num_workers: int = 1
-    worker: int = 0
-    num_replicas: int = 1
-
-
-@dataclass(frozen=True)
-class Order:
-    """Say which clip comes when in training.
-
-    Attributes:
-        seed: Seed of the shuffling and of all draws, >= 0.
-        batch_size: Clips of a global batch.
-        epochs: Number of the epoch to stop before.
-        first_epoch: Number of the epoch to start with.
-        first_step: Number of the step in it to start with.
-        share: The part for this worker.
-    """
-
-    seed: int
-    batch_size: int
-    epochs: int
-    first_epoch: int = 0
-    first_step: int = 0
-    share: Share = Share()
-
-
-def count_steps(num_records: int, batch_size: int) -> int:
-    """Counts the global batches of an epoch; the last one may be padded.
-
-    Args:
-        num_records: Videos, each of which comes once.
-        batch_size: Videos of a global batch.
-
-    Returns:
-        Number of batches.
-    """
-    return -(-num_records // batch_size)
 
 
 def make_train_dataset(
@@ -115,44 +65,29 @@ def make_train_dataset(
     Raises:
         InputError: If there are no videos, or the batch cannot be divided.
     """
-    _check(records, order.batch_size, order.share)
+    _check(records, order.batch_size, order.share, order.repeats)
     records, frames = list(records), loader or FrameLoader()
     empty = np.zeros((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int) -> Slot:
+    def load(index: int, epoch: int, repeat: int) -> Slot:
         if index < 0:
             return empty, np.int32(0), np.float32(0)
         path, label = records[index]
-        rng = np.random.default_rng([order.seed, epoch, index])
+        rng = clip_generator(order.seed, epoch, index, repeat)
         try:
             pixels = load_train_clip(path, clip, augment, allow_flip, rng, frames)
         except DecodeError as error:
-            bad.add(path, error.reason)
+            bad.add(path, error.cause, error.detail)
             return empty, np.int32(label), np.float32(0)
         return pixels, np.int32(label), np.float32(1)
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        return _make_slots(_shuffle(len(records), order.seed, epoch), epoch, order.batch_size, order.share)
+        indices = shuffle(len(records), order.seed, epoch)
+        return make_slots(indices, epoch, order.batch_size, order.share, order.repeats)
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
     slots = slots.skip(order.first_step * order.batch_size // order.share.num_workers)
     return _make_batches(slots, load, "clips", empty.shape, order.batch_size // order.share.num_replicas)
-
-
-def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
-    """Names the videos of a global batch of training without reading them.
-
-    Args:
-        records: The training videos.
-        order: As `make_train_dataset` was given it.
-        epoch: Counted from 0.
-        step: Step in the epoch, counted from 0.
-
-    Returns:
-        The videos in the batch's order; fewer than the batch size in a last, padded batch.
-    """
-    indices = _shuffle(len(records), order.seed, tf.constant(epoch, tf.int64)).numpy()
-    return [records[index] for index in indices[step * order.batch_size : (step + 1) * order.batch_size]]
 
 
 def make_val_dataset(
@@ -160,7 +95,7 @@ def make_val_dataset(
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
-    share: Share = Share(),
+    share: Share = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches for validation during training: every video once, the centre of its middle clip.
@@ -194,7 +129,7 @@ def make_eval_dataset(
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
-    share: Share = Share(),
+    share: Share = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches of an evaluation: every video once, in order, with all its views.
@@ -218,41 +153,18 @@ def make_eval_dataset(
     num_views = clip.num_clips * clip.num_crops
     empty = np.zeros((num_views, clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int) -> Slot:
+    def load(index: int, epoch: int, repeat: int) -> Slot:
         if index < 0:
             return empty, np.int32(0), np.float32(0)
         path, label = records[index]
         try:
             return load_protocol_views(path, clip, frames), np.int32(label), np.float32(1)
         except DecodeError as error:
-            bad.add(path, error.reason)
+            bad.add(path, error.cause, error.detail)
             return empty, np.int32(-1), np.float32(1)
 
-    slots = _make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, share)
+    slots = make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, share)
     return _make_batches(slots, load, "views", empty.shape, batch_size // share.num_replicas)
-
-
-def _shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Draws the order of the record indices in an epoch, int32 [num_records]."""
-    both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
-    return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
-
-
-def _make_slots(indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share) -> tf.data.Dataset:
-    """Lays one epoch's record indices into global batches and takes this worker's part of each.
-
-    Gives (record index or -1, position in the global batch, epoch) per slot.
-    """
-    num_records = indices.shape[0]
-    num_steps = count_steps(num_records, batch_size)
-    local_size = batch_size // share.num_workers
-    mine = slice(share.worker * local_size, (share.worker + 1) * local_size)
-    padding = num_steps * batch_size - num_records
-    indices = tf.pad(indices, [[0, padding]], constant_values=-1)  # [steps*B]
-    indices = tf.reshape(indices, [num_steps, batch_size])[:, mine]  # [steps, B/workers]
-    positions = tf.broadcast_to(tf.range(batch_size)[mine], indices.shape)  # [steps, B/workers]
-    slots = tf.data.Dataset.from_tensor_slices((indices, positions)).unbatch()
-    return slots.map(lambda index, position: (index, position, epoch))
 
 
 def _make_batches(
@@ -260,14 +172,14 @@ def _make_batches(
 ) -> tf.data.Dataset:
     """Fills slots with what `load` gives and batches `size` of them; the slots divide evenly."""
 
-    def load_until_exit(index: int, epoch: int) -> Slot:
+    def load_until_exit(index: int, epoch: int, repeat: int) -> Slot:
         with _exit_gate.passing() as is_open:
-            return load(index if is_open else -1, epoch)
+            return load(index if is_open else -1, epoch, repeat)
 
-    def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor) -> dict[str, tf.Tensor]:
+    def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could neither run in parallel in a fixed order nor be checkpointed.
         pixels, label, weight = tf.numpy_function(
-            load_until_exit, [index, epoch], (tf.uint8, tf.int32, tf.float32), stateful=False
+            load_until_exit, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
         )
         pixels.set_shape(shape)
         label.set_shape([])
@@ -287,11 +199,11 @@ def _make_batches(
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
 
 
-def _check(records: Sequence[VideoRecord], batch_size: int, share: Share) -> None:
+def _check(records: Sequence[VideoRecord], batch_size: int, share: Share, repeats: int = 1) -> None:
     """Finds what would otherwise surface inside TensorFlow's threads."""
     check_opencv()
     if not records:
         raise InputError("there are no videos to read: the list of records is empty")
-    check_divides(batch_size, share.num_replicas)
+    check_divides(batch_size, share.num_replicas, repeats=repeats)
     if share.num_replicas % share.num_workers:
         raise InputError(f"{share.num_replicas} replicas cannot be divided among {share.num_workers} workers")

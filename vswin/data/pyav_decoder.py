@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.truncation import check_whole
+from vswin.data.file_status import check_file
+from vswin.data.truncation import check_whole, open_content
 
 PYAV_VERSION = av.__version__
 
@@ -49,18 +50,26 @@ class PyAVDecoder:
     by up to 2 of 255.
     """
 
-    def __init__(self, path: str) -> None:
-        """Opens a file.
+    def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
+        """Opens a file, or `content`, the bytes of one.
+
+        Args:
+            path: The file, or the name of `content`.
+            content: Bytes of a file.
+            limit: Ends the opening, and the search for a frame, which then there is not.
 
         Raises:
             DecodeError: If there is no decoder for it.
         """
         self._path = path
-        self._container = _open(path)
-        stream = self._container.streams.video[0]
-        if stream.codec_context is None:
+        self._container = _open(path, content, limit or TimeLimit(path, None))
+        try:
+            stream = _find_stream(path, self._container)
+            if stream.codec_context is None:
+                raise DecodeError(path, "unknown codec")
+        except DecodeError:
             self.close()
-            raise DecodeError(path, "unknown codec")
+            raise
         stream.codec_context.thread_count = 1
         self._frames = self._decode(stream)
         self._frame: av.VideoFrame | None = None
@@ -99,7 +108,7 @@ class PyAVDecoder:
             yield from frames
 
 
-def inspect_video(path: str, limit: TimeLimit) -> Inspection:
+def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None) -> Inspection:
     """Counts the packets of the first video stream that are to be shown, as the official reader does.
 
     The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
@@ -108,27 +117,34 @@ def inspect_video(path: str, limit: TimeLimit) -> Inspection:
     Args:
         path: The file.
         limit: Asked between packets.
+        content: The bytes of the file, where they lie in memory.
 
     Returns:
         What was found.
 
     Raises:
-        DecodeError: If the file is missing, truncated, not a video, or has fewer than two frames.
+        DecodeError: If the file is missing, not readable, truncated, not a video, or has fewer than two frames.
 
     Source: decord, src/video/video_reader.cc, IndexKeyframes; it counts hidden frames too.
     """
-    _check_file(path)
-    check_whole(path)
+    check_file(path, content)
+    try:
+        check_whole(path, content)
+        return _inspect(path, limit, content)
+    except (OSError, av.FFmpegError) as error:
+        raise DecodeError(path, "not readable", error.strerror or "") from None
+
+
+def _inspect(path: str, limit: TimeLimit, content: bytes | None) -> Inspection:
     num_shown = num_packets = 0
-    with _open(path) as container:
-        if not container.streams.video:
-            raise DecodeError(path, "not a video", "sound only")
-        stream = container.streams.video[0]
+    with _open(path, content, limit) as container:
+        stream = _find_stream(path, container)
         for packet in _read_packets(container, stream):
             limit.check()
             if packet.size > 0:  # the last packet that PyAV hands out is an empty one to flush a decoder
                 num_packets += 1
                 num_shown += not packet.is_discard
+        limit.check()  # which may be why there are no more
         # This index has a place for every frame: other containers just state a number.
         if "mp4" in container.format.name:
             check_complete(path, num_packets, stream.frames)
@@ -155,39 +171,39 @@ def check_complete(path: str, num_found: int, num_promised: int) -> None:
         raise DecodeError(path, "truncated", f"{num_found} of {num_promised} frames are there")
 
 
-def _check_file(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:  # OpenCV would crash
-        raise DecodeError(path, "unusable name", "not UTF-8; rename the file") from None
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        raise DecodeError(path, "missing") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise DecodeError(path, "not a video", "a folder")
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-        raise DecodeError(path, "not a video", "a pipe or device")
-    if status.st_size == 0:
-        raise DecodeError(path, "empty", "0 bytes")
-
-
-def _open(path: str) -> av.container.InputContainer:
+def _open(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
     """Opens a container. Text in it may be in any encoding, and it may not send us elsewhere, as playlists do."""
-    file = os.path.abspath(path)  # "12:30.mp4" would be a protocol
+    file = os.path.abspath(path) if content is None else io.BytesIO(content)  # "12:30.mp4" would be a protocol
     try:
-        return av.open(file, metadata_errors="replace", container_options={"protocol_whitelist": "file"})
+        return av.open(
+            file,
+            mode="r",
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file"},
+            timeout=limit.seconds_left(),
+        )
     except av.FFmpegError as error:
-        raise _explain(path, error) from None
+        limit.check()  # which may be why it cannot be opened
+        raise _explain(path, content, error) from None
 
 
-def _explain(path: str, error: av.FFmpegError) -> DecodeError:
+def _find_stream(path: str, container: av.container.InputContainer) -> av.VideoStream:
+    if not container.streams.video:
+        raise DecodeError(path, "not a video", "sound only")
+    return container.streams.video[0]
+
+
+def _explain(path: str, content: bytes | None, error: av.FFmpegError) -> DecodeError:
     """Says why PyAV cannot open a file: tells an MP4 file without its end, where the index stands, from others."""
     if isinstance(error, PermissionError):
         return DecodeError(path, "not readable", "permission denied")
-    with open(path, "rb") as file:
-        if file.read(8)[4:] == b"ftyp":
-            return DecodeError(path, "truncated", "the index of the MP4 file is missing")
+    try:
+        with open_content(path, content) as file:
+            start = file.read(8)
+    except OSError as changed:  # since it was looked at first
+        return DecodeError(path, "not readable", changed.strerror or "")
+    if start[4:] == b"ftyp":
+        return DecodeError(path, "truncated", "the index of the MP4 file is missing")
     return DecodeError(path, "not a video", error.strerror or "")
 
 

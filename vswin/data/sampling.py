@@ -81,6 +81,38 @@ def uniform_clips(
     return _inside(numbers, num_video_frames, out_of_bound)
 
 
+def end_to_end_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
+    """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test.
+
+    Args:
+        num_video_frames: Frames in the file, >= 1.
+        num_frames: Frames of a clip (T), >= 1.
+        frame_stride: File frames from one clip frame to the next, >= 1.
+        num_clips: Clips per video, >= 1; one clip is placed in the middle.
+
+    Returns:
+        Frame numbers, int64 [num_clips, T], each in [0, num_video_frames); a video shorter than a clip starts again.
+
+    Raises:
+        ValueError: If any count is below 1.
+
+    Source: mmaction2 1.x datasets/transforms/loading.py, SampleFrames._get_test_clips.
+    """
+    _check_counts(
+        num_video_frames=num_video_frames,
+        num_frames=num_frames,
+        frame_stride=frame_stride,
+        num_clips=num_clips,
+    )
+    # Unlike the official sampler this one leaves out what lies between a clip's last frame and the next.
+    last_start = max(num_video_frames - ((num_frames - 1) * frame_stride + 1), 0)
+    starts = np.array([last_start // 2])
+    if num_clips > 1:
+        starts = np.round(np.arange(num_clips) * (last_start / (num_clips - 1))).astype(np.int64)
+    numbers = starts[:, None] + frame_stride * np.arange(num_frames)  # [num_clips, T]
+    return _inside(numbers, num_video_frames, "loop")
+
+
 def segments(num_video_frames: int, num_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Cuts the whole video into equal segments and takes one frame of each.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import BinaryIO
 
@@ -13,7 +14,17 @@ _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
-def check_whole(path: str) -> None:
+def open_content(path: str, content: bytes | None) -> BinaryIO:
+    """Opens a video file for reading, whether it lies on the disk or in memory.
+
+    Args:
+        path: Its name.
+        content: Its bytes; None where it is a file.
+    """
+    return open(path, "rb") if content is None else io.BytesIO(content)
+
+
+def check_whole(path: str, content: bytes | None = None) -> None:
     """Refuses an AVI, Matroska or WebM file of which much is missing.
 
     Their readers take what is there for the whole video. Containers that state no length (MPEG, FLV, fragmented
@@ -21,13 +32,14 @@ def check_whole(path: str) -> None:
 
     Args:
         path: A file.
+        content: Its bytes, where it lies in memory.
 
     Raises:
         DecodeError: If more than 5 % of the bytes are missing.
     """
-    with open(path, "rb") as file:
+    with open_content(path, content) as file:
         stated = _stated_bytes(file)
-    found = os.path.getsize(path)
+        found = file.seek(0, os.SEEK_END)
     if stated - found > MAX_MISSING_SHARE * stated:
         raise DecodeError(path, "truncated", f"{found:,} of {stated:,} bytes are there")
 

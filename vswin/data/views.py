@@ -6,14 +6,16 @@ No TensorFlow here: `load_views` is public and serves notebooks as well as `vswi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from vswin.checks import check_clip
-from vswin.config import AugmentConfig, ClipConfig
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
+from vswin.data.clip_changes import ClipChanges, apply_changes, draw_changes
 from vswin.data.frames import FrameLoader
+from vswin.schema import AugmentConfig, ClipConfig
 
 
 def load_views(
@@ -25,6 +27,7 @@ def load_views(
     resize: int = 224,
     crop: int = 224,
     sampling: str = "dense",
+    spacing: str = "centred",
 ) -> np.ndarray:
     """Loads the views of a video whose predictions are averaged; the defaults are the official Kinetics test.
 
@@ -37,6 +40,8 @@ def load_views(
         resize: Pixels of the shorter side before cropping.
         crop: Pixels of the square crop's side, at most `resize`.
         sampling: "dense" takes clips, "segments" takes frames spread over the whole video.
+        spacing: places dense clips "centred" in equal shares of the video, as officially, or "end_to_end", as
+            mmaction2 1.x and SlowFast do.
 
     Returns:
         Views, uint8 [V, T, crop, crop, 3] RGB with V = num_clips * num_crops. View v is crop v // num_clips
@@ -54,6 +59,7 @@ def load_views(
         num_clips=num_clips,
         num_crops=num_crops,
         sampling=sampling,
+        spacing=spacing,
         views_per_step=1,
     )
     check_clip(clip)
@@ -80,13 +86,67 @@ def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader)
     def choose(num_video_frames: int) -> np.ndarray:
         if clip.sampling == "segments":
             return frame_sampling.segments(num_video_frames, clip.num_frames)
-        clips = frame_sampling.uniform_clips(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+        place = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
+        clips = place(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
         return clips.ravel()  # [num_clips*T]
 
     frames = loader.load(path, clip.resize, choose)
     cut = transforms.center_crop if clip.num_crops == 1 else transforms.three_crops
     crops = cut(frames, clip.crop)  # [num_crops, num_clips*T, H, W, 3]
     return crops.reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)  # [V, T, H, W, 3]
+
+
+class TrainClip(NamedTuple):
+    """Hold the frames of a training clip and what is drawn to happen to them.
+
+    Attributes:
+        numbers: Numbers of the frames in the file, int64 [T].
+        frames: The whole frames at `clip.resize`, uint8 [T, H, W, 3] RGB.
+        changes: What is drawn for them.
+    """
+
+    numbers: np.ndarray
+    frames: np.ndarray
+    changes: ClipChanges
+
+
+def draw_train_clip(
+    path: str,
+    clip: ClipConfig,
+    augment: AugmentConfig,
+    allow_flip: bool,
+    rng: np.random.Generator,
+    loader: FrameLoader,
+) -> TrainClip:
+    """Loads the frames of a randomly placed clip and draws what happens to them.
+
+    Args:
+        path: Video file.
+        clip: Frames and size of the clip.
+        augment: Random changes.
+        allow_flip: Whether mirroring keeps the label; False draws no flip.
+        rng: Source of all draws.
+        loader: Reads the frames.
+
+    Returns:
+        The clip, nothing of it changed yet.
+
+    Raises:
+        DecodeError: If the file is not a usable video.
+    """
+    numbers = np.empty(0, np.int64)
+
+    def choose(num_video_frames: int) -> np.ndarray:
+        nonlocal numbers
+        if clip.sampling == "segments":
+            numbers = frame_sampling.segments(num_video_frames, clip.num_frames, rng)
+        else:
+            numbers = frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
+        return numbers
+
+    frames = loader.load(path, clip.resize, choose)
+    height, width = frames.shape[1:3]
+    return TrainClip(numbers, frames, draw_changes(height, width, augment, allow_flip, rng))
 
 
 def load_train_clip(
@@ -97,12 +157,12 @@ def load_train_clip(
     rng: np.random.Generator,
     loader: FrameLoader,
 ) -> np.ndarray:
-    """Loads one randomly placed, cropped and flipped clip; one draw of each for all its frames.
+    """Loads one randomly placed and changed clip; one draw of everything for all its frames.
 
     Args:
         path: Video file.
         clip: Frames and size of the clip.
-        augment: Ranges of the random crop, and the share of flipped clips.
+        augment: Random changes; those of the training step are not applied here.
         allow_flip: Whether mirroring keeps the label; False draws no flip.
         rng: Source of all draws.
         loader: Reads the frames.
@@ -115,16 +175,5 @@ def load_train_clip(
 
     Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize.
     """
-
-    def choose(num_video_frames: int) -> np.ndarray:
-        if clip.sampling == "segments":
-            return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
-        return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
-
-    frames = loader.load(path, clip.resize, choose)
-    height, width = frames.shape[1:3]
-    box = transforms.random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng)
-    frames = transforms.resize(transforms.crop(frames, box), clip.crop, clip.crop)
-    if allow_flip and rng.random() < augment.flip:
-        return transforms.flip(frames)
-    return frames
+    drawn = draw_train_clip(path, clip, augment, allow_flip, rng, loader)
+    return apply_changes(drawn.frames, drawn.changes, clip.crop)

@@ -1,0 +1,69 @@
+"""Tests of vswin.data.annotations.class_names: the lists we bring, and spellings."""
+
+import pytest
+
+from vswin.data.annotations.class_names import ClassLookup, read_class_names
+from vswin.errors import InputError
+
+DATASETS = {
+    "ucf101": (101, "ApplyEyeMakeup", "YoYo"),
+    "hmdb51": (51, "brush_hair", "wave"),
+    "kinetics400": (400, "abseiling", "zumba"),
+    "kinetics600": (600, "abseiling", "zumba"),
+    "sthv2": (174, "Approaching something with your camera", "Wiping something off of something"),
+}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_class_lists_are_whole_and_letters_alone_tell_classes_apart(name):
+    class_names = read_class_names(name)
+    assert (len(class_names), class_names[0], class_names[-1]) == DATASETS[name]
+    lookup = ClassLookup(class_names)
+    assert [lookup.find(class_name) for class_name in class_names] == list(range(len(class_names)))
+
+
+def test_the_official_lists_are_in_alphabetical_order():
+    for name in DATASETS:
+        class_names = read_class_names(name)
+        assert list(class_names) == sorted(class_names, key=str.lower if name == "ucf101" else None), name
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "massaging person's head",
+        "massaging_person's_head",
+        "massaging persons head",
+        "Massaging Person\u2019s Head",
+        '"massaging person\'s head" ',
+    ],
+)
+def test_spellings_of_a_kinetics_class(spelling):
+    assert ClassLookup(read_class_names("kinetics400")).find(spelling) == 196
+
+
+def test_brackets_make_classes_when_words_in_them_do():
+    lookup = ClassLookup(read_class_names("kinetics600"))
+    assert lookup.find("passing_American_football_(in_game)") == 308
+    assert lookup.find("passing American football (not in game)") == 309
+    assert lookup.find("passing American football") == -1
+
+
+def test_names_of_your_own_classes_are_exact():
+    lookup = ClassLookup(["jump", "Jump", "ju_mp", "1"], is_exact=True)
+    assert [lookup.find(name) for name in ("jump", "Jump", "ju_mp", "JUMP")] == [0, 1, 2, -1]
+
+
+def test_folders_name_classes_but_numbers_do_not():
+    lookup = ClassLookup(["air drumming", "3", "..."])
+    assert lookup.find_folder("/data/train/air_drumming") == 0
+    assert lookup.find_folder("3") == -1
+    assert lookup.find_folder("...") == 2
+    assert lookup.find_folder("") == -1
+
+
+def test_an_unknown_class_is_answered_with_the_nearest():
+    lookup = ClassLookup(read_class_names("kinetics400"))
+    with pytest.raises(InputError, match=r"train\.csv:7: unknown class 'abseilling'; did you mean 'abseiling'"):
+        lookup.expect("abseilling", "train.csv:7")
+    assert lookup.explain("???") == "unknown class '???'"

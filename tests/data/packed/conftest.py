@@ -1,0 +1,85 @@
+"""A folder of videos of many kinds, good and bad, and what packs it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vswin.data.prepare import run_prepare
+from vswin.schema import DataPrepareConfig, DatasetConfig
+
+CLIPS = Path(__file__).parents[2] / "clips"
+MakeDataset = Callable[..., DatasetConfig]
+Pack = Callable[..., Path]
+
+GOOD = {
+    "vp9.webm": ("-c:v", "libvpx-vp9"),
+    "av1.webm": ("-c:v", "libaom-av1", "-cpu-used", "8"),
+    "bt709.mp4": ("-c:v", "libx264", "-vf", "scale=out_color_matrix=bt709", "-colorspace", "bt709"),
+    "hevc.mkv": ("-c:v", "libx265"),
+    "mpeg2.mpg": ("-c:v", "mpeg2video", "-q:v", "2"),
+    "xvid.avi": ("-c:v", "mpeg4", "-q:v", "2"),
+    "prores.mov": ("-c:v", "prores"),
+}
+BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "truncated mkv", "one frame mp4")
+
+
+@pytest.fixture(scope="session")
+def video_set(tmp_path_factory: pytest.TempPathFactory, encode, bad_files) -> Path:
+    """Makes class folders of videos in every usual container, sound and broken ones."""
+    root = tmp_path_factory.mktemp("video_set")
+    for class_name in ("first", "second"):
+        (root / class_name).mkdir()
+    for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv"):
+        shutil.copy(CLIPS / name, root / "first")
+    for name, options in GOOD.items():
+        shutil.copy(encode(name, *options), root / "second")
+    for kind in BAD:
+        shutil.copy(bad_files[kind], root / "second" / f"{kind.replace(' ', '_')}{Path(bad_files[kind]).suffix}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> MakeDataset:
+    """Configures a data set of class folders."""
+
+    def make(root: Path, **changes: object) -> DatasetConfig:
+        values = {
+            "name": "folder",
+            "root": str(root),
+            "source": None,
+            "tfds": None,
+            "tfds_dir": None,
+            "download": False,
+            "train_list": None,
+            "val_list": None,
+            "val_fraction": 0.3,
+            "allow_missing": False,
+            "num_classes": None,
+            "split": 1,
+            "decoder": "auto",
+            "clip_timeout_sec": None,
+            **changes,
+        }
+        return DatasetConfig(**values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pack(make_dataset) -> Pack:
+    """Packs a folder of videos."""
+
+    def run(root: Path, output: Path, **changes: object) -> Path:
+        values = {"shards": 2, "file_format": "tfrecord", "short_side": None, "beam": None, **changes}
+        run_prepare(DataPrepareConfig(dataset=make_dataset(root), output_dir=str(output), **values))
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="session", params=["tfrecord", "array_record"])
+def packed(request: pytest.FixtureRequest, video_set, pack, tmp_path_factory) -> Path:
+    """Packs the videos of `video_set` in each format."""
+    return pack(video_set, tmp_path_factory.mktemp("packed") / request.param, file_format=request.param)

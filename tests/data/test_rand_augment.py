@@ -1,0 +1,86 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from vswin.data.operations import Operation, apply_operations
+from vswin.data.rand_augment import DRAWS, draw_rand_augment
+
+NUM_DRAWS = 4000
+
+
+@pytest.fixture(scope="module")
+def official() -> list[list[Operation]]:
+    return [draw_rand_augment("official", 4, 7, np.random.default_rng(seed)) for seed in range(NUM_DRAWS)]
+
+
+def name(operation: Operation) -> str:
+    return getattr(operation.change, "func", operation.change).__name__
+
+
+def test_four_different_operations_follow_the_crop_in_any_order(official):
+    followers = [[name(operation) for operation in drawn][-4:] for drawn in official]
+    assert all(len(set(names)) == 4 for names in followers)
+    counts = Counter(each for names in followers for each in names)
+    assert len(counts) == 18
+    # Of 4,000 draws with p = 4 / 18, five standard deviations are 131.
+    assert all(abs(count - NUM_DRAWS * 4 / 18) < 131 for count in counts.values())
+    first = Counter(names[0] for names in followers)
+    assert all(abs(count - NUM_DRAWS / 18) < 73 for count in first.values())
+    assert all(name(drawn[-5]) == "crop_sides" for drawn in official)
+
+
+def test_official_mirrors_every_second_clip_and_no_flip_none(official):
+    num_mirrored = sum(name(drawn[0]) == "mirror" for drawn in official)
+    assert abs(num_mirrored - NUM_DRAWS / 2) < 158
+    assert {len(drawn) for drawn in official} == {5, 6}
+    others = [draw_rand_augment("no_flip", 4, 7, np.random.default_rng(seed)) for seed in range(200)]
+    assert {len(drawn) for drawn in others} == {5}
+    assert not any(name(operation) == "mirror" for drawn in others for operation in drawn)
+
+
+def test_magnitude_7_has_the_values_of_imgaug_and_both_signs(official):
+    seen: dict[str, set[float]] = {}
+    for drawn in official:
+        for operation in drawn:
+            for key, value in getattr(operation.change, "keywords", {}).items():
+                seen.setdefault(f"{name(operation)}.{key}", set()).add(round(value, 4))
+    factors = [f"enhance_{what}.factor" for what in ("color", "contrast", "brightness", "sharpness")]
+    assert all(seen[factor] == {0.79, 1.21} for factor in factors)
+    assert seen["rotate.degrees"] == {-7, 7}
+    assert seen["shear_x.degrees"] == seen["shear_y.degrees"] == {-4.0107, 4.0107}
+    assert seen["translate_x.share"] == seen["translate_y.share"] == {-0.077, 0.077}
+    assert seen["posterize.bits"] == {7}
+    assert seen["solarize.threshold"] == {197}
+    assert seen["cutout.size"] == {0.1458}
+    for side in ("top", "right", "bottom", "left"):
+        assert min(seen[f"crop_sides.{side}"]) < 0.0003
+        assert 0.031 < max(seen[f"crop_sides.{side}"]) <= 7 / 224
+
+
+def test_magnitude_0_changes_next_to_nothing_and_30_stays_in_range():
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    for draw in DRAWS:
+        changed = draw(30, np.random.default_rng(1)).change(frame)
+        assert (changed.shape, changed.dtype) == (frame.shape, np.uint8)
+    weakest = [draw(0, np.random.default_rng(1)) for draw in DRAWS]
+    idle = {name(operation) for operation in weakest if (operation.change(frame) == frame).all()}
+    by_themselves = {"autocontrast", "equalize", "invert", "blur", "smooth"}
+    assert {name(operation) for operation in weakest} - idle <= by_themselves
+
+
+def test_all_frames_of_a_clip_meet_the_same_operations():
+    frame = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    for seed in range(20):
+        drawn = draw_rand_augment("official", 4, 20, np.random.default_rng(seed))
+        clip = apply_operations(np.stack([frame] * 3), drawn)
+        assert (clip == clip[:1]).all()
+        assert clip.shape == (3, 40, 56, 3)
+
+
+def test_none_draws_nothing_and_leaves_the_frames_alone():
+    rng = np.random.default_rng(3)
+    assert draw_rand_augment("none", 4, 7, rng) == []
+    assert rng.random() == np.random.default_rng(3).random()
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    assert apply_operations(frames, []) is frames

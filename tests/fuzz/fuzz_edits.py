@@ -1,0 +1,126 @@
+"""Small damages to the bytes of a file, drawn at random or by Hypothesis."""
+
+import random
+from typing import NamedTuple
+
+# Values that sizes, counts and offsets break at.
+INTEGERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**63, 2**64 - 1)
+# What readers of text break at, and names that lead elsewhere.
+TOKENS = (
+    *(
+        b"\0",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\t",
+        b" ",
+        b'"',
+        b"'",
+        b",",
+        b"#",
+        b"-",
+        b"--",
+        b":",
+        b"\\",
+        b"|",
+        b"%",
+        b"*",
+        b"&",
+    ),
+    *(b"{", b"}", b"[", b"]", b"[" * 3000, b'{"a":' * 3000, b"(" * 3000, b"null", b"true", b"NaN", b"Infinity"),
+    *(b"-1", b"0", b"1e999", b"1e308", b"9" * 20, b"9" * 5000, b"3.5", b"\xd9\xa3", b"0x10", b"\xef\xbb\xbf"),
+    *(
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\\ud800",
+        b"\xe2\x80\xa8",
+        b"\xe2\x80\xae",
+        b"/",
+        b"../",
+        b"/etc/passwd",
+        b"~",
+        b"." * 300,
+    ),
+    *(
+        b"${oc.env:HOME}",
+        b"_target_: os.system",
+        b"!!python/object/apply:os.system [ls]",
+        b"&a [*a, *a]",
+        b"a" * 70_000,
+    ),
+)
+KINDS = ("flip", "set", "integer", "token", "replace", "remove", "repeat", "cut", "digits", "splice")
+_WEIGHTS = (4, 3, 3, 2, 2, 1, 1, 1, 3, 1)
+
+
+class Edit(NamedTuple):
+    """One damage.
+
+    Attributes:
+        kind: of KINDS.
+        place: where, as a share of the file, in [0, 1).
+        value: what, any number >= 0; each kind takes what it needs of it.
+    """
+
+    kind: str
+    place: float
+    value: int
+
+
+def draw_edits(rng: random.Random) -> list[Edit]:
+    """Draws one to six damages, seldom more than two."""
+    count = 1 + min(int(rng.expovariate(1.3)), 5)
+    return [Edit(kind, rng.random(), rng.getrandbits(32)) for kind in rng.choices(KINDS, _WEIGHTS, k=count)]
+
+
+def apply_edits(content: bytes, edits: list[Edit], other: bytes = b"") -> bytes:
+    """Damages the content of a file.
+
+    Args:
+        content: of the file.
+        edits: what to do to it, one after another.
+        other: of another file of its kind, for the damage that puts a piece of it in.
+    """
+    changed = bytearray(content)
+    for edit in edits:
+        _apply(changed, edit, other or content)
+    return bytes(changed)
+
+
+def _apply(changed: bytearray, edit: Edit, other: bytes) -> None:
+    at, value = int(edit.place * len(changed)), edit.value
+    length = 1 + value % 16 if value % 4 else 1 + value % 512
+    if edit.kind == "flip" and changed:
+        changed[at] ^= 1 << value % 8
+    elif edit.kind == "set" and changed:
+        changed[at] = value % 256
+    elif edit.kind == "integer":
+        width, order = (1, 2, 4, 8)[value % 4], ("little", "big")[value // 4 % 2]
+        number = INTEGERS[value // 8 % len(INTEGERS)] % 256**width
+        changed[at : at + width] = number.to_bytes(width, order)
+    elif edit.kind == "token":
+        changed[at:at] = TOKENS[value % len(TOKENS)]
+    elif edit.kind == "replace":
+        changed[at : at + length] = TOKENS[value // 16 % len(TOKENS)]
+    elif edit.kind == "remove":
+        del changed[at : at + length]
+    elif edit.kind == "repeat":
+        changed[at:at] = changed[at : at + length] * (1 + value // 512 % 4)
+    elif edit.kind == "cut":
+        del changed[at:]
+    elif edit.kind == "digits":
+        _change_digits(changed, at, value)
+    elif edit.kind == "splice":
+        start = value % (len(other) + 1)
+        changed[at : at + length] = other[start : start + length]
+
+
+def _change_digits(changed: bytearray, at: int, value: int) -> None:
+    """Puts another number in place of the next one that is written in digits."""
+    start = next((i for i in range(at, len(changed)) if changed[i : i + 1].isdigit()), None)
+    if start is None:
+        return
+    end = start
+    while end < len(changed) and changed[end : end + 1].isdigit():
+        end += 1
+    changed[start:end] = str(INTEGERS[value % len(INTEGERS)]).encode()

@@ -1,0 +1,295 @@
+"""Sound lists, data sets, videos and settings to damage. An input is a map of names to contents."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import struct
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from fuzz_seeds_weights import Files, written
+
+from vswin.config import CONFIG_DIR
+
+
+def lists() -> list[Files]:
+    """Lists of paths and labels, in both forms."""
+    texts = (
+        "a/1.avi 0\nb/2.avi 1\na/3.avi 0\nb/4.avi 1\n",
+        "# ours\r\na/1.avi walk\r\nb/2.avi run\r\na/3.avi walk\r\nb/4.avi run\r\n",
+        'path,label\n"a/1.avi",walk\nb/2.avi,"run, fast"\na/3.avi,walk\nb/4.avi,"run, fast"\n',
+        "a/1.avi,0\nb/2.avi,1\na/3.avi,0\nb/4.avi,1\n",
+    )
+    return [{"list.txt" if number % 2 else "list.csv": text.encode()} for number, text in enumerate(texts)]
+
+
+def ucf101() -> list[Files]:
+    """Official lists of UCF101, with and without labels, and its numbering."""
+    names = ("ApplyEyeMakeup", "ApplyLipstick", "Archery")
+    videos = [f"{name}/v_{name}_g0{group}_c01.avi" for name in names for group in (1, 2)]
+    numbered = [f"{video} {1 + number // 2}\n" for number, video in enumerate(videos)]
+    return [
+        {"list.txt": "".join(numbered).encode()},
+        {"list.txt": "".join(f"{video}\n" for video in videos).encode()},
+        {"list.txt": "".join(numbered).encode(), "classInd.txt": _numbering()},
+    ]
+
+
+def _numbering() -> bytes:
+    from vswin.data.annotations.class_names import read_class_names
+
+    names = read_class_names("ucf101")
+    return "".join(f"{number} {name}\n" for number, name in enumerate(names, start=1)).encode()
+
+
+def hmdb51() -> list[Files]:
+    """An official list of HMDB51."""
+    lines = "".join(
+        f"{name}_brush_hair_{name}.avi {use} \n" for name, use in (("a", 1), ("b #2;", 1), ("c", 2), ("d", 0))
+    )
+    return [{"brush_hair_test_split1.txt": lines.encode()}]
+
+
+def kinetics() -> list[Files]:
+    """Official lists of Kinetics as CSV and JSON."""
+    rows = [("abseiling", "0aaaaaaaaaa", "1", "11", "train"), ("air drumming", "0bbbbbbbbbb", "20", "30", "train")]
+    rows += [("abseiling", "0cccccccccc", "3", "13", "train"), ("air drumming", "0dddddddddd", "4.0", "14.0", "train")]
+    text = io.StringIO()
+    csv.writer(text).writerows([("label", "youtube_id", "time_start", "time_end", "split"), *rows])
+    videos = {
+        row[1]: {"annotations": {"label": row[0], "segment": [float(row[2]), float(row[3])]}, "subset": row[4]}
+        for row in rows
+    }
+    headless = "".join(",".join(row) + "\n" for row in rows)
+    return [{"list.csv": content.encode()} for content in (text.getvalue(), json.dumps(videos), headless)]
+
+
+def sthv2() -> list[Files]:
+    """Official lists of Something-Something v2 and its numbering."""
+    names = ("Approaching something with your camera", "Attaching something to something")
+    videos = [
+        {"id": str(number), "label": "x", "template": names[number % 2].replace("something", "[something]")}
+        for number in range(4)
+    ]
+    content = json.dumps(videos, indent=1).encode()
+    from vswin.data.annotations.class_names import read_class_names
+
+    numbers = {name: str(number) for number, name in enumerate(read_class_names("sthv2"))}
+    return [{"train.json": content}, {"train.json": content, "labels.json": json.dumps(numbers).encode()}]
+
+
+def tfrecord(records: list[bytes]) -> bytes:
+    """Writes records with checksums of zero, which nobody compares when a video is read."""
+    return b"".join(struct.pack("<QI", len(record), 0) + record + bytes(4) for record in records)
+
+
+def example(video: bytes, label: int) -> bytes:
+    """Writes a tf.train.Example with a video, a label and a number."""
+    import tensorflow as tf
+
+    features = {
+        "video": tf.train.Feature(bytes_list=tf.train.BytesList(value=[video])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "number": tf.train.Feature(int64_list=tf.train.Int64List(value=[300 + label])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+@cache
+def records() -> list[Files]:
+    """Files of records, in both formats."""
+    from vswin.data.packed.record_files import open_array_record_writer
+
+    content = [example(bytes([label]) * 50, label) for label in (0, 1, 2)]
+
+    def write(path: Path) -> None:
+        writer = open_array_record_writer(path)
+        for record in content:
+            writer.write(record)
+        writer.close()
+
+    return [{"a.tfrecord": tfrecord(content)}, {"a.array_record": written(write, "a")}]
+
+
+@cache
+def packed() -> list[Files]:
+    """A packed data set of four videos."""
+    rows, contents, position = [], [], 0
+    for number in range(4):
+        content = example(bytes([number]) * 20, number % 2)
+        split = "val" if number == 3 else "train"
+        place = 0 if number == 3 else position
+        rows.append((split, f"a/{number}.avi", number % 2, 0, place, 20, hashlib.sha256(content).hexdigest()))
+        contents.append(content)
+        position += len(content) + 16
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "path", "label", "shard", "position", "num_bytes", "sha256"))
+    writer.writerows(rows)
+    description = {
+        "format": 1,
+        "dataset": "folder",
+        "split": 1,
+        "root": "somewhere",
+        "class_names": ["a", "b"],
+        "file_format": "tfrecord",
+        "num_shards": {"train": 1, "val": 1},
+        "short_side": None,
+        "encoding": {},
+        "list_sha256": "",
+        "videos_sha256": "",
+        "versions": {},
+        "date": "",
+    }
+    files = {
+        "vswin.json": json.dumps(description).encode(),
+        "videos.csv": text.getvalue().encode(),
+        "packed_videos-train.tfrecord-00000-of-00001": tfrecord(contents[:3]),
+        "packed_videos-val.tfrecord-00000-of-00001": tfrecord(contents[3:]),
+    }
+    return [with_hash(files), with_hash(_as_array_record(files))]
+
+
+def _as_array_record(files: Files) -> Files:
+    """Makes the same data set in the other format, in which positions are numbers of records."""
+    from vswin.data.packed.record_files import TFRecordFile, open_array_record_writer
+
+    made = {"vswin.json": files["vswin.json"].replace(b'"tfrecord"', b'"array_record"')}
+    lines = [line.split(",") for line in files["videos.csv"].decode().splitlines()]
+    for number, line in enumerate(lines[1:]):
+        line[4] = str(number if line[0] == "train" else 0)
+    made["videos.csv"] = "".join(",".join(line) + "\n" for line in lines).encode()
+    for name in [name for name in files if "tfrecord" in name]:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "a")
+            source.write_bytes(files[name])
+            writer = open_array_record_writer(Path(folder, "b"))
+            for record in TFRecordFile(source).scan():
+                writer.write(record.read(0, record.num_bytes))
+            writer.close()
+            made[name.replace("tfrecord", "array_record")] = Path(folder, "b").read_bytes()
+    return made
+
+
+def with_hash(files: Files) -> Files:
+    """Puts the hash of a damaged list into the description, as whoever damages it on purpose would."""
+    digest = hashlib.sha256(files["videos.csv"]).hexdigest().encode()
+    try:
+        description = json.loads(files["vswin.json"])
+        description["videos_sha256"] = digest.decode()
+        return {**files, "vswin.json": json.dumps(description).encode()}
+    except (ValueError, TypeError, RecursionError):
+        return files
+
+
+@cache
+def tfds() -> list[Files]:
+    """A data set of two videos, as TFDS prepares it."""
+    import tensorflow as tf
+    import tensorflow_datasets
+
+    features = tensorflow_datasets.features.FeaturesDict(
+        {
+            "video": tensorflow_datasets.features.Video((None, 8, 8, 3)),
+            "label": tensorflow_datasets.features.ClassLabel(names=["a", "b"]),
+        }
+    )
+    clips = tf.data.Dataset.from_tensor_slices({"video": np.zeros((2, 2, 8, 8, 3), np.uint8), "label": [0, 1]})
+    with tempfile.TemporaryDirectory() as folder:
+        tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+            name="a",
+            version="1.0.0",
+            features=features,
+            split_datasets={"train": clips, "test": clips},
+            data_dir=folder,
+        )
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return [{str(path.relative_to(folder)): path.read_bytes() for path in paths}]
+
+
+@cache
+def run_configs() -> list[Files]:
+    """The configurations of two training runs."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+
+    from vswin.config import load_config, save_config
+    from vswin.schema import TrainConfig
+
+    ConfigStore.instance().store("train_schema", TrainConfig)
+    found = []
+    for overrides in (["seed=3"], ["model=swin_base", "dataset=ucf101", "model.freeze=[backbone.*]"]):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = load_config(compose("train", overrides), TrainConfig)
+        found.append({"config.yaml": written(lambda path, config=config: save_config(config, path), "config.yaml")})
+    return found
+
+
+def command_lines() -> list[Files]:
+    """Overrides, one a line."""
+    lines = (
+        "dataset=folder\ndataset.root=my/videos\nclip=16x4\nclip.crop=112",
+        "dataset=ucf101\ndataset.split=2\ndataset.crop_area=[0.1,0.5]\n++dataset.decoder=pyav",
+        "dataset.train_list='a b.csv'\ndataset.val_fraction=0.3\ndataset.num_classes=null",
+    )
+    return [{"overrides.txt": text.encode()} for text in lines]
+
+
+def results() -> list[Files]:
+    """A table of results with two rows."""
+    row = {
+        "num_frames": 32,
+        "frame_stride": 2,
+        "crop": 224,
+        "num_clips": 4,
+        "num_crops": 3,
+        "sampling": "dense",
+        "spacing": "centred",
+        "average": "prob",
+        "weights": {"init_from": "a"},
+        "dataset": {"name": "folder", "split": None, "num_missing": 0},
+        "date": "2026-11-25T12:00:00+00:00",
+        "num_videos": 10,
+        "num_bad_videos": 0,
+        "clip_top1": 0.5,
+        "no_official": "a is not the name of a published model",
+        "note": "",
+        "top1": {"measured": 0.5, "interval": [0.2, 0.8]},
+        "top5": {"measured": 0.9, "interval": [0.7, 1.0], "official": 0.9, "hub_page": 0.8},
+    }
+    row["top5"] |= {"difference_points": 0.0, "verdict": "within"}
+    return [{"results.json": json.dumps([row, row], indent=1).encode()}]
+
+
+@cache
+def videos() -> list[Files]:
+    """Videos of eight frames in several containers and codecs."""
+    found = []
+    for name, codec, pixels in (
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mkv", "libvpx-vp9", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mpg", "mpeg2video", "yuv420p"),
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.webm", "libvpx", "yuv420p"),
+    ):
+        found.append({name: written(lambda path, c=codec, p=pixels: _encode(path, c, p), name)})
+    return found
+
+
+def _encode(path: Path, codec: str, pixels: str) -> None:
+    with av.open(os.fspath(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, pixels
+        stream.thread_count = 1
+        for number in range(8):
+            image = cv2.resize(np.random.default_rng(number).integers(0, 256, (4, 6, 3), np.uint8), (48, 32))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

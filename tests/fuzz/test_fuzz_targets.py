@@ -1,0 +1,107 @@
+"""Every reader of files of others: sound inputs are read, hostile ones answered, damaged ones one or the other."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fuzz import Guard
+from fuzz_edits import KINDS, Edit, apply_edits
+from fuzz_targets import ALLOWED, TARGETS, Target, write_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CORPUS = Path(__file__).parent / "corpus"
+CASES = sorted(case for case in CORPUS.glob("*/*") if case.is_dir())
+# Odd, and not wrong: a class may be called 999..., other lines may be sound, a name may hold bytes that are no text.
+HARMLESS = {
+    "list/label_beyond_all_counts",
+    "list/open_quote",
+    "list/zero_byte_in_a_path",
+    "results/half_a_character",
+    "video/index_points_before_the_start",
+}
+# What one input of these takes, in parts of a second; the others take hundredths.
+NUM_EXAMPLES = {"hdf5": 4, "command_line": 12, "run_config": 20, "tfds": 12, "saved_model": 15, "tar": 15}
+
+edits = st.lists(
+    st.builds(Edit, st.sampled_from(KINDS), st.floats(0, 1, exclude_max=True), st.integers(0, 2**32 - 1)),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """Watches what the readers do; they may write into temporary folders alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("fuzz")
+        patch.setenv("VSWIN_FUZZ_FOLDER", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield Guard(folder)
+
+
+def read(target: Target, files: dict[str, bytes], guard: Guard) -> bool:
+    """Writes an input and has it read; says whether it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(target.finish(files), Path(folder, "input"))
+        try:
+            with guard:
+                target.read(Path(folder, "input"))
+        except ALLOWED:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_sound_inputs_are_read(target, guard):
+    accepted = [read(target, files, guard) for files in target.seeds()]
+    # Two more are there for the parts of the readers that they reach: no networks, or too many storages.
+    assert accepted.count(False) <= (target.name in ("safetensors", "torch_pickle"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_hostile_inputs_are_refused(case, guard):
+    files = {str(path.relative_to(case)): path.read_bytes() for path in case.rglob("*") if path.is_file()}
+    is_read = read(TARGETS[case.parent.name], files, guard)
+    assert is_read == (f"{case.parent.name}/{case.name}" in HARMLESS)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_damaged_inputs_are_read_or_refused(target, guard):
+    pool = target.seeds()
+
+    @settings(max_examples=NUM_EXAMPLES.get(target.name, 30), derandomize=True, deadline=None, database=None)
+    @given(st.integers(0, len(pool) - 1), st.integers(0, 7), edits)
+    def check(chosen: int, part: int, damages: list[Edit]) -> None:
+        files = dict(pool[chosen])
+        name = sorted(files)[part % len(files)]
+        files[name] = apply_edits(files[name], damages)
+        read(target, files, guard)
+
+    check()
+
+
+def test_the_guard_hears_what_readers_must_not_do(guard, tmp_path):
+    for forbidden in (
+        lambda: (tmp_path / "outside").write_text("x"),
+        lambda: os.system("true"),
+        lambda: (tmp_path / "folder").mkdir(),
+    ):
+        with pytest.raises(BaseException, match=r"open|os\.system|os\.mkdir"), guard:
+            forbidden()
+    with guard:
+        Path(os.environ["VSWIN_FUZZ_FOLDER"], "inside").write_text("x")
+
+
+def test_damages_are_the_same_each_time_and_stay_within_the_file():
+    content = bytes(range(64))
+    for kind in KINDS:
+        for value in (0, 1, 7, 2**31, 2**32 - 1):
+            for place in (0.0, 0.5, 0.999):
+                edit = Edit(kind, place, value)
+                assert apply_edits(content, [edit]) == apply_edits(content, [edit])
+                assert isinstance(apply_edits(b"", [edit]), bytes)
+    assert apply_edits(content, [Edit("flip", 0.5, 0)]) == content[:32] + bytes([33]) + content[33:]
+    assert apply_edits(content, [Edit("cut", 0.25, 0)]) == content[:16]

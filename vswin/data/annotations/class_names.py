@@ -1,0 +1,84 @@
+"""Class names: those of a data set, and the spellings of them that lists and folders use."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from vswin.config import DATA_DIR
+from vswin.errors import InputError
+
+
+def read_class_names(name: str) -> tuple[str, ...]:
+    """Reads `data/<name>/classes.txt`: a class name per line, in the order of the class indices."""
+    return tuple((DATA_DIR / name / "classes.txt").read_text(encoding="utf-8").splitlines())
+
+
+class ClassLookup:
+    """Finds the index of a class by its name, however it is spelt.
+
+    "massaging person's head", `massaging_person's_head` and `Massaging_persons_head` are one class: letters and
+    digits tell classes apart, but for classes of your own, which may differ in anything.
+
+    Attributes:
+        class_names: name of each class index.
+    """
+
+    def __init__(self, class_names: Sequence[str], is_exact: bool = False) -> None:
+        """Takes the names.
+
+        Args:
+            class_names: name of each class index.
+            is_exact: whether a name has to be spelt as it is here.
+        """
+        self.class_names = tuple(class_names)
+        self._is_exact = is_exact
+        self._indices = {self._key(name): index for index, name in enumerate(self.class_names)}
+        self._folders = {_loosely(name): index for index, name in enumerate(self.class_names) if not name.isdecimal()}
+        # Spellings are few, lists are long.
+        self._found: dict[str, int] = {}
+        self._found_folders: dict[str, int] = {}
+
+    def find(self, name: str) -> int:
+        """Gives the index of a class; -1 if there is no such class."""
+        index = self._found.get(name)
+        if index is None:
+            index = self._found[name] = self._indices.get(self._key(name), -1)
+        return index
+
+    def find_folder(self, path: str) -> int:
+        """Gives the index of the class that the last folder of a path is named after; -1 if it is named after none."""
+        index = self._found_folders.get(path)
+        if index is None:
+            name = path.rpartition("/")[2]
+            index = self._found_folders[path] = self._folders.get(_loosely(name), -1)
+        return index
+
+    def expect(self, name: str, place: str) -> int:
+        """Gives the index of a class.
+
+        Args:
+            name: of the class, in any spelling.
+            place: where it was read, for the message.
+
+        Raises:
+            InputError: if there is no such class; names the nearest.
+        """
+        index = self.find(name)
+        if index < 0:
+            raise InputError(f"{place}: {self.explain(name)}")
+        return index
+
+    def explain(self, name: str) -> str:
+        """Says that there is no such class, and which ones come near."""
+        keys = {name.casefold(): name for name in self.class_names}
+        close = difflib.get_close_matches(name.casefold().replace("_", " "), keys, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(repr(keys[key]) for key in close)}?" if close else ""
+        return f"unknown class {name!r}{hint}"
+
+    def _key(self, name: str) -> str:
+        return name if self._is_exact else _loosely(name)
+
+
+def _loosely(name: str) -> str:
+    """Keeps letters and digits; a name without any stays as it is."""
+    return re.sub(r"[\W_]+", "", name.casefold()) or name

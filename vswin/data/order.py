@@ -1,0 +1,176 @@
+"""Say which clip stands where in which global batch, for any number of workers and replicas.
+
+Each epoch is a stateless permutation of the records, laid into global batches; each worker takes its part of every
+batch before anything is decoded. Used by `vswin.data.pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.data.records import VideoRecord
+
+
+@dataclass(frozen=True)
+class Share:
+    """Say which part of every global batch this worker loads, and for how many replicas.
+
+    Attributes:
+        num_workers: Processes that load data.
+        worker: This one, 0 .. num_workers - 1.
+        num_replicas: Devices of all workers together. Each element is the batch of one replica, and those of
+            a worker's replicas follow each other, as `tf.distribute` expects it.
+    """
+
+    num_workers: int = 1
+    worker: int = 0
+    num_replicas: int = 1
+
+    @classmethod
+    def of(cls, context: tf.distribute.InputContext) -> Share:
+        """Gives the share of the worker that a strategy asks for its data."""
+        return cls(context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync)
+
+
+ONE_WORKER = Share()
+
+
+@dataclass(frozen=True)
+class Order:
+    """Say which clip comes when in training.
+
+    Attributes:
+        seed: Seed of the shuffling and of all draws, >= 0.
+        batch_size: Clips of a global batch.
+        epochs: Number of the epoch to stop before.
+        first_epoch: Number of the epoch to start with.
+        first_step: Number of the step in it to start with.
+        share: The part for this worker.
+        repeats: Clips of each video in an epoch, all in one global batch.
+    """
+
+    seed: int
+    batch_size: int
+    epochs: int
+    first_epoch: int = 0
+    first_step: int = 0
+    share: Share = ONE_WORKER
+    repeats: int = 1
+
+
+def count_steps(num_records: int, batch_size: int, repeats: int = 1) -> int:
+    """Counts the global batches of an epoch; the last one may be padded.
+
+    Args:
+        num_records: Videos.
+        batch_size: Clips of a global batch.
+        repeats: Clips of each video.
+
+    Returns:
+        Number of batches.
+    """
+    return -(-num_records * repeats // batch_size)
+
+
+def clip_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+    """Makes the source of all draws of one training clip.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Counted from 0.
+        index: Place of the video in the records.
+        repeat: Which of the video's clips in this epoch, from 0.
+
+    Returns:
+        A generator.
+    """
+    return np.random.default_rng([seed, epoch, index, repeat] if repeat else [seed, epoch, index])
+
+
+def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
+    """Names the videos of a global batch of training without reading them.
+
+    Args:
+        records: The training videos.
+        order: As `make_train_dataset` was given it.
+        epoch: Counted from 0.
+        step: Step in the epoch, counted from 0.
+
+    Returns:
+        The videos in the batch's order; fewer than the batch size in a last, padded batch.
+    """
+    return [records[index] for index in batch_indices(len(records), order, epoch, step) if index >= 0]
+
+
+def batch_indices(num_records: int, order: Order, epoch: int, step: int) -> list[int]:
+    """Names what the slots of a global batch of training hold.
+
+    Args:
+        num_records: Training videos.
+        order: As `make_train_dataset` was given it.
+        epoch: Counted from 0.
+        step: Step in the epoch, counted from 0.
+
+    Returns:
+        Places in the records, -1 for padding. Copy k of the batch's videos fills the k-th part of the slots.
+    """
+    indices = shuffle(num_records, order.seed, tf.constant(epoch, tf.int64))
+    return _lay_out(indices, order.batch_size, order.repeats)[step].numpy().tolist()
+
+
+def shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Draws the order of the record indices in an epoch.
+
+    Args:
+        num_records: Videos.
+        seed: Seed of the run.
+        epoch: Counted from 0, int64.
+
+    Returns:
+        A permutation, int32 [num_records].
+    """
+    both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
+    return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
+
+
+def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
+    """Lays one epoch's record indices into global batches, int32 [steps, B], -1 for padding.
+
+    All videos of a batch come once before they come again, so that neighbours, which mixing makes partners, are
+    different videos wherever a batch has more than one.
+    """
+    videos_per_step = batch_size // repeats
+    num_steps = count_steps(indices.shape[0], batch_size, repeats)
+    padding = num_steps * videos_per_step - indices.shape[0]
+    indices = tf.pad(indices, [[0, padding]], constant_values=-1)  # [steps*B/repeats]
+    indices = tf.reshape(indices, [num_steps, videos_per_step])  # [steps, B/repeats]
+    return tf.tile(indices, [1, repeats])  # [steps, B]
+
+
+def make_slots(
+    indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share, repeats: int = 1
+) -> tf.data.Dataset:
+    """Lays one epoch's record indices into global batches and takes this worker's part of each.
+
+    Args:
+        indices: Record indices in their order, int32 [N].
+        epoch: Counted from 0, int64.
+        batch_size: Clips of a global batch.
+        share: The part for this worker.
+        repeats: Clips of each video, all in one global batch.
+
+    Returns:
+        A data set with an element per slot: record index or -1, position in the global batch, epoch, which of the
+        video's clips.
+    """
+    local_size = batch_size // share.num_workers
+    mine = slice(share.worker * local_size, (share.worker + 1) * local_size)
+    indices = _lay_out(indices, batch_size, repeats)[:, mine]  # [steps, B/workers]
+    positions = tf.broadcast_to(tf.range(batch_size)[mine], indices.shape)  # [steps, B/workers]
+    videos_per_step = batch_size // repeats
+    slots = tf.data.Dataset.from_tensor_slices((indices, positions)).unbatch()
+    return slots.map(lambda index, position: (index, position, epoch, position // videos_per_step))

@@ -1,0 +1,87 @@
+"""Re-encode videos with fewer pixels, frame by frame: H.264 by PyAV, which carries libx264. Called by packing."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+
+from vswin.data.decode import VideoReader
+from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.pyav_decoder import inspect_video
+
+# Near to what the eye takes for lossless.
+ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
+_CHUNK = 64
+_USUAL_RATE = Fraction(25)
+
+
+def shrink_video(path: str, short_side: int, decoder: str = "auto") -> bytes | None:
+    """Re-encodes a video whose shorter side has more pixels than wanted; others are left alone.
+
+    Frame n of the result is frame n of `VideoReader` reduced, at the same rate: upright, without sound, in the
+    colours that training would see. The longer side is rounded to an even number.
+
+    Args:
+        path: Video file.
+        short_side: Pixels of the shorter side, even.
+        decoder: See `VideoReader`.
+
+    Returns:
+        An MP4 file; None if the video is small enough already.
+
+    Raises:
+        DecodeError: If it cannot be read to its end.
+    """
+    with VideoReader(path, decoder) as reader:
+        height, width = reader.read(np.array([0])).shape[1:3]
+        if min(height, width) <= short_side:
+            return None
+        first_decoder = reader.decoder
+        size = tuple(round(side * short_side / min(height, width) / 2) * 2 for side in (width, height))
+
+        def read() -> Iterable[np.ndarray]:
+            for start in range(0, reader.num_video_frames, _CHUNK):
+                numbers = np.arange(start, min(start + _CHUNK, reader.num_video_frames))
+                yield from reader.read(numbers, lambda frame: cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+
+        content = _encode(read(), size, _read_rate(path))
+        if reader.decoder != first_decoder:  # the two may differ in colours, so one does all
+            return shrink_video(path, short_side, reader.decoder)
+    num_frames = inspect_video(path, TimeLimit(path, None), content).num_video_frames
+    if num_frames != reader.num_video_frames:
+        raise DecodeError(path, "not re-encodable", f"{num_frames} of {reader.num_video_frames} frames came out")
+    return content
+
+
+def _encode(frames: Iterable[np.ndarray], size: tuple[int, ...], rate: Fraction) -> bytes:
+    """Encodes frames, uint8 [H, W, 3] RGB, of a size (width, height)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream(
+            str(ENCODING["codec"]),
+            rate=rate,
+            options={key: str(ENCODING[key]) for key in ("crf", "preset")},
+        )
+        stream.width, stream.height = size
+        stream.pix_fmt = str(ENCODING["pixels"])
+        stream.thread_count = 1  # videos are encoded side by side
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
+                format=stream.pix_fmt, dst_colorspace=Colorspace.ITU601, interpolation=Interpolation.BICUBIC
+            )
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _read_rate(path: str) -> Fraction:
+    with av.open(os.path.abspath(path), metadata_errors="replace") as container:  # "12:30.mp4" would be a protocol
+        return container.streams.video[0].average_rate or _USUAL_RATE

@@ -1,0 +1,78 @@
+"""Where the videos of a data set are: a store opens them by name, whether they are files or packed into larger ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from vswin.data.decode import VideoReader
+
+
+class FrameReader(Protocol):
+    """Reads frames of one open video by number; `vswin.data.decode.VideoReader` is the one for encoded files.
+
+    Attributes:
+        path: Name of the video.
+        num_video_frames: Frames in it, >= 2.
+        decoder: "opencv" or "pyav", or "auto" before it is known.
+        frame_size: Pixels (H, W) of the frames read last, before they were prepared.
+    """
+
+    path: str
+    num_video_frames: int
+    decoder: str
+    frame_size: tuple[int, int]
+
+    def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Gives frames, uint8 [n, H, W, 3] RGB, each prepared; see `VideoReader.read`."""
+
+    def __enter__(self) -> FrameReader: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class VideoStore(Protocol):
+    """Opens the videos of a data set; threads share one."""
+
+    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
+        """Opens a video.
+
+        Args:
+            path: Its name, as in `VideoRecord.path`.
+            decoder: "auto", "opencv" or "pyav", see `VideoReader`.
+            timeout_sec: Time from now to the last frame read; None for any.
+
+        Returns:
+            The video, to be used as a context manager.
+
+        Raises:
+            DecodeError: If it is not there or not a usable video.
+        """
+
+    def identify(self, path: str) -> tuple[object, ...] | None:
+        """Tells a video from every other one and from what it was before, in values JSON knows; None if it is gone."""
+
+
+class VideoFiles:
+    """Has the videos as files; their names are paths."""
+
+    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> VideoReader:
+        """Opens a file, see `VideoStore.open`."""
+        return VideoReader(path, decoder, timeout_sec)
+
+    def identify(self, path: str) -> tuple[object, ...] | None:
+        """Gives the absolute path, the time of change and the size of a file; None if it is gone."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return os.path.abspath(path), [status.st_mtime_ns, status.st_size]
+
+
+VIDEO_FILES = VideoFiles()
