@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from vswin.zoo import ModelSize
 
-# One stream of random numbers for each purpose.
-DROP_PATH_STREAM, DROPOUT_STREAM = 0, 1
+# One stream of random numbers for each purpose; those of the clips are drawn in `vswin.training`.
+DROP_PATH_STREAM, DROPOUT_STREAM, ERASING_STREAM, MIXING_STREAM = range(4)
 
 
 class Draws(NamedTuple):
@@ -54,14 +54,28 @@ def make_draws(
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformer3D (rates);
         timm, drop_path (scaling).
     """
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])  # [2]
     rates = np.linspace(0, size.drop_path_rate, size.num_blocks, dtype=np.float32)[:, None]  # [blocks, 1]
-    drop_path = _multipliers(key, DROP_PATH_STREAM, [global_batch_size, size.num_blocks, 2], rates)
-    features = _multipliers(key, DROPOUT_STREAM, [global_batch_size, size.num_features], np.float32(dropout))
+    paths_seed, features_seed = (stream_seed(seed, step, stream) for stream in (DROP_PATH_STREAM, DROPOUT_STREAM))
+    drop_path = _multipliers(paths_seed, [global_batch_size, size.num_blocks, 2], rates)
+    features = _multipliers(features_seed, [global_batch_size, size.num_features], np.float32(dropout))
     return Draws(tf.gather(drop_path, positions), tf.gather(features, positions))  # [B, blocks, 2], [B, 8C]
 
 
-def _multipliers(key: tf.Tensor, stream: int, shape: list, rates: np.ndarray | np.float32) -> tf.Tensor:
+def stream_seed(seed: tf.Tensor | int, step: tf.Tensor | int, stream: int) -> tf.Tensor:
+    """Makes the seed for one purpose in one step.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer step.
+        stream: one of the numbers above.
+
+    Returns:
+        A seed for the stateless functions of `tf.random`, int64 [2].
+    """
+    return tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]), stream)
+
+
+def _multipliers(seed: tf.Tensor, shape: list, rates: np.ndarray | np.float32) -> tf.Tensor:
     # Philox is named, since the automatic choice differs between devices.
-    uniform = tf.random.stateless_uniform(shape, tf.random.fold_in(key, stream), alg="philox")
+    uniform = tf.random.stateless_uniform(shape, seed, alg="philox")
     return tf.where(uniform < rates, 0.0, 1 / (1 - rates))

@@ -1,7 +1,8 @@
 """The layers of a block of a Video Swin Transformer; the attention is here.
 
-Dense layers and normalisation are those of Keras; attributes are named as in the official state dict. Drop-path
-multipliers come in as arguments: a layer never draws (see `draws`). Called by `video_swin`.
+Dense layers are those of Keras; what stands between products of matrices is in `fused`. Attributes are named as in
+the official state dict. Drop-path multipliers come in as arguments: a layer never draws (see `draws`). Called by
+`video_swin`.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from vswin.models.fused import biased_softmax, gelu, normalize_rows
 from vswin.models.windows import Windows, from_windows, relative_position_index, to_windows
 from vswin.zoo import Triple
 
@@ -64,10 +66,7 @@ class WindowAttention3D(keras.layers.Layer):
         qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
         q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
         logits = tf.matmul(q * head_dim**-0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
-        logits = tf.cast(logits, tf.float32) + self.relative_position_bias(num_tokens)
-        if mask is not None:
-            logits = _add_mask(logits, mask)
-        attention = tf.cast(tf.nn.softmax(logits), v.dtype)
+        attention = biased_softmax(logits, self.relative_position_bias(num_tokens), mask)
         x = tf.transpose(tf.matmul(attention, v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
         return self.proj(tf.reshape(x, [-1, num_tokens, self.dim]))  # [B*nW, N, C]
 
@@ -110,7 +109,10 @@ class Mlp(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [..., C] to [..., C]."""
-        return self.fc2(tf.nn.gelu(self.fc1(x), approximate=False))
+        # As rows of a matrix: TensorFlow then computes product and bias in one go.
+        rows = tf.reshape(x, [-1, self.dim])  # [tokens, C]
+        rows = self.fc2(gelu(self.fc1(rows)))
+        return tf.reshape(rows, tf.shape(x))  # [..., C]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -180,6 +182,17 @@ class SwinBlock3D(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("vswin")
+class LayerNorm(keras.layers.LayerNormalization):
+    """Is the layer of Keras for the last axis, in fewer passes over memory."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Normalises the channels of [..., C]."""
+        rows = tf.reshape(x, [-1, x.shape[-1]])  # [tokens, C]
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        return tf.reshape(normalize_rows(rows, gamma, beta, self.epsilon), tf.shape(x))  # [..., C]
+
+
 def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
     """Makes a dense layer of another one, in its precision."""
     # The official distribution is cut off at +-2, a hundred standard deviations away: plainly normal.
@@ -189,16 +202,9 @@ def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = Tru
     )
 
 
-def layer_norm(owner: keras.layers.Layer, name: str) -> keras.layers.LayerNormalization:
+def layer_norm(owner: keras.layers.Layer, name: str) -> LayerNorm:
     """Makes a normalisation of the channels inside another layer, in its precision."""
-    return keras.layers.LayerNormalization(epsilon=1e-5, dtype=owner.dtype_policy, name=name)
-
-
-def _add_mask(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Adds a mask [nW, N, N] to every sample and head of logits [B*nW, nH, N, N]."""
-    heads, shape = logits.shape[1], tf.shape(logits)
-    logits = tf.reshape(logits, [-1, tf.shape(mask)[0], heads, shape[2], shape[3]])  # [B, nW, nH, N, N]
-    return tf.reshape(logits + mask[:, None], shape)  # [B*nW, nH, N, N]
+    return LayerNorm(epsilon=1e-5, dtype=owner.dtype_policy, name=name)
 
 
 def _scale_samples(x: tf.Tensor, multipliers: tf.Tensor | None, branch: int) -> tf.Tensor:

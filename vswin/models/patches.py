@@ -101,8 +101,11 @@ class PatchMerging(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [B, T, H, W, C] to [B, T, ceil(H/2), ceil(W/2), 2C]."""
         x = pad_grid(x, tf.constant([1, 2, 2]))
-        neighbours = [x[:, :, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
-        x = tf.concat(neighbours, axis=-1)  # [B, T, H/2, W/2, 4C]
+        B, T, H, W = (tf.shape(x)[axis] for axis in range(4))
+        # In one move of low rank; channels come in the order of (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
+        x = tf.reshape(x, [-1, 2, W, self.dim])  # [B*T*H/2, 2, W, C]
+        x = tf.transpose(x, [0, 2, 1, 3])  # [B*T*H/2, W, 2, C]
+        x = tf.reshape(x, [B, T, H // 2, W // 2, 4 * self.dim])  # [B, T, H/2, W/2, 4C]
         return self.reduction(self.norm(x))
 
     def get_config(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tf_keras as keras
 from vswin.errors import InputError
 from vswin.models.draws import Draws, make_draws
 from vswin.models.head import ClassificationHead
-from vswin.models.layers import SwinBlock3D
+from vswin.models.layers import SwinBlock3D, layer_norm
 from vswin.models.patches import PatchEmbed3D, PatchMerging
 from vswin.models.windows import Windows, plan_windows
 from vswin.zoo import ModelSize, Triple
@@ -149,7 +149,7 @@ class VideoSwinBackbone(keras.layers.Layer):
             self.size.embed_dim, self.size.patch_size, dtype=self.dtype_policy, name="patch_embed"
         )
         self.stages = [self._build_stage(i) for i in range(len(self.size.depths))]
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="norm")
+        self.norm = layer_norm(self, "norm")
 
     def _build_stage(self, i: int) -> SwinStage:
         return SwinStage(
@@ -247,10 +247,22 @@ class VideoSwin(keras.Model):
             TypeError: if the clips are not uint8.
             InputError: if their shape is not [B, T, H, W, 3].
         """
-        x = self.normalize(clips)
+        return self.classify(self.normalize(clips), training, draws)
+
+    def classify(self, x: tf.Tensor, training: bool = False, draws: Draws | None = None) -> tf.Tensor:
+        """Classifies clips that are normalised already; the training step changes them in between.
+
+        Args:
+            x: what `normalize` gives, [B, T, H, W, 3].
+            training: whether drop path and dropout apply.
+            draws: their multipliers; None draws afresh.
+
+        Returns:
+            Logits, float32 [B, K].
+        """
         if not training:
             return self.head(self.backbone(x))
-        multipliers = self._fresh_draws(tf.shape(clips)[0]) if draws is None else draws
+        multipliers = self._fresh_draws(tf.shape(x)[0]) if draws is None else draws
         features = self.backbone(x, training=True, drop_path=multipliers.drop_path)
         return self.head(features, training=True, dropout=multipliers.dropout)
 
