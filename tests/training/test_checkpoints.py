@@ -11,11 +11,12 @@ import tf_keras as keras
 import vswin
 from vswin.errors import InputError
 from vswin.runtime import start_log
-from vswin.training import checkpoints as checkpoints_module
+from vswin.training import state_files as state_files_module
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
+from vswin.workers import Workers
 from vswin.zoo import ModelSize
 
 SIZE = ModelSize(4, (1,), (1,), window_size=(2, 2, 3))
@@ -28,7 +29,8 @@ def make_checkpoints(folder: Path, patience: int | None = None, size: ModelSize 
     trainer = Trainer(model, global_batch_size=4, seed=0)
     trainer.compile(optimizer=AdamW(0.1, groups))
     trainer.optimizer.build(model.trainable_variables)
-    checkpoints = Checkpoints(folder, trainer, STEPS, {"class_names": ["a", "b", "c"]}, patience)
+    workers = Workers(tf.distribute.get_strategy())
+    checkpoints = Checkpoints(folder, trainer, STEPS, {"class_names": ["a", "b", "c"]}, workers, patience)
     checkpoints.set_params({"epochs": 9})
     checkpoints.set_model(trainer)
     return checkpoints
@@ -39,6 +41,7 @@ def train_epochs(checkpoints: Checkpoints, *val_top1: float, first: int = 0) -> 
     for epoch, top1 in enumerate(val_top1, start=first):
         checkpoints.trainer.model.head.linear.bias.assign([epoch + 1, 0, 0])
         checkpoints.on_epoch_end(epoch, {"val_top1": top1})
+    checkpoints.finish_saving()
 
 
 def epoch_of(checkpoints: Checkpoints) -> float:
@@ -115,8 +118,8 @@ def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypa
         synced.append(path.name)
         assert set(state_files(10, 20)) < set(files(tmp_path))
 
-    monkeypatch.setattr(checkpoints_module, "sync_file", sync)
-    monkeypatch.setattr(checkpoints_module, "sync_folder", sync)
+    monkeypatch.setattr(state_files_module, "sync_file", sync)
+    monkeypatch.setattr(state_files_module, "sync_folder", sync)
     train_epochs(checkpoints, 0.3, first=2)
     assert sorted(synced) == [*state_files(30), "last"]
 
@@ -125,7 +128,7 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
     first = make_checkpoints(tmp_path)
     train_epochs(first, 0.5)
 
-    def die(epochs_done: int, steps_done: int) -> None:
+    def die(epochs_done: int, steps_done: int, wait: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(first, "save_state", die)
@@ -133,10 +136,10 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
         train_epochs(first, 0.75, first=1)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
-    assert (second.best_epoch, second.best_top1) == (2, 0.75)
+    assert (second.best.epoch, second.best.top1) == (2, 0.75)
     # The same epoch once more, on a device that does not repeat itself exactly.
     train_epochs(second, 0.7, 0.72, first=1)
-    assert (second.best_epoch, second.best_top1) == (2, 0.75)
+    assert (second.best.epoch, second.best.top1) == (2, 0.75)
     assert read_metadata(tmp_path)["val_top1"] == 0.75
 
 
@@ -227,7 +230,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_metadata(tmp_path)["epoch"] == 1
-    assert (checkpoints.best_epoch, checkpoints.best_top1) == (1, 0.5)
+    assert (checkpoints.best.epoch, checkpoints.best.top1) == (1, 0.5)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
 
 
@@ -255,9 +258,9 @@ def test_patience_counts_the_epochs_since_the_first_best_one(tmp_path, capsys):
     assert checkpoints.trainer.stop_training
     assert "stopped early: no better val top-1 for patience=2 epochs" in capsys.readouterr().out
     resumed = make_checkpoints(tmp_path, patience=2)
-    assert (resumed.restore(), resumed.is_stalled) == (5, True)
+    assert (resumed.restore(), resumed.is_stalled(5)) == (5, True)
     patient = make_checkpoints(tmp_path, patience=3)
-    assert (patient.restore(), patient.is_stalled) == (5, False)
+    assert (patient.restore(), patient.is_stalled(5)) == (5, False)
 
 
 def test_a_run_that_stalls_in_its_last_epoch_is_simply_complete(tmp_path, capsys):
@@ -272,4 +275,4 @@ def test_a_run_that_stalls_in_its_last_epoch_is_simply_complete(tmp_path, capsys
 def test_without_patience_a_run_never_stalls(tmp_path):
     checkpoints = make_checkpoints(tmp_path)
     train_epochs(checkpoints, 0.5, 0.1, 0.1)
-    assert not checkpoints.is_stalled
+    assert not checkpoints.is_stalled(checkpoints.epochs_saved)

@@ -7,8 +7,14 @@ import tensorflow as tf
 import tf_keras as keras
 
 import vswin
-from vswin.config import OptimizerConfig
-from vswin.training.optimizer import AdamW, ParameterGroup, build_optimizer, describe_groups, official_group
+from vswin.schema import OptimizerConfig
+from vswin.training.optimizer import (
+    AdamW,
+    ParameterGroup,
+    build_optimizer,
+    find_group,
+    official_group,
+)
 from vswin.training.schedule import WarmupCosine
 from vswin.weights.names import named_weights
 
@@ -18,9 +24,11 @@ PARITY = Path(__file__).parents[1] / "parity"
 @pytest.fixture
 def official_config() -> OptimizerConfig:
     return OptimizerConfig(
+        groups="official",
         learning_rate=1e-3,
         weight_decay=0.02,
         backbone_multiplier=0.1,
+        layer_decay=1.0,
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-8,
@@ -40,13 +48,34 @@ def test_groups_of_swin_tiny_equal_the_official_ones(official_config):
         assert group.weight_decay == expected["weight_decay"], name
 
 
-def test_group_sizes_of_a_model_are_described(official_config):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("backbone.patch_embed.proj.weight", (0.1, 0.02)),
+        ("backbone.patch_embed.norm.weight", (0.1, 0.0)),
+        ("backbone.layers.0.blocks.0.norm1.bias", (0.1, 0.0)),
+        ("backbone.layers.0.blocks.0.attn.relative_position_bias_table", (0.1, 0.0)),
+        ("backbone.layers.0.blocks.0.attn.qkv.bias", (0.1, 0.02)),
+        ("backbone.layers.0.downsample.norm.weight", (0.1, 0.0)),
+        ("backbone.layers.0.downsample.reduction.weight", (0.1, 0.02)),
+        ("backbone.norm.weight", (0.1, 0.0)),
+        ("cls_head.fc_cls.weight", (1.0, 0.02)),
+        ("cls_head.fc_cls.bias", (1.0, 0.02)),
+    ],
+)
+def test_mmaction2_multiplies_what_matches(official_config, name, expected):
+    official_config.groups = "mmaction2"
+    assert find_group(name, official_config)[1:] == pytest.approx(expected)
+
+
+def test_the_rule_for_groups_decides_what_the_optimizer_does(official_config):
     weights = named_weights(vswin.build_model("swin_micro", num_classes=5))
-    texts = describe_groups(weights, official_config)
-    assert len(texts) == 3
-    total = sum(int(text.split("decay ")[1].split(", ")[1].split(" ")[0].replace(",", "")) for text in texts)
-    assert total == sum(np.prod(variable.shape) for variable in weights.values())
-    assert any(text.startswith("backbone 0.0001 (decay 0.02") for text in texts)
+    official = build_optimizer(official_config, weights, 1e-3).groups
+    official_config.groups = "mmaction2"
+    other = build_optimizer(official_config, weights, 1e-3).groups
+    table = next(name for name in official if "relative_position_bias_table" in name)
+    assert (official[table].learning_rate_multiplier, other[table].learning_rate_multiplier) == (1.0, 0.1)
+    assert {group.name for group in other.values()} == {"backbone", "bias tables", "layer norms", "head"}
 
 
 def test_six_steps_equal_the_official_ones(golden_model, official_config):

@@ -11,6 +11,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.runtime import start_log
 from vswin.training import progress
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.progress import BadVideoGuard, EpochReport
 
 LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}
@@ -72,6 +73,25 @@ def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(r
     assert logs["clips_per_sec"] == 5.0
 
 
+def test_the_rate_of_every_group_is_logged(report):
+    """The topmost layer's where layers differ; `learning_rate` is the base of them all, not the backbone's."""
+    groups = {"a": ParameterGroup("head", 1.0, 0.0), "b": ParameterGroup("bias tables", 0.5, 0.0)}
+    groups |= {"c": ParameterGroup("backbone", 0.05, 0.0), "d": ParameterGroup("backbone", 0.1, 0.0)}
+    for optimizer in (AdamW(0.5, groups), keras.mixed_precision.LossScaleOptimizer(AdamW(0.5, groups))):
+        report.model.compile(optimizer=optimizer)
+        logs = run_epoch(report, 0)
+        rates = {key: value for key, value in logs.items() if key.startswith("l") and key not in ("loss", "loss_scale")}
+        assert rates == pytest.approx(
+            {"learning_rate": 0.5, "lr_head": 0.5, "lr_bias_tables": 0.25, "lr_backbone": 0.05}
+        )
+
+
+def test_averaged_weights_have_their_figure_in_the_line(report, capsys, monkeypatch):
+    monkeypatch.setitem(LOGS, "val_ema_top1", 0.625)
+    run_epoch(report, 0)
+    assert "val loss 1.250  top-1  50.0 %  top-5 100.0 %   averaged top-1  62.5 %   " in capsys.readouterr().out
+
+
 def test_a_loss_scale_is_shown_and_logged(report, capsys):
     scaled = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.125), initial_scale=256.0)
     report.model.compile(optimizer=scaled)
@@ -110,7 +130,7 @@ def test_bad_videos_are_listed_when_they_grow_in_number(tmp_path, capsys):
     bad.add("a.avi", "truncated")
     guard.on_epoch_end(1, {})
     guard.on_epoch_end(2, {})
-    assert capsys.readouterr().out.count("1 of 10 videos could not be decoded so far") == 1
+    assert capsys.readouterr().out.count("1 of 10 videos could not be decoded so far (1 truncated)") == 1
     assert [row["path"] for row in csv.DictReader(path.read_text().splitlines())] == ["a.avi"]
 
 
@@ -118,6 +138,6 @@ def test_too_many_bad_videos_stop_the_run_after_listing_them(tmp_path):
     bad, path = BadVideos(), tmp_path / "bad_videos.csv"
     for name in ("a", "b", "c"):
         bad.add(name, "empty")
-    with pytest.raises(InputError, match=r"3 of 10 videos .* dataset\.max_bad_share=0\.2"):
+    with pytest.raises(InputError, match=r"3 of 10 videos .* \(3 empty\).* dataset\.max_bad_share=0\.2"):
         BadVideoGuard(bad, path, num_videos=10, max_bad_share=0.2).on_epoch_end(0, {})
     assert len(path.read_text().splitlines()) == 4

@@ -6,10 +6,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vswin.errors import InputError
+from vswin.training.interruptions import SignalStop
 from vswin.training.run import run_training
+from vswin.weights.checkpoint import open_checkpoint
 
 TINY = (
     "model.embed_dim=8",
@@ -65,6 +68,7 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     assert log.count("best epoch") == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monkeypatch):
     """Dropout, drop path, order and augmentation are on: the draws of the epochs after the break must be the same."""
     whole = start(output="whole")
@@ -90,6 +94,62 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monk
     epochs = [row["epoch"] for row in csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines())]
     assert epochs == ["0", "1", "2"]
     assert "resumed after epoch 2" in (tmp_path / "run" / "train.log").read_text()
+
+
+PARTLY = ("model.freeze_stages=1", "optimizer.layer_decay=0.5", "optimizer.ema_decay=0.9")
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what_it_trains(
+    start, tmp_path, monkeypatch, capsys
+):
+    start(*PARTLY, output="whole")
+    original = SignalStop.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        if (self._epoch, batch) == (1, 1):
+            self._caught = 15
+        original(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SignalStop, "on_train_batch_end", stop)
+        with pytest.raises(SystemExit):
+            start(*PARTLY)
+    start(*PARTLY, "resume=true")
+    printed = capsys.readouterr().out
+    for words in ("resumed after epoch 2, step 2 of 3", "RANDOM WEIGHTS are frozen: init_from=null"):
+        assert words in printed
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    rows = [list(csv.DictReader((folder / "history.csv").read_text().splitlines())) for folder in (whole, run)]
+    for expected, row in zip(*rows, strict=True):
+        for key in expected.keys() - {"clips_per_sec"}:
+            assert float(row[key]) == pytest.approx(float(expected[key]), rel=1e-5), key
+    assert {"val_ema_loss", "val_ema_top1", "val_ema_top5"} < rows[0][0].keys()
+    rates = [float(rows[0][2][f"lr_{group}"]) for group in ("head", "backbone", "bias_tables")]
+    assert rates == pytest.approx([float(rows[0][2]["learning_rate"]) * share for share in (1, 1, 0.5)])
+    states = [tf.train.load_checkpoint(str(folder / "checkpoints/last/ckpt-9")) for folder in (whole, run)]
+    names = [name for name in states[0].get_variable_to_shape_map() if name.startswith("average/")]
+    assert len(names) == 37
+    for name in names:
+        np.testing.assert_allclose(states[1].get_tensor(name), states[0].get_tensor(name), rtol=1e-5, atol=1e-7)
+
+    log = (whole / "train.log").read_text()
+    for words in ("frozen ", "parameters are trained", "group   ", "averaged top-1 "):
+        assert words in log
+    events = EventAccumulator(str(whole / "tensorboard" / "validation")).Reload()
+    assert len(events.Tensors("epoch_ema_top1")) == 3
+    average = open_checkpoint(whole / "checkpoints" / "best_ema.h5")
+    assert average.metadata["val_top1"] == max(float(row["val_ema_top1"]) for row in rows[0])
+    raw = read_weights(whole)
+    for name, tensor in average.tensors.items():
+        is_frozen = name.startswith(("backbone.patch_embed.", "backbone.layers.0."))
+        assert np.array_equal(tensor, raw[name]) == is_frozen, name
+
+
+def test_a_pattern_that_matches_no_weight_is_an_error_before_anything_is_written(start, tmp_path):
+    with pytest.raises(InputError, match=r"model\.freeze: 'backbone\.stages\.\*' matches no weight; did you mean"):
+        start("model.freeze=[backbone.stages.*]")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_resumes_to_nothing(start):

@@ -48,3 +48,45 @@ def test_the_summary_warns_of_more_memory_than_there_is(compose_train):
     memory = summarise(compose_train("model=swin_large", "dataset=ucf101", "batch_size=4096"))["memory"]
     for words in ("that are free", "runtime.micro_batches", "runtime.remat=true"):
         assert words in memory
+
+
+def test_the_summary_says_every_augmentation_in_words(compose_train):
+    summary = summarise(compose_train("dataset=ucf101", "augment=strong", "augment.color_jitter=[0.4,0,0,0.1]"))
+    assert summary["augmentation"] == (
+        "crops of 8 to 100 % of the frame, flipped with probability 0.5, colour jitter (brightness 0.4, hue 0.1), "
+        "RandAugment (4 of 18 operations at magnitude 7 of 30, without its flip), a box erased with probability 0.25, "
+        "mixup (alpha 0.8) or cutmix (alpha 1) of neighbours in the batch, label smoothing 0.1"
+    )
+
+
+def test_the_summary_says_that_the_official_recipe_flips_against_the_data_set(compose_train):
+    augmentation = summarise(compose_train("augment=sthv2"))["augmentation"]
+    assert "which as officially flips every second clip, although dataset.allow_flip=false" in augmentation
+    assert "not flipped" not in augmentation
+    assert "although" not in summarise(compose_train("dataset=ucf101", "augment=sthv2"))["augmentation"]
+
+
+def test_the_summary_says_what_freezing_spares_and_an_average_costs(compose_train):
+    def memory(*overrides: str) -> tuple[float, ...]:
+        text = summarise(compose_train("model=swin_tiny", "dataset=ucf101", *overrides))["memory"]
+        parts = [text.split(f"{part} ")[1] for part in ("parameters", "activations")]
+        return tuple(float(part.split(",")[0].split(")")[0]) for part in parts)
+
+    parameters, activations = memory()
+    assert memory("optimizer.ema_decay=0.999")[0] == pytest.approx(parameters * 20 / 16, abs=0.01)
+    probe = memory("model.freeze=[backbone.*]")
+    assert probe[0] == pytest.approx(parameters / 4, abs=0.01)
+    assert probe[1] < activations / 4
+    assert activations > memory("model.freeze_stages=1")[1] > memory("model.freeze_stages=2")[1] > probe[1]
+
+
+def test_the_summary_says_that_weights_are_averaged(compose_train):
+    assert "weight average" not in summarise(compose_train())
+    summary = summarise(compose_train("optimizer.ema_decay=0.999"))
+    assert summary["weight average"].startswith("decay 0.999 a step, warmed up; validated beside the weights")
+
+
+def test_the_summary_counts_the_steps_of_repeats(compose_train):
+    summary = summarise(compose_train("batch_size=16", "augment.repeats=2"))
+    assert summary["augmentation"].endswith("2 clips of each video in a batch")
+    assert "17 steps per epoch" in summary["batch"]

@@ -5,6 +5,7 @@ import tf_keras as keras
 
 import vswin
 from vswin.runtime import set_precision
+from vswin.training.mixing import NO_MIXING, Mixing
 from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 from vswin.zoo import ModelSize
@@ -19,10 +20,12 @@ def make_trainer(
     label_smoothing: float = 0.0,
     micro_batches: int = 1,
     remat: bool = False,
+    erasing: float = 0.0,
+    mixing: Mixing = NO_MIXING,
 ) -> Trainer:
     keras.utils.set_random_seed(0)
     model = vswin.build_model(size, num_classes=7, dropout=dropout, remat=remat)
-    trainer = Trainer(model, batch_size, 3, label_smoothing, micro_batches)
+    trainer = Trainer(model, batch_size, 3, label_smoothing, micro_batches, erasing, mixing)
     groups = {variable.name: ParameterGroup("all", 1.0, 0.0) for variable in model.trainable_variables}
     trainer.compile(optimizer=AdamW(1e-2, groups))
     trainer.optimizer.build(model.trainable_variables)
@@ -44,15 +47,23 @@ def weights_of(trainer: Trainer) -> list[np.ndarray]:
 
 
 def test_a_slot_of_weight_0_changes_nothing():
-    """A batch of three and a batch of four whose last clip counts nothing take the same step."""
+    """What is in it does not change a bit of a step, and three clips with it have the gradients of three alone.
+
+    Gradients, since AdamW makes the rounding of tiny ones as large as a step.
+    """
     size = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.0)
-    batch = make_batch(4)
-    four, three = make_trainer(4, size=size), make_trainer(3, size=size)
-    logs = four.train_step(batch | {"weights": tf.constant([1.0, 1.0, 1.0, 0.0])})
-    expected = three.train_step({key: value[:3] for key, value in batch.items()})
-    assert float(logs["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
-    for a, b in zip(weights_of(four), weights_of(three), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6)
+    batch = make_batch(4) | {"weights": tf.constant([1.0, 1.0, 1.0, 0.0])}
+    other = batch | {"clips": tf.concat([batch["clips"][:3], 255 - batch["clips"][3:]], axis=0)}  # [B, T, H, W, 3]
+    trainer, twin = make_trainer(4, size=size), make_trainer(4, size=size)
+    three, three_trainer = {key: value[:3] for key, value in batch.items()}, make_trainer(3, size=size)
+    pairs = zip(gradients_of(trainer, batch), gradients_of(three_trainer, three), strict=True)
+    for gradient, expected in pairs:
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    logs, twin_logs = trainer.train_step(batch), twin.train_step(other)
+    assert float(logs["loss"]) == float(twin_logs["loss"])
+    assert float(logs["loss"]) == pytest.approx(float(three_trainer.train_step(three)["loss"]), rel=1e-6)
+    for a, b in zip(weights_of(trainer), weights_of(twin), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_batch_without_any_weight_takes_no_wrong_step():
@@ -79,7 +90,8 @@ def test_label_smoothing_by_hand():
     labels = tf.constant([0, 6])
     log_p = tf.nn.log_softmax(logits).numpy()
     expected = [-(0.9 * log_p[i, label] + 0.1 / 7 * log_p[i].sum()) for i, label in enumerate([0, 6])]
-    np.testing.assert_allclose(trainer._cross_entropy(labels, logits), expected, rtol=1e-5)
+    losses = tf.nn.softmax_cross_entropy_with_logits(trainer._targets(labels), logits)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_an_undecodable_video_counts_as_wrong_in_validation():
@@ -107,7 +119,7 @@ def test_low_precision_takes_about_the_same_step(precision):
 
 def gradients_of(trainer: Trainer, batch: dict[str, tf.Tensor]) -> list[np.ndarray]:
     """Computes the gradients of a first step, compiled as `fit` compiles them."""
-    draws = trainer.model.make_draws(3, 0, batch["positions"], trainer.global_batch_size)
+    draws = trainer.make_draws(batch, 0)
     total = tf.reduce_sum(batch["weights"])
     compute = trainer._gradients if trainer.micro_batches == 1 else trainer._summed_gradients
     return [gradient.numpy() for gradient in tf.function(compute)(batch, draws, total)]
@@ -150,12 +162,89 @@ def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on(pre
         assert_equal_gradients(gradients_of(both, batch), plain)
 
 
+def mixed_batch() -> dict[str, tf.Tensor]:
+    """Makes six clips of which the fourth does not count, so that the third has no partner either."""
+    return make_batch(6) | {"weights": tf.constant([1.0, 1.0, 1.0, 0.0, 1.0, 1.0])}
+
+
+MIXED = {"dropout": 0.5, "label_smoothing": 0.1, "erasing": 0.5, "mixing": Mixing(mixup=0.8, cutmix=1.0)}
+
+
+def test_erasing_and_mixing_are_the_same_in_micro_batches():
+    batch = mixed_batch()
+    whole, parts = make_trainer(6, **MIXED), make_trainer(6, micro_batches=3, **MIXED)
+    draws, total = whole.make_draws(batch, 0), tf.constant(5.0)
+    assert_equal_gradients(parts._summed_gradients(batch, draws, total), whole._gradients(batch, draws, total))
+    assert float(parts.loss_metric.result()) == pytest.approx(float(whole.loss_metric.result()), rel=1e-6)
+    assert float(parts.top1_metric.result()) == float(whole.top1_metric.result())
+
+
+@pytest.mark.slow
+def test_compiled_and_rematerialised_they_are_the_same_too():
+    batch = mixed_batch()
+    whole = gradients_of(make_trainer(6, **MIXED), batch)
+    assert_equal_gradients(gradients_of(make_trainer(6, micro_batches=3, remat=True, **MIXED), batch), whole)
+
+
+def test_the_model_meets_erased_then_mixed_clips_and_the_loss_mixed_smoothed_targets():
+    mixing = Mixing(mixup=0.8)
+    trainer = make_trainer(6, label_smoothing=0.1, erasing=1.0, mixing=mixing)
+    batch = mixed_batch()
+    draws = trainer.make_draws(batch, 0)
+    clips, targets, labels = trainer._change(batch, draws)
+    x = trainer.model.normalize(batch["clips"]).numpy()
+    for clip, (top, left, height, width) in zip(x, draws.erased.numpy(), strict=True):
+        clip[:, top : top + height, left : left + width] = 0
+    smooth = 0.9 * np.eye(7)[batch["labels"]] + 0.1 / 7
+    share = draws.mixing.share.numpy()
+    assert (share == 1).tolist() == [False, False, True, True, False, False]
+    for i in range(6):
+        a, j = share[i], i ^ 1
+        np.testing.assert_allclose(clips[i], a * x[i] + (1 - a) * x[j], atol=1e-5)
+        np.testing.assert_allclose(targets[i], a * smooth[i] + (1 - a) * smooth[j], atol=1e-6)
+        assert int(labels[i]) == int(batch["labels"][i if a >= 0.5 else j])
+
+
+def test_accuracy_counts_the_label_with_the_larger_share():
+    """A model of nothing but a bias that always names class 0, on pairs of a clip of class 0 and one of class 1."""
+    trainer = make_trainer(6, mixing=Mixing(mixup=0.8))
+    head = trainer.model.head.trainable_variables
+    for variable in head:
+        variable.assign(tf.zeros_like(variable))
+    next(variable for variable in head if variable.shape.rank == 1).assign(tf.one_hot(0, 7))
+    batch = make_batch(6) | {"labels": tf.constant([0, 1] * 3)}
+    logs = trainer.train_step(batch)
+    share = trainer.make_draws(batch, 0).mixing.share.numpy()
+    counted = np.where(share >= 0.5, [0, 1] * 3, [1, 0] * 3)
+    assert float(logs["top1"]) == pytest.approx(np.mean(counted == 0))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_erases_and_mixes_in_its_type_and_keeps_targets_float32(precision):
+    batch, trainer = mixed_batch(), make_trainer(6, **MIXED)
+    draws = trainer.make_draws(batch, 0)
+    expected, expected_targets, _ = trainer._change(batch, draws)
+    set_precision(precision)
+    clips, targets, _ = make_trainer(6, **MIXED)._change(batch, draws)
+    assert clips.dtype == tf.as_dtype(precision)
+    np.testing.assert_allclose(tf.cast(clips, tf.float32), expected, atol=0.05)
+    assert targets.numpy().tobytes() == expected_targets.numpy().tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_takes_about_the_same_mixed_step(precision):
+    expected = float(make_trainer(6, **MIXED).train_step(mixed_batch())["loss"])
+    set_precision(precision)
+    assert float(make_trainer(6, **MIXED).train_step(mixed_batch())["loss"]) == pytest.approx(expected, rel=2e-2)
+
+
 def test_rematerialisation_really_computes_blocks_again():
     batch = make_batch(2)
 
     def count_softmaxes(remat: bool) -> int:
         trainer = make_trainer(2, remat=remat)
-        draws = trainer.model.make_draws(3, 0, batch["positions"], 2)
+        draws = trainer.make_draws(batch, 0)
         graph = tf.function(trainer._gradients).get_concrete_function(batch, draws, tf.constant(2.0)).graph
         return sum(operation.type == "Softmax" for operation in graph.get_operations())
 
@@ -178,7 +267,7 @@ def test_softmax_normalisation_and_loss_are_float32_in_low_precision():
     set_precision("float16")
     trainer = make_trainer(2)
     batch = make_batch(2)
-    draws = trainer.model.make_draws(3, 0, batch["positions"], 2)
+    draws = trainer.make_draws(batch, 0)
     graph = tf.function(trainer._gradients).get_concrete_function(batch, draws, tf.constant(2.0)).graph
     types = {
         operation.type: {tensor.dtype for tensor in operation.inputs}

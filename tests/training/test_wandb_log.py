@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,6 +149,23 @@ def test_wandb_can_be_switched_off_from_outside(compose_train, tmp_path, monkeyp
         log.on_epoch_end(0, {"loss": 1.0})
     assert capsys.readouterr().out == "wandb:          off, as WANDB_MODE=disabled says\n"
     assert read_runs(tmp_path) == []
+
+
+def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path, capsys):
+    start_log(None)
+    with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
+        children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+        (service,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "wandb-core\n"]
+        os.kill(service, signal.SIGKILL)
+        os.waitpid(service, 0)
+        for epoch in range(20):
+            log.on_epoch_end(epoch, {"loss": 1.0})
+            time.sleep(0.01)
+    output = capsys.readouterr().out
+    assert re.search(r"wandb: epoch \d+ was not taken \(.+\); training goes on\n", output)
+    assert re.search(
+        rf"wandb: not everything was sent .*\n  wandb sync --include-online {tmp_path}/wandb/offline-run-\S+\n", output
+    )
 
 
 def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):

@@ -1,38 +1,36 @@
 """What a run keeps of its training: the last states, to resume from, and the best weights, to use."""
 
-import shutil
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.atomic import remove_partial, sync_file, sync_folder
-from vswin.errors import InputError
+from vswin.atomic import remove_partial
 from vswin.runtime import logger
+from vswin.training.best import BestWeights
+from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
-from vswin.weights.checkpoint import read_metadata
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.names import official_tensors
-
-_NUM_KEPT = 2
+from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT
+from vswin.workers import Workers
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves a state (model, optimizer, place in the run) after each epoch, and the best weights as `best.h5`.
 
-    The best epoch is the one with the highest `val_top1`; of equals, the first. `best.h5` alone knows it: so
-    nothing contradicts it if a run is killed after it was written and before the state was.
+    Where the trainer averages its weights, the average is part of the state, and the best is kept as `best_ema.h5`.
 
-    States are `checkpoints/last/ckpt-<global step>.*`. A state counts once it is on the disk; the one before is
-    kept until the next, so that neither a failed write nor a damaged file costs more than the work in between.
+    States are `checkpoints/last/ckpt-<global step>.*`, see `StateFiles`. Use it as a context around training.
 
     Args:
         folder: the run's folder.
         trainer: the compiled trainer, its optimizer with variables built.
         steps_per_epoch: training steps in an epoch.
         metadata: written beside the best weights: size, classes, how they came about.
+        workers: the processes of the run. All call every method, the chief writes.
         patience: epochs without a better one after which the run ends; None: never.
+        keep_states: states to keep.
     """
 
     def __init__(
@@ -41,29 +39,52 @@ class Checkpoints(keras.callbacks.Callback):
         trainer: Trainer,
         steps_per_epoch: int,
         metadata: dict[str, Any],
+        workers: Workers,
         patience: int | None = None,
+        keep_states: int = 2,
     ) -> None:
         super().__init__()
-        self.best_path = folder / "checkpoints" / "best.h5"
-        self.state_folder = folder / "checkpoints" / "last"
+        self.folder = folder
+        self.workers = workers
+        self.best = BestWeights(folder / BEST_CHECKPOINT, trainer.model, "val_top1", "weights")
+        self._bests, averages = [self.best], {}
+        if trainer.average is not None:
+            averages["average"] = trainer.average.model
+            self._bests.append(
+                BestWeights(folder / BEST_AVERAGE, trainer.average.model, "val_ema_top1", "weights (averaged)")
+            )
         self.trainer = trainer
         self.steps_per_epoch = steps_per_epoch
         self.metadata = metadata
         self.patience = patience
         self.epochs_saved = 0
         self.steps_saved = 0
-        self.best_epoch = 0
-        self.best_top1 = -1.0
         self._epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._steps_done = tf.Variable(0, trainable=False, dtype=tf.int64)
-        self._state = tf.train.Checkpoint(
+        state = tf.train.Checkpoint(
             model=trainer.model,
             optimizer=trainer.optimizer,
             metrics=trainer.metrics,
             epochs_done=self._epochs_done,
             steps_done=self._steps_done,
+            **averages,
         )
+        self.files = StateFiles(folder / "checkpoints" / "last", state, keep_states, workers.is_chief)
         self._restored_metrics: list[tf.Tensor] = []
+
+    def __enter__(self) -> "Checkpoints":
+        """Begins training."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Waits for a state that is being written, however training ends; what ended it is what the user hears of."""
+        try:
+            self.finish_saving()
+        except (OSError, tf.errors.OpError):
+            if error is None:
+                raise
 
     def restore(self) -> int:
         """Restores the newest state that can be read, if there is one.
@@ -74,20 +95,23 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             InputError: if there are states and none can be read, or the best weights are gone.
         """
-        self._remove_unfinished()
-        states = self._states()
-        while states and not self._can_restore(states[-1]):
-            states.pop()
-        if not states and self._states():
-            raise InputError(
-                f"every state in {self.state_folder} is damaged; copy them again, or start a new run in another "
-                f"output_dir with init_from={self.best_path.parents[1]}"
-            )
+        if self.workers.is_chief:
+            self.files.remove_unfinished()
+            for best in self._bests:
+                remove_partial(best.path)
+        self.workers.wait()
+        self.files.read_newest(f"start a new run in another output_dir with init_from={self.folder}")
         self.epochs_saved, self.steps_saved = int(self._epochs_done.numpy()), int(self._steps_done.numpy())
+        self.workers.check_same(
+            self.epochs_saved * self.steps_per_epoch + self.steps_saved,
+            f"the workers do not see the same states in {self.files.folder}: output_dir must be on a file system that "
+            "all of them share",
+        )
         if self.steps_saved:
             self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables()]
         if self.epochs_saved:
-            self._read_best()
+            for best in self._bests:
+                best.read(self.epochs_saved)
         return self.epochs_saved
 
     @property
@@ -97,10 +121,10 @@ class Checkpoints(keras.callbacks.Callback):
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether `patience` epochs have passed without a better one."""
-        return self.patience is not None and self.epochs_saved - self.best_epoch >= self.patience
+    def is_stalled(self, epochs_done: int) -> bool:
+        """Tells whether `patience` epochs have passed without a better one, of the weights or of their average."""
+        newest = max(best.epoch for best in self._bests)
+        return self.patience is not None and epochs_done - newest >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Puts back the metrics of an epoch that goes on in its middle; Keras has just reset them."""
@@ -111,101 +135,49 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves the best weights if these are the best so far, then the state; stops the run if it has stalled."""
-        if logs["val_top1"] > self.best_top1:
-            metadata = self.metadata | {"epoch": epoch + 1, "val_top1": float(logs["val_top1"])}
-            save_checkpoint(self.best_path, official_tensors(self.trainer.model), metadata)
-            self.best_epoch, self.best_top1 = epoch + 1, float(logs["val_top1"])
-        self.save_state(epoch + 1, 0)
-        if self.is_stalled and epoch + 1 < self.params["epochs"]:
+        for best in self._bests:
+            best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
+        self.save_state(epoch + 1, 0, wait=False)
+        if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
             self.model.stop_training = True
             logger.info(f"stopped early: no better val top-1 for patience={self.patience} epochs")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Says which epoch was the best."""
+        """Waits for the last state, and says which epoch was the best."""
+        self.finish_saving()
         self.say_best()
 
     def say_best(self) -> None:
         """Logs which epoch was the best and where its weights are."""
-        logger.info(
-            f"best epoch {self.best_epoch}: val top-1 {100 * self.best_top1:.1f} %, weights in {self.best_path}"
-        )
+        for best in self._bests:
+            logger.info(str(best))
 
-    def save_state(self, epochs_done: int, steps_done: int) -> None:
-        """Writes a state; only once it is on the disk does it count as saved, and older ones go.
+    def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
+        """Saves a state; once it is on the disk it counts as saved.
 
         Args:
             epochs_done: complete epochs.
             steps_done: steps of the next epoch, less than a whole one.
+            wait: whether to return only then; else training goes on while it is written.
         """
+        self.finish_saving()
         self._epochs_done.assign(epochs_done)
         self._steps_done.assign(steps_done)
-        number = epochs_done * self.steps_per_epoch + steps_done
-        self.state_folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._state.write(str(self.state_folder / f"ckpt-{number}"))
-            for path in self.state_folder.glob(f"ckpt-{number}.*"):
-                sync_file(path)
-            sync_folder(self.state_folder)
-        except BaseException:
-            # What is left of it would only fill the disk.
-            self._remove(number)
-            raise
-        self.epochs_saved, self.steps_saved = epochs_done, steps_done
-        for old in self._states()[:-_NUM_KEPT]:
-            self._remove(old)
+        self.files.write(epochs_done * self.steps_per_epoch + steps_done)
+        if wait:
+            self.finish_saving()
 
-    def _read_best(self) -> None:
-        """Finds out which epoch was the best so far.
+    def finish_written(self) -> None:
+        """Counts a state that has been written meanwhile, without waiting."""
+        if self.files.is_written():
+            self.finish_saving()
 
-        Raises:
-            InputError: if the file is gone or damaged.
-        """
-        if not self.best_path.exists():
-            raise InputError(
-                f"{self.best_path} is gone, the best weights of {self.epochs_saved} epochs; put it back, or start a "
-                "new run in another output_dir"
-            )
-        best = read_metadata(self.best_path)
-        self.best_epoch, self.best_top1 = best["epoch"], best["val_top1"]
-
-    def _can_restore(self, number: int) -> bool:
-        """Restores a state, unless it is damaged.
-
-        Raises:
-            InputError: if it is whole and of another network.
-        """
-        path = self.state_folder / f"ckpt-{number}"
-        try:
-            self._state.read(str(path)).assert_consumed()
-        except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's words for a file that is too short
-            logger.info(f"{path}.* is damaged ({error}); going on from the state before it")
-            return False
-        except (AssertionError, ValueError) as error:
-            raise InputError(
-                f"{path}.* does not fit this network: another version of vswin wrote it; go on with that version, or "
-                f"start a new run in another output_dir with init_from={self.best_path.parents[1]}"
-            ) from error
-        return True
+    def finish_saving(self) -> None:
+        """Waits for a state that is being written."""
+        if self.files.unfinished is not None:
+            number = self.files.unfinished
+            self.files.finish()
+            self.epochs_saved, self.steps_saved = divmod(number, self.steps_per_epoch)
 
     def _metric_variables(self) -> list[tf.Variable]:
         return [variable for metric in self.trainer.metrics for variable in metric.variables]
-
-    def _states(self) -> list[int]:
-        """Lists the numbers of the states on the disk, the newest last; the index file is written last."""
-        return sorted(int(path.stem.removeprefix("ckpt-")) for path in self.state_folder.glob("ckpt-*.index"))
-
-    def _remove(self, number: int) -> None:
-        """Removes a state, first the file without which the others do not count."""
-        (self.state_folder / f"ckpt-{number}.index").unlink(missing_ok=True)
-        for path in self.state_folder.glob(f"ckpt-{number}[._]*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _remove_unfinished(self) -> None:
-        """Removes what a process that was killed while writing has left behind."""
-        remove_partial(self.best_path)
-        whole = {f"ckpt-{number}" for number in self._states()}
-        for path in self.state_folder.glob("ckpt-*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.stem not in whole:
-                path.unlink()

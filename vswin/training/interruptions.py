@@ -1,6 +1,5 @@
-"""What ends a run from outside, a signal or a full disk: how it ends cleanly, and how it goes on."""
+"""What ends a run from outside, a signal: how it ends cleanly, and how it goes on."""
 
-import errno
 import os
 import shlex
 import shutil
@@ -14,13 +13,15 @@ from types import TracebackType
 
 import tf_keras as keras
 
-from vswin.errors import InputError
 from vswin.runtime import logger
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.finite import FiniteGuard
+from vswin.workers import Workers
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+if hasattr(signal, "SIGUSR1"):  # not on Windows
+    # Slurm sends it, if asked to, ahead of the time limit.
+    _SIGNALS[signal.SIGUSR1] = "SIGUSR1"
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
@@ -45,7 +46,7 @@ def resume_command(command: Sequence[str], folder: Path) -> str:
 
 
 class SignalStop(keras.callbacks.Callback):
-    """Ends a run on Ctrl-C, or SIGTERM as schedulers send it: after the step in hand, whose state is saved.
+    """Ends a run on Ctrl-C, or SIGTERM or SIGUSR1 from a scheduler: after the step in hand, whose state is saved.
 
     A validation, as it goes to the end of its epoch, is completed first. A second signal ends the process at once,
     even inside a step that takes minutes. Use it as a context around training: it then takes the signals, except
@@ -54,13 +55,15 @@ class SignalStop(keras.callbacks.Callback):
     Args:
         checkpoints: saves the state. Stands before this one among the callbacks.
         finite: keeps states that are not finite from being saved.
+        workers: the processes of the run, which all stop when one of them gets a signal.
         go_on: the command that continues the run.
     """
 
-    def __init__(self, checkpoints: Checkpoints, finite: FiniteGuard, go_on: str) -> None:
+    def __init__(self, checkpoints: Checkpoints, finite: FiniteGuard, workers: Workers, go_on: str) -> None:
         super().__init__()
         self.checkpoints = checkpoints
         self.finite = finite
+        self.workers = workers
         self.go_on = go_on
         self._epoch = 0
         self._caught: int | None = None
@@ -101,10 +104,16 @@ class SignalStop(keras.callbacks.Callback):
         Raises:
             SystemExit: with 128 + the number of the signal, as shells report it.
         """
+        self._hear_others()
         if self._caught is not None and batch + 1 < self.checkpoints.steps_per_epoch:
             self.finite.check_weights(batch)
             self.checkpoints.save_state(self._epoch, batch + 1)
             raise SystemExit(128 + self._caught)
+
+    def _hear_others(self) -> None:
+        """Lets all workers stop after the same step, whichever of them got the signal."""
+        if self.workers.sum(int(self._caught is not None)) and self._caught is None:
+            self._caught = int(signal.SIGTERM)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Ends the run if a signal came, unless there is nothing left to do.
@@ -112,7 +121,9 @@ class SignalStop(keras.callbacks.Callback):
         Raises:
             SystemExit: with 128 + the number of the signal.
         """
+        self._hear_others()
         if self._caught is not None and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
+            self.checkpoints.finish_saving()
             raise SystemExit(128 + self._caught)
 
 
@@ -145,29 +156,3 @@ def _signals_taken(note: Callable[[int], None]) -> Iterator[None]:
         sender.close()
         watcher.join()
         receiver.close()
-
-
-@contextmanager
-def full_disk_explained(checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
-    """Turns the errors of a full disk, as the libraries of a run report it, into one that says how to go on.
-
-    Args:
-        checkpoints: knows what is saved.
-        folder: the run's folder.
-        go_on: the command that continues the run.
-
-    Raises:
-        InputError: if the disk, the quota or the largest size of a file was reached.
-    """
-    try:
-        yield
-    except Exception as error:
-        # TensorFlow and HDF5 hand the reason on as text only.
-        reasons = [os.strerror(code) for code in _DISK_FULL if os.strerror(code) in str(error)]
-        if not reasons:
-            raise
-        place = checkpoints.place
-        saved = f"the state after {place} is saved and whole" if place else "no state is saved yet"
-        raise InputError(
-            f"writing into {folder} failed: {reasons[0]}; {saved}. Make room, then go on with\n  {go_on}"
-        ) from error

@@ -6,22 +6,28 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from vswin.config import TrainConfig
+from vswin.schema import TrainConfig
 from vswin.training.history import HistoryFile
 
 
 @contextmanager
-def open_loggers(config: TrainConfig, folder: Path, first_epoch: int) -> Iterator[list[keras.callbacks.Callback]]:
+def open_loggers(
+    config: TrainConfig, folder: Path, first_epoch: int, is_chief: bool = True
+) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, and closes those that need it however training ends.
 
     Args:
         config: the run.
         folder: its folder.
         first_epoch: epoch that this session starts with, counted from 0.
+        is_chief: whether this process writes the files of the run; without, there are no logs.
 
     Yields:
         A callback for each.
     """
+    if not is_chief:
+        yield []
+        return
     with ExitStack() as stack:
         loggers: list[keras.callbacks.Callback] = []
         if config.logger.csv:

@@ -6,12 +6,26 @@ import psutil
 
 from vswin.zoo import ModelSize, Triple, count_parameters, stage_grids
 
-# Weight, gradient and two moments of a parameter, float32.
-_BYTES_PER_PARAMETER = 16
+# Weight, gradient and two moments of a parameter, float32; the weight alone where it is frozen.
+_BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4
 # Tensors as large as a block's attention logits: the softmax, and the logits while the block is at work.
 _KEPT_LOGITS, _LIVE_LOGITS = 1, 2
-# Tensors as large as a block's tokens; those of the MLP, four times as large, and of its GELU count four each.
-_KEPT_TOKENS, _LIVE_TOKENS = 31, 37
+# Tensors as large as a block's tokens; those of the MLP, four times as large, count four each.
+_KEPT_TOKENS, _LIVE_TOKENS = 21, 42
+# The same for a block that no gradient reaches, of which nothing is kept.
+_PASSING_TOKENS = 12
+
+
+class Spared(NamedTuple):
+    """Says what frozen weights spare a step.
+
+    Args:
+        parameters: how many are frozen.
+        blocks: first blocks of the network that no gradient reaches.
+    """
+
+    parameters: int = 0
+    blocks: int = 0
 
 
 class StepMemory(NamedTuple):
@@ -32,11 +46,17 @@ class StepMemory(NamedTuple):
 
 
 def estimate_step(
-    size: ModelSize, num_classes: int, clip_shape: Triple, num_clips: int, precision: str, remat: bool
+    size: ModelSize,
+    num_classes: int,
+    clip_shape: Triple,
+    num_clips: int,
+    precision: str,
+    remat: bool,
+    spared: Spared = Spared(),  # noqa: B008 (a tuple, never changed)
 ) -> StepMemory:
     """Estimates the memory of a training step on one device.
 
-    The counts of tensors were fitted to measured peaks (`benchmarks/memory.py`), which they meet within 15 %;
+    The counts of tensors were fitted to measured peaks (`vswin bench step --memory`), which they meet within 15 %;
     TensorFlow itself and the traced graph, 1 to 2 GB of the process, come on top.
 
     Args:
@@ -46,19 +66,27 @@ def estimate_step(
         num_clips: clips that a device holds at a time: its share of a micro-batch.
         precision: `float32`, `bfloat16` or `float16`; logits are float32 in each.
         remat: whether blocks are computed anew.
+        spared: what is frozen.
     """
     width = 4 if precision == "float32" else 2
-    # In half precision the softmax is kept in float32 and once more as it is multiplied.
-    logit_width = 4 if precision == "float32" else 6
-    kept = live = 0
+    # In half precision the softmax at work is there in float32, too.
+    live_width = 4 if precision == "float32" else 6
+    kept = live = passing = 0
+    passed = spared.blocks
     stages = zip(stage_grids(size, clip_shape), size.stage_dims, size.depths, size.num_heads, strict=True)
     for stage, dim, depth, heads in stages:
-        logits, features = stage.padded * stage.window * heads * logit_width, stage.padded * dim * width
-        block = _KEPT_LOGITS * logits + _KEPT_TOKENS * features
-        kept += depth * (features if remat else block)
-        live = max(live, _LIVE_LOGITS * logits + _LIVE_TOKENS * features)
-    activations = kept + live if remat else kept
-    return StepMemory(_BYTES_PER_PARAMETER * count_parameters(size, num_classes), num_clips * activations)
+        logits, features = stage.padded * stage.window * heads, stage.padded * dim * width
+        block = _KEPT_LOGITS * logits * width + _KEPT_TOKENS * features
+        at_work = _LIVE_LOGITS * logits * live_width
+        num_kept = depth - min(depth, passed)
+        passed -= depth - num_kept
+        kept += num_kept * (features if remat else block)
+        live = max(live, at_work + _LIVE_TOKENS * features if num_kept else 0)
+        passing = max(passing, at_work + _PASSING_TOKENS * features if num_kept < depth else 0)
+    activations = max(kept + live if remat else kept, passing)
+    parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
+    parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * spared.parameters
+    return StepMemory(parameters, num_clips * activations)
 
 
 def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:

@@ -13,7 +13,10 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class EpochReport(keras.callbacks.Callback):
-    """Prints progress, and adds the learning rate, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
+    """Prints progress, and adds learning rates, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
+
+    `learning_rate` is the base rate of the epoch's last step, `lr_<group>` that of each parameter group; of layers
+    with different rates the topmost one's.
 
     Stands first among the callbacks, so that the others find the additions. As a context around training it takes
     its bar off the terminal however training ends.
@@ -77,11 +80,15 @@ class EpochReport(keras.callbacks.Callback):
         """Prints the line of the epoch."""
         self._bar.stop()
         self._epochs_seen += 1
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = float(keras.backend.get_value(self.model.optimizer.learning_rate))
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if hasattr(optimizer, "last_rates"):
+            logs.update({f"lr_{name.replace(' ', '_')}": rate for name, rate in optimizer.last_rates().items()})
         scale = ""
         if isinstance(self.model.optimizer, keras.mixed_precision.LossScaleOptimizer):
-            logs["loss_scale"] = float(self.model.optimizer.loss_scale)
+            logs["loss_scale"] = float(keras.backend.get_value(self.model.optimizer.loss_scale))
             scale = f"loss scale {logs['loss_scale']:g}  "
+        average = f"averaged top-1 {_percent(logs['val_ema_top1'])}   " if "val_ema_top1" in logs else ""
         # A resumed epoch may have begun in its middle.
         num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
         logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
@@ -90,7 +97,7 @@ class EpochReport(keras.callbacks.Callback):
         logger.info(
             f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
             f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "
-            f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   "
+            f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   {average}"
             f"{scale}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 
@@ -127,7 +134,8 @@ class BadVideoGuard(keras.callbacks.Callback):
             return
         self._num_listed = len(self.bad)
         self.bad.write(self.path)
-        summary = f"{len(self.bad)} of {self.num_videos} videos could not be decoded so far, see {self.path}"
+        causes = self.bad.describe_causes()
+        summary = f"{len(self.bad)} of {self.num_videos} videos could not be decoded so far ({causes}), see {self.path}"
         if len(self.bad) > self.max_bad_share * self.num_videos:
             raise InputError(
                 f"{summary}; that is more than dataset.max_bad_share={self.max_bad_share}: "

@@ -3,34 +3,44 @@
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 import tf_keras as keras
 
 from vswin.build import build_model, check_weights, load_weights
 from vswin.checks import check_divides
-from vswin.config import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader, open_frames
-from vswin.data.pipeline import Order, Share, batch_records, count_steps, make_train_dataset, make_val_dataset
+from vswin.data.order import Order, Share, batch_records, count_steps
+from vswin.data.pipeline import make_train_dataset, make_val_dataset
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger, make_strategy, set_precision, start_log
+from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
+from vswin.training.faults import faults_explained
 from vswin.training.finite import FiniteGuard
-from vswin.training.interruptions import SignalStop, full_disk_explained, resume_command
+from vswin.training.freezing import find_frozen
+from vswin.training.group_table import describe_groups
+from vswin.training.interruptions import SignalStop, resume_command
 from vswin.training.loggers import open_loggers
-from vswin.training.optimizer import build_optimizer, describe_groups
+from vswin.training.mixing import Mixing
+from vswin.training.optimizer import build_optimizer
+from vswin.training.periodic_save import PeriodicSave
 from vswin.training.progress import BadVideoGuard, EpochReport
-from vswin.training.run_folder import open_run_folder
+from vswin.training.run_folder import only_run, open_run_folder
 from vswin.training.schedule import WarmupCosine
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.names import named_weights
+from vswin.weights.shapes import official_names
+from vswin.workers import Workers
 from vswin.zoo import configured_size
 
 
@@ -50,34 +60,53 @@ def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, 
         SystemExit: if a signal ends it.
     """
     start_log(None)
+    # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
+    strategy = make_strategy(config.runtime.strategy)
+    workers = Workers(strategy)
+    with workers.errors_explained(), ExitStack() as held:
+        return _train(config, strategy, workers, command, held)
+
+
+def _train(
+    config: TrainConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str], held: ExitStack
+) -> dict[str, list[float]]:
+    """Does what `run_training` says, on this worker's devices."""
     set_precision(config.runtime.precision)
     keras.utils.set_random_seed(config.seed)
-    strategy = make_strategy(config.runtime.strategy)
-    check_divides(config.batch_size, strategy.num_replicas_in_sync, config.runtime.micro_batches)
+    _check_batch(config, strategy.num_replicas_in_sync)
     catalog = _find_inputs(config)
-    frames = open_frames(config.dataset, config.clip.resize, [video.path for video in catalog.train + catalog.val])
+    paths = [video.path for video in catalog.train + catalog.val]
+    frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
     with strategy.scope():
         model, weights = _load_model(config, catalog)
-        folder = open_run_folder(config)
-        start_log(folder / "train.log")
-        steps = count_steps(len(catalog.train), config.batch_size)
-        trainer = _build_trainer(config, model, steps)
-        checkpoints = Checkpoints(folder, trainer, steps, _metadata(config, catalog), config.patience)
+        folder = Path(workers.chief_says(lambda: str(_claim_folder(config, held))))
+        start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
+        steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
+        trainer = build_trainer(config, model, steps)
+        checkpoints = Checkpoints(
+            folder, trainer, steps, _metadata(config, catalog), workers, config.patience, config.keep_states
+        )
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
-    groups = describe_groups(named_weights(model), config.optimizer)
+    rate_now = float(_build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
+    groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
     size = configured_size(config.model)
     logger.info(describe_run(config, size, catalog, groups, weights, strategy))
     logger.info(f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.place}" if checkpoints.place else ""))
 
-    if checkpoints.is_stalled or first_epoch == config.epochs:
+    if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
         logger.info("the run is complete" + (", stopped early" if first_epoch < config.epochs else ""))
         checkpoints.say_best()
         return {}
 
-    history = _fit(trainer, config, catalog, frames, checkpoints, folder, resume_command(command, folder))
+    with closing(frames):
+        history = _fit(trainer, config, catalog, frames, checkpoints, workers, resume_command(command, folder))
+    workers.wait()
     if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
         logger.info(f"PyAV read {num_videos:,} videos that OpenCV cannot")
+    if workers.count > 1:
+        num_decoded, num_videos = sum(frames.count_videos().values()), len(catalog.train) + len(catalog.val)
+        logger.info(f"this worker decoded {num_decoded:,} of the {num_videos:,} videos")
     program = "python evaluate.py" if Path("evaluate.py").exists() else "vswin evaluate"
     logger.info(f"test it on several views of every video: {program} {shlex.quote(f'run={folder}')}")
     return history
@@ -89,33 +118,43 @@ def _fit(
     catalog: Catalog,
     frames: FrameLoader,
     checkpoints: Checkpoints,
-    folder: Path,
+    workers: Workers,
     go_on: str,
 ) -> dict[str, list[float]]:
     """Trains the epochs that are left, ends cleanly whatever happens, and returns the history."""
-    bad = BadVideos()
+    bad, folder = BadVideos(), checkpoints.folder
     num_videos = len(catalog.train) + len(catalog.val)
-    steps = count_steps(len(catalog.train), config.batch_size)
+    steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
     first_epoch = checkpoints.epochs_saved
+    start, repeats = (first_epoch, trainer.first_step), config.augment.repeats
+    order = Order(config.seed, config.batch_size, config.epochs, *start, repeats=repeats)
     strategy = trainer.distribute_strategy
-    share = Share(num_replicas=strategy.num_replicas_in_sync)
-    order = Order(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step, share)
     train = strategy.distribute_datasets_from_function(
-        lambda _: make_train_dataset(
-            catalog.train, config.clip, config.augment, config.dataset.allow_flip, order, bad, frames
+        lambda context: make_train_dataset(
+            catalog.train,
+            config.clip,
+            config.augment,
+            config.dataset.allow_flip,
+            dataclasses.replace(order, share=Share.of(context)),
+            bad,
+            frames,
         )
     )
     val = strategy.distribute_datasets_from_function(
-        lambda _: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, share, frames)
+        lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Share.of(context), frames)
     )
     find_records = partial(batch_records, catalog.train, order)
     finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
-    bad_guard = BadVideoGuard(bad, folder / "bad_videos.csv", num_videos, config.dataset.max_bad_share)
+    bad_guard = BadVideoGuard(
+        bad, workers.own_file(folder / "bad_videos.csv"), num_videos, config.dataset.max_bad_share
+    )
+    saving = PeriodicSave(checkpoints, finite, workers, config.save_minutes, config.save_steps)
     with (
-        full_disk_explained(checkpoints, folder, go_on),
-        SignalStop(checkpoints, finite, go_on) as signals,
-        open_loggers(config, folder, first_epoch) as loggers,
-        EpochReport(steps, len(catalog.train), config.epochs) as report,
+        faults_explained(config, checkpoints, folder, go_on),
+        checkpoints,
+        SignalStop(checkpoints, finite, workers, go_on) as signals,
+        open_loggers(config, folder, first_epoch, workers.is_chief) as loggers,
+        EpochReport(steps, len(catalog.train) * config.augment.repeats, config.epochs) as report,
     ):
         history = trainer.fit(
             train,
@@ -124,15 +163,37 @@ def _fit(
             initial_epoch=first_epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            callbacks=[report, finite, *loggers, checkpoints, bad_guard, signals],
+            callbacks=[report, finite, *loggers, checkpoints, bad_guard, saving, signals],
             verbose=0,
         )
     return history.history
 
 
+def _claim_folder(config: TrainConfig, held: ExitStack) -> Path:
+    """Finds or makes the folder of the run, which is this process's own until `held` is left."""
+    folder = open_run_folder(config)
+    held.enter_context(only_run(folder))
+    return folder
+
+
+def _check_batch(config: TrainConfig, num_replicas: int) -> None:
+    """Checks that the batch can be divided among devices, micro-batches, mixed pairs and clips of a video."""
+    augment = config.augment
+    in_pairs = augment.mixup > 0 or augment.cutmix > 0
+    check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
+
+
 def _find_inputs(config: TrainConfig) -> Catalog:
-    """Finds the videos, and checks what the weights are called; the user hears of both at once."""
+    """Finds the videos, and checks what the weights are called; the user hears of all problems at once."""
     problems = []
+    try:
+        find_frozen(
+            official_names(configured_size(config.model).depths, has_head=True),
+            config.model.freeze_stages,
+            config.model.freeze,
+        )
+    except InputError as error:
+        problems.append(str(error))
     try:
         if config.init_from is not None:
             check_weights(config.init_from)
@@ -145,7 +206,7 @@ def _find_inputs(config: TrainConfig) -> Catalog:
     if problems:
         raise InputError("\n\n".join(problems))
     if not catalog.train:
-        raise InputError("there is nothing to train on: dataset.train_list is null; give the training list")
+        raise InputError("there is nothing to train on: no training list is named or found; set dataset.train_list")
     return catalog
 
 
@@ -155,21 +216,47 @@ def _load_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
     checkpoint = None if config.init_from is None else open_weights(config.init_from, config.source)
     model = build_model(size, num_classes, dropout=config.model.dropout, remat=config.runtime.remat)
     if checkpoint is None:
+        if config.model.init_from is not None:
+            logger.warning(
+                f"RANDOM WEIGHTS: init_from=null, but the recipe of {config.model.name} is one for fine-tuning. From "
+                "random weights users of the official code reached 55 % where 78.8 % are published"
+            )
+        if config.model.freeze_stages or config.model.freeze:
+            logger.warning("RANDOM WEIGHTS are frozen: init_from=null, so what is not trained stays random")
         return model, "none: every weight is random (init_from=null)"
     return model, str(load_weights(model, checkpoint, reset_head=True, resize_bias=config.model.resize_bias))
 
 
-def _build_trainer(config: TrainConfig, model: VideoSwin, steps: int) -> Trainer:
-    runtime = config.runtime
-    trainer = Trainer(model, config.batch_size, config.seed, config.augment.label_smoothing, runtime.micro_batches)
+def build_trainer(config: TrainConfig, model: VideoSwin, steps: int) -> Trainer:
+    """Builds what trains a model: its optimizer, schedule and train step.
+
+    Args:
+        config: the run.
+        model: in whose strategy's scope this is called.
+        steps: steps per epoch.
+    """
+    runtime, weights = config.runtime, named_weights(model)
+    trainer = Trainer(
+        model,
+        config.batch_size,
+        config.seed,
+        config.augment.label_smoothing,
+        runtime.micro_batches,
+        config.augment.erasing,
+        Mixing(config.augment.mixup, config.augment.cutmix),
+        find_frozen(weights, config.model.freeze_stages, config.model.freeze),
+        config.optimizer.ema_decay,
+        runtime.jit,
+    )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
-    trainer.compile(optimizer=_build_optimizer(config, model, steps))
-    trainer.optimizer.build(model.trainable_variables)
+    schedule = _build_schedule(config, steps)
+    trainer.compile(optimizer=build_optimizer(config.optimizer, weights, schedule, trainer.frozen))
+    trainer.optimizer.build(trainer.trained_variables)
     return trainer
 
 
-def _build_optimizer(config: TrainConfig, model: VideoSwin, steps: int) -> keras.optimizers.Optimizer:
-    schedule = WarmupCosine(
+def _build_schedule(config: TrainConfig, steps: int) -> WarmupCosine:
+    return WarmupCosine(
         config.optimizer.learning_rate,
         steps,
         config.epochs,
@@ -177,7 +264,6 @@ def _build_optimizer(config: TrainConfig, model: VideoSwin, steps: int) -> keras
         config.optimizer.warmup_ratio,
         is_staircase=config.optimizer.schedule == "cosine_per_epoch",
     )
-    return build_optimizer(config.optimizer, named_weights(model), schedule)
 
 
 def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """The folder of a run: where it is, that it belongs to this run alone, and which run to resume."""
 
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from vswin.config import TrainConfig, differing_keys, save_config
+from vswin.config import differing_keys, save_config
 from vswin.errors import InputError
+from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import OUTPUTS, default_output_dir
+from vswin.schema import TrainConfig
 
 
 def open_run_folder(config: TrainConfig) -> Path:
@@ -37,6 +43,35 @@ def open_run_folder(config: TrainConfig) -> Path:
     except OSError as error:
         raise InputError(f"output_dir={folder} cannot be written ({error.strerror}); name another folder") from error
     return folder
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Keeps other processes, on this machine or another, from training in the same folder meanwhile.
+
+    Args:
+        folder: the run's folder.
+
+    Raises:
+        InputError: if another process does, or the folder cannot be written.
+    """
+    path = folder / ".lock"
+
+    def refuse() -> None:
+        holder = path.read_text(encoding="utf-8")
+        raise InputError(
+            f"another process is training in {folder} ({holder}); wait until it has ended, or name another output_dir"
+        )
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(file_lock_if_possible(path, refuse))
+            path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"output_dir={folder} cannot be written ({error.strerror}); name another folder"
+            ) from error
+        yield
 
 
 def _check_same_run(config: TrainConfig, folder: Path) -> None:

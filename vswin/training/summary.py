@@ -1,14 +1,17 @@
 """What a run says before its first step: what is trained, on what, at what cost."""
 
+import math
 from collections.abc import Iterable
 
 import tensorflow as tf
 
-from vswin.config import TrainConfig
 from vswin.data.catalog import Catalog, describe_catalog
-from vswin.data.pipeline import count_steps
+from vswin.data.order import count_steps
 from vswin.runtime import describe_devices
-from vswin.training.memory import describe_memory, estimate_step
+from vswin.schema import TrainConfig
+from vswin.training.freezing import count_passed_blocks, find_frozen
+from vswin.training.memory import Spared, describe_memory, estimate_step
+from vswin.weights.shapes import official_shapes
 from vswin.zoo import ModelSize, count_macs, count_parameters
 
 
@@ -26,14 +29,14 @@ def describe_run(
         config: the run.
         size: the model's size, overrides applied.
         catalog: its videos.
-        groups: a text per parameter group.
+        groups: the lines of a table of the parameter groups.
         weights: what was loaded.
         strategy: the devices that compute.
     """
     clip = config.clip
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)
     num_classes = len(catalog.class_names)
-    steps = count_steps(len(catalog.train), config.batch_size)
+    steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
     names = ", ".join(catalog.class_names[:8]) + (", ..." if num_classes > 8 else "")
     rows = {
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
@@ -49,13 +52,21 @@ def describe_run(
         f"{config.epochs} epochs",
         "schedule": f"{config.optimizer.schedule}, warm-up over {config.optimizer.warmup_epochs:g} epochs"
         + (" (longer than the run!)" if config.optimizer.warmup_epochs > config.epochs else ""),
-        "learning rates": "; ".join(groups),
+        "learning rates": f"\n{' ' * 16}".join(groups),
+        **_describe_average(config),
         "precision": config.runtime.precision,
         "devices": describe_devices(strategy),
         "memory": _describe_memory(config, size, num_classes, strategy),
         "seed": str(config.seed),
     }
     return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
+
+
+def _describe_average(config: TrainConfig) -> dict[str, str]:
+    decay = config.optimizer.ema_decay
+    if decay is None:
+        return {}
+    return {"weight average": f"decay {decay:g} a step, warmed up; validated beside the weights as val_ema_*"}
 
 
 def _describe_shares(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
@@ -68,7 +79,12 @@ def _describe_memory(config: TrainConfig, size: ModelSize, num_classes: int, str
     clip, runtime, num_devices = config.clip, config.runtime, strategy.num_replicas_in_sync
     share = config.batch_size // (num_devices * runtime.micro_batches)
     clip_shape = (clip.num_frames, clip.crop, clip.crop)
-    memory = estimate_step(size, num_classes, clip_shape, share, runtime.precision, runtime.remat)
+    shapes = official_shapes(size, num_classes)
+    frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
+    spared = Spared(sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen))
+    memory = estimate_step(size, num_classes, clip_shape, share, runtime.precision, runtime.remat, spared)
+    if config.optimizer.ema_decay is not None:
+        memory = memory._replace(parameters=memory.parameters + 4 * count_parameters(size, num_classes))
     is_cpu = "CPU" in strategy.extended.worker_devices[0]
     return describe_memory(memory, num_devices, is_cpu) + (", blocks computed twice" if runtime.remat else "")
 
@@ -79,8 +95,30 @@ def _describe_augmentation(config: TrainConfig) -> str:
     parts = [f"crops of {100 * low:g} to {100 * high:g} % of the frame" if low < 1 else "whole frames"]
     if config.dataset.allow_flip and augment.flip > 0:
         parts.append(f"flipped with probability {augment.flip:g}")
-    else:
+    elif augment.rand_augment != "official":
         parts.append("not flipped")
+    if any(augment.color_jitter):
+        strengths = zip(("brightness", "contrast", "saturation", "hue"), augment.color_jitter, strict=True)
+        parts.append("colour jitter (" + ", ".join(f"{name} {value:g}" for name, value in strengths if value) + ")")
+    if augment.rand_augment != "none":
+        parts.append(_describe_rand_augment(config))
+    if augment.erasing > 0:
+        parts.append(f"a box erased with probability {augment.erasing:g}")
+    mixing = [f"{name} (alpha {vars(augment)[name]:g})" for name in ("mixup", "cutmix") if vars(augment)[name] > 0]
+    if mixing:
+        parts.append(" or ".join(mixing) + " of neighbours in the batch")
     if augment.label_smoothing > 0:
         parts.append(f"label smoothing {augment.label_smoothing:g}")
+    if augment.repeats > 1:
+        parts.append(f"{augment.repeats} clips of each video in a batch")
     return ", ".join(parts)
+
+
+def _describe_rand_augment(config: TrainConfig) -> str:
+    augment = config.augment
+    magnitude = f"magnitude {augment.rand_augment_magnitude} of 30"
+    text = f"RandAugment ({augment.rand_augment_ops} of 18 operations at {magnitude}"
+    if augment.rand_augment == "no_flip":
+        return text + ", without its flip)"
+    despite = ", although dataset.allow_flip=false" if not config.dataset.allow_flip else ""
+    return text + f", which as officially flips every second clip{despite})"

@@ -1,14 +1,44 @@
 """The train step: draws, loss, gradients and metrics of one global batch, for Keras `fit`."""
 
-from typing import TypeAlias
+from collections.abc import Collection
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 import tf_keras as keras
 
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
+from vswin.training.ema import WeightAverage
+from vswin.training.erasing import erase, make_erasing_boxes
+from vswin.training.freezing import run_frozen_parts_as_tested
+from vswin.training.metrics import make_metrics, read_metrics, update_metrics
+from vswin.training.mixing import (
+    NO_MIXING,
+    MixDraws,
+    Mixing,
+    keep_uncounted,
+    main_labels,
+    make_mix_draws,
+    mix_clips,
+    mix_targets,
+)
+from vswin.weights.names import named_weights
 
 Batch: TypeAlias = dict[str, tf.Tensor]
+
+
+class StepDraws(NamedTuple):
+    """Hold all that a training step draws for its clips, each with the batch as first axis.
+
+    Attributes:
+        model: multipliers of drop path and dropout.
+        erased: the box of each clip that is erased, int32 [B, 4].
+        mixing: how clips are mixed with their partners.
+    """
+
+    model: Draws
+    erased: tf.Tensor
+    mixing: MixDraws
 
 
 class Trainer(keras.Model):
@@ -24,6 +54,15 @@ class Trainer(keras.Model):
         label_smoothing: share of the target that is spread over all classes.
         micro_batches: parts into which a replica's batch is cut; they run one after another and their gradients
             are summed, so that the activations of one part alone are held.
+        erasing: share of the clips of which a box is erased.
+        mixing: mixup and cutmix; a replica's batch, or each part of it, then holds an even number of clips.
+        frozen: official names of the weights that stay as they are.
+        ema_decay: decay of a moving average of the weights, which is tested beside them; None for none.
+        jit: whether XLA compiles the loss and the gradients, on each replica by itself: strategies do not allow for
+            more.
+
+    Attributes:
+        average: the moving average, or None.
     """
 
     def __init__(
@@ -33,6 +72,11 @@ class Trainer(keras.Model):
         seed: int,
         label_smoothing: float = 0.0,
         micro_batches: int = 1,
+        erasing: float = 0.0,
+        mixing: Mixing = NO_MIXING,
+        frozen: Collection[str] = (),
+        ema_decay: float | None = None,
+        jit: bool = False,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
@@ -40,20 +84,40 @@ class Trainer(keras.Model):
         self.seed = seed
         self.label_smoothing = label_smoothing
         self.micro_batches = micro_batches
+        self.erasing = erasing
+        self.mixing = mixing
+        self.frozen = frozenset(frozen)
+        self.average = None if ema_decay is None else WeightAverage(model, ema_decay)
+        self._differentiate = self._loss_and_gradients
+        if jit:
+            self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
         # Steps that `fit` leaves out of its first epoch, because an earlier session has taken them.
         self.first_step = 0
-        self.loss_metric = keras.metrics.Mean("loss")
-        self.top1_metric = keras.metrics.SparseTopKCategoricalAccuracy(1, "top1")
-        self.top5_metric = keras.metrics.SparseTopKCategoricalAccuracy(min(5, model.num_classes), "top5")
+        self.loss_metric, self.top1_metric, self.top5_metric = make_metrics(model.num_classes)
+        self._ema_metrics = [] if self.average is None else make_metrics(model.num_classes, "ema_")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that Keras resets before each epoch."""
+        return [*self._raw_metrics, *self._ema_metrics]
+
+    @property
+    def trained_variables(self) -> list[tf.Variable]:
+        """The weights of the model that are not frozen."""
+        if not self.frozen:
+            return list(self.model.trainable_variables)
+        frozen = {id(variable) for name, variable in named_weights(self.model).items() if name in self.frozen}
+        return [variable for variable in self.model.trainable_variables if id(variable) not in frozen]
+
+    @property
+    def _raw_metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_metric, self.top1_metric, self.top5_metric]
 
+    # Nothing in a step is Python that depends on data: looking for it takes a third of the time to trace one.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on this replica's share of the global batch."""
-        draws = self.model.make_draws(self.seed, self.optimizer.iterations, batch["positions"], self.global_batch_size)
+        draws = self.make_draws(batch, self.optimizer.iterations)
         context = tf.distribute.get_replica_context()
         # Gradients of parts and replicas are summed, so each divides by the weight of the global batch.
         total_weight = tf.maximum(context.all_reduce("SUM", tf.reduce_sum(batch["weights"])), 1.0)
@@ -63,8 +127,24 @@ class Trainer(keras.Model):
             gradients = self._summed_gradients(batch, draws, total_weight)
         if self._scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return self._results()
+        step = tf.identity(self.optimizer.iterations)
+        self.optimizer.apply_gradients(zip(gradients, self.trained_variables, strict=True))
+        if self.average is not None:
+            self.average.follow(self.frozen, step, gradients if self._scales_loss else [])
+        return read_metrics(self._raw_metrics)
+
+    def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
+        """Draws what happens to this replica's clips in a step; outside of anything rematerialised or compiled."""
+        place = (self.seed, step, batch["positions"], self.global_batch_size)
+        height, width = batch["clips"].shape[2:4]
+        mixing = make_mix_draws(*place, (height, width), self.mixing)
+        if self.mixing.is_on:
+            mixing = keep_uncounted(mixing, batch["weights"])
+        erased = make_erasing_boxes(*place, (height, width), self.erasing)
+        draws = self.model.make_draws(*place)
+        if self.frozen:
+            draws = run_frozen_parts_as_tested(draws, list(named_weights(self.model)), self.frozen)
+        return StepDraws(draws, erased, mixing)
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch: int, initial_epoch: int) -> tuple[int, int]:
         """Tells `fit` where to start; Keras asks for the step in this way alone."""
@@ -74,50 +154,76 @@ class Trainer(keras.Model):
     def _scales_loss(self) -> bool:
         return isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
-    def _gradients(self, batch: Batch, draws: Draws, total_weight: tf.Tensor) -> list[tf.Tensor]:
+    def _gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
         """Computes what a batch, or a part of one, adds to the gradients of the global batch."""
-        with tf.GradientTape() as tape:
-            logits = self.model(batch["clips"], training=True, draws=draws)
-            losses = self._cross_entropy(batch["labels"], logits)
-            objective = tf.reduce_sum(losses * batch["weights"]) / total_weight
+        clips, targets, labels = self._change(batch, draws)
+        logits, losses, gradients = self._differentiate(clips, targets, batch["weights"] / total_weight, draws.model)
+        update_metrics(self._raw_metrics, labels, logits, batch["weights"], losses, batch["weights"])
+        return gradients
+
+    def _loss_and_gradients(
+        self, clips: tf.Tensor, targets: tf.Tensor, shares: tf.Tensor, draws: Draws
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Computes logits and losses, and the gradients of the sum of the losses by their shares in it.
+
+        All that XLA compiles, where it does; nothing is drawn in here, since its random numbers would be others.
+        """
+        trained = self.trained_variables
+        # Of what nothing watched goes into, the tape keeps nothing: what is below the first trained weight is free.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            logits = self.model.classify(clips, training=True, draws=draws)
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            objective = tf.reduce_sum(losses * shares)
             if self._scales_loss:
                 objective = self.optimizer.get_scaled_loss(objective)
-        self._update_metrics(batch, logits, losses, batch["weights"])
         # Dense before they are summed and clipped: Keras would take the norm of unsummed slices.
-        return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, self.model.trainable_variables)]
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, trained)]
+        return logits, losses, gradients
 
-    def _summed_gradients(self, batch: Batch, draws: Draws, total_weight: tf.Tensor) -> list[tf.Tensor]:
+    def _change(self, batch: Batch, draws: StepDraws) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Normalises, erases and mixes; returns the clips, their targets and the labels that count as right."""
+        clips, targets, labels = self.model.normalize(batch["clips"]), self._targets(batch["labels"]), batch["labels"]
+        if self.erasing > 0:
+            clips = erase(clips, draws.erased)
+        if self.mixing.is_on:
+            clips, targets = mix_clips(clips, draws.mixing), mix_targets(targets, draws.mixing)
+            labels = main_labels(labels, draws.mixing)
+        return clips, targets, labels
+
+    def _summed_gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
         """Computes the same part by part, in a loop whose passes share their memory."""
 
         def cut(values: tf.Tensor) -> tf.Tensor:
             return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
 
-        def add_part(sums: list[tf.Tensor], part: tuple[Batch, Draws]) -> list[tf.Tensor]:
+        def add_part(sums: list[tf.Tensor], part: tuple[Batch, StepDraws]) -> list[tf.Tensor]:
             gradients = self._gradients(*part, total_weight)
             return [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
 
-        zeros = [tf.zeros(variable.shape) for variable in self.model.trainable_variables]
+        zeros = [tf.zeros(variable.shape) for variable in self.trained_variables]
         return tf.foldl(add_part, tf.nest.map_structure(cut, (batch, draws)), zeros, parallel_iterations=1)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Measures one batch; a clip that could not be decoded (label -1) counts as wrong and has no loss."""
-        logits = self.model(batch["clips"], training=False)
-        is_decoded = tf.cast(batch["labels"] >= 0, tf.float32)
-        losses = self._cross_entropy(tf.maximum(batch["labels"], 0), logits)
-        self._update_metrics(batch, logits, losses, batch["weights"] * is_decoded)
-        return self._results()
+        labels, weights = batch["labels"], batch["weights"]
+        loss_weights = weights * tf.cast(labels >= 0, tf.float32)
+        targets = self._targets(tf.maximum(labels, 0))
+        tested = [(self.model, self._raw_metrics)]
+        if self.average is not None:
+            tested.append((self.average.model, self._ema_metrics))
+        for model, metrics in tested:
+            logits = model(batch["clips"], training=False)
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            update_metrics(metrics, labels, logits, weights, losses, loss_weights)
+        return read_metrics(self.metrics)
 
-    def _cross_entropy(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Returns the cross-entropy of every clip, float32 [B]."""
+    def _targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns what the probabilities of every clip should be, float32 [B, K].
+
+        Source: Video-Swin-Transformer mmaction/datasets/blending_utils.py, LabelSmoothing.
+        """
         num_classes = self.model.num_classes
         targets = tf.one_hot(labels, num_classes)  # [B, K]
-        targets = (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-
-    def _update_metrics(self, batch: Batch, logits: tf.Tensor, losses: tf.Tensor, loss_weights: tf.Tensor) -> None:
-        self.loss_metric.update_state(losses, loss_weights)
-        self.top1_metric.update_state(batch["labels"], logits, batch["weights"])
-        self.top5_metric.update_state(batch["labels"], logits, batch["weights"])
-
-    def _results(self) -> dict[str, tf.Tensor]:
-        return {metric.name: metric.result() for metric in self.metrics}
+        return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes

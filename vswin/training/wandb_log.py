@@ -2,22 +2,26 @@
 
 import dataclasses
 import inspect
+import logging
 import secrets
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 import wandb
 from wandb.sdk.wandb_run import Run
 
 from vswin.atomic import replacing
-from vswin.config import TrainConfig
 from vswin.errors import InputError
 from vswin.runtime import logger
+from vswin.schema import TrainConfig
 
 _WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")
+# What is left at the end are some kilobytes. Without a bound wandb tries for as long as its server cannot be reached.
+_FINISH_SEC = 60.0
 
 
 class WandbLog(keras.callbacks.Callback):
@@ -32,8 +36,11 @@ class WandbLog(keras.callbacks.Callback):
         self.run = run
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Logs the epoch."""
-        self.run.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
+        """Logs the epoch; training goes on where wandb cannot."""
+        try:
+            self.run.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
+        except Exception as error:  # its process has ended, for one
+            logger.info(f"wandb: epoch {epoch + 1} was not taken ({error}); training goes on")
 
 
 @contextmanager
@@ -41,7 +48,8 @@ def open_wandb(config: TrainConfig, folder: Path) -> Iterator[WandbLog]:
     """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
 
     Without an API key (environment, netrc, settings: as wandb itself looks for it) the run is offline; nothing is
-    ever asked for. `WANDB_MODE` has its usual meaning.
+    ever asked for. `WANDB_MODE` has its usual meaning. Figures that cannot be sent, as the network has gone, end no
+    training: after a minute, or `WANDB_FINISH_TIMEOUT` seconds, it is said how to send them.
 
     Args:
         config: the whole of it becomes the configuration of the wandb run.
@@ -59,7 +67,34 @@ def open_wandb(config: TrainConfig, folder: Path) -> Iterator[WandbLog]:
         exit_code = stop.code if isinstance(stop.code, int) else 1
         raise
     finally:
+        # wandb has a log of its own; where a full disk does not take it, the figures are what counts.
+        with _errors_of_logging_hidden():
+            _finish(run, exit_code)
+
+
+def _finish(run: Run, exit_code: int) -> None:
+    """Lets wandb send what is left, and says how to if it cannot."""
+    try:
         run.finish(exit_code=exit_code)
+    except Exception as error:  # whatever becomes of wandb, the training is what counts
+        folder = shlex.quote(str(Path(run.dir).parent))
+        logger.info(
+            f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
+            f"  wandb sync --include-online {folder}"
+        )
+        if not isinstance(error, TimeoutError):
+            # Its process is gone: taken down now, it is not looked for when Python ends.
+            with suppress(Exception):
+                wandb.teardown()
+
+
+@contextmanager
+def _errors_of_logging_hidden() -> Iterator[None]:
+    shown, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = shown
 
 
 def _start(config: TrainConfig, folder: Path) -> Run:
@@ -74,7 +109,7 @@ def _start(config: TrainConfig, folder: Path) -> Run:
             config=dataclasses.asdict(config),
             mode=None if _needs_no_account() or _has_account() else "offline",
             # train.log has what the terminal shows.
-            settings=wandb.Settings(console="off", silent=True),
+            settings=wandb.Settings(console="off", silent=True, **_finish_limit()),
         )
     except wandb.Error as error:
         raise InputError(
@@ -90,6 +125,14 @@ def _start(config: TrainConfig, folder: Path) -> Run:
     return run
 
 
+def _finish_limit() -> dict[str, Any]:
+    """Gives the settings that bound how long wandb may take to finish; wandb 0.26 and before have none."""
+    settings = wandb.setup().settings
+    if not hasattr(settings, "finish_timeout"):
+        return {}
+    return {"finish_timeout": settings.finish_timeout or _FINISH_SEC, "finish_timeout_raises": True}
+
+
 def _needs_no_account() -> bool:
     return wandb.setup().settings.mode in _WITHOUT_ACCOUNT
 
@@ -103,9 +146,9 @@ def _has_account() -> bool:
 
 
 def _run_id(folder: Path) -> str:
-    """Returns the id of the folder's wandb run; a new one is written down first."""
+    """Returns the id of the folder's wandb run; a new one, which the agent of a sweep may have chosen, is kept."""
     path = folder / "wandb_run_id.txt"
     if not path.exists():
         with replacing(path) as partial:
-            partial.write_text(secrets.token_hex(4), encoding="utf-8")
+            partial.write_text(wandb.setup().settings.run_id or secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

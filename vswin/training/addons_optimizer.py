@@ -1,0 +1,153 @@
+"""The recipe with the optimizers of TensorFlow Addons, which ended with TensorFlow 2.15: `optimizer=adamw_addons`.
+
+Nothing else imports TensorFlow Addons, and this module is imported only where it was asked for.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow.python.util import tf_export
+
+from vswin.errors import InputError
+from vswin.schema import OptimizerConfig
+from vswin.training.optimizer import ParameterGroup
+
+# TensorFlow Addons imports Keras proper too, which takes over names by which TensorFlow finds classes for tf_keras; a
+# layer could not be rebuilt from its configuration any more.
+_names = dict(tf_export._NAME_TO_SYMBOL_MAPPING)
+with warnings.catch_warnings():
+    # Its news is that it has ended; whoever chose it was told.
+    warnings.filterwarnings("ignore", r"\s*TensorFlow Addons \(TFA\) has ended", UserWarning)
+    import tensorflow_addons as tfa
+tf_export._NAME_TO_SYMBOL_MAPPING.update(_names)
+
+Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a factor.
+
+    Args:
+        schedule: what is multiplied.
+        factor: by what.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.factor = factor
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Returns the product, float32, at an optimizer step counted from 0."""
+        return self.schedule(step) * self.factor
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"schedule": self.schedule, "factor": self.factor}
+
+
+class _AdamW(tfa.optimizers.AdamW):
+    """The original, but for where epsilon is added: after the bias of the second moment is corrected, as elsewhere."""
+
+    def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict) -> None:
+        super()._prepare_local(var_device, var_dtype, apply_state)
+        state = apply_state[var_device, var_dtype]
+        state["epsilon"] *= tf.sqrt(1.0 - state["beta_2_power"])
+
+
+class GroupedAdamW(tfa.optimizers.MultiOptimizer):
+    """`tfa.optimizers.MultiOptimizer` of a `tfa.optimizers.AdamW` for each parameter group.
+
+    Mends what keeps the original from being used here: it keeps the gradients of a step in lists that the threads of
+    several replicas share (IndexError), makes the moments in the first step, and does not save them.
+
+    Args:
+        learning_rate: a rate or a schedule of the step, which each group multiplies.
+        groups: variable name (`variable.name`) -> its group.
+        beta_1, beta_2: decay of the first and second moment.
+        epsilon: added to the root of the bias-corrected second moment.
+
+    Source: TensorFlow Addons 0.23, optimizers/discriminative_layer_training.py and weight_decay_optimizers.py.
+    """
+
+    def __init__(
+        self, learning_rate: Rate, groups: Mapping[str, ParameterGroup], beta_1: float, beta_2: float, epsilon: float
+    ) -> None:
+        self.base_rate = learning_rate
+        self.members: dict[ParameterGroup, list[str]] = {}
+        for name, group in groups.items():
+            self.members.setdefault(group, []).append(name)
+        specs = []
+        for group, names in self.members.items():
+            rate = _scale(learning_rate, group.learning_rate_multiplier)
+            # This AdamW subtracts its decay as it is; elsewhere the rate multiplies it.
+            decay = _scale(learning_rate, group.learning_rate_multiplier * group.weight_decay)
+            adamw = _AdamW(decay, rate, beta_1, beta_2, epsilon, name=group.name.replace(" ", "_"))
+            specs.append({"optimizer": adamw, "weights": names})
+        super().__init__(optimizer_specs=specs)
+        for i, spec in enumerate(self.optimizer_specs):
+            self._track_trackable(spec["optimizer"], f"optimizer_{i}")
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        """The rate of the last step, before groups multiply it."""
+        if callable(self.base_rate):
+            return self.base_rate(tf.maximum(tf.convert_to_tensor(self.iterations) - 1, 0))
+        return tf.constant(self.base_rate)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The steps and moments of all groups; an attribute, as of the optimizers that succeeded these."""
+        return [*self.weights, *(weight for spec in self.optimizer_specs for weight in spec["optimizer"].weights)]
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Creates the two moments of every variable, float32, zero; they cannot be made among several replicas."""
+        by_name = {variable.name: variable for variable in var_list}
+        for spec in self.optimizer_specs:
+            spec["optimizer"]._create_all_weights([by_name[name] for name in spec["weights"]])
+        self._create_all_weights([])
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], **kwargs: Any) -> tf.Tensor:
+        """Takes a step with each group's optimizer; gradients of several replicas are summed."""
+        by_name = {variable.name: (gradient, variable) for gradient, variable in grads_and_vars}
+        for spec in self.optimizer_specs:
+            spec["optimizer"].apply_gradients([by_name[name] for name in spec["weights"]], **kwargs)
+        return self.iterations.assign_add(1)
+
+    def last_rates(self) -> dict[str, float]:
+        """Gives the rate of each group in the last step, by the group's name."""
+        rate = float(self.learning_rate)
+        return {group.name: rate * group.learning_rate_multiplier for group in self.members}
+
+
+def build_addons_optimizer(
+    config: OptimizerConfig, groups: Mapping[str, ParameterGroup], learning_rate: Rate
+) -> GroupedAdamW:
+    """Builds the optimizer of TensorFlow Addons for a model.
+
+    Args:
+        config: betas and epsilon.
+        groups: variable name -> its group.
+        learning_rate: base rate; each group multiplies it.
+
+    Raises:
+        InputError: if it is to train on several workers, or TensorFlow Addons has another Keras than we have.
+    """
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        raise InputError(
+            "runtime.strategy=multi_worker does not go with optimizer=adamw_addons; use optimizer=adamw, or one "
+            "machine with runtime.strategy=mirrored or one_device"
+        )
+    if not issubclass(GroupedAdamW, keras.optimizers.legacy.Optimizer):
+        raise InputError(
+            "optimizer=adamw_addons: TensorFlow was imported before vswin and gives TensorFlow Addons another Keras; "
+            "import vswin first, or set TF_USE_LEGACY_KERAS=1"
+        )
+    return GroupedAdamW(learning_rate, groups, config.beta_1, config.beta_2, config.epsilon)
+
+
+def _scale(rate: Rate, factor: float) -> Rate:
+    return ScaledSchedule(rate, factor) if callable(rate) else rate * factor

@@ -1,0 +1,150 @@
+"""Mixup and cutmix in the training step: neighbours in the global batch are mixed with each other.
+
+Partners are the clips at positions p and p ^ 1 (0 and 1, 2 and 3, ...), so that they meet on the same device and in
+the same micro-batch, and the result does not depend on the number of either. Acts on normalised clips.
+
+Source: mixup, arXiv:1710.09412; cutmix, arXiv:1905.04899; boxes as in Video-Swin-Transformer
+    mmaction/datasets/blending_utils.py, CutmixBlending; mixing in pairs as in timm, data/mixup.py.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from vswin.models.draws import MIXING_STREAM, stream_seed
+from vswin.training.erasing import box_mask
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Say how pairs are mixed; where both are on, each pair draws one of them.
+
+    Attributes:
+        mixup: alpha of the Beta distribution of the shares, 0 for no mixup.
+        cutmix: the same for cutmix.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Tells whether anything is mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+NO_MIXING = Mixing()
+
+
+class MixDraws(NamedTuple):
+    """Hold how clips are mixed with their partners; both partners of a pair have the same.
+
+    Attributes:
+        share: of a clip's own label, float32 [B]; the partner's has the rest. 1 where nothing is mixed.
+        blend: of a clip's own pixels outside of the box, float32 [B]; 1 under cutmix.
+        box: what comes from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup.
+    """
+
+    share: tf.Tensor
+    blend: tf.Tensor
+    box: tf.Tensor
+
+
+def make_mix_draws(
+    seed: tf.Tensor | int,
+    step: tf.Tensor | int,
+    positions: tf.Tensor,
+    global_batch_size: int,
+    frame: tuple[int, int],
+    mixing: Mixing,
+) -> MixDraws:
+    """Draws how the clips at `positions` of a global batch are mixed, the same for any number of replicas.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer step.
+        positions: places of the clips in the global batch, int32 [B].
+        global_batch_size: clips per step over all replicas.
+        frame: height and width of the frames.
+        mixing: what is on.
+
+    Returns:
+        The draws of these clips.
+    """
+    ones, empty = tf.ones_like(positions, tf.float32), tf.zeros([tf.size(positions), 4], tf.int32)
+    if not mixing.is_on:
+        return MixDraws(ones, ones, empty)
+    key = stream_seed(seed, step, MIXING_STREAM)
+    num_pairs = -(-global_batch_size // 2)
+    pairs = positions // 2  # [B]
+    uniform = tf.gather(tf.random.stateless_uniform([num_pairs, 3], key, alg="philox"), pairs)  # [B, 3]
+    is_cutmix = uniform[:, 0] < (0.5 if mixing.mixup > 0 else 1.0)
+    if mixing.cutmix == 0:
+        is_cutmix = tf.zeros_like(is_cutmix)
+    blend = tf.gather(_draw_beta(key, 1, num_pairs, mixing.mixup), pairs)  # [B]
+    box, rest = _draw_box(tf.gather(_draw_beta(key, 2, num_pairs, mixing.cutmix), pairs), uniform[:, 1:], frame)
+    return MixDraws(
+        share=tf.where(is_cutmix, rest, blend),
+        blend=tf.where(is_cutmix, 1.0, blend),
+        box=tf.where(is_cutmix[:, None], box, empty),
+    )
+
+
+def keep_uncounted(draws: MixDraws, weights: tf.Tensor) -> MixDraws:
+    """Leaves pairs alone of which one slot has weight 0, float32 [B]: padding and clips that cannot be decoded."""
+    does_count = (weights > 0) & (swap(weights) > 0)
+    return MixDraws(
+        share=tf.where(does_count, draws.share, 1.0),
+        blend=tf.where(does_count, draws.blend, 1.0),
+        box=tf.where(does_count[:, None], draws.box, 0),
+    )
+
+
+def swap(values: tf.Tensor) -> tf.Tensor:
+    """Gives every clip the value of its partner: [B, ...] with an even B, positions in ascending order."""
+    pairs = tf.reshape(values, [-1, 2, *values.shape[1:]])  # [B/2, 2, ...]
+    return tf.reshape(pairs[:, ::-1], tf.shape(values))  # [B, ...]
+
+
+def mix_clips(clips: tf.Tensor, draws: MixDraws) -> tf.Tensor:
+    """Mixes normalised clips [B, T, H, W, 3] with their partners."""
+    partners = swap(clips)
+    blend = tf.cast(draws.blend, clips.dtype)[:, None, None, None, None]  # [B, 1, 1, 1, 1]
+    blended = blend * clips + (1 - blend) * partners
+    return tf.where(box_mask(draws.box, clips), partners, blended)
+
+
+def mix_targets(targets: tf.Tensor, draws: MixDraws) -> tf.Tensor:
+    """Mixes the targets of the loss, float32 [B, K], with those of the partners."""
+    share = draws.share[:, None]  # [B, 1]
+    return share * targets + (1 - share) * swap(targets)
+
+
+def main_labels(labels: tf.Tensor, draws: MixDraws) -> tf.Tensor:
+    """Picks the label with the larger share, int32 [B]; the clip's own one where both have the same."""
+    return tf.where(draws.share >= 0.5, labels, swap(labels))
+
+
+def _draw_beta(key: tf.Tensor, stream: int, num_pairs: int, alpha: float) -> tf.Tensor:
+    """Draws from Beta(alpha, alpha), float32 [pairs]; 1 for alpha 0."""
+    if alpha == 0:
+        return tf.ones([num_pairs])
+    # In double precision a small alpha does not make both of them 0.
+    gammas = tf.random.stateless_gamma([num_pairs, 2], tf.random.fold_in(key, stream), alpha, dtype=tf.float64)
+    return tf.cast(gammas[:, 0] / tf.reduce_sum(gammas, axis=1), tf.float32)  # [pairs]
+
+
+def _draw_box(share: tf.Tensor, center: tf.Tensor, frame: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Places boxes that leave about `share` [B] of a frame, given uniform centres [B, 2]; the edges cut them off.
+
+    Returns:
+        The boxes, int32 [B, 4], and the shares they really leave, float32 [B].
+    """
+    extent = tf.constant(frame, tf.int32)  # [2]
+    half = tf.cast(tf.cast(extent, tf.float32) * tf.sqrt(1 - share)[:, None], tf.int32) // 2  # [B, 2]
+    middle = tf.minimum(tf.cast(center * tf.cast(extent, tf.float32), tf.int32), extent - 1)  # [B, 2]
+    start, stop = tf.maximum(middle - half, 0), tf.minimum(middle + half, extent)
+    box = tf.concat([start, stop - start], axis=1)  # [B, 4]
+    area = tf.cast(tf.reduce_prod(stop - start, axis=1), tf.float32)
+    return box, 1 - area / (frame[0] * frame[1])
