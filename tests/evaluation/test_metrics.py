@@ -12,6 +12,7 @@ from vswin.evaluation.metrics import (
     mean_class_accuracy,
     rank_classes,
     score_classes,
+    wilson_interval,
 )
 
 
@@ -77,7 +78,10 @@ def test_mean_class_accuracy_and_matrix_agree_with_counting(pairs):
 
 def test_compute_metrics():
     ranked = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [5, 4, 3, 2, 1], [-1] * 5])
-    metrics = compute_metrics(ranked, np.array([0, 0, 0, 1]))
+    view_hits = np.array([[3, 4], [1, 4], [0, 0], [0, 0]])
+    metrics = compute_metrics(ranked, np.array([0, 0, 0, 1]), view_hits, num_views=4)
+    assert (metrics.clip_top1, metrics.clip_top5) == (4 / 16, 8 / 16)
+    assert metrics.top1_interval == wilson_interval(0.25, 4)
     assert metrics.top1 == 0.25
     assert metrics.top5 == 0.5
     assert metrics.mean_class_accuracy == pytest.approx((1 / 3 + 0 + 0) / 3)
@@ -86,7 +90,7 @@ def test_compute_metrics():
 
 def test_top5_of_three_classes_is_top3():
     ranked = rank_classes(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], "f4"))
-    metrics = compute_metrics(ranked, np.array([0, 0]))
+    metrics = compute_metrics(ranked, np.array([0, 0]), np.ones((2, 2), int), num_views=1)
     assert (metrics.top1, metrics.top5) == (0.5, 1.0)
 
 
@@ -97,3 +101,12 @@ def test_score_classes_names_the_worst_mix_up_and_keeps_empty_classes():
     assert scores[1] == (1, 2, 0.5, 0.5, -1, 0)
     assert scores[2][:2] == (2, 0)
     assert np.isnan(scores[2].top1)
+
+
+def test_wilson_interval():
+    # Figures of Newcombe, Two-sided confidence intervals for the single proportion, 1998, table I, method 3.
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert wilson_interval(1.0, 5)[1] == 1.0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vswin.config import ClipConfig
 from vswin.evaluation.published import compare, difference_points, verdict
+from vswin.schema import ClipConfig
 
 TINY = "swin_tiny_patch244_window877_kinetics400_1k"
 STHV2 = "swin_base_patch244_window1677_sthv2"
@@ -12,12 +12,12 @@ STHV2 = "swin_base_patch244_window1677_sthv2"
 def make_clip(**changes):
     """Gives the official Kinetics test protocol with changes."""
     settings = {"num_frames": 32, "frame_stride": 2, "resize": 224, "crop": 224, "num_clips": 4}
-    settings |= {"num_crops": 3, "sampling": "dense", "views_per_step": 5}
+    settings |= {"num_crops": 3, "sampling": "dense", "spacing": "centred", "views_per_step": 5}
     return ClipConfig(**settings | changes)
 
 
 def test_official_protocol_finds_the_row():
-    comparison = compare(TINY, "kinetics400", make_clip(), 19_796)
+    comparison = compare(TINY, "kinetics400", make_clip(), "prob", 19_796)
     assert comparison.published.name == TINY
     assert (comparison.published.top1, comparison.published.top5) == (78.8, 93.6)
     assert (comparison.reason, comparison.note) == ("", "")
@@ -33,43 +33,50 @@ def test_official_protocol_finds_the_row():
         ("num_clips", 1),
         ("num_crops", 1),
         ("sampling", "segments"),
+        ("spacing", "end_to_end"),
     ],
 )
 def test_every_other_setting_has_no_published_number_and_says_which(key, value):
-    comparison = compare(TINY, "kinetics400", make_clip(**{key: value}), 19_796)
+    comparison = compare(TINY, "kinetics400", make_clip(**{key: value}), "prob", 19_796)
     assert comparison.published is None
     official = getattr(make_clip(), key)
     assert comparison.reason == f"the published protocol has clip.{key}={official}"
 
 
 def test_views_per_step_is_no_part_of_the_protocol():
-    assert compare(TINY, "kinetics400", make_clip(views_per_step=1), 19_796).published is not None
+    assert compare(TINY, "kinetics400", make_clip(views_per_step=1), "prob", 19_796).published is not None
 
 
 def test_something_something_is_tested_with_segments():
     segments = make_clip(sampling="segments", num_clips=1, frame_stride=1)
-    assert compare(STHV2, "sthv2", segments, 24_777).published.top1 == 69.6
-    reason = compare(STHV2, "sthv2", make_clip(), 24_777).reason
+    assert compare(STHV2, "sthv2", segments, "prob", 24_777).published.top1 == 69.6
+    reason = compare(STHV2, "sthv2", make_clip(), "prob", 24_777).reason
     assert reason == "the published protocol has clip.sampling=segments, clip.num_clips=1"
 
 
 def test_other_data_set_file_and_selection_have_no_published_number():
-    assert "tested on kinetics400, not on ucf101" in compare(TINY, "ucf101", make_clip(), 3_783).reason
-    reason = compare("outputs/run/checkpoints/best.h5", "kinetics400", make_clip(), 19_796).reason
+    assert "tested on kinetics400, not on ucf101" in compare(TINY, "ucf101", make_clip(), "prob", 3_783).reason
+    reason = compare("outputs/run/checkpoints/best.h5", "kinetics400", make_clip(), "prob", 19_796).reason
     assert reason == "outputs/run/checkpoints/best.h5 is not the name of a published model"
-    assert "17999 videos of about 20000" in compare(TINY, "kinetics400", make_clip(), 17_999).reason
+    assert "17,900 videos of the 19,907" in compare(TINY, "kinetics400", make_clip(), "prob", 17_900).reason
 
 
 def test_where_the_hub_page_differs_the_official_value_is_used_and_the_page_shown():
-    base = compare("swin_base_patch244_window877_kinetics400_1k", "kinetics400", make_clip(), 19_796)
+    base = compare("swin_base_patch244_window877_kinetics400_1k", "kinetics400", make_clip(), "prob", 19_796)
     assert base.published.top5 == 94.6
-    assert base.note == "the TF-Hub page gives 96.6 % top-5 (official: 94.6 %)"
+    assert base.note.startswith("the TF-Hub page gives 96.6 % top-5 (official: 94.6 %): a slip of the page")
 
 
 def test_hub_name_is_an_alias():
-    comparison = compare("swin_base_patch244_window877_kinetics600_1k", "kinetics600", make_clip(), 29_000)
+    comparison = compare("swin_base_patch244_window877_kinetics600_1k", "kinetics600", make_clip(), "prob", 29_000)
     assert comparison.published.name == "swin_base_patch244_window877_kinetics600_22k"
     assert "kinetics600_1k" in comparison.note
+
+
+def test_averaged_logits_have_no_published_number():
+    assert (
+        compare(TINY, "kinetics400", make_clip(), "score", 19_796).reason == "the published protocol has average=prob"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,13 @@ def test_hub_name_is_an_alias():
         (0.7829, -0.51, "below"),
     ],
 )
-def test_verdict(measured, points, words):
+def test_verdict_of_an_exact_measurement(measured, points, words):
     assert difference_points(measured, 78.8) == points
-    assert verdict(measured, 78.8) == words
+    assert verdict(measured, 78.8, (measured, measured)) == words
+
+
+def test_verdict_knows_how_much_the_videos_allow_for():
+    assert verdict(0.77, 78.8, (0.75, 0.784)) == "below, but too few videos to tell"
+    assert verdict(0.80, 78.8, (0.792, 0.81)) == "above, but too few videos to tell"
+    assert verdict(0.77, 78.8, (0.75, 0.782)) == "below"
+    assert verdict(0.80, 78.8, (0.794, 0.81)) == "above"

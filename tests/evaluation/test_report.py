@@ -25,7 +25,7 @@ def result():
     ranked = np.array([[0, 1, 2], [1, 0, 2], [1, 2, 0], [-1, -1, -1], [2, 0, 1]])
     probabilities = np.array([[0.5, 0.3, 0.2]] * 5, "f4")
     paths = [f"videos/{number}, a.mp4" for number in range(5)]
-    return Result(paths, labels, ranked, probabilities, NAMES, compute_metrics(ranked, labels))
+    return Result(paths, labels, ranked, probabilities, NAMES, compute_metrics(ranked, labels, np.ones((5, 2), int), 2))
 
 
 def make_result(num_classes):
@@ -33,7 +33,8 @@ def make_result(num_classes):
     ranked = (labels[:, np.newaxis] + np.arange(min(5, num_classes))) % num_classes
     probabilities = np.full(ranked.shape, 0.1, "f4")
     names = [f"class {label}" for label in range(num_classes)]
-    return Result([str(path) for path in labels], labels, ranked, probabilities, names, compute_metrics(ranked, labels))
+    metrics = compute_metrics(ranked, labels, np.ones((len(labels), 2), int), 1)
+    return Result([str(path) for path in labels], labels, ranked, probabilities, names, metrics)
 
 
 def read_rows(path):
@@ -105,6 +106,8 @@ def test_screen_shows_percent_worst_classes_and_that_nothing_is_published(result
     text = printed(result, UNPUBLISHED)
     assert "60.00 %" in text
     assert "80.00 %" in text
+    assert "23.1 to 88.2 %" in text
+    assert "50.00 %" in text
     assert "66.67 %" in text
     assert "no published number for this: best.h5 is not the name of a published model" in text
     assert "5 videos, 1 of them could not be decoded" in text
@@ -123,7 +126,7 @@ def test_screen_shows_the_published_row_with_difference_verdict_and_note(tmp_pat
     write_report(tmp_path, result, comparison, {})
     published = json.loads((tmp_path / "metrics.json").read_text())["published"]
     assert published["top1"] == pytest.approx(0.806)
-    assert published["top1_verdict"] == "below"
+    assert published["top1_verdict"] == "below, but too few videos to tell"
 
 
 def test_screen_of_a_perfect_model_has_no_worst_classes():

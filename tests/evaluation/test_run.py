@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.config import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.errors import InputError
 from vswin.evaluation import predict
 from vswin.evaluation.run import run_evaluation
+from vswin.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size
@@ -35,7 +35,7 @@ MODEL = ModelConfig(
     num_heads=[1, 2],
     window_size=[2, 2, 2],
 )
-RUNTIME = RuntimeConfig(strategy="auto", precision="float32", micro_batches=1, remat=False)
+RUNTIME = RuntimeConfig(strategy="auto", precision="float32", micro_batches=1, remat=False, jit=False)
 
 
 def write_video(path, seed):
@@ -99,6 +99,7 @@ def make_config(tmp_path, videos):
                 max_bad_share=0.05,
                 decoder="auto",
                 clip_timeout_sec=60.0,
+                isolate=False,
                 cache="none",
                 cache_dir="unused",
             ),
@@ -110,6 +111,7 @@ def make_config(tmp_path, videos):
                 num_clips=2,
                 num_crops=3,
                 sampling="dense",
+                spacing="centred",
                 views_per_step=4,
             ),
             "runtime": RUNTIME,
@@ -118,6 +120,8 @@ def make_config(tmp_path, videos):
             "init_from": None if weights is None else str(weights),
             "output_dir": str(tmp_path / "report"),
             "allow_bad_videos": False,
+            "average": "prob",
+            "results_dir": str(tmp_path / "results"),
         }
         return EvaluateConfig(**settings | changes)
 
@@ -153,19 +157,52 @@ def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_con
     run_evaluation(make_config(tmp_path / "run"))
     protocol = json.loads((tmp_path / "report" / "metrics.json").read_text())["protocol"]
     clip = {"num_frames": 4, "frame_stride": 1, "sampling": "dense", "num_clips": 2, "num_crops": 3}
+    clip |= {"spacing": "centred", "average": "prob", "frame_rate": "as in the file"}
     assert protocol.items() >= (clip | {"resize": 32, "crop": 32, "precision": "float32"}).items()
     assert protocol["weights"]["file"] == str(weights)
     assert protocol["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (protocol["dataset"]["name"], protocol["dataset"]["root"]) == ("folder", str(videos))
     assert (protocol["vswin"], protocol["tensorflow"]) == (vswin.__version__, tf.__version__)
+    assert protocol["short_sides"] == {"40": 7}
     assert protocol["decoder"] == {
         "configured": "auto",
         "opencv": {"version": cv2.__version__, "videos": 7},
         "pyav": {"version": av.__version__, "videos": 0},
     }
-    # Relative to the root, so that the hash stays when the videos move.
-    lines = [f"val/{name}.avi {CLASSES.index(name.split('/')[0])}\n" for name in VAL_VIDEOS]
-    assert protocol["dataset"]["list_sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert (protocol["dataset"]["num_videos"], protocol["dataset"]["num_missing"]) == (7, 0)
+    # Of names and classes, so that it stays when the videos move or are encoded anew.
+    lines = sorted(f"{name.split('/')[1]}\t{name.split('/')[0]}\n" for name in VAL_VIDEOS)
+    assert protocol["dataset"]["list_hash"] == hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def test_clip_level_accuracy_judges_the_views_one_by_one(tmp_path, videos, model, make_config):
+    metrics = run_evaluation(make_config(save(model, tmp_path / "model.h5")))
+    hits = []
+    for name in VAL_VIDEOS:
+        views = vswin.load_views(videos / "val" / f"{name}.avi", 4, 1, 2, 3, resize=32, crop=32)
+        hits += (model(views).numpy().argmax(axis=1) == CLASSES.index(name.split("/")[0])).tolist()
+    assert metrics.clip_top1 == pytest.approx(np.mean(hits))
+    assert 0 < metrics.clip_top1 < 1
+
+
+def test_logits_are_averaged_where_asked_for(tmp_path, videos, model, make_config):
+    run_evaluation(make_config(save(model, tmp_path / "model.h5"), average="score"))
+    row = read_rows(tmp_path / "report" / "predictions.csv")[0]
+    views = vswin.load_views(videos / "val" / f"{VAL_VIDEOS[0]}.avi", 4, 1, 2, 3, resize=32, crop=32)
+    expected = tf.nn.softmax(tf.reduce_mean(model(views), axis=0)).numpy()
+    given = {row[f"class_{rank}"]: float(row[f"probability_{rank}"]) for rank in (1, 2, 3)}
+    np.testing.assert_allclose([given[name] for name in CLASSES], expected, atol=2e-6)
+
+
+def test_every_evaluation_is_a_row_of_the_table(tmp_path, model, make_config, capsys):
+    for name in ("first.h5", "second.h5"):
+        run_evaluation(make_config(save_constant(model, tmp_path / name)))
+    assert "results.md" in capsys.readouterr().out
+    records = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert [Path(record["weights"]["init_from"]).name for record in records] == ["first.h5", "second.h5"]
+    assert (tmp_path / "results" / "results.md").read_text().count("42.86 (") == 2
+    run_evaluation(make_config(tmp_path / "first.h5", results_dir=None))
+    assert len(json.loads((tmp_path / "results" / "results.json").read_text())) == 2
 
 
 @pytest.mark.parametrize(("batch_size", "views_per_step"), [(1, 100), (3, 1), (7, 5)])
@@ -300,7 +337,9 @@ def test_progress_is_printed_as_lines_without_a_terminal(tmp_path, model, make_c
     run_evaluation(make_config(save(model, tmp_path / "model.h5"), batch_size=4))
     lines = [line for line in capsys.readouterr().out.splitlines() if " of 7 videos" in line]
     assert [line.split()[0] for line in lines] == ["4", "7"]
-    assert "videos/s" in lines[0]
+    # The time of the first batch is mostly that of tracing the model.
+    assert "videos/s" not in lines[0]
+    assert "videos/s" in lines[1]
     assert lines[1].endswith("  0 s left")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vswin.evaluation.views import average_views, view_logits
+from vswin.evaluation.views import average_views, count_view_hits, view_logits
 
 
 def model_fn(clips):
@@ -47,21 +47,36 @@ def test_every_step_has_the_same_shape_and_never_more_views_than_asked(views):
 
 
 def test_average_views_is_the_mean_of_probabilities_not_of_logits(views):
-    probabilities = average_views(model_fn, tf.constant(views), 4)
+    probabilities = average_views(view_logits(model_fn, tf.constant(views), 4), "prob")
     exponentials = np.exp(EXPECTED_LOGITS.astype("f8"))
     expected = (exponentials / exponentials.sum(-1, keepdims=True)).mean(1)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     mean_logits = np.exp(EXPECTED_LOGITS.astype("f8").mean(1))
-    assert np.abs(expected - mean_logits / mean_logits.sum(-1, keepdims=True)).max() > 1e-3
+    mean_logits /= mean_logits.sum(-1, keepdims=True)
+    assert np.abs(expected - mean_logits).max() > 1e-3
+    scores = average_views(tf.constant(EXPECTED_LOGITS), "score")
+    np.testing.assert_allclose(scores, mean_logits, atol=1e-6)
+
+
+def test_view_hits_judge_every_view_by_itself():
+    # Six classes, two videos of three views; the best class of each view is where its 9 is.
+    logits = np.zeros((2, 3, 6), "f4") + np.arange(6)[::-1]
+    logits[0, 0, 2], logits[0, 1, 3], logits[0, 2, 2] = 9, 9, 9
+    hits = count_view_hits(tf.constant(logits), tf.constant([2, 5]))
+    # Class 5 is the least of all in the views of the second video.
+    assert hits.numpy().tolist() == [[2, 3], [0, 0]]
+    assert count_view_hits(tf.constant(logits), tf.constant([-1, 0])).numpy().tolist() == [[0, 0], [3, 3]]
+    assert count_view_hits(tf.constant(logits[..., :3]), tf.constant([1, 1])).numpy().tolist() == [[0, 3], [0, 3]]
 
 
 def test_half_precision_logits_are_averaged_in_float32(views):
-    probabilities = average_views(lambda clips: tf.cast(model_fn(clips), tf.float16), tf.constant(views), 2)
+    logits = view_logits(lambda clips: tf.cast(model_fn(clips), tf.float16), tf.constant(views), 2)
+    probabilities = average_views(logits, "prob")
     assert probabilities.dtype == tf.float32
     np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=1), 1.0, atol=1e-6)
 
 
-def test_average_views_runs_with_unknown_frame_size(views):
+def test_views_of_unknown_frame_size(views):
     signature = [tf.TensorSpec([2, 3, None, None, None, 3], tf.uint8)]
-    compute = tf.function(lambda x: average_views(model_fn, x, 4), input_signature=signature)
-    np.testing.assert_allclose(compute(views), average_views(model_fn, tf.constant(views), 4), atol=1e-7)
+    compute = tf.function(lambda x: view_logits(model_fn, x, 4), input_signature=signature)
+    np.testing.assert_allclose(compute(views), view_logits(model_fn, tf.constant(views), 4), atol=1e-7)

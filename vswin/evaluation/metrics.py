@@ -6,7 +6,9 @@ decoded. It counts as a video of its class and as a hit of none.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +25,21 @@ class Metrics:
         top1: Fraction of videos whose best class is the label, 0..1.
         top5: Fraction of videos whose label is among the best min(5, K) classes, 0..1. With five classes or
             fewer every video that could be decoded is a hit.
+        top1_interval, top5_interval: What the true fractions may be with so many videos, see `wilson_interval`.
         mean_class_accuracy: Mean over classes of the fraction recognised, 0..1.
+        clip_top1, clip_top5: The same with every view judged by itself; papers that report clip-level accuracy
+            mean this, which is lower.
         num_videos: Videos counted, each once.
         num_bad_videos: Those among them without a prediction.
     """
 
     top1: float
     top5: float
+    top1_interval: tuple[float, float]
+    top5_interval: tuple[float, float]
     mean_class_accuracy: float
+    clip_top1: float
+    clip_top5: float
     num_videos: int
     num_bad_videos: int
 
@@ -125,21 +134,48 @@ def mean_class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean(hits / np.maximum(counts, 1)))
 
 
-def compute_metrics(ranked: np.ndarray, labels: np.ndarray) -> Metrics:
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Says between which values a true share lies with a confidence of 95 %, when it was measured on a sample.
+
+    Args:
+        share: Measured, 0..1.
+        count: Size of the sample, >= 1.
+
+    Returns:
+        Smallest and largest value, 0..1.
+
+    Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    # Rounding must not put the ends beyond what is possible.
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def compute_metrics(ranked: np.ndarray, labels: np.ndarray, view_hits: np.ndarray, num_views: int) -> Metrics:
     """Computes all summary figures of an evaluation.
 
     Args:
         ranked: int [N, min(5, K)], best class first; -1 for no prediction; N >= 1.
         labels: int [N], 0 .. K-1.
+        view_hits: Views of each video that are right by themselves, in their best class and best five, int [N, 2].
+        num_views: Views of each video.
 
     Returns:
         The figures, accuracies as fractions.
     """
     predictions = ranked[:, 0]
+    top1, top5 = (float(is_hit(ranked, labels, num_best).mean()) for num_best in (1, NUM_BEST))
+    clip_top1, clip_top5 = (view_hits.mean(axis=0) / num_views).tolist()
     return Metrics(
-        top1=float(is_hit(ranked, labels, 1).mean()),
-        top5=float(is_hit(ranked, labels, NUM_BEST).mean()),
+        top1=top1,
+        top5=top5,
+        top1_interval=wilson_interval(top1, len(labels)),
+        top5_interval=wilson_interval(top5, len(labels)),
         mean_class_accuracy=mean_class_accuracy(labels, predictions),
+        clip_top1=clip_top1,
+        clip_top5=clip_top5,
         num_videos=len(labels),
         num_bad_videos=int(np.sum(predictions == NO_PREDICTION)),
     )

@@ -5,27 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from vswin.config import EvaluateConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
-from vswin.data.pipeline import Share, make_eval_dataset
+from vswin.data.order import Share
+from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
-from vswin.errors import InputError
+from vswin.errors import InputError, is_out_of_memory
 from vswin.evaluation.metrics import NO_PREDICTION, NUM_BEST, rank_classes
-from vswin.evaluation.views import average_views
+from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import console, format_seconds, logger, make_progress_bar
+from vswin.schema import EvaluateConfig
+from vswin.workers import Workers
 
 SECONDS_BETWEEN_LINES = 10.0
 _NUM_NAMED = 5
 
-# `indices` and `labels` int32 [B], `probabilities` float32 [B, K]
-Predictions: TypeAlias = Mapping[str, np.ndarray]
+# `indices` and `labels` int32 [B], `probabilities` float32 [B, K], `view_hits` int32 [B, 2]
+BatchPredictions: TypeAlias = Mapping[str, np.ndarray]
+
+
+class Predictions(NamedTuple):
+    """Hold what a model says of N videos.
+
+    Attributes:
+        ranked: Best min(5, K) classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
+        probabilities: Theirs, float32 [N, min(5, K)]; NaN for such a video.
+        view_hits: Views that are right in their best class, and in their best five, int64 [N, 2].
+    """
+
+    ranked: np.ndarray
+    probabilities: np.ndarray
+    view_hits: np.ndarray
 
 
 def predict_videos(
@@ -36,7 +52,8 @@ def predict_videos(
     batch_size: int,
     bad: BadVideos,
     frames: FrameLoader,
-) -> tuple[np.ndarray, np.ndarray]:
+    workers: Workers,
+) -> Predictions:
     """Predicts every video once.
 
     Args:
@@ -47,25 +64,26 @@ def predict_videos(
         batch_size: videos of a global batch; the devices divide it.
         bad: collects the videos that cannot be decoded.
         frames: reads them.
+        workers: the processes, each of which predicts a share and gets the predictions of all.
 
     Returns:
-        The best classes, int64 [N, min(5, K)], best first, and their probabilities, float32; -1 and NaN for a
-        video that cannot be decoded.
+        The predictions, in the order of the records.
 
     Raises:
-        InputError: if a video cannot be decoded and may not be bad, or the model gives NaN.
+        InputError: if a video cannot be decoded and may not be bad, the model gives NaN, or memory is not enough.
     """
     num_best = min(NUM_BEST, model.num_classes)
     ranked = np.full((len(records), num_best), NO_PREDICTION)
     probabilities = np.full((len(records), num_best), np.nan, np.float32)
+    view_hits = np.zeros((len(records), 2), int)
     times_seen = np.zeros(len(records), int)
-    share = Share(num_replicas=strategy.num_replicas_in_sync)
     batches = strategy.distribute_datasets_from_function(
-        lambda _: make_eval_dataset(records, config.clip, batch_size, bad, share, frames)
+        lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Share.of(context), frames)
     )
-    predictions = _predict_batches(model, strategy, batches, config.clip.views_per_step)
+    predictions = _predict_batches(model, strategy, batches, config)
     with closing(_show_progress(predictions, len(records))) as shown:
-        for batch in shown:
+        for local in shown:
+            batch = {key: workers.gather(values) for key, values in local.items()}
             if len(bad) > 0 and not config.allow_bad_videos:
                 raise InputError(_describe_bad(bad))
             # Padding has index -1, a video that could not be decoded label -1.
@@ -76,25 +94,42 @@ def predict_videos(
             _check_finite(rows, records, decoded)
             ranked[decoded] = rank_classes(rows, num_best)
             probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
+            view_hits[decoded] = batch["view_hits"][is_decoded]
     assert (times_seen == 1).all(), "every video must be counted once"
-    return ranked, probabilities
+    return Predictions(ranked, probabilities, view_hits)
 
 
 def _predict_batches(
-    model: VideoSwin, strategy: tf.distribute.Strategy, batches: Iterable, views_per_step: int
-) -> Iterator[Predictions]:
+    model: VideoSwin, strategy: tf.distribute.Strategy, batches: Iterable, config: EvaluateConfig
+) -> Iterator[BatchPredictions]:
     """Predicts global batches in order; each device averages over the views of its share of the videos."""
 
     def predict_share(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rows = average_views(lambda clips: model(clips, training=False), batch["views"], views_per_step)
-        return {"indices": batch["indices"], "labels": batch["labels"], "probabilities": rows}
+        logits = view_logits(
+            lambda clips: model(clips, training=False), batch["views"], config.clip.views_per_step
+        )  # [B, V, K]
+        return {
+            "indices": batch["indices"],
+            "labels": batch["labels"],
+            "probabilities": average_views(logits, config.average),
+            "view_hits": count_view_hits(logits, batch["labels"]),
+        }
 
-    @tf.function
+    @tf.function(autograph=False)
     def predict_batch(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return strategy.run(predict_share, args=(batch,))
 
     for batch in batches:
-        results = predict_batch(batch)
+        try:
+            results = predict_batch(batch)
+        except tf.errors.ResourceExhaustedError as error:
+            if not is_out_of_memory(error):
+                raise
+            now, fewer = config.clip.views_per_step, max(config.clip.views_per_step // 2, 1)
+            raise InputError(
+                f"out of memory: clip.views_per_step={now} views at once on each device; take "
+                f"clip.views_per_step={fewer}, which leaves every figure as it is, or a smaller batch_size"
+            ) from error
         shares = {key: strategy.experimental_local_results(values) for key, values in results.items()}
         yield {key: np.concatenate([share.numpy() for share in values]) for key, values in shares.items()}  # [B, ...]
 
@@ -108,22 +143,26 @@ def _check_finite(probabilities: np.ndarray, records: Sequence[VideoRecord], ind
         )
 
 
-def _show_progress(batches: Iterable[Predictions], num_videos: int) -> Generator[Predictions, None, None]:
+def _show_progress(batches: Iterable[BatchPredictions], num_videos: int) -> Generator[BatchPredictions, None, None]:
     """Passes batches on while it moves a bar on a terminal, or else prints a line now and then."""
-    started = last_line = time.perf_counter()
-    done = 0
+    started = last_line = warm_since = time.perf_counter()
+    done = num_before = 0
     with make_progress_bar("videos") as bar:
         task = bar.add_task("evaluation", total=num_videos, note="")
         for batch in batches:
             yield batch
             done += int(np.sum(batch["indices"] >= 0))
             now = time.perf_counter()
-            speed = done / (now - started)
-            bar.update(task, completed=done, note=f"{speed:.1f} videos/s")
+            if num_before == 0:
+                # The first batch waits for the model to be traced: it says nothing about the speed of the others.
+                num_before, warm_since, pace, left = done, now, "", ""
+            else:
+                speed = (done - num_before) / (now - warm_since)
+                pace, left = f"  {speed:.1f} videos/s", f"  {format_seconds((num_videos - done) / speed)} left"
+            bar.update(task, completed=done, note=pace.strip())
             if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
                 last_line = now
-                left = format_seconds((num_videos - done) / speed)
-                logger.info(f"{done:,} of {num_videos:,} videos  {speed:.1f} videos/s  {left} left")
+                logger.info(f"{done:,} of {num_videos:,} videos{pace}{left}")
     logger.info(f"{num_videos:,} videos in {format_seconds(time.perf_counter() - started)}")
 
 
@@ -131,6 +170,6 @@ def _describe_bad(bad: BadVideos) -> str:
     lines = [f"\n  {path}: {cause}" for path, cause, _ in bad.rows()[:_NUM_NAMED]]
     more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
     return (
-        f"{len(bad)} of the videos read so far cannot be decoded:{''.join(lines)}{more}\n"
+        f"{len(bad)} of the videos read so far cannot be decoded ({bad.describe_causes()}):{''.join(lines)}{more}\n"
         "Repair or replace them, or set allow_bad_videos=true to count such videos as wrong"
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vswin.config import ClipConfig
+from vswin.data.annotations.counts import official_counts
 from vswin.errors import InputError
 from vswin.published import PublishedModel, find_published
+from vswin.schema import ClipConfig
 
 TOLERANCE_POINTS = 0.5
 
-# Videos of the complete validation sets. Some have vanished from the net since, so a copy may hold fewer,
-# but a list with less than this share of them is a selection.
-_FULL_COUNTS = {"kinetics400": 20_000, "kinetics600": 30_000, "sthv2": 24_777}
+# Some videos of a validation set have vanished from the net since, so a copy may hold fewer, but a list with less
+# than this share of them is a selection.
 _SMALLEST_SHARE = 0.9
 
 
@@ -31,13 +31,14 @@ class Comparison:
     note: str = ""
 
 
-def compare(init_from: str, dataset: str, clip: ClipConfig, num_videos: int) -> Comparison:
+def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_videos: int) -> Comparison:
     """Looks for the published row with this model, this data set and this test protocol.
 
     Args:
         init_from: Where the weights come from: a published name, or a path (which has no published row).
         dataset: Name of the data set.
         clip: How videos became views.
+        average: How the predictions of views became one.
         num_videos: Videos evaluated; a selection of the validation set compares with nothing.
 
     Returns:
@@ -49,12 +50,14 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, num_videos: int) -> 
         return Comparison(None, f"{init_from} is not the name of a published model")
     if dataset != model.dataset:
         return Comparison(None, f"{model.name} was tested on {model.dataset}, not on {dataset}")
-    differences = _protocol_differences(model, clip)
+    differences = _protocol_differences(model, clip, average)
     if differences:
         return Comparison(None, f"the published protocol has {', '.join(differences)}")
-    full_count = _FULL_COUNTS[model.dataset]
+    counts = official_counts(model.dataset, split=1)
+    assert counts is not None, model.dataset
+    full_count = counts["val"]
     if num_videos < _SMALLEST_SHARE * full_count:
-        return Comparison(None, f"{num_videos} videos of about {full_count} in the validation set")
+        return Comparison(None, f"{num_videos:,} videos of the {full_count:,} in the validation set")
     return Comparison(model, note=_hub_note(model))
 
 
@@ -71,24 +74,29 @@ def difference_points(measured: float, published: float) -> float:
     return round(100 * measured - published, 2)
 
 
-def verdict(measured: float, published: float) -> str:
+def verdict(measured: float, published: float, interval: tuple[float, float]) -> str:
     """Judges a measured accuracy by a published one.
 
     Args:
         measured: Fraction, 0..1.
         published: Percent.
+        interval: Between which fractions the true value lies.
 
     Returns:
-        "within ±0.5 points", "below" or "above".
+        "within ±0.5 points"; "below" or "above" if no value in the interval is; else that there are too few videos
+        to tell.
     """
     points = difference_points(measured, published)
     if abs(points) <= TOLERANCE_POINTS:
         return f"within ±{TOLERANCE_POINTS} points"
+    low, high = (difference_points(end, published) for end in interval)
+    if low <= TOLERANCE_POINTS and high >= -TOLERANCE_POINTS:
+        return f"{'below' if points < 0 else 'above'}, but too few videos to tell"
     return "below" if points < 0 else "above"
 
 
-def _protocol_differences(model: PublishedModel, clip: ClipConfig) -> list[str]:
-    """Lists the settings of the published test that `clip` does not have, as `key=value`.
+def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str) -> list[str]:
+    """Lists the settings of the published test that this one does not have, as `key=value`.
 
     Source: Video-Swin-Transformer configs/recognition/swin, test_pipeline of the Kinetics and of the
         Something-Something configurations.
@@ -98,6 +106,7 @@ def _protocol_differences(model: PublishedModel, clip: ClipConfig) -> list[str]:
         "num_frames": 32,
         "frame_stride": 2,
         "sampling": "dense",
+        "spacing": "centred",
         "resize": 224,
         "crop": 224,
         "num_clips": num_clips,
@@ -106,9 +115,10 @@ def _protocol_differences(model: PublishedModel, clip: ClipConfig) -> list[str]:
     if model.dataset == "sthv2":
         # Segments cover the whole video, whatever the stride.
         expected["sampling"] = "segments"
-        del expected["frame_stride"]
+        del expected["frame_stride"], expected["spacing"]
     actual = vars(clip)
-    return [f"clip.{key}={value}" for key, value in expected.items() if actual[key] != value]
+    differing = [f"clip.{key}={value}" for key, value in expected.items() if actual[key] != value]
+    return differing + (["average=prob"] if average != "prob" else [])
 
 
 def _hub_note(model: PublishedModel) -> str:
@@ -120,4 +130,4 @@ def _hub_note(model: PublishedModel) -> str:
     notes = [f"{hub} % {name} (official: {official} %)" for name, hub, official in pairs if hub != official]
     if page.name != model.name:
         notes.append(f"the name {page.name}")
-    return f"the TF-Hub page gives {' and '.join(notes)}" if notes else ""
+    return f"the TF-Hub page gives {' and '.join(notes)}: {page.why}" if notes else ""

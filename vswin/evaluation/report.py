@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vswin.atomic import replacing
 from vswin.evaluation.metrics import (
     NO_PREDICTION,
     ClassScore,
@@ -121,8 +122,8 @@ def _published_entry(metrics: Metrics, comparison: Comparison) -> dict[str, obje
         "name": published.name,
         "top1": published.top1 / 100,
         "top5": published.top5 / 100,
-        "top1_verdict": verdict(metrics.top1, published.top1),
-        "top5_verdict": verdict(metrics.top5, published.top5),
+        "top1_verdict": verdict(metrics.top1, published.top1, metrics.top1_interval),
+        "top5_verdict": verdict(metrics.top5, published.top5, metrics.top5_interval),
     }
 
 
@@ -195,19 +196,24 @@ def _accuracy_table(metrics: Metrics, comparison: Comparison) -> Table:
     if metrics.num_bad_videos:
         caption += f", {metrics.num_bad_videos} of them could not be decoded and count as wrong"
     table = Table(title="Accuracy", caption=caption)
-    for heading in ("", "measured", "published", "difference", "verdict"):
+    for heading in ("", "measured", "95 % interval", "published", "difference", "verdict"):
         table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     published = comparison.published
-    for name, measured, reference in (
-        ("top-1", metrics.top1, published.top1 if published else None),
-        ("top-5", metrics.top5, published.top5 if published else None),
-        ("mean class accuracy", metrics.mean_class_accuracy, None),
+    for name, measured, interval, reference in (
+        ("top-1", metrics.top1, metrics.top1_interval, published.top1 if published else None),
+        ("top-5", metrics.top5, metrics.top5_interval, published.top5 if published else None),
     ):
         cells = ["-", "-", ""]
         if reference is not None:
             difference = difference_points(measured, reference)
-            cells = [f"{reference:.1f} %", f"{difference:+.2f}", verdict(measured, reference)]
-        table.add_row(name, f"{100 * measured:.2f} %", *cells)
+            cells = [f"{reference:.1f} %", f"{difference:+.2f}", verdict(measured, reference, interval)]
+        low, high = interval
+        table.add_row(name, f"{100 * measured:.2f} %", f"{100 * low:.1f} to {100 * high:.1f} %", *cells)
+    for name, measured in (
+        ("mean class accuracy", metrics.mean_class_accuracy),
+        ("clip top-1 (views by themselves)", metrics.clip_top1),
+    ):
+        table.add_row(name, f"{100 * measured:.2f} %")
     return table
 
 
@@ -226,6 +232,5 @@ def _worst_table(scores: Sequence[ClassScore], class_names: Sequence[str]) -> Ta
 
 def _replace(path: Path, content: bytes) -> None:
     """Puts a whole new file in place of an old one."""
-    temporary = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)

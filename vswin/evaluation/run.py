@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,16 +16,16 @@ import tensorflow as tf
 from vswin import __version__
 from vswin.build import build_model, check_weights, load_weights, read_class_names
 from vswin.checks import check_divides
-from vswin.config import EvaluateConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog, load_catalog
-from vswin.data.frames import FrameLoader
-from vswin.data.records import VideoRecord
+from vswin.data.catalog import Catalog, hash_videos, load_catalog
+from vswin.data.frames import FrameLoader, open_store
 from vswin.errors import InputError
 from vswin.evaluation.metrics import Metrics, compute_metrics
 from vswin.evaluation.predict import predict_videos
 from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
+from vswin.evaluation.results import append_result
+from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import (
     console,
     default_output_dir,
@@ -34,10 +35,13 @@ from vswin.runtime import (
     set_precision,
     start_log,
 )
+from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint, open_weights
+from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters
 
 _NUM_NAMED = 5
+_WITH_SPLITS = ("ucf101", "hmdb51")
 
 
 def run_evaluation(config: EvaluateConfig) -> Metrics:
@@ -56,8 +60,16 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
             decoded and `allow_bad_videos` is false.
     """
     start_log(None)
-    set_precision(config.runtime.precision)
+    # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
     strategy = make_strategy(config.runtime.strategy)
+    workers = Workers(strategy)
+    with workers.errors_explained():
+        return _evaluate(config, strategy, workers)
+
+
+def _evaluate(config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers) -> Metrics:
+    """Does what `run_evaluation` says, on this worker's devices."""
+    set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
     if config.init_from is not None:
@@ -69,32 +81,68 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
         loaded = "none: every weight is random (init_from=null)"
         if checkpoint is not None:
             loaded = str(load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias))
-    folder = _make_folder(config)
+    folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
+    start_log(None, is_shown=workers.is_chief)
     # The hash of the weights is taken now: a training run may replace them meanwhile.
-    protocol = _describe_protocol(config, checkpoint, catalog.val)
+    protocol = _describe_protocol(config, checkpoint, catalog)
     logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
     # Every video is read once, so a cache would only cost.
-    frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec)
+    store = open_store(config.dataset, catalog.store)
+    frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
     labels = np.array([record.label for record in catalog.val])
-    ranked, probabilities = predict_videos(model, strategy, catalog.val, config, batch_size, bad, frames)
+    with closing(frames):
+        predictions = predict_videos(model, strategy, catalog.val, config, batch_size, bad, frames, workers)
+    num_views = config.clip.num_clips * config.clip.num_crops
     result = Result(
         paths=[record.path for record in catalog.val],
         labels=labels,
-        ranked=ranked,
-        probabilities=probabilities,
+        ranked=predictions.ranked,
+        probabilities=predictions.probabilities,
         class_names=catalog.class_names,
-        metrics=compute_metrics(ranked, labels),
+        metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
     )
-    comparison = compare(config.init_from or "a random model", config.dataset.name, config.clip, len(labels))
-    set_report_aside(folder)
-    write_report(folder, result, comparison, protocol | {"decoder": frames.describe_decoders()})
+    protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": frames.count_short_sides()}
+    if workers.is_chief:
+        _report(config, result, protocol, folder)
     if len(bad) > 0:
-        bad.write(folder / BAD_VIDEOS_NAME)
-    print_report(console, result, comparison)
-    logger.info(f"report: {folder}")
+        bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
+    workers.wait()
     return result.metrics
+
+
+def _report(config: EvaluateConfig, result: Result, protocol: dict[str, object], folder: Path) -> None:
+    """Prints and writes what was found."""
+    weights, num_videos = config.init_from or "a random model", len(result.labels)
+    comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
+    print_report(console, result, comparison)
+    try:
+        # Another evaluation of the same run may end at the same moment.
+        with file_lock_if_possible(folder / ".report.lock"):
+            set_report_aside(folder)
+            write_report(folder, result, comparison, protocol)
+    except OSError as error:
+        # Hours of work must not hang on one folder.
+        elsewhere = Path(tempfile.mkdtemp(prefix="vswin_report_"))
+        write_report(elsewhere, result, comparison, protocol)
+        raise InputError(
+            f"the evaluation is complete, but its report cannot be written into {folder} ({error.strerror}); it is in "
+            f"{elsewhere}"
+        ) from error
+    logger.info(f"report: {folder}")
+    if config.results_dir is not None:
+        append_result(Path(config.results_dir), result.metrics, comparison, protocol, folder)
+        logger.info(f"table: {Path(config.results_dir) / 'results.md'}")
+
+
+def _count_decoders(frames: FrameLoader, workers: Workers) -> dict[str, object]:
+    """Says which decoder was configured, and how many videos each has read, on all workers together."""
+    decoders = frames.describe_decoders()
+    for entry in decoders.values():
+        if isinstance(entry, dict):
+            entry["videos"] = workers.sum(entry["videos"])
+    return decoders
 
 
 def _open_checkpoint(config: EvaluateConfig, class_names: Sequence[str]) -> Checkpoint | None:
@@ -174,12 +222,8 @@ def _describe_cost(
     return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
 
 
-def _describe_protocol(
-    config: EvaluateConfig, checkpoint: Checkpoint | None, records: Sequence[VideoRecord]
-) -> dict[str, object]:
+def _describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, object]:
     """Collects everything that decides the figures, as values JSON knows."""
-    # Relative paths, sorted: the same list has the same hash wherever the videos are.
-    lines = sorted(f"{os.path.relpath(path, config.dataset.root)} {label}\n" for path, label in records)
     clip = dataclasses.asdict(config.clip)
     del clip["views_per_step"]
     weights: dict[str, object] = {"init_from": config.init_from}
@@ -187,13 +231,18 @@ def _describe_protocol(
         weights |= {"file": str(checkpoint.path), "dialect": checkpoint.dialect, "sha256": _hash(checkpoint.path)}
     return {
         **clip,
+        "average": config.average,
+        "frame_rate": "as in the file",
         "precision": config.runtime.precision,
         "model": config.model.name,
         "weights": weights,
         "dataset": {
             "name": config.dataset.name,
             "root": config.dataset.root,
-            "list_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+            "split": config.dataset.split if config.dataset.name in _WITH_SPLITS else None,
+            "num_videos": len(catalog.val),
+            "num_missing": len(catalog.missing_val),
+            "list_hash": hash_videos(catalog.val, catalog.class_names),
         },
         "vswin": __version__,
         "tensorflow": tf.__version__,

@@ -1,4 +1,4 @@
-"""Average a model's predictions over the views of a video; called by `vswin.evaluation.run`."""
+"""Average a model's predictions over the views of a video; called by `vswin.evaluation.predict`."""
 
 from __future__ import annotations
 
@@ -37,18 +37,33 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
     return tf.reshape(logits, [num_videos, num_views, logits.shape[-1]])  # [B, V, K]
 
 
-def average_views(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, views_per_step: int) -> tf.Tensor:
-    """Averages class probabilities, not logits, over the views of each video.
+def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
+    """Averages over the views of each video.
 
     Args:
-        model_fn: Maps clips [n, T, H, W, 3] to logits float [n, K].
-        views: uint8 [B, V, T, H, W, 3] with static B and V.
-        views_per_step: Clips in one call of `model_fn`, >= 1.
+        logits: Of every view, float32 [B, V, K].
+        average: "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
 
     Returns:
         Probabilities, float32 [B, K]; each row sums to 1.
 
-    Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip ("prob").
+    Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip.
     """
-    logits = view_logits(model_fn, views, views_per_step)
+    if average == "score":
+        return tf.nn.softmax(tf.reduce_mean(logits, axis=1), axis=-1)  # [B, K]
     return tf.reduce_mean(tf.nn.softmax(logits, axis=-1), axis=1)  # [B, K]
+
+
+def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Counts the views that are right when each is judged by itself.
+
+    Args:
+        logits: Of every view, float32 [B, V, K].
+        labels: int32 [B]; -1 for a video without one, which has no hits.
+
+    Returns:
+        Views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
+    """
+    best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices  # [B, V, min(5, K)]
+    is_label = tf.cast(best == labels[:, tf.newaxis, tf.newaxis], tf.int32)  # [B, V, min(5, K)]
+    return tf.stack([tf.reduce_sum(is_label[..., :1], [1, 2]), tf.reduce_sum(is_label, [1, 2])], axis=1)  # [B, 2]
