@@ -20,7 +20,7 @@ from vswin.errors import InputError
 from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.downloads.download import fetch
 from vswin.weights.formats.archive import unpack_saved_model
-from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT, read_hdf5
+from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, read_hdf5
 from vswin.weights.formats.safetensors_file import read_safetensors, read_safetensors_metadata
 from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
 from vswin.weights.formats.torch_file import read_torch_file
@@ -81,7 +81,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Args:
         path: a `.pth` file, `.safetensors`, `.h5` (ours or of the innat port), a SavedModel folder or an archive of
-            one, or the folder of a run, which stands for its best checkpoint.
+            one, or the folder of a run, which stands for its best checkpoint: raw or averaged weights, whichever were
+            better in validation; of equals the averaged ones.
 
     Returns:
         The checkpoint.
@@ -93,6 +94,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if given.is_dir():
         if is_saved_model(given):
             return _open_saved_model(given, given)
+        if (given / BEST_AVERAGE).is_file():
+            return _better(_open_file(given / BEST_AVERAGE), open_checkpoint(given / BEST_CHECKPOINT))
         given /= BEST_CHECKPOINT
     if not given.is_file():
         raise InputError(
@@ -134,6 +137,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(open_checkpoint(path).metadata)
 
 
+def _better(average: Checkpoint, raw: Checkpoint) -> Checkpoint:
+    """Chooses between the averaged and the raw weights of a run."""
+    return max(average, raw, key=lambda checkpoint: checkpoint.metadata.get("val_top1", -1.0))
+
+
 def _open_file(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         start = file.read(16)
@@ -159,7 +167,7 @@ def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
         return _translated(path, translation)
     try:
         metadata = json.loads(about.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: assets/vswin.json is damaged ({error})") from None
     return _translated(path, translation, metadata)
 
@@ -179,7 +187,7 @@ def _parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     """Parses the metadata of a safetensors file that we wrote: each is JSON."""
     try:
         return {key: json.loads(text) for key, text in texts.items()}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its metadata is damaged ({error})") from None
 
 

@@ -18,8 +18,6 @@ NAME = "weights.pth"
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch):
     monkeypatch.setattr(transfer, "PAUSES_SEC", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(transfer, "CONNECT_SEC", 1.0)
-    monkeypatch.setattr(transfer, "STALL_SEC", 0.3)
 
 
 @pytest.fixture
@@ -61,15 +59,17 @@ def test_a_line_that_brings_nothing_any_more_ends_the_download_and_the_part_is_g
     assert server.bytes_sent == len(BODY)
 
 
-def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial):
-    server.plan = [{"pause": 2.0}]
+def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial, monkeypatch):
+    # For this test alone: a loaded machine may need a second for an answer.
+    monkeypatch.setattr(transfer, "STALL_SEC", 2.0)
+    server.plan = [{"pause": 30.0}]
     assert get(url, partial) == BODY
     offset = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
     assert 0 <= len(BODY) // 2 - offset < transfer.CHUNK_BYTES
 
 
 def test_a_slow_server_is_waited_for(url, server, partial):
-    server.plan = [{"pause": 0.15}]
+    server.plan = [{"pause": 1.0}]
     assert get(url, partial) == BODY
     assert server.ranges == [None]
 

@@ -8,13 +8,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
+from vswin.file_lock import file_lock
 
 logger = logging.getLogger("vswin")
 
@@ -44,26 +45,15 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
         InputError: if the folder cannot be written to or its file system has no locks.
     """
-    with explain_disk_errors(path.parent):
-        file = path.with_name(f"{path.name}.lock").open("a")
-    with file:
+    with ExitStack() as held:
         with explain_disk_errors(path.parent):
-            _wait_for_lock(file.fileno(), path)
-        # The system takes the lock back when the file is closed, also by the death of the process.
+            held.enter_context(
+                file_lock(
+                    path.with_name(f"{path.name}.lock"),
+                    lambda: logger.info("another process downloads %s; waiting for it", path),
+                )
+            )
         yield
-
-
-def _wait_for_lock(descriptor: int, path: Path) -> None:
-    """Takes the lock, and says so before waiting for another process."""
-    try:
-        import fcntl
-    except ImportError as error:
-        raise InputError(f"this system has no file locks; put the file at {path} by hand") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("another process downloads %s; waiting for it", path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def check_file(path: Path, sha256_prefix: str = "") -> None:
