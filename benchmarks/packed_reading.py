@@ -1,0 +1,97 @@
+"""Measure the reading of packed videos against that of the same videos as files.
+
+The clips of tests/clips are packed in both formats, and random clips of 32 frames are read from them by some threads,
+as training does. On a local disk the three should be alike: packing pays on network drives. Runs alternate and
+medians are compared.
+
+    python benchmarks/packed_reading.py --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from vswin.data.frames import FrameLoader
+from vswin.data.packed.record_files import FILE_FORMATS
+from vswin.data.packed.videos import load_packed
+from vswin.data.prepare import run_prepare
+from vswin.data.sampling import random_clip
+from vswin.schema import DataPrepareConfig, DatasetConfig
+
+CLIPS = Path(__file__).resolve().parent.parent / "tests" / "clips"
+CLIPS_OF_THE_TESTS = [CLIPS / name for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]
+NUM_FRAMES, FRAME_STRIDE, SHORT_SIDE = 32, 2, 256
+NUM_CLIPS = 60
+
+
+def measure(loader: FrameLoader, paths: Sequence[str], num_threads: int) -> float:
+    """Reads random clips; gives clips per second."""
+
+    def load(number: int) -> None:
+        rng = np.random.default_rng(number)
+        path = paths[number % len(paths)]
+        loader.load(path, SHORT_SIDE, lambda num_frames: random_clip(num_frames, NUM_FRAMES, FRAME_STRIDE, rng))
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(load, range(NUM_CLIPS)))
+    return NUM_CLIPS / (time.perf_counter() - start)
+
+
+def pack(folder: Path, file_format: str) -> DatasetConfig:
+    """Packs the clips of the tests, as a data set of two classes."""
+    lines = [f"{path},{number % 2}" for number, path in enumerate(CLIPS_OF_THE_TESTS)]
+    (folder / "videos.csv").write_text("\n".join(lines))
+    dataset = DatasetConfig(
+        name="folder",
+        root=str(CLIPS),
+        source="videos",
+        train_list=str(folder / "videos.csv"),
+        val_list=str(folder / "videos.csv"),
+        allow_missing=False,
+        num_classes=None,
+        split=1,
+    )
+    output = folder / file_format
+    run_prepare(
+        DataPrepareConfig(
+            dataset=dataset, output_dir=str(output), shards=1, file_format=file_format, short_side=None, beam=None
+        )
+    )
+    return DatasetConfig(name="folder", root=str(output), train_list=None, val_list=None, split=1)
+
+
+def main() -> None:
+    """Prints clips per second of each way, and its ratio to files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2, help="threads that decode (2)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each (5)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {"files": (FrameLoader(), [str(path) for path in CLIPS_OF_THE_TESTS])}
+        for file_format in FILE_FORMATS:
+            _, records, _, store = load_packed(pack(Path(folder), file_format))
+            ways[file_format] = (FrameLoader(store=store), [record.path for record in records])
+        logging.getLogger("vswin").handlers.clear()
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.repeats + 1):
+            for name, (loader, paths) in ways.items():
+                rates[name].append(measure(loader, paths, arguments.threads))
+    # The first of each warms up.
+    medians = {name: statistics.median(measured[1:]) for name, measured in rates.items()}
+    for name, measured in rates.items():
+        spread = f"{min(measured[1:]):.2f} to {max(measured[1:]):.2f}"
+        print(f"{name}: {medians[name]:.2f} clips/s ({spread}), ratio {medians[name] / medians['files']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Measure vswin beside other implementations, each in a process and an environment of its own, in turns.
+
+    python benchmarks/peers/install.py                                      once
+    python benchmarks/peers/compare.py forward --precision float32 bfloat16
+    python benchmarks/peers/compare.py step --peers keras_cv                with peak memory
+    python benchmarks/peers/compare.py input                                training clips on one thread
+
+Swin-T on one clip of 32 x 224 x 224 with random weights; a step is forward, backward and AdamW under cross entropy,
+without augmentation. `input` loads 36 clips of the three videos in tests/clips by the official Kinetics recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from install import ENVIRONMENTS, find_python
+from peer_process import PeerError, PeerProcess
+from protocol import Case
+
+from vswin.bench.input import BATCH_SIZE, NUM_BATCHES
+from vswin.bench.result import Result, Row, print_result, save_result
+from vswin.bench.timing import interleave
+from vswin.errors import InputError, clean_errors
+from vswin.runtime import console
+
+HERE = Path(__file__).resolve().parent
+CLIPS = HERE.parents[1] / "tests" / "clips"
+VIDEOS = [str(CLIPS / name) for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]
+# Task -> peer -> the ways in which it can do that.
+VARIANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "forward": {"keras_cv": ("graph", "xla"), "torchvision": ("eager", "compiled")},
+    "step": {"keras_cv": ("graph", "xla"), "torchvision": ("eager", "compiled")},
+    "input": {"decord": ("",)},
+}
+
+
+def list_contenders(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str], Case]]:
+    """Lists what is compared, vswin first: name, command and case.
+
+    Raises:
+        InputError: if a peer does not know the task, or is not installed, or no peer knows one of the ways.
+    """
+    task, known = arguments.task, VARIANTS[arguments.task]
+    peers = list(known) if arguments.peers is None else arguments.peers
+    for peer in peers:
+        if peer not in known:
+            raise InputError(f"--peers {peer}: {task} is measured with {', '.join(known)}")
+        if not find_python(peer).exists():
+            raise InputError(f"there is no {ENVIRONMENTS / peer}; python benchmarks/peers/install.py {peer} makes it")
+    for way in arguments.ways or ():
+        if not any(way in known[peer] for peer in peers):
+            raise InputError(f"--ways {way}: of {', '.join(way for peer in peers for way in known[peer])}")
+    videos = VIDEOS if task == "input" else ()
+    for precision in ["float32"] if task == "input" else arguments.precision:
+        ways = [("vswin", sys.executable, "")]
+        if task == "step":
+            asked = {"remat": arguments.remat, "jit": arguments.jit}
+            ways += [("vswin", sys.executable, variant) for variant, is_asked in asked.items() if is_asked]
+        ways += [
+            (peer, str(find_python(peer)), variant)
+            for peer in peers
+            for variant in known[peer]
+            if arguments.ways is None or variant in arguments.ways
+        ]
+        for peer, python, variant in ways:
+            name = " ".join(filter(None, (peer, variant, "" if task == "input" else precision)))
+            case = Case(task, variant, precision, arguments.frames, arguments.size, arguments.batch, videos)
+            yield name, [python, str(HERE / f"{peer}_peer.py")], case
+
+
+def compare(contenders: Sequence[tuple[str, list[str], Case]], rounds: int, clips: int) -> Result:
+    """Starts all contenders, lets them take turns, and asks what memory they took.
+
+    Args:
+        contenders: name, command and case of each.
+        rounds: runs of each.
+        clips: of a run.
+
+    Returns:
+        A row for each that can do it, with `clips_per_second`, and of training steps the memory; `notes` says of the
+        others why they cannot, and names the versions.
+
+    Raises:
+        InputError: if the first cannot.
+    """
+    case = contenders[0][2]
+    options = {"frames": case.num_frames, "size": case.size, "batch": case.batch_size}
+    result = Result(f"peers {case.task}", options, [])
+    with ExitStack() as running:
+        peers: dict[str, PeerProcess] = {}
+        for name, command, case in contenders:
+            try:
+                peer = running.enter_context(PeerProcess(command, case))
+                peer.run()
+            except PeerError as error:
+                if not peers:
+                    raise InputError(f"{name}: {error}") from error
+                result.notes[f"{name} cannot do this"] = [str(error)]
+                continue
+            peers[name] = peer
+            console.print(f"{name} is ready", style="dim")
+            result.notes[name] = [f"{package} {version}" for package, version in peer.versions.items()]
+        for name, seconds in interleave({name: peer.run for name, peer in peers.items()}, rounds).items():
+            row = Row(name, seconds)
+            row.figures = {"clips_per_second": clips / row.median}
+            if case.task == "step":
+                before, peak = peers[name].peaks()
+                row.figures |= {"step_gb": peak - before, "process_gb": peak}
+            result.rows.append(row)
+    return result
+
+
+def main() -> None:
+    """Measures and prints a table; vswin is its first row, and the others' speed is a multiple of its."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=list(VARIANTS), help="what is measured")
+    parser.add_argument("--peers", nargs="+", metavar="PEER", help="keras_cv, torchvision; input: decord (all)")
+    parser.add_argument(
+        "--ways", nargs="+", metavar="WAY", help="graph, xla, eager, compiled (all); two take minutes first"
+    )
+    parser.add_argument("--precision", nargs="+", default=["float32"], choices=["float32", "bfloat16"], metavar="NAME")
+    parser.add_argument("--remat", action="store_true", help="step: vswin with runtime.remat=true as well")
+    parser.add_argument("--jit", action="store_true", help="step: vswin with runtime.jit=true as well")
+    parser.add_argument("--frames", type=int, default=32, help="frames of a clip (32)")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side (224)")
+    parser.add_argument("--batch", type=int, default=1, help="clips at once (1)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender, in turns (5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured, as JSON")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with what --json wrote earlier")
+    arguments = parser.parse_args()
+    with clean_errors():
+        clips = NUM_BATCHES * BATCH_SIZE if arguments.task == "input" else arguments.batch
+        result = compare(list(list_contenders(arguments)), arguments.rounds, clips)
+        if arguments.json is not None:
+            save_result(result, arguments.json)
+        print_result(result, arguments.compare)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The side of `compare.py` in the talk with a peer; see `protocol.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from types import TracebackType
+
+from protocol import Case
+
+_OURS = ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
+
+
+class PeerError(Exception):
+    """Says why a peer cannot do what it is asked for."""
+
+
+class PeerProcess:
+    """Starts a peer and lets it run; as a context it ends with the block.
+
+    Args:
+        command: that starts it, without the case.
+        case: what it does.
+
+    Attributes:
+        versions: package -> version, as the peer says.
+
+    Raises:
+        PeerError: if it cannot do that, or ends.
+    """
+
+    def __init__(self, command: Sequence[str], case: Case) -> None:
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with this object)
+        arguments = [*command, json.dumps(asdict(case))]
+        # What vswin sets on import must not reach the others.
+        environment = {key: value for key, value in os.environ.items() if key not in _OURS}
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+        try:
+            self.versions: dict[str, str] = self._answer()["ready"]
+        except PeerError:
+            self.close()
+            raise
+
+    def __enter__(self) -> PeerProcess:
+        """Changes nothing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ends the process."""
+        self.close()
+
+    def run(self) -> float:
+        """Lets the peer run once; returns the seconds that it took."""
+        return self._ask("run")["seconds"]
+
+    def peaks(self) -> tuple[float, float]:
+        """Asks for the peak of the peer's memory before its first run, and until now, in GB."""
+        answer = self._ask("peak")
+        return answer["before_gb"], answer["peak_gb"]
+
+    def close(self) -> None:
+        """Ends the process."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.terminate()
+        self._process.wait()
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._log.close()
+
+    def _ask(self, wish: str) -> dict:
+        with suppress(BrokenPipeError):
+            print(wish, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            code = self._process.wait()
+            self._log.seek(0)
+            last = (self._log.read().strip().splitlines() or ["it printed nothing"])[-1]
+            raise PeerError(f"its process ended with code {code}: {last}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise PeerError(answer["error"])
+        return answer

@@ -1,0 +1,30 @@
+"""vswin as a peer among others; see `protocol.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from protocol import Case, serve
+
+
+def build(case: Case) -> Callable[[], object]:
+    """Makes what a case says."""
+    if case.task == "input":
+        from vswin.bench.input import compose_input, time_batches
+        from vswin.data.frames import FrameLoader
+
+        overrides = [f"clip.num_frames={case.num_frames}", f"clip.crop={case.size}"]
+        return partial(time_batches, compose_input(overrides), case.videos, 1, FrameLoader())
+    from vswin.bench.model import make_forward
+    from vswin.bench.step import Way, make_step
+    from vswin.bench.workload import Workload
+
+    workload = Workload("swin_tiny", case.num_frames, case.size, case.batch_size)
+    if case.task == "forward":
+        return make_forward(workload, case.precision)
+    return make_step(workload, Way(case.precision, remat=case.variant == "remat", jit=case.variant == "jit"))
+
+
+if __name__ == "__main__":
+    serve(build, ["vswin", "tensorflow"])

@@ -1,0 +1,151 @@
+"""Tests of `benchmarks/peers`: the talk with peers, which here are tiny; real ones are not installed."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vswin.errors import InputError
+
+PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
+FAKE = """
+import sys
+sys.path.insert(0, {peers!r})
+from protocol import Case, serve
+
+def build(case):
+    print("a library prints what it likes")
+    if case.variant == "unable":
+        raise NotImplementedError("not here")
+    if case.variant == "crashing":
+        sys.exit("fatal: gone")
+    count = 0
+
+    def run():
+        nonlocal count
+        count += 1
+        print("and again")
+        if case.variant == "failing" and count > 1:
+            raise ValueError("worn out")
+        return case.num_frames + count / 4
+
+    return run
+
+serve(build, ["numpy"])
+"""
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """Lets the modules of benchmarks/peers be imported."""
+    monkeypatch.syspath_prepend(str(PEERS))
+
+
+@pytest.fixture
+def contender(peers, tmp_path):
+    """Makes a contender that a fake peer plays: name, command and case."""
+    from protocol import Case
+
+    script = tmp_path / "fake_peer.py"
+    script.write_text(FAKE.format(peers=str(PEERS)))
+
+    def make(name, **case):
+        return name, [sys.executable, str(script)], Case(**{"task": "step", **case})
+
+    return make
+
+
+def test_peers_take_turns_and_say_time_memory_and_versions(contender):
+    from compare import compare
+
+    result = compare([contender("a", num_frames=1), contender("b", num_frames=3)], rounds=3, clips=2)
+    first, second = result.rows
+    # One run to see whether it works, one to warm up.
+    assert first.seconds == [1.75, 2.0, 2.25]
+    assert second.seconds == [3.75, 4.0, 4.25]
+    assert first.figures["clips_per_second"] == 1.0
+    assert 0 <= first.figures["step_gb"] < first.figures["process_gb"] < 1
+    assert result.as_json()["rows"][1]["speed"] == 0.5
+    assert result.notes["a"][0].startswith("numpy ")
+
+
+def test_a_peer_that_cannot_is_left_out_with_its_reason_but_the_first_must(contender):
+    from compare import compare
+
+    able, unable, crashing = (contender(name, variant=name) for name in ("able", "unable", "crashing"))
+    result = compare([able, unable, crashing], rounds=1, clips=1)
+    assert [row.name for row in result.rows] == ["able"]
+    assert result.notes["unable cannot do this"] == ["NotImplementedError: not here"]
+    assert result.notes["crashing cannot do this"] == ["its process ended with code 1: fatal: gone"]
+    with pytest.raises(InputError, match="unable: NotImplementedError: not here"):
+        compare([unable, able], rounds=1, clips=1)
+
+
+def test_a_peer_that_fails_later_says_so(contender):
+    from peer_process import PeerError, PeerProcess
+
+    _, command, case = contender("a", variant="failing")
+    with PeerProcess(command, case) as peer:
+        assert peer.run() == 32.25
+        with pytest.raises(PeerError, match="ValueError: worn out"):
+            peer.run()
+
+
+def test_vswin_is_a_peer_and_contenders_that_are_not_there_are_named(peers, monkeypatch, tmp_path):
+    import compare
+
+    monkeypatch.setattr(compare, "find_python", lambda peer: tmp_path / peer)
+    (tmp_path / "keras_cv").write_text("")
+    arguments = argparse.Namespace(
+        task="step",
+        peers=["keras_cv"],
+        ways=None,
+        precision=["float32", "bfloat16"],
+        remat=True,
+        jit=True,
+        frames=4,
+        size=32,
+        batch=1,
+    )
+    contenders = list(compare.list_contenders(arguments))
+    assert [name for name, _, _ in contenders] == [
+        *(
+            "vswin float32",
+            "vswin remat float32",
+            "vswin jit float32",
+            "keras_cv graph float32",
+            "keras_cv xla float32",
+        ),
+        *(
+            "vswin bfloat16",
+            "vswin remat bfloat16",
+            "vswin jit bfloat16",
+            "keras_cv graph bfloat16",
+            "keras_cv xla bfloat16",
+        ),
+    ]
+    assert all(Path(command[1]).is_file() for _, command, _ in contenders)
+    for peers_named, message in (
+        (["decord"], "step is measured with keras_cv, torchvision"),
+        (None, "install.py torch"),
+    ):
+        arguments.peers = peers_named
+        with pytest.raises(InputError, match=message):
+            list(compare.list_contenders(arguments))
+
+
+@pytest.mark.parametrize("path", sorted((PEERS / "requirements").glob("*.txt")), ids=lambda path: path.stem)
+def test_every_peer_has_pinned_requirements_and_a_script(path):
+    assert (PEERS / f"{path.stem}_peer.py").is_file()
+    assert all("==" in line for line in path.read_text().splitlines())
+
+
+def test_results_that_are_stored_can_be_read():
+    paths = sorted((PEERS.parent / "results").rglob("*.json"))
+    assert paths
+    for path in paths:
+        stored = json.loads(path.read_text())
+        assert stored["rows"], path
+        assert {"cpu", "threads", "tensorflow"} <= set(stored["machine"]), path

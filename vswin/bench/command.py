@@ -1,0 +1,195 @@
+"""The command line of `vswin bench`; nothing here imports TensorFlow."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vswin.bench.result import Result
+
+_EXAMPLES = {
+    "model": """examples:
+  vswin bench model                                      swin_tiny on one clip of 32 x 224 x 224, float32
+  vswin bench model --precision float32 bfloat16         both, compared in one run
+  vswin bench model --batch 4 --json model.json          four clips at once; keep the result
+  vswin bench model --compare benchmarks/results/.../model.json""",
+    "input": """examples:
+  vswin bench input                                      the official Kinetics recipe on videos made for the purpose
+  vswin bench input --videos a.mp4 b.avi --threads 1 2 4
+  vswin bench input clip=16x4 augment=strong --isolate   another recipe; in processes of its own as well""",
+    "eval": """examples:
+  vswin bench eval                                       swin_micro, 4 clips x 3 crops of 32 x 224 x 224
+  vswin bench eval model=swin_tiny runtime.precision=bfloat16 --videos a.mp4""",
+    "startup": """examples:
+  vswin bench startup                                    swin_micro on motion, which is made beforehand
+  vswin bench startup model=swin_tiny dataset=ucf101     your own run""",
+    "step": """examples:
+  vswin bench step                                       AdamW by the recipe, one clip of 32 x 224 x 224, float32
+  vswin bench step --remat --memory                      what rematerialisation costs and saves
+  vswin bench step --batch 4 --micro-batches 4           four clips at once, and one after another""",
+}
+
+
+def add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench` and its subcommands to those of `vswin`."""
+    text = "measure this machine: the model, a training step, the input pipeline, evaluation, start-up"
+    parser = commands.add_parser(
+        "bench",
+        help=text,
+        description=text.capitalize() + ". Contenders take turns, medians are compared.",
+        epilog="vswin bench COMMAND --help says more about a command.",
+    )
+    parser.set_defaults(run=lambda arguments: parser.print_help())
+    benchmarks = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_model(benchmarks)
+    _add_step(benchmarks)
+    _add_input(benchmarks)
+    _add_eval(benchmarks)
+    _add_startup(benchmarks)
+
+
+def _add(
+    benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, rounds: int
+) -> argparse.ArgumentParser:
+    """Adds a subcommand with the options that all have."""
+    parser = benchmarks.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog=_EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"runs of each contender, in turns ({rounds})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured, as JSON")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with what --json wrote earlier")
+    return parser
+
+
+def _add_workload(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what the network computes."""
+    parser.add_argument("--model", default="swin_tiny", help="size of the network (swin_tiny)")
+    parser.add_argument("--frames", type=int, default=32, help="frames of a clip (32)")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side (224)")
+    parser.add_argument("--batch", type=int, default=1, help="clips at once (1)")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["float32"],
+        metavar="NAME",
+        help="float32 (default), bfloat16, float16; several are compared",
+    )
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FOLDER",
+        help="also write a profile of a few runs for TensorBoard (with tensorboard-plugin-profile), and print how long "
+        "each type of operation took",
+    )
+
+
+def _add_model(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "forward pass: seconds, clips per second, and the share of what a large matrix product reaches"
+    parser = _add(benchmarks, "model", text, rounds=7)
+    _add_workload(parser)
+    parser.set_defaults(run=_model)
+
+
+def _model(arguments: argparse.Namespace) -> None:
+    from vswin.bench.model import bench_model
+    from vswin.bench.workload import Workload
+
+    workload = Workload(arguments.model, arguments.frames, arguments.size, arguments.batch)
+    _report(bench_model(workload, arguments.precision, arguments.rounds, arguments.trace), arguments)
+
+
+def _add_step(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "training step as `vswin train` takes it: seconds, share of the matrix products' rate, memory"
+    parser = _add(benchmarks, "step", text, rounds=5)
+    _add_workload(parser)
+    parser.add_argument("--remat", action="store_true", help="also with runtime.remat=true")
+    parser.add_argument("--micro-batches", type=int, default=1, metavar="N", help="also with runtime.micro_batches=N")
+    parser.add_argument("--jit", action="store_true", help="also with runtime.jit=true, which takes minutes first")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory, each in a process of its own")
+    parser.set_defaults(run=_step)
+
+
+def _step(arguments: argparse.Namespace) -> None:
+    from vswin.bench.step import bench_step, list_ways
+    from vswin.bench.workload import Workload
+
+    workload = Workload(arguments.model, arguments.frames, arguments.size, arguments.batch)
+    ways = list_ways(arguments.precision, arguments.remat, arguments.micro_batches, arguments.jit)
+    result = bench_step(workload, ways, arguments.rounds, arguments.trace)
+    if arguments.memory:
+        from vswin.bench.memory import measure_memory
+
+        for row, way in zip(result.rows, ways, strict=True):
+            row.figures = {**row.figures, **measure_memory(workload, way)}
+    _report(result, arguments)
+
+
+def _add_input(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "input pipeline of training: clips per second by number of threads"
+    parser = _add(benchmarks, "input", text, rounds=5)
+    _add_overrides(parser, "train", "clip=16x4")
+    _add_videos(parser)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="threads that decode (1 2)")
+    parser.add_argument("--isolate", action="store_true", help="also with dataset.isolate=true")
+    parser.set_defaults(run=_input)
+
+
+def _input(arguments: argparse.Namespace) -> None:
+    from vswin.bench.input import bench_input
+    from vswin.bench.videos import videos_at
+
+    with videos_at(arguments.videos) as videos:
+        result = bench_input(videos, arguments.overrides, arguments.threads, arguments.isolate, arguments.rounds)
+    _report(result, arguments)
+
+
+def _add_eval(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "evaluation, decoding included: all views of a video at once, against one view after another"
+    parser = _add(benchmarks, "eval", text, rounds=3)
+    _add_overrides(parser, "evaluate", "model=swin_tiny")
+    _add_videos(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(arguments: argparse.Namespace) -> None:
+    from vswin.bench.evaluation import bench_evaluation
+    from vswin.bench.videos import videos_at
+
+    with videos_at(arguments.videos) as videos:
+        result = bench_evaluation(videos, arguments.overrides, arguments.rounds)
+    _report(result, arguments)
+
+
+def _add_startup(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "start-up: seconds to the help of train.py and to the first training step"
+    parser = _add(benchmarks, "startup", text, rounds=3)
+    _add_overrides(parser, "train", "model=swin_tiny")
+    parser.set_defaults(run=_startup)
+
+
+def _startup(arguments: argparse.Namespace) -> None:
+    from vswin.bench.startup import bench_startup
+
+    _report(bench_startup(arguments.overrides, arguments.rounds), arguments)
+
+
+def _add_overrides(parser: argparse.ArgumentParser, command: str, example: str) -> None:
+    text = f"as for vswin {command}, e.g. {example}"
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
+    text = "video files to read; without, three of 150 frames with a short side of 256 px are made (seconds)"
+    parser.add_argument("--videos", type=Path, nargs="+", metavar="FILE", help=text)
+
+
+def _report(result: "Result", arguments: argparse.Namespace) -> None:
+    from vswin.bench.result import print_result, save_result
+
+    if arguments.json is not None:
+        save_result(result, arguments.json)
+    print_result(result, arguments.compare)

@@ -1,0 +1,114 @@
+"""`vswin bench eval`: all views of a video at once, as `vswin evaluate` takes them, against one view after another."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.bench.result import Result, Row
+from vswin.bench.timing import interleave, timed
+from vswin.bench.workload import NUM_CLASSES
+from vswin.build import build_model
+from vswin.compose import compose_config
+from vswin.data.bad_videos import BadVideos
+from vswin.data.decode_error import DecodeError
+from vswin.data.frames import FrameLoader
+from vswin.data.pipeline import make_eval_dataset
+from vswin.data.records import VideoRecord
+from vswin.data.sampling import uniform_clips
+from vswin.data.transforms import three_crops
+from vswin.errors import InputError
+from vswin.evaluation.views import average_views, view_logits
+from vswin.models.video_swin import VideoSwin
+from vswin.runtime import set_precision
+from vswin.schema import ClipConfig, EvaluateConfig
+from vswin.zoo import configured_size
+
+
+def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: int) -> Result:
+    """Times the evaluation of videos, decoding included.
+
+    Args:
+        videos: files.
+        overrides: of the evaluation's configuration, e.g. `["model=swin_tiny", "clip.num_frames=16"]`; clips are dense
+            and centred, with three crops.
+        rounds: how often all videos are evaluated in each way.
+
+    Returns:
+        A row for one view after another and one for all at once, with `videos_per_second`.
+
+    Raises:
+        InputError: if the configuration is wrong, or the two ways differ in what they predict.
+    """
+    config = compose_config("evaluate", ["dataset=kinetics400", "init_from=null", *overrides], EvaluateConfig)
+    clip = config.clip
+    if (clip.sampling, clip.spacing, clip.num_crops) != ("dense", "centred", 3):
+        raise InputError("clip: this benchmark takes dense, centred clips with three crops; leave these keys out")
+    set_precision(config.runtime.precision)
+    model = build_model(configured_size(config.model), NUM_CLASSES)
+    set_precision("float32")
+    ways = {
+        "one by one": _one_by_one(model, videos, clip),
+        "all views": _all_views(model, videos, clip, config.average),
+    }
+    _check_equal(*(predict() for predict in ways.values()))
+    seconds = interleave({name: timed(predict) for name, predict in ways.items()}, rounds)
+    options = {"videos": [path.rpartition("/")[2] for path in videos], "overrides": list(overrides)}
+    result = Result("eval", options, [])
+    for name, measured in seconds.items():
+        row = Row(name, measured)
+        row.figures = {"videos_per_second": len(videos) / row.median}
+        result.rows.append(row)
+    return result
+
+
+def _all_views(model: VideoSwin, videos: Sequence[str], clip: ClipConfig, average: str) -> Callable[[], np.ndarray]:
+    """Makes a function that predicts videos as an evaluation does: float32 [videos, K]."""
+    records = [VideoRecord(path, 0) for path in videos]
+
+    @tf.function
+    def predict(views: tf.Tensor) -> tf.Tensor:
+        logits = view_logits(lambda clips: model(clips, training=False), views, clip.views_per_step)
+        return average_views(logits, average)
+
+    def run() -> np.ndarray:
+        batches = make_eval_dataset(records, clip, 1, BadVideos(), loader=FrameLoader())
+        return np.concatenate([predict(batch["views"]).numpy() for batch in batches])
+
+    return run
+
+
+def _one_by_one(model: VideoSwin, videos: Sequence[str], clip: ClipConfig) -> Callable[[], np.ndarray]:
+    """Makes a function that decodes and predicts each view by itself: float32 [videos, K]."""
+    loader, num_views = FrameLoader(), clip.num_clips * clip.num_crops
+    predict = tf.function(lambda clips: tf.nn.softmax(model(clips, training=False)))
+
+    def load_view(path: str, view: int) -> np.ndarray:
+        def choose(num_video_frames: int) -> np.ndarray:
+            clips = uniform_clips(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+            return clips[view % clip.num_clips]
+
+        try:
+            frames = loader.load(path, clip.resize, choose)
+        except DecodeError as error:
+            raise InputError(f"--videos {path} cannot be decoded ({error.cause}); name others") from error
+        return three_crops(frames, clip.crop)[view // clip.num_clips]
+
+    def run() -> np.ndarray:
+        return np.stack(
+            [
+                np.mean([predict(load_view(path, view)[np.newaxis]).numpy()[0] for view in range(num_views)], axis=0)
+                for path in videos
+            ]
+        )
+
+    return run
+
+
+def _check_equal(one_by_one: np.ndarray, all_views: np.ndarray) -> None:
+    if not np.allclose(one_by_one, all_views, atol=1e-3):
+        difference = np.abs(one_by_one - all_views).max()
+        raise InputError(
+            f"the two ways differ by {difference:.3g} in their probabilities, so there is nothing to compare; "
+            "try runtime.precision=float32 and average=prob"
+        )

@@ -1,0 +1,95 @@
+"""`vswin bench startup`: how long a user waits for help, and for the first training step."""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from vswin.bench.result import Result, Row
+from vswin.bench.timing import interleave, timed
+from vswin.config import ROOT
+from vswin.data.motion import prepare_motion
+from vswin.errors import InputError
+
+_HELP = [sys.executable, str(ROOT / "train.py"), "--help"]
+_SECONDS_BETWEEN_LOOKS = 0.01
+
+
+def bench_startup(overrides: Sequence[str], rounds: int) -> Result:
+    """Times processes from their start.
+
+    Args:
+        overrides: of the training run whose first step is waited for, e.g. `["dataset=folder", "dataset.root=..."]`;
+            without a data set, motion is made beforehand.
+        rounds: how often each process is started.
+
+    Returns:
+        Rows for `train.py --help` and for the first step, until it is taken and its state is saved; a bare Python and
+        the import of TensorFlow as references. `notes` lists the modules that the help imports.
+
+    Raises:
+        InputError: if a process fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="vswin_bench_") as scratch:
+        folder = Path(scratch)
+        if not any(override.startswith("dataset") for override in overrides):
+            prepare_motion(folder / "motion")
+            overrides = [*overrides, f"dataset.root={folder / 'motion'}"]
+        seconds = interleave(
+            {
+                "train.py --help": timed(partial(_call, _HELP)),
+                "first training step": timed(partial(_take_first_step, overrides, folder)),
+                "bare Python": timed(partial(_call, [sys.executable, "-c", "pass"])),
+                "import tensorflow, tf_keras": timed(
+                    partial(_call, [sys.executable, "-c", "import vswin, tensorflow, tf_keras"])
+                ),
+            },
+            rounds,
+        )
+    rows = [Row(name, measured) for name, measured in seconds.items()]
+    options = {"overrides": [override for override in overrides if scratch not in override]}
+    result = Result("startup", options, rows[:2], rows[2:])
+    result.notes["train.py --help imports"] = list_imports(_HELP)
+    return result
+
+
+def list_imports(command: Sequence[str]) -> list[str]:
+    """Lists the packages outside the standard library that a Python process imports, in alphabetical order."""
+    done = _call([command[0], "-X", "importtime", *command[1:]])
+    modules = re.findall(r"^import time:.*[|] +([\w.]+)$", done.stderr, re.MULTILINE)
+    packages = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names)
+    return sorted(package for package in packages if not package.startswith("_"))
+
+
+def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    # S603: our own script.
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    if done.returncode != 0:
+        raise InputError(_describe_failure(command, done.returncode, done.stderr))
+    return done
+
+
+def _take_first_step(overrides: Sequence[str], folder: Path) -> None:
+    """Starts a training run, waits until its first step is saved, and ends it."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        output, log = Path(scratch) / "run", Path(scratch) / "log"
+        command = [sys.executable, str(ROOT / "train.py"), *overrides, f"output_dir={output}", "save_steps=1"]
+        with log.open("w") as written:
+            # S603: our own script; overrides go to it as they are, without a shell.
+            process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)  # noqa: S603
+        try:
+            while not list(output.glob("**/ckpt-*.index")):
+                if process.poll() is not None:
+                    raise InputError(_describe_failure(command, process.returncode, log.read_text()))
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _describe_failure(command: Sequence[str], code: int, output: str) -> str:
+    return f"{' '.join(command[1:])} ended with code {code}; run it by itself to see why\n{output[-2000:]}"
