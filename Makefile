@@ -3,11 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+ADDONS_VENV ?= .venv-addons
+ADDONS_INSTALLED := $(ADDONS_VENV)/.installed
+# TensorFlow Addons needs TensorFlow 2.15, and that a Python before 3.12; empty if there is none.
+ADDONS_PYTHON ?= $(shell for python in python3.11 python3.10 $(PYTHON); do \
+	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' 2>/dev/null && echo $$python && break; done)
 CODE := vswin train.py evaluate.py tests benchmarks
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate format lint types test-fast test test-slow wheel clean
+.PHONY: help install train evaluate format lint types test-fast test test-slow \
+	install-addons test-addons test-matrix fuzz peers wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -41,11 +47,38 @@ test-fast: $(INSTALLED)  ## the fast tests alone
 
 test: lint types test-fast  ## lint, types and the fast tests: under 10 minutes on 2 cores
 
-test-slow: $(INSTALLED)  ## whole runs, kills, several processes: under 45 minutes on 2 cores
-	$(BIN)/python -m pytest -m slow --durations 10 $(ARGS)
+test-slow: $(INSTALLED)  ## whole runs, kills, several processes, old TensorFlow: about an hour on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --durations 20 $(ARGS)
+	@if [ -n "$(ADDONS_PYTHON)" ]; then $(MAKE) test-addons ARGS=; \
+	else echo "left out, as there is no Python 3.10 or 3.11: make test-addons"; fi
+
+install-addons: $(ADDONS_INSTALLED)  ## create .venv-addons, for optimizer=adamw_addons: TensorFlow 2.15 with Addons
+
+$(ADDONS_INSTALLED): pyproject.toml constraints-addons.txt
+	@[ -n "$(ADDONS_PYTHON)" ] || { echo "TensorFlow Addons needs Python 3.10 or 3.11, and there is none;" \
+		"install one, and name it if it is not found: make install-addons ADDONS_PYTHON=/path/to/python3.11"; exit 1; }
+	$(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
+	$(ADDONS_VENV)/bin/python -m pip install --quiet --constraint constraints-addons.txt --editable '.[addons,test]'
+	@touch $@
+
+test-addons: $(ADDONS_INSTALLED)  ## the fast tests in .venv-addons; part of test-slow
+	$(ADDONS_VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-matrix:  ## the fast tests with each other Python that is there: 3.10, 3.12, 3.13
+	@for version in 3.10 3.12 3.13; do \
+		if python$$version --version 2>/dev/null; \
+		then $(MAKE) test-fast PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+		else echo "left out: there is no python$$version"; fi; \
+	done
+
+fuzz: $(INSTALLED)  ## damage files and have them read (ARGS="--minutes 30"), see tests/fuzz/README.md
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+
+peers: $(INSTALLED)  ## create .venv-peers, for benchmarks/peers (ARGS="keras_cv decord"; default: all, 9 GB)
+	$(BIN)/python benchmarks/peers/install.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build dist/vswin-*.whl
 	$(BIN)/python -m build --wheel
 
-clean:  ## remove .venv, dist and caches; data and outputs stay
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .mypy_cache
+clean:  ## remove .venv, its likes, dist and caches; data and outputs stay
+	rm -rf $(VENV) .venv-* dist .pytest_cache .ruff_cache .mypy_cache

@@ -7,8 +7,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
 from vswin.checks import check_random_is_meant
-from vswin.config import CONFIG_DIR, EvaluateConfig, check_overrides, from_run, load_config
+from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.errors import clean_errors
+from vswin.schema import EvaluateConfig
 
 ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 
@@ -28,4 +29,5 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     with clean_errors():
         check_overrides(sys.argv[1:], EvaluateConfig)
+        sys.argv += implied_choices(sys.argv[1:])
         main()

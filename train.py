@@ -7,8 +7,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from vswin.config import CONFIG_DIR, TrainConfig, check_overrides, load_config
+from vswin.config import CONFIG_DIR, ROOT, check_overrides, load_config
 from vswin.errors import clean_errors
+from vswin.schema import TrainConfig
 
 ConfigStore.instance().store("train_schema", TrainConfig)
 
@@ -26,8 +27,8 @@ def _command() -> list[str]:
     """Gives the command line of this run alone, also where `--multirun` starts several."""
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         return sys.orig_argv
-    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
-    return [*program, *HydraConfig.get().overrides.task]
+    # Which program that was the processes of a launcher do not know.
+    return [sys.executable, str(ROOT / "train.py"), *HydraConfig.get().overrides.task]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
 """Fixtures that several folders share: models whose weights follow the formula of the golden values."""
 
+import vswin  # first, as it decides which Keras other libraries get from TensorFlow
+
+# isort: split
+
+import itertools
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +17,12 @@ import tensorflow as tf
 import tf_keras as keras
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hypothesis import HealthCheck, settings
+from omegaconf import OmegaConf
 
-import vswin
-from vswin.config import CONFIG_DIR, EvaluateConfig, TrainConfig, from_run, load_config
+from vswin.config import CONFIG_DIR, from_run, load_config
 from vswin.models.video_swin import VideoSwin
+from vswin.schema import AugmentConfig, EvaluateConfig, TrainConfig
 from vswin.weights.load import assign_weights
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
@@ -27,11 +35,29 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# No test is about time, and one second without the processor is enough for Hypothesis to call its inputs slow.
+settings.register_profile("loaded machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded machine")
+
+# A shell that starts the tests in the background has them, and the runs that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def _restore_precision():
     """Leaves no precision policy to the next test."""
     yield
     keras.mixed_precision.set_global_policy("float32")
+
+
+_collective_key_bases = itertools.count(100, 100)
+
+
+@pytest.fixture(autouse=True)
+def _forget_collectives(monkeypatch):
+    """Lets models of other sizes use several devices: TensorFlow remembers by their keys how large collectives are."""
+    monkeypatch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", next(_collective_key_bases))
 
 
 @pytest.fixture
@@ -56,6 +82,20 @@ def compose_evaluate() -> Callable[..., EvaluateConfig]:
 
     ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
     return composed
+
+
+@pytest.fixture(scope="session")
+def make_augment() -> Callable[..., AugmentConfig]:
+    """Makes an augmentation that does nothing but what it is given, e.g. `make_augment(flip=0.5)`."""
+
+    merged = OmegaConf.merge(*(OmegaConf.load(CONFIG_DIR / f"augment/{name}.yaml") for name in ("kinetics", "none")))
+    del merged["defaults"]
+    off = OmegaConf.to_container(merged)
+
+    def make(**changes: object) -> AugmentConfig:
+        return AugmentConfig(**{**off, **changes})
+
+    return make
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from vswin.checks import check_random_is_meant
+from vswin.checks import check_divides, check_random_is_meant
 from vswin.errors import InputError
 
 
@@ -18,9 +18,25 @@ from vswin.errors import InputError
         ("augment.flip=2", "augment.flip=2.0: a share between 0 and 1"),
         ("augment.crop_area=[0.5,0.1]", "0 < smallest <= largest <= 1"),
         ("augment.crop_aspect=[1]", "two numbers"),
+        ("augment.rand_augment=timm", "augment.rand_augment=timm: one of none, official, no_flip"),
+        ("augment.rand_augment_ops=19", "augment.rand_augment_ops=19: 0 to 18 different operations"),
+        ("augment.rand_augment_magnitude=31", "augment.rand_augment_magnitude=31: 0 to 30"),
+        ("augment.color_jitter=[0.4]", "augment.color_jitter=[0.4]: four strengths"),
+        ("augment.color_jitter=[0,0,0,0.6]", "hue), the last at most 0.5"),
+        ("augment.color_jitter=[0,-1,0,0]", "four strengths of at least 0"),
+        ("augment.erasing=-0.1", "augment.erasing=-0.1: a share between 0 and 1"),
+        ("augment.mixup=-1", "augment.mixup=-1.0: alpha of a Beta distribution, 0.05 to 100, or 0"),
+        ("augment.cutmix=0.01", "augment.cutmix=0.01: alpha"),
+        ("augment.label_smoothing=2", "augment.label_smoothing=2.0: a share between 0 and 1"),
+        ("augment.repeats=0", "augment.repeats=0: at least 1"),
         ("model.dropout=1", "model.dropout=1.0"),
         ("model.window_size=[7,7]", "three numbers"),
+        ("model.freeze_stages=-1", "model.freeze_stages=-1: at least 0"),
         ("optimizer.schedule=step", "one of cosine, cosine_per_epoch"),
+        ("optimizer.layer_decay=0", "optimizer.layer_decay=0.0: above 0 and up to 1, which is none"),
+        ("optimizer.layer_decay=1.1", "optimizer.layer_decay=1.1: above 0"),
+        ("optimizer.ema_decay=1", "optimizer.ema_decay=1.0: between 0 and 1, or null"),
+        ("optimizer.ema_decay=0", "optimizer.ema_decay=0.0: between 0 and 1, or null"),
         ("seed=-1", "seed=-1: at least 0"),
     ],
 )
@@ -40,3 +56,23 @@ def test_random_weights_are_evaluated_only_if_asked_for():
         check_random_is_meant(None, ["model=swin_micro"])
     check_random_is_meant(None, ["model=swin_micro", "init_from=null"])
     check_random_is_meant("outputs/run", [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((5, 1, 1, True, 1), "one device in pairs, which augment.mixup and augment.cutmix mix; .*: 4 or 6"),
+        ((6, 2, 1, True, 1), "2 devices in pairs.*: 4 or 8"),
+        ((8, 2, 4, True, 1), "2 devices with runtime.micro_batches=4 each in pairs.*: 16"),
+        ((8, 1, 1, False, 3), "one device with augment.repeats=3 clips of each video; .*: 6 or 9"),
+        ((8, 2, 1, True, 3), "augment.repeats=3 .*: 12$"),
+    ],
+)
+def test_a_batch_of_pairs_and_repeats_is_answered_with_the_nearest_sizes(arguments, words):
+    with pytest.raises(InputError, match=f"batch_size={arguments[0]} cannot be divided among .*{words}"):
+        check_divides(*arguments)
+
+
+def test_a_batch_that_is_whole_in_every_way_passes():
+    check_divides(48, 2, 3, True, 8)
+    check_divides(3, 3)

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vswin.config import EvaluateConfig, TrainConfig, check_overrides, differing_keys, save_config
+from vswin.config import check_overrides, differing_keys, save_config
 from vswin.errors import InputError
+from vswin.schema import EvaluateConfig, TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,8 @@ from vswin.errors import InputError
         ("dataset=ucf", "no dataset is called 'ucf'; did you mean 'ucf101'"),
         ("clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
         ("leraning_rate=1", "there is no key 'leraning_rate'"),
+        ("=null", "'=null' has no key before the `=`"),
+        ("x" * 300 + "=1", "there is no key 'xxx"),
     ],
 )
 def test_wrong_names_are_answered_with_the_nearest(override, words):
@@ -57,9 +60,27 @@ def test_a_run_that_is_none_is_an_error(tmp_path, compose_train, compose_evaluat
         compose_evaluate(f"run={tmp_path}", "init_from=x")
 
 
+def test_an_evaluation_chooses_among_the_weights_of_a_run(tmp_path, compose_train, compose_evaluate):
+    save_config(compose_train(), tmp_path / "config.yaml")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.h5").touch()
+    raw = compose_evaluate(f"run={tmp_path}", "weights=raw")
+    assert (raw.init_from, raw.output_dir) == (str(tmp_path / "checkpoints" / "best.h5"), str(tmp_path))
+    with pytest.raises(InputError, match=r"weights=ema: there is no .*best_ema\.h5; only a run with optimizer\.ema_d"):
+        compose_evaluate(f"run={tmp_path}", "weights=ema")
+    (tmp_path / "checkpoints" / "best_ema.h5").touch()
+    chosen = compose_evaluate(f"run={tmp_path}", "weights=ema")
+    assert chosen.init_from == str(tmp_path / "checkpoints" / "best_ema.h5")
+    with pytest.raises(InputError, match="weights=averaged: one of best, raw, ema"):
+        compose_evaluate(f"run={tmp_path}", "weights=averaged")
+    with pytest.raises(InputError, match="weights=ema chooses among those of a training run: name it with run="):
+        compose_evaluate("weights=ema", "init_from=x")
+
+
 def test_differing_keys_are_listed(tmp_path, compose_train):
     save_config(compose_train(), tmp_path / "config.yaml")
     assert differing_keys(compose_train("output_dir=elsewhere", "resume=true", "logger.csv=false"), tmp_path) == []
+    assert differing_keys(compose_train("dataset.isolate=true"), tmp_path) == []
     assert differing_keys(compose_train("epochs=9", "clip.crop=32"), tmp_path) == [
         "clip.crop: 64 there, 32 here",
         "epochs: 3 there, 9 here",

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import imageio_ffmpeg
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -63,47 +62,6 @@ def real_clips(tmp_path: Path) -> Path:
             cut = ["-ss", str(i), "-i", str(clip), "-t", "1.5", "-an", "-c:v", "mpeg4", "-q:v", "3", str(piece)]
             subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *cut], check=True)
     return root
-
-
-@pytest.fixture(scope="module")
-def motion_run(tmp_path_factory) -> Path:
-    """Runs the main job, `python train.py`, in a folder of its own; gives the folder of the run."""
-    folder = tmp_path_factory.mktemp("motion")
-    run("train.py", "output_dir=run", cwd=folder)
-    return folder / "run"
-
-
-def best_top1(folder: Path) -> float:
-    return max(float(row["val_top1"]) for row in read_history(folder))
-
-
-def test_the_main_job_reaches_90_percent_and_its_evaluation_agrees(motion_run):
-    best = best_top1(motion_run)
-    assert best >= 0.9
-    report = run("evaluate.py", "run=run", "batch_size=16", cwd=motion_run.parent)
-    metrics = json.loads((motion_run / "metrics.json").read_text())
-    assert metrics["top1"] == pytest.approx(best, abs=1e-3)
-    assert metrics["num_videos"] == 400
-    assert "no published number for this" in report
-    predictions = list(csv.DictReader((motion_run / "predictions.csv").read_text().splitlines()))
-    right = [row["class_1"] == row["label_name"] for row in predictions]
-    assert np.mean(right) == pytest.approx(metrics["top1"])
-    assert (motion_run / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_low_precision_reaches_the_accuracy_of_float32(motion_run, precision):
-    run("train.py", f"runtime.precision={precision}", f"output_dir={precision}", cwd=motion_run.parent)
-    assert best_top1(motion_run.parent / precision) >= best_top1(motion_run) - 0.02
-
-
-def test_fine_tuning_learns_faster_than_training_from_scratch(motion_run):
-    """The measurement that the README states, with one seed."""
-    output = motion_run.parent / "transfer"
-    command = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "--output", str(output), "--seeds", "0"]
-    subprocess.run([*command, "--init-from", str(motion_run)], cwd=ROOT, check=True, timeout=1200)
-    results = json.loads((output / "transfer.json").read_text())
-    assert results["fine_tuned"][0][-1] >= results["scratch"][0][-1] + 0.2
 
 
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, real_clips):

@@ -15,6 +15,16 @@ def test_other_errors_keep_their_traceback():
         1 / 0  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "a.h5"), RuntimeError("x: Read-only file system")]
+)
+def test_a_disk_that_fails_ends_the_program_without_a_traceback(error):
+    with pytest.raises(SystemExit) as caught, clean_errors():
+        raise error
+    assert caught.value.code.startswith(f"error: {error}; ")
+    assert caught.value.code.endswith(", then start again")
+
+
 def test_the_nearest_names_come_first_and_few_choices_are_listed():
     assert nearest("bse", ["base", "tiny"]) == "did you mean 'base'? (choices: base, tiny)"
     assert nearest("xyz", ["base", "tiny"]) == "(choices: base, tiny)"

@@ -123,7 +123,6 @@ def test_ctrl_c_and_sigterm_inside_epochs_leave_no_trace_in_the_result(folder):
 
     process = start_command(last_command(output), folder, env=environment)
     wait_for(state(run, 1), process)
-    time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     code, output, errors = finish(process)
     assert code == 130, output + errors

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 # Keras 2 for every library of the process: wandb and tensorflow-addons then see the Keras that we use.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# TensorFlow takes oneDNN by itself on some CPUs alone, though it is faster on others, too. Read at its import.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow greets with a page about instruction sets and absent GPUs; its warnings would drown in it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -8,14 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vswin import __version__
-from vswin.config import ROOT
-from vswin.errors import clean_errors
+from vswin.bench.command import add_bench
+from vswin.compose import compose_config
+from vswin.config import CONFIG_DIR, ROOT
+from vswin.errors import InputError, clean_errors
+from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
 SCRIPTS = {
     "train": ("train.py", "fine-tune: KEY=VALUE ..., the same as python train.py"),
     "evaluate": ("evaluate.py", "test on several views of every video: KEY=VALUE ..., the same as python evaluate.py"),
 }
 _WEIGHTS = "a published name, a checkpoint (.pth, .safetensors, .h5), a SavedModel, or the folder of a run"
+# The configuration whose losses are known; importing it from where they are used would bring TensorFlow.
+SELFTEST_OVERRIDES = ("model=swin_micro", "dataset=motion", "optimizer=official", "augment=kinetics")
+_DATA_COMMANDS = {
+    "check": "open or decode every file: missing, broken, short, odd-sized and duplicate ones, class balance, counts",
+    "prepare": "pack the encoded files into a few large ones, for clusters and network drives",
+    "show": "draw augmented training clips as a picture or a short film",
+}
 _SOURCE = "which copy of a published name, e.g. official, innat, torchvision"
 
 
@@ -49,6 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_convert(commands)
     _add_export(commands)
+    _add_data(commands)
+    _add_splits(commands)
+    _add_selftest(commands)
+    add_bench(commands)
     return parser
 
 
@@ -125,3 +139,79 @@ def _export(arguments: argparse.Namespace) -> None:
 
     start_log(None)
     run_export(arguments.weights, arguments.output, arguments.format, arguments.model, arguments.frames, arguments.size)
+
+
+def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "check a data set, pack it for a cluster, or show what training makes of its clips"
+    parser = commands.add_parser("data", help=text, description=text.capitalize() + ".")
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in _DATA_COMMANDS.items():
+        keys = (CONFIG_DIR / f"data_{name}.yaml").read_text(encoding="utf-8")
+        action = actions.add_parser(
+            name,
+            help=text,
+            description=text.capitalize() + ".",
+            epilog=keys,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        action.add_argument(
+            "overrides", metavar="KEY=VALUE", nargs="*", help="e.g. dataset=ucf101; the keys and their defaults:"
+        )
+        action.set_defaults(run=_data, action=name)
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    # Composed first: a misspelt key is answered before anything large is imported.
+    match arguments.action:
+        case "check":
+            check = compose_config("data_check", arguments.overrides, DataCheckConfig)
+            from vswin.data.check import run_check
+
+            run_check(check)
+        case "prepare":
+            prepare = compose_config("data_prepare", arguments.overrides, DataPrepareConfig)
+            from vswin.data.prepare import run_prepare
+
+            run_prepare(prepare)
+        case "show":
+            show = compose_config("data_show", arguments.overrides, DataShowConfig)
+            from vswin.training.show import run_show
+
+            run_show(show)
+
+
+def _add_splits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "train and test on each of the three official splits of a data set, and print the mean"
+    parser = commands.add_parser("splits", help=text, description=text.capitalize() + ".")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", help="as for train, e.g. experiment=swin_base_ucf101"
+    )
+    parser.set_defaults(run=_splits)
+
+
+def _splits(arguments: argparse.Namespace) -> None:
+    config = compose_config("train", arguments.overrides, TrainConfig)
+    from vswin.splits import run_splits
+
+    run_splits(config, arguments.overrides)
+
+
+def _add_selftest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "train for fifty steps and compare their losses with known ones: does this installation work as it should?"
+    parser = commands.add_parser("selftest", help=text, description=text.capitalize())
+    parser.add_argument("overrides", metavar="runtime.KEY=VALUE", nargs="*", help="e.g. runtime.precision=float16")
+    parser.add_argument(
+        "--record", action="store_true", help="store the losses as the known ones, after a change of vswin"
+    )
+    parser.set_defaults(run=_selftest)
+
+
+def _selftest(arguments: argparse.Namespace) -> None:
+    other = [override for override in arguments.overrides if not override.startswith("runtime.")]
+    if other:
+        raise InputError(f"{other[0]}: the self-test has known losses for one configuration; only runtime.* may be set")
+    overrides = [*SELFTEST_OVERRIDES, *arguments.overrides]
+    config = compose_config("train", overrides, TrainConfig)
+    from vswin.selftest import run_selftest
+
+    run_selftest(config, arguments.record)

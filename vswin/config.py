@@ -1,22 +1,32 @@
-"""The schema of a run: one dataclass per config group, and the checks that need several of them.
+"""From what Hydra composed to checked dataclasses.
 
-Default values stand in `configs/*.yaml`, so the fields here have none; the exception is `ModelConfig`, where
-`None` means "as the size in `vswin.zoo.SIZES` says". The entry points compose a configuration with Hydra and
-hand it to `load_config`; everything below them receives these dataclasses.
+The entry points compose a configuration with Hydra and hand it to `load_config`; everything below them receives
+the dataclasses of `vswin.schema`.
 """
 
 import dataclasses
+import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.checks import check_clip, check_model, check_run, check_training
+from vswin.checks import (
+    check_augment,
+    check_clip,
+    check_dataset,
+    check_evaluation,
+    check_model,
+    check_run,
+    check_training,
+)
 from vswin.errors import InputError, nearest
+from vswin.published import find_published
+from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stands beside the package in a checkout (configs/, data/, train.py, evaluate.py) stands in its folder
@@ -25,149 +35,17 @@ ROOT = _PACKAGE / "_root" if (_PACKAGE / "_root").is_dir() else _PACKAGE.parent
 CONFIG_DIR = ROOT / "configs"
 DATA_DIR = ROOT / "data"
 
-_NOT_COMPARED = ("output_dir", "resume", "patience")
+_MAX_SAVED_CHARS = 100_000
+_MAX_SAVED_DEPTH = 20
+# Where a run writes, when it gives up, and how it is computed where that leaves its steps as they are.
+_NOT_COMPARED = (
+    *("output_dir", "resume", "patience", "save_minutes", "save_steps", "keep_states"),
+    *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
+    *("dataset.cache", "dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate"),
+    "dataset.max_bad_share",
+)
 
-ConfigT = TypeVar("ConfigT", "TrainConfig", "EvaluateConfig")
-
-
-@dataclass
-class ModelConfig:
-    """What is trained: a size of `vswin.zoo.SIZES`, its starting weights and the recipe they call for."""
-
-    name: str = MISSING
-    init_from: str | None = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    backbone_multiplier: float = MISSING
-    dropout: float = MISSING
-    resize_bias: bool = MISSING
-    # None: as in vswin.zoo.SIZES
-    embed_dim: int | None = None
-    depths: list[int] | None = None
-    num_heads: list[int] | None = None
-    window_size: list[int] | None = None
-    patch_size: list[int] | None = None
-    drop_path_rate: float | None = None
-
-
-@dataclass
-class DatasetConfig:
-    """Which videos, with which labels: see `vswin.data.catalog`."""
-
-    name: str = MISSING
-    root: str = MISSING
-    train_list: str | None = MISSING
-    val_list: str | None = MISSING
-    val_fraction: float = MISSING
-    num_classes: int | None = MISSING
-    split: int = MISSING
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    warmup_epochs: float = MISSING
-    allow_flip: bool = MISSING
-    crop_area: list[float] = MISSING
-    max_bad_share: float = MISSING
-    decoder: str = MISSING
-    clip_timeout_sec: float | None = MISSING
-    cache: str = MISSING
-    cache_dir: str = MISSING
-
-
-@dataclass
-class ClipConfig:
-    """How frames become clips and views; pixels and frames."""
-
-    num_frames: int = MISSING
-    frame_stride: int = MISSING
-    resize: int = MISSING
-    crop: int = MISSING
-    num_clips: int = MISSING
-    num_crops: int = MISSING
-    sampling: str = MISSING
-    views_per_step: int = MISSING
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes of training clips; one draw per clip."""
-
-    crop_area: list[float] = MISSING
-    crop_aspect: list[float] = MISSING
-    flip: float = MISSING
-    label_smoothing: float = MISSING
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW with parameter groups, and the learning rate over time."""
-
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    backbone_multiplier: float = MISSING
-    beta_1: float = MISSING
-    beta_2: float = MISSING
-    epsilon: float = MISSING
-    clip_norm: float | None = MISSING
-    schedule: str = MISSING
-    warmup_epochs: float = MISSING
-    warmup_ratio: float = MISSING
-
-
-@dataclass
-class RuntimeConfig:
-    """How the computation runs on this machine."""
-
-    strategy: str = MISSING
-    precision: str = MISSING
-    micro_batches: int = MISSING
-    remat: bool = MISSING
-
-
-@dataclass
-class LoggerConfig:
-    """Which logs a training run writes besides what it prints."""
-
-    tensorboard: bool = MISSING
-    csv: bool = MISSING
-    wandb: bool = MISSING
-    wandb_project: str = MISSING
-
-
-@dataclass
-class TrainConfig:
-    """A training run: `configs/train.yaml`."""
-
-    model: ModelConfig = MISSING
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    augment: AugmentConfig = MISSING
-    optimizer: OptimizerConfig = MISSING
-    runtime: RuntimeConfig = MISSING
-    logger: LoggerConfig = MISSING
-    seed: int = MISSING
-    epochs: int = MISSING
-    patience: int | None = MISSING
-    batch_size: int = MISSING
-    init_from: str | None = MISSING
-    source: str | None = MISSING
-    output_dir: str | None = MISSING
-    resume: bool = MISSING
-
-
-@dataclass
-class EvaluateConfig:
-    """An evaluation: `configs/evaluate.yaml`."""
-
-    model: ModelConfig = MISSING
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    runtime: RuntimeConfig = MISSING
-    run: str | None = MISSING
-    batch_size: int | None = MISSING
-    init_from: str | None = MISSING
-    source: str | None = MISSING
-    output_dir: str | None = MISSING
-    allow_bad_videos: bool = MISSING
+ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
 
 
 def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
@@ -175,7 +53,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
 
     Args:
         composed: a configuration whose defaults list starts with the schema.
-        schema: `TrainConfig` or `EvaluateConfig`.
+        schema: the dataclass of the command, e.g. `TrainConfig`.
 
     Returns:
         An instance of `schema` with every interpolation resolved.
@@ -188,11 +66,18 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     except OmegaConfBaseException as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
-    check_model(config.model)
-    check_clip(config.clip)
-    check_run(config)
+    check_dataset(config.dataset)
+    if not isinstance(config, DataPrepareConfig):
+        check_clip(config.clip)
+    if isinstance(config, TrainConfig | DataShowConfig):
+        check_augment(config.augment)
+    if isinstance(config, TrainConfig | EvaluateConfig):
+        check_model(config.model)
+        check_run(config)
     if isinstance(config, TrainConfig):
         check_training(config)
+    if isinstance(config, EvaluateConfig):
+        check_evaluation(config)
     return config
 
 
@@ -216,37 +101,94 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if "init_from" in named:
         raise InputError(f"run={composed.run} and init_from={composed.init_from}: give one of them")
     saved = load_saved(composed.run)
-    # Training resizes for random crops, the test has a size of its own.
-    del saved.clip["resize"]
     merged = composed.copy()
-    for group in ("model", "dataset", "clip"):
-        if group not in named:
-            merged[group] = OmegaConf.merge(composed[group], saved[group])
+    try:
+        # Training resizes for random crops, the test has a size of its own.
+        saved.clip.pop("resize", None)
+        for group in ("model", "dataset", "clip"):
+            if group not in named:
+                merged[group] = OmegaConf.merge(composed[group], saved[group])
+    except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{composed.run}/config.yaml is not that of a run of this version: {error}") from error
     for key in filter(_is_plain, named):
         OmegaConf.update(merged, key, OmegaConf.select(composed, key))
-    merged.init_from = composed.run
+    merged.init_from = _choose_weights(composed.run, composed.weights)
     merged.output_dir = composed.output_dir or composed.run
     return merged
 
 
+def _choose_weights(run: str, weights: str) -> str:
+    """Gives the folder of a run, which stands for the better of its weights, or the file of those that are chosen."""
+    files = {"raw": "best.h5", "ema": "best_ema.h5"}
+    if weights not in files:
+        return run
+    path = Path(run, "checkpoints", files[weights])
+    if not path.is_file():
+        raise InputError(f"weights={weights}: there is no {path}; only a run with optimizer.ema_decay averages weights")
+    return str(path)
+
+
+def implied_choices(overrides: Sequence[str]) -> list[str]:
+    """Chooses the model and the data set that a published name stands for, where the command line does not.
+
+    Args:
+        overrides: the command line of an evaluation, e.g. `["init_from=swin_tiny_patch244_window877_kinetics400_1k"]`.
+
+    Returns:
+        What to add to it, e.g. `["model=swin_tiny", "dataset=kinetics400"]`.
+    """
+    named = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    try:
+        weights = find_published(named.get("init_from", ""))
+    except InputError:
+        return []
+    choices = {"model": weights.size, "dataset": weights.dataset}
+    return [f"{group}={choice}" for group, choice in choices.items() if group not in named]
+
+
 def load_saved(run: str | Path) -> DictConfig:
-    """Reads the configuration that a training run wrote into its folder.
+    """Reads the configuration that a training run wrote into its folder; it may come from somebody else.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, it is damaged, or it holds what no run writes.
     """
     path = Path(run) / "config.yaml"
     if not path.is_file():
         raise InputError(f"{run} is not the folder of a training run: it has no config.yaml")
-    saved = OmegaConf.load(path)
-    assert isinstance(saved, DictConfig)
+    try:
+        text = path.read_text(encoding="utf-8")
+        _check_plain(path, text)
+        saved = OmegaConf.load(io.StringIO(text))
+    except InputError:
+        raise
+    # What PyYAML and OmegaConf say of texts that are none of theirs.
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, LookupError) as error:
+        raise InputError(f"{path} cannot be read: {error}; copy it again, or name another run") from error
+    except (RecursionError, AttributeError, AssertionError) as error:
+        raise InputError(f"{path} is no configuration; copy it again, or name another run") from error
+    if not isinstance(saved, DictConfig):
+        raise InputError(f"{path} is no configuration; copy it again, or name another run")
     return saved
+
+
+def _check_plain(path: Path, text: str) -> None:
+    """Refuses references: to values elsewhere, the environment among them, and to parts of the text, which multiply."""
+    if len(text) > _MAX_SAVED_CHARS:
+        raise InputError(f"{path} has {len(text):,} characters, far more than a run writes; name another run")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_SAVED_DEPTH:  # PyYAML takes minutes on brackets by the thousand
+            raise InputError(f"{path}:{event.start_mark.line + 1}: nested deeper than a run writes; name another run")
+        if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.ScalarEvent) and "${" in event.value):
+            raise InputError(f"{path}:{event.start_mark.line + 1}: a reference, which no run writes; name another run")
 
 
 def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
     """Lists the keys whose values differ between a configuration and that of an earlier run.
 
-    Where a run writes, what it logs and when it gives up are not compared.
+    Where a run writes, what it logs, when it gives up, how many devices share a step and in which process it decodes
+    are not compared.
 
     Returns:
         E.g. `["epochs: 30 there, 20 here"]`.
@@ -254,7 +196,11 @@ def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
     here = OmegaConf.structured(config)
     there = load_saved(run)
     compared = [key for key in _keys(TrainConfig) if key not in _NOT_COMPARED and not key.startswith("logger")]
-    values = [(key, OmegaConf.select(there, key), OmegaConf.select(here, key)) for key in compared]
+    # A key that an earlier version did not know has the value that it stands for by default.
+    values = [
+        (key, OmegaConf.select(there, key, default=OmegaConf.select(here, key)), OmegaConf.select(here, key))
+        for key in compared
+    ]
     return [f"{key}: {old} there, {new} here" for key, old, new in values if old != new and not OmegaConf.is_dict(new)]
 
 
@@ -276,11 +222,14 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
         InputError: if a group has no such choice, or there is no such key.
     """
     keys = set(_keys(schema))
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     for override in overrides:
         key, equals, value = override.partition("=")
+        if equals and not key:
+            raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
         if not equals or not _is_plain(key):
             continue
-        choices = [path.stem for path in sorted((CONFIG_DIR / key).glob("*.yaml"))]
+        choices = [path.stem for path in sorted((CONFIG_DIR / key).glob("*.yaml"))] if key in groups else []
         if choices:
             for choice in value.split(","):
                 if choice != "null" and choice not in choices:

@@ -75,12 +75,20 @@ class Source:
 
 @dataclass(frozen=True)
 class HubPage:
-    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent."""
+    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent.
+
+    Args:
+        name: the name on the page.
+        pretrained_on: what the page says the initial weights were trained on.
+        top1, top5: accuracies on the page.
+        why: what explains a difference to the official values.
+    """
 
     name: str
     pretrained_on: str
     top1: float
     top5: float
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +210,8 @@ def _read_model(name: str, row: Mapping[str, Any]) -> PublishedModel:
         name=name,
         **{key: row[key] for key in ("size", "num_classes", "dataset", "pretrained_on", "top1", "top5", "test_views")},
         parameters=count_parameters(SIZES[row["size"]], row["num_classes"]),
-        hub_page=page and HubPage(page.get("name", name), page["pretrain"], page["top1"], page["top5"]),
+        hub_page=page
+        and HubPage(page.get("name", name), page["pretrain"], page["top1"], page["top5"], page.get("why", "")),
         sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
     )
 

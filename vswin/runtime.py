@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import tensorflow as tf
 import tf_keras as keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
+from vswin.errors import InputError
 
 OUTPUTS = Path("outputs")
 
@@ -34,11 +38,21 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
     Args:
         name: `one_device`, the first GPU or else the CPU; `mirrored`, every GPU, or without one every logical CPU
-            (TensorFlow knows one unless it is told to split it); `auto`, `mirrored` where there are several GPUs.
+            (TensorFlow knows one unless it is told to split it); `multi_worker`, the devices of all processes of
+            the job that this one is part of, see `vswin.cluster`; `auto`, `multi_worker` in such a job, `mirrored`
+            where there are several GPUs.
 
     Returns:
         The strategy whose scope the model, its optimizer and their trainer belong into.
     """
+    cluster = find_cluster() if name in ("auto", "multi_worker") else None
+    if cluster is not None:
+        return _join_workers(cluster)
+    if name == "multi_worker":
+        raise InputError(
+            "runtime.strategy=multi_worker: this process is no part of a job of several; start it with srun, or "
+            "describe the workers in TF_CONFIG (docs/cluster/README.md)"
+        )
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     devices = gpus or [device.name for device in tf.config.list_logical_devices("CPU")]
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
@@ -46,9 +60,31 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
+def _join_workers(cluster: Cluster) -> tf.distribute.Strategy:
+    """Joins the other workers of a job; waits until all are there."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        tf.config.set_visible_devices(share_gpus(gpus, cluster, count_slurm_gpus()), "GPU")
+    logger.info(f"worker {cluster.rank} of {len(cluster.addresses)} ({cluster.origin}), waiting for the others")
+    os.environ["TF_CONFIG"] = cluster.tf_config
+    communication = tf.distribute.experimental.CommunicationImplementation
+    implementation = communication.NCCL if gpus else communication.RING
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+    )
+
+
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Names what a strategy computes on, e.g. "CPU (x86_64)" or "2 GPUs"."""
+    """Names what a strategy computes on, e.g. "CPU (x86_64)", "2 GPUs" or "4 workers, each with 8 GPUs"."""
     devices = strategy.extended.worker_devices
+    count = len(devices)
+    if strategy.num_replicas_in_sync > count:
+        workers = f"{strategy.num_replicas_in_sync // count} workers, each with "
+        return workers + _describe_local(devices)
+    return _describe_local(devices)
+
+
+def _describe_local(devices: Sequence[str]) -> str:
     count = len(devices)
     if "GPU" in devices[0]:
         return f"{count} GPU{'s' if count > 1 else ''}"
@@ -65,21 +101,26 @@ class _LogFile(logging.FileHandler):
         """Leaves the report to whatever cannot do without the disk."""
 
 
-def start_log(path: Path | None) -> None:
+def start_log(path: Path | None, is_shown: bool = True) -> None:
     """Sends messages of the logger `vswin` to the terminal, and with a time to a file.
 
     Args:
         path: the log file, which is continued if it exists; None for none.
+        is_shown: whether this process writes to the terminal at all; of several workers one does.
     """
     logger.setLevel(logging.INFO)
+    # Hydra switches off what other libraries, and the run of a sweep before this one, would log.
+    logger.disabled = False
     # absl, which TensorFlow brings, puts a handler of its own on the root logger.
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(terminal)
+    console.quiet = not is_shown
+    if is_shown:
+        terminal = logging.StreamHandler(sys.stdout)
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(terminal)
     if path is not None:
         file = _LogFile(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))

@@ -9,12 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException
 
-from vswin.config import (
-    CONFIG_DIR,
-    EvaluateConfig,
-    TrainConfig,
-)
+from vswin import checks
+from vswin.config import CONFIG_DIR, implied_choices
 from vswin.errors import InputError
+from vswin.evaluation.published import compare
+from vswin.published import find_weights, published_models
+from vswin.schema import EvaluateConfig, TrainConfig
+from vswin.zoo import configured_size
 
 CHOICES = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
@@ -24,7 +25,9 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("override", [f"{group}={name}" for group in CHOICES for name in CHOICES[group]])
-def test_every_choice_composes(override, compose_train):
+def test_every_choice_composes(override, compose_train, monkeypatch):
+    # Whether TensorFlow Addons is installed is asked in tests/training/test_addons_optimizer.py.
+    monkeypatch.setattr(checks, "_check_addons_installed", lambda: None)
     compose_train(override)
 
 
@@ -51,6 +54,56 @@ def test_model_brings_its_recipe(compose_train):
     assert compose_train("model=swin_tiny", "optimizer.learning_rate=1").optimizer.learning_rate == 1
     assert compose_train().optimizer.backbone_multiplier == 1
     assert compose_train("model=swin_small").optimizer.backbone_multiplier == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "init_from", "learning_rate", "weight_decay", "drop_path", "epochs", "smoothing"),
+    [
+        ("swin_tiny_kinetics400", "swin_tiny_patch4_window7_224", 1e-3, 0.02, 0.1, 30, 0),
+        ("swin_small_kinetics400", "swin_small_patch4_window7_224", 1e-3, 0.02, 0.1, 30, 0),
+        ("swin_base_kinetics400", "swin_base_patch4_window7_224", 1e-3, 0.05, 0.3, 30, 0),
+        ("swin_base_22k_kinetics400", "swin_base_patch4_window7_224_22k", 3e-4, 0.05, 0.2, 30, 0),
+        ("swin_base_22k_kinetics600", "swin_base_patch4_window7_224_22k", 3e-4, 0.05, 0.2, 30, 0),
+        ("swin_base_sthv2", "swin_base_patch244_window1677_kinetics400_22k", 3e-4, 0.05, 0.4, 60, 0.1),
+    ],
+)
+def test_official_recipes(
+    name, init_from, learning_rate, weight_decay, drop_path, epochs, smoothing, compose_train, compose_evaluate
+):
+    """Figures of configs/recognition/swin in the official repository."""
+    config = compose_train(f"experiment={name}")
+    assert config.init_from == init_from
+    assert config.dataset.name == name.rpartition("_")[2]
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.weight_decay) == (learning_rate, weight_decay)
+    assert (optimizer.groups, optimizer.backbone_multiplier) == ("official", 0.1)
+    assert (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.clip_norm) == (0.9, 0.999, 1e-8, None)
+    assert (optimizer.schedule, optimizer.warmup_epochs, optimizer.warmup_ratio) == ("cosine_per_epoch", 2.5, 0.1)
+    assert configured_size(config.model).drop_path_rate == drop_path
+    assert (config.model.dropout, config.batch_size, config.epochs) == (0.5, 64, epochs)
+    assert config.augment.label_smoothing == smoothing
+    assert (config.augment.crop_area, config.augment.flip) == ([0.08, 1.0], 0.5)
+    is_sthv2 = config.dataset.name == "sthv2"
+    assert config.clip.sampling == ("segments" if is_sthv2 else "dense")
+    assert (config.augment.rand_augment, config.augment.erasing) == (("official", 0.25) if is_sthv2 else ("none", 0))
+    assert config.dataset.allow_flip is not is_sthv2
+    assert find_weights(init_from).is_image_model is not is_sthv2
+
+
+@pytest.mark.parametrize("row", published_models(), ids=lambda row: row.name)
+def test_a_published_name_alone_is_evaluated_under_its_protocol(row, compose_evaluate):
+    overrides = [f"init_from={row.name}"]
+    overrides += implied_choices(overrides)
+    config = compose_evaluate(*overrides)
+    assert (config.model.name, config.dataset.name) == (row.size, row.dataset)
+    assert compare(config.init_from, config.dataset.name, config.clip, config.average, 40_000).published == row
+
+
+def test_what_the_command_line_names_is_not_implied():
+    name = "swin_base_patch244_window1677_sthv2"
+    assert implied_choices([f"init_from={name}", "dataset=folder"]) == ["model=swin_base_w16"]
+    assert implied_choices([f"init_from={name}", "model=swin_base", "dataset=sthv2"]) == []
+    assert implied_choices(["init_from=outputs/run"]) == implied_choices(["run=outputs/run"]) == []
 
 
 def test_evaluation_resizes_to_the_crop(compose_evaluate):

@@ -1,0 +1,122 @@
+"""The main job, `python train.py`, and what is made of its result: accuracy, lower precisions, fine-tuning."""
+
+import contextlib
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+def run(script: str, *overrides: str, cwd: Path) -> str:
+    command = [sys.executable, str(ROOT / script), *overrides]
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+class Samples(NamedTuple):
+    """The most that the main job's process held in its second and in its third epoch, by what was counted."""
+
+    second: dict[str, float]
+    third: dict[str, float]
+
+
+def look_at(process: psutil.Process) -> dict[str, float]:
+    with process.oneshot():
+        memory, files = process.memory_info().rss, process.num_fds()
+        return {"memory": memory, "files": files, "threads": process.num_threads()}
+
+
+def most_of(samples: list[dict[str, float]]) -> dict[str, float]:
+    return {key: max(sample[key] for sample in samples) for key in samples[0]}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory) -> tuple[Path, Samples]:
+    """Runs the main job, `python train.py`, in a folder of its own; gives the folder of the run, and what it held."""
+    folder = tmp_path_factory.mktemp("motion")
+    command = [sys.executable, str(ROOT / "train.py"), "output_dir=run", "save_steps=50"]
+    samples, history = {2: [], 3: []}, folder / "run" / "history.csv"
+    with (folder / "output.txt").open("w") as output:
+        process = psutil.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            # A process that has just ended has nothing left to look at.
+            with contextlib.suppress(psutil.Error):
+                # The head and a line for each complete epoch.
+                epoch = len(history.read_text().splitlines()) if history.exists() else 0
+                if epoch in samples:
+                    samples[epoch].append(look_at(process))
+            time.sleep(0.5)
+    assert process.wait() == 0, (folder / "output.txt").read_text()
+    assert min(len(taken) for taken in samples.values()) > 20
+    return folder / "run", Samples(most_of(samples[2]), most_of(samples[3]))
+
+
+@pytest.fixture(scope="module")
+def motion_run(watched) -> Path:
+    return watched[0]
+
+
+def best_top1(folder: Path) -> float:
+    return max(float(row["val_top1"]) for row in read_history(folder))
+
+
+def test_the_main_job_reaches_90_percent_and_its_evaluation_agrees(motion_run):
+    best = best_top1(motion_run)
+    assert best >= 0.9
+    report = run("evaluate.py", "run=run", "batch_size=16", cwd=motion_run.parent)
+    metrics = json.loads((motion_run / "metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(best, abs=1e-3)
+    assert metrics["num_videos"] == 400
+    assert "no published number for this" in report
+    predictions = list(csv.DictReader((motion_run / "predictions.csv").read_text().splitlines()))
+    right = [row["class_1"] == row["label_name"] for row in predictions]
+    assert np.mean(right) == pytest.approx(metrics["top1"])
+    assert (motion_run / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_run_holds_does_not_grow(watched):
+    """From one epoch to the next, each of 200 steps, four saves and a validation."""
+    second, third = watched[1]
+    assert third["memory"] <= 1.05 * second["memory"]
+    assert third["files"] <= second["files"] + 2  # those of a state that is being written
+    assert third["threads"] <= second["threads"] + 2
+
+
+@pytest.fixture(scope="module")
+def one_epoch(motion_run) -> float:
+    """Trains for an epoch in float32; gives the accuracy."""
+    run("train.py", "epochs=1", "output_dir=float32", cwd=motion_run.parent)
+    return best_top1(motion_run.parent / "float32")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_reaches_the_accuracy_of_float32(motion_run, one_epoch, precision):
+    """After one epoch, as these precisions are slow on a CPU: 93 % in float32."""
+    run("train.py", f"runtime.precision={precision}", "epochs=1", f"output_dir={precision}", cwd=motion_run.parent)
+    assert one_epoch >= 0.85
+    assert best_top1(motion_run.parent / precision) >= one_epoch - 0.02
+
+
+def test_fine_tuning_learns_faster_than_training_from_scratch(motion_run):
+    """The measurement that the README states, with one seed."""
+    output = motion_run.parent / "transfer"
+    command = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "--output", str(output), "--seeds", "0"]
+    subprocess.run([*command, "--init-from", str(motion_run)], cwd=ROOT, check=True, timeout=1200)
+    results = json.loads((output / "transfer.json").read_text())
+    assert results["fine_tuned"][0][-1] >= results["scratch"][0][-1] + 0.2
