@@ -21,7 +21,7 @@ def promise(monkeypatch):
     """Lets files have more frames than can be decoded, as those have whose last packets decode to nothing."""
 
     def promised(num_frames: int) -> None:
-        monkeypatch.setattr(decode, "inspect_video", lambda path, limit, content: Inspection(num_frames, False))
+        monkeypatch.setattr(decode, "inspect_video", lambda path, limit, content: Inspection(num_frames, False, None))
 
     return promised
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -30,8 +31,10 @@ def configure(small_videos: Path, tmp_path: Path) -> Configure:
         for key in ("train_list", "val_list", "num_classes", "tfds", "tfds_dir"):
             dataset[key] = None
         values = {"output_dir": str(tmp_path / "packed"), "shards": 3, "file_format": "tfrecord", "short_side": None}
-        dataset |= {"allow_missing": False, "download": False}
-        dataset |= {key: changes.pop(key) for key in list(changes) if key in ("root", "val_fraction", "name")}
+        dataset |= {"allow_missing": False, "download": False, "isolate": False}
+        dataset |= {
+            key: changes.pop(key) for key in list(changes) if key in ("root", "val_fraction", "name", "isolate")
+        }
         return DataPrepareConfig(dataset=DatasetConfig(**dataset), **{**values, "beam": None, **changes})
 
     return make
@@ -125,10 +128,10 @@ def test_space_is_looked_at_first(configure, tmp_path: Path, monkeypatch) -> Non
 def test_work_goes_on_where_it_ended(configure, tmp_path: Path, monkeypatch, capsys) -> None:
     original, failing = write.make_example, "dark/3.avi"
 
-    def make(entry, short_side):
+    def make(entry, *arguments):
         if entry.name == failing:
             raise OSError(5, "Input/output error", entry.file)
-        return original(entry, short_side)
+        return original(entry, *arguments)
 
     monkeypatch.setattr(write, "make_example", make)
     monkeypatch.setattr(prepare.os, "cpu_count", lambda: 1)
@@ -147,7 +150,7 @@ def test_work_goes_on_where_it_ended(configure, tmp_path: Path, monkeypatch, cap
 
 
 def test_unfinished_work_on_another_plan_is_kept_apart(configure, small_videos, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(write, "make_example", lambda entry, short_side: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(write, "make_example", lambda *arguments: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(InputError, match="packing ended"):
         run_prepare(configure())
     monkeypatch.undo()
@@ -200,6 +203,27 @@ def test_larger_videos_are_re_encoded_and_others_kept(configure, small_videos, t
     assert encoding == {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 
 
+def test_a_decoder_that_crashes_costs_a_video_its_re_encoding_alone(configure, small_videos, tmp_path, monkeypatch):
+    """A name that is not UTF-8 crashes OpenCV with a real segmentation fault where it is not refused."""
+    content = (small_videos / "dark" / "0.avi").read_bytes()
+    crash = os.path.join(os.fsencode(small_videos), b"dark", b"crash\xe9.avi")
+    Path(os.fsdecode(crash)).write_bytes(content)
+    unchecked = "import vswin.data.pyav_decoder\nvswin.data.pyav_decoder.check_file = lambda path, content: None\n"
+    (tmp_path / "sitecustomize.py").write_text(unchecked)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # for the processes that decode
+    run_prepare(configure(short_side=32, isolate=True))
+    table = (tmp_path / "packed" / "videos.csv").read_text(errors="surrogateescape")
+    rows = {row["path"]: row for row in csv.DictReader(table.splitlines())}
+    kept = {path for path, row in rows.items() if int(row["num_bytes"]) == len(content)}
+    assert kept == {"dark/crash\udce9.avi"}, rows
+    assert len(rows) == 13
+
+
+def test_beam_does_not_go_with_isolated_decoding(configure):
+    with pytest.raises(InputError, match=r"dataset\.isolate=true does not go with beam"):
+        run_prepare(configure(beam=[], isolate=True))
+
+
 def test_data_set_of_one_split_is_packed(configure, small_videos, tmp_path: Path) -> None:
     lines = [f"{name}/{number}.avi {label}" for label, name in enumerate(("bright", "dark")) for number in range(6)]
     (tmp_path / "list.txt").write_text("\n".join(lines))
@@ -218,9 +242,9 @@ import os, sys, time
 from vswin.cli import main
 from vswin.data.packed import write
 original = write.make_example
-def slow(entry, short_side):
+def slow(entry, *arguments):
     time.sleep(0.5)
-    return original(entry, short_side)
+    return original(entry, *arguments)
 write.make_example = slow
 os.cpu_count = lambda: 1
 sys.argv = ["vswin", "data", "prepare", *sys.argv[1:]]

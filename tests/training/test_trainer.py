@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -117,6 +119,16 @@ def test_low_precision_takes_about_the_same_step(precision):
     assert all(variable.dtype in (tf.float32, tf.int64) for variable in trainer.optimizer.variables)
 
 
+@contextmanager
+def without_fusion():
+    """Keeps TensorFlow from fusing products with what follows them."""
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": True})
+
+
 def gradients_of(trainer: Trainer, batch: dict[str, tf.Tensor]) -> list[np.ndarray]:
     """Computes the gradients of a first step, compiled as `fit` compiles them."""
     draws = trainer.make_draws(batch, 0)
@@ -151,15 +163,27 @@ def test_micro_batches_take_the_step_and_count_the_clips_of_the_whole_batch():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on(precision):
-    set_precision(precision)
+def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on():
     batch = make_batch(4)
     plain = gradients_of(make_trainer(4, dropout=0.5), batch)
     assert_equal_gradients(gradients_of(make_trainer(4, dropout=0.5, remat=True), batch), plain)
     both = make_trainer(4, dropout=0.5, remat=True, micro_batches=2)
-    if precision == "float32":
-        assert_equal_gradients(gradients_of(both, batch), plain)
+    assert_equal_gradients(gradients_of(both, batch), plain)
+
+
+def test_rematerialised_gradients_are_the_same_in_bfloat16():
+    """Bit by bit where every operation rounds its result: fused ones, on processors with AVX-512, round at their end,
+    and which are fused depends on what else a graph needs."""
+    set_precision("bfloat16")
+    batch = make_batch(4)
+    plain, rematerialised = (make_trainer(4, dropout=0.5, remat=remat) for remat in (False, True))
+    expected = gradients_of(plain, batch)
+    with without_fusion():
+        exact = gradients_of(plain, batch)
+        for a, b in zip(gradients_of(rematerialised, batch), exact, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(gradients_of(rematerialised, batch), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2**-5 * np.abs(b).max())
 
 
 def mixed_batch() -> dict[str, tf.Tensor]:

@@ -36,6 +36,7 @@ class VideoReader:
         path: The file.
         num_video_frames: Frames in the file, >= 2: packets to be shown, as the official reader counts them.
             The last few may not decode.
+        frame_rate: Frames per second, on average, as the file says; None where it does not.
         decoder: "opencv" or "pyav"; with "auto" known after reading.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
     """
@@ -62,6 +63,7 @@ class VideoReader:
         self._limit = TimeLimit(self.path, timeout_sec)
         found = inspect_video(self.path, self._limit, content)
         self.num_video_frames = found.num_video_frames
+        self.frame_rate = found.frame_rate
         self._has_choice = decoder == "auto"
         self.decoder = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
         self._open()

@@ -102,7 +102,9 @@ class _Server:
         self._open.close()
         if isinstance(request, OpenVideo):
             self._reader = self._open.enter_context(self._store.open(*request))
-            return {"num_video_frames": self._reader.num_video_frames, "decoder": self._reader.decoder}, None
+            rate = self._reader.frame_rate
+            facts = {"num_video_frames": self._reader.num_video_frames, "decoder": self._reader.decoder}
+            return facts | {"frame_rate": None if rate is None else str(rate)}, None
         return {}, None
 
 

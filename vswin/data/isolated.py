@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
@@ -89,6 +90,7 @@ class IsolatedReader:
             self._release()
             raise
         self.num_video_frames: int = facts["num_video_frames"]
+        self.frame_rate = None if facts["frame_rate"] is None else Fraction(facts["frame_rate"])
         self.decoder: str = facts["decoder"]
 
     def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

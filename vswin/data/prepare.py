@@ -19,6 +19,7 @@ from pathlib import Path
 from vswin import __version__
 from vswin.atomic import replacing, sync_folder
 from vswin.data.catalog import Catalog, load_catalog
+from vswin.data.frames import open_store
 from vswin.data.packed.contents import (
     SPLITS,
     Description,
@@ -31,6 +32,7 @@ from vswin.data.packed.contents import (
 from vswin.data.packed.plan import Plan, make_plan
 from vswin.data.packed.record_files import check_file_format
 from vswin.data.pyav_encoder import ENCODING
+from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
 from vswin.runtime import logger, make_progress_bar, start_log
 from vswin.schema import DataPrepareConfig
@@ -88,6 +90,8 @@ def _check(config: DataPrepareConfig) -> Path:
         raise InputError(f"dataset.root={config.dataset.root} is packed already; name the folder of the video files")
     check_file_format(config.file_format)
     if config.beam is not None:
+        if config.dataset.isolate:
+            raise InputError("dataset.isolate=true does not go with beam, whose workers decode: set one of them alone")
         from vswin.data.packed.tfds_builder import import_beam
 
         import_beam()
@@ -130,9 +134,11 @@ def _pack(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path) -
     from vswin.data.packed.write import write_shards
 
     num_threads = os.cpu_count() or 1
+    store = open_store(config.dataset) if config.short_side is not None else VIDEO_FILES
     if config.beam is None:
         with _progress("pack", plan.num_videos) as on_video:
-            write_shards(plan, work, catalog.class_names, config.file_format, config.short_side, num_threads, on_video)
+            names, file_format = catalog.class_names, config.file_format
+            write_shards(plan, work, names, file_format, config.short_side, num_threads, on_video, store)
     elif not list(work.glob("*-of-*")):
         shutil.rmtree(work / _BEAM_FOLDER, ignore_errors=True)
         builder = PackedVideos(
@@ -145,7 +151,7 @@ def _pack(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path) -
         num_shards = min(config.shards, *map(len, plan.entries.values()))
         pack_by_beam(builder, work, config.file_format, num_shards, config.beam)
     with _progress("compare", plan.num_videos) as on_video:
-        videos = verify_packed(plan, work, config.short_side, num_threads, on_video)
+        videos = verify_packed(plan, work, config.short_side, num_threads, on_video, store)
     if config.beam is None:
         write_tfds_metadata(work, catalog.class_names, config.file_format, _shard_lengths(plan))
     return videos

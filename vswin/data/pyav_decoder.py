@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
 import av
@@ -35,10 +36,12 @@ class Inspection(NamedTuple):
         num_video_frames: Frames in the file, >= 2: packets to be shown.
         has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
             would be wrong.
+        frame_rate: Frames per second, on average, as the file says; None where it does not.
     """
 
     num_video_frames: int
     has_other_colours: bool
+    frame_rate: Fraction | None
 
 
 class PyAVDecoder:
@@ -148,12 +151,13 @@ def _inspect(path: str, limit: TimeLimit, content: bytes | None) -> Inspection:
         # This index has a place for every frame: other containers just state a number.
         if "mp4" in container.format.name:
             check_complete(path, num_packets, stream.frames)
+        frame_rate = stream.average_rate or None  # some files say 0
         has_other_colours = stream.codec_context is not None and _has_other_colours(stream.codec_context)
     if num_shown == 0:
         raise DecodeError(path, "no frames")
     if num_shown == 1:
         raise DecodeError(path, "one frame", "a still, not a video")
-    return Inspection(num_shown, has_other_colours)
+    return Inspection(num_shown, has_other_colours, frame_rate)
 
 
 def check_complete(path: str, num_found: int, num_promised: int) -> None:

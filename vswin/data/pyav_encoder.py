@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import partial
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.pyav_decoder import inspect_video
+from vswin.data.stores import VIDEO_FILES, VideoStore
 
 # Near to what the eye takes for lossless.
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
@@ -22,7 +22,7 @@ _CHUNK = 64
 _USUAL_RATE = Fraction(25)
 
 
-def shrink_video(path: str, short_side: int, decoder: str = "auto") -> bytes | None:
+def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, decoder: str = "auto") -> bytes | None:
     """Re-encodes a video whose shorter side has more pixels than wanted; others are left alone.
 
     Frame n of the result is frame n of `VideoReader` reduced, at the same rate: upright, without sound, in the
@@ -31,6 +31,7 @@ def shrink_video(path: str, short_side: int, decoder: str = "auto") -> bytes | N
     Args:
         path: Video file.
         short_side: Pixels of the shorter side, even.
+        store: Opens and decodes it.
         decoder: See `VideoReader`.
 
     Returns:
@@ -39,8 +40,9 @@ def shrink_video(path: str, short_side: int, decoder: str = "auto") -> bytes | N
     Raises:
         DecodeError: If it cannot be read to its end.
     """
-    with VideoReader(path, decoder) as reader:
-        height, width = reader.read(np.array([0])).shape[1:3]
+    with store.open(path, decoder) as reader:
+        reader.read(np.array([0]), _corner)
+        height, width = reader.frame_size
         if min(height, width) <= short_side:
             return None
         first_decoder = reader.decoder
@@ -49,15 +51,23 @@ def shrink_video(path: str, short_side: int, decoder: str = "auto") -> bytes | N
         def read() -> Iterable[np.ndarray]:
             for start in range(0, reader.num_video_frames, _CHUNK):
                 numbers = np.arange(start, min(start + _CHUNK, reader.num_video_frames))
-                yield from reader.read(numbers, lambda frame: cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+                yield from reader.read(numbers, partial(_reduce, size=size))
 
-        content = _encode(read(), size, _read_rate(path))
+        content = _encode(read(), size, reader.frame_rate or _USUAL_RATE)
         if reader.decoder != first_decoder:  # the two may differ in colours, so one does all
-            return shrink_video(path, short_side, reader.decoder)
+            return shrink_video(path, short_side, store, reader.decoder)
     num_frames = inspect_video(path, TimeLimit(path, None), content).num_video_frames
     if num_frames != reader.num_video_frames:
         raise DecodeError(path, "not re-encodable", f"{num_frames} of {reader.num_video_frames} frames came out")
     return content
+
+
+def _corner(frame: np.ndarray) -> np.ndarray:
+    return frame[:1, :1]
+
+
+def _reduce(frame: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def _encode(frames: Iterable[np.ndarray], size: tuple[int, ...], rate: Fraction) -> bytes:
@@ -80,8 +90,3 @@ def _encode(frames: Iterable[np.ndarray], size: tuple[int, ...], rate: Fraction)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()
-
-
-def _read_rate(path: str) -> Fraction:
-    with av.open(os.path.abspath(path), metadata_errors="replace") as container:  # "12:30.mp4" would be a protocol
-        return container.streams.video[0].average_rate or _USUAL_RATE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from types import TracebackType
 from typing import Protocol
 
@@ -18,12 +19,14 @@ class FrameReader(Protocol):
     Attributes:
         path: Name of the video.
         num_video_frames: Frames in it, >= 2.
+        frame_rate: Frames per second, on average; None where that is not known.
         decoder: "opencv" or "pyav", or "auto" before it is known.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared.
     """
 
     path: str
     num_video_frames: int
+    frame_rate: Fraction | None
     decoder: str
     frame_size: tuple[int, int]
 

@@ -160,10 +160,12 @@ class Checkpoints(keras.callbacks.Callback):
             steps_done: steps of the next epoch, less than a whole one.
             wait: whether to return only then; else training goes on while it is written.
         """
-        self.finish_saving()
-        self._epochs_done.assign(epochs_done)
-        self._steps_done.assign(steps_done)
-        self.files.write(epochs_done * self.steps_per_epoch + steps_done)
+        number = epochs_done * self.steps_per_epoch + steps_done
+        if number != self.files.unfinished:  # it may be due by the step and by a signal at once
+            self.finish_saving()
+            self._epochs_done.assign(epochs_done)
+            self._steps_done.assign(steps_done)
+            self.files.write(number)
         if wait:
             self.finish_saving()
 

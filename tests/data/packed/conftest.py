@@ -60,6 +60,7 @@ def make_dataset() -> MakeDataset:
             "split": 1,
             "decoder": "auto",
             "clip_timeout_sec": None,
+            "isolate": False,
             **changes,
         }
         return DatasetConfig(**values)

@@ -58,11 +58,11 @@ def test_finished_files_are_kept_and_others_written_anew(plan, tmp_path: Path) -
 def test_one_failure_ends_all_and_leaves_no_halves(plan, tmp_path: Path, monkeypatch) -> None:
     original, others_wait = write.make_example, threading.Event()
 
-    def make(entry, short_side):
+    def make(entry, *arguments):
         if entry.name.endswith("0.avi"):
             raise OSError(28, "No space left on device")
         others_wait.wait(0.05)
-        return original(entry, short_side)
+        return original(entry, *arguments)
 
     monkeypatch.setattr(write, "make_example", make)
     with pytest.raises(InputError, match=r"No space left on device.*Finished files stay; the same command goes on"):

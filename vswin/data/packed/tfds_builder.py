@@ -19,6 +19,7 @@ from vswin.data.decode_error import DecodeError
 from vswin.data.packed.contents import TFDS_NAME, TFDS_VERSION
 from vswin.data.packed.plan import Entry
 from vswin.data.pyav_encoder import shrink_video
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 
 _ABOUT = "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
@@ -38,7 +39,7 @@ def make_features(class_names: Sequence[str]) -> tfds.features.FeaturesDict:
     )
 
 
-def make_example(entry: Entry, short_side: int | None) -> tuple[str, Example]:
+def make_example(entry: Entry, short_side: int | None, store: VideoStore = VIDEO_FILES) -> tuple[str, Example]:
     """Reads a video, and re-encodes it if it is larger than wanted.
 
     One that cannot be decoded stays as it is: training and evaluation then report it as they would the file.
@@ -46,6 +47,7 @@ def make_example(entry: Entry, short_side: int | None) -> tuple[str, Example]:
     Args:
         entry: The video.
         short_side: Pixels of the shorter side of larger videos; None leaves all as they are.
+        store: Decodes it.
 
     Returns:
         A key of its own and the features.
@@ -53,7 +55,7 @@ def make_example(entry: Entry, short_side: int | None) -> tuple[str, Example]:
     content = None
     if short_side is not None:
         try:
-            content = shrink_video(entry.file, short_side)
+            content = shrink_video(entry.file, short_side, store)
         except DecodeError:
             content = None
     if content is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ class EncodedFrames:
     Attributes:
         path: Name of the video.
         num_video_frames: Its frames, >= 2.
+        frame_rate: None, as records do not say.
         decoder: "opencv", whose libjpeg decodes the images.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
     """
@@ -44,6 +46,7 @@ class EncodedFrames:
         """
         check_opencv()
         self.path = path
+        self.frame_rate: Fraction | None = None
         self.decoder = "opencv"
         self.frame_size = (0, 0)
         self._limit = TimeLimit(path, timeout_sec)

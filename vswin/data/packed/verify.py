@@ -16,13 +16,19 @@ from vswin.data.packed.contents import TFDS_NAME, PackedVideo
 from vswin.data.packed.examples import read_bytes, read_int
 from vswin.data.packed.plan import Entry, Plan
 from vswin.data.packed.record_files import open_records
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 
 _SHARD = re.compile(rf"{TFDS_NAME}-(?P<split>\w+)\.(?P<format>\w+)-(?P<shard>\d+)-of-(?P<num_shards>\d+)")
 
 
 def verify_packed(
-    plan: Plan, folder: Path, short_side: int | None, num_threads: int, on_video: Callable[[int], None]
+    plan: Plan,
+    folder: Path,
+    short_side: int | None,
+    num_threads: int,
+    on_video: Callable[[int], None],
+    store: VideoStore = VIDEO_FILES,
 ) -> list[PackedVideo]:
     """Reads every record back, with its checksum, and compares it with its file.
 
@@ -34,6 +40,7 @@ def verify_packed(
         short_side: Pixels that larger videos were re-encoded to; None where none were.
         num_threads: Files to be read side by side.
         on_video: Told how many more videos are done.
+        store: Counts the frames of the videos that were re-encoded.
 
     Returns:
         A row for every video, in the order of the lists.
@@ -45,7 +52,7 @@ def verify_packed(
 
     def verify(path: Path) -> list[tuple[int, PackedVideo]]:
         try:
-            rows = list(_verify_file(path, plan, short_side, on_video))
+            rows = list(_verify_file(path, plan, short_side, store, on_video))
         except (OSError, ValueError, tf.errors.OpError, DecodeError) as error:
             path.unlink(missing_ok=True)
             raise InputError(
@@ -65,7 +72,7 @@ def verify_packed(
 
 
 def _verify_file(
-    path: Path, plan: Plan, short_side: int | None, on_video: Callable[[int], None]
+    path: Path, plan: Plan, short_side: int | None, store: VideoStore, on_video: Callable[[int], None]
 ) -> Iterator[tuple[int, PackedVideo]]:
     name = _SHARD.fullmatch(path.name)
     assert name is not None
@@ -76,7 +83,7 @@ def _verify_file(
     for record in open_records(path, file_format).scan():
         entry = plan.entries[split][read_int(record.read, record.num_bytes, "number")]
         content = read_bytes(record.read, record.num_bytes, "video")
-        _compare(entry, content, short_side)
+        _compare(entry, content, short_side, store)
         label = read_int(record.read, record.num_bytes, "label")
         if label != entry.label:
             raise ValueError(f"{entry.name} has the label {label}, not {entry.label}")
@@ -86,12 +93,12 @@ def _verify_file(
         on_video(1)
 
 
-def _compare(entry: Entry, content: bytes, short_side: int | None) -> None:
+def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoStore) -> None:
     original = Path(entry.file).read_bytes()
     if content == original:
         return
     if short_side is None:
         raise ValueError(f"{entry.file} has {len(original):,} bytes, packed are {len(content):,}, and they differ")
-    with VideoReader(entry.file) as reader, VideoReader(entry.name, content=content) as packed:
+    with store.open(entry.file) as reader, VideoReader(entry.name, content=content) as packed:
         if packed.num_video_frames != reader.num_video_frames:
             raise ValueError(f"{entry.file} has {reader.num_video_frames} frames, packed are {packed.num_video_frames}")

@@ -16,6 +16,7 @@ from vswin.data.packed.contents import shard_name
 from vswin.data.packed.plan import Entry, Plan, Shard
 from vswin.data.packed.record_files import open_array_record_writer
 from vswin.data.packed.tfds_builder import Example, make_example, serialize
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 from vswin.runtime import logger
 
@@ -28,6 +29,7 @@ def write_shards(
     short_side: int | None,
     num_threads: int,
     on_video: Callable[[int], None],
+    store: VideoStore = VIDEO_FILES,
 ) -> None:
     """Writes all files that are not there yet.
 
@@ -39,6 +41,7 @@ def write_shards(
         short_side: See `make_example`.
         num_threads: Files to be written side by side.
         on_video: Told how many more videos are done.
+        store: Decodes the videos to be re-encoded.
 
     Raises:
         InputError: If a file cannot be read or written.
@@ -52,7 +55,7 @@ def write_shards(
             return f"{path.name} is there already"
         remove_partial(path)
         with replacing(path) as partial, closing(_open_writer(partial, file_format)) as writer:
-            for record in serialize(_make_examples(shard.entries, short_side, stop), class_names):
+            for record in serialize(_make_examples(shard.entries, short_side, store, stop), class_names):
                 writer.write(record)
                 on_video(1)
         return f"{path.name} is written"
@@ -70,12 +73,12 @@ def write_shards(
 
 
 def _make_examples(
-    entries: Sequence[Entry], short_side: int | None, stop: threading.Event
+    entries: Sequence[Entry], short_side: int | None, store: VideoStore, stop: threading.Event
 ) -> Iterator[tuple[str, Example]]:
     for entry in entries:
         if stop.is_set():
             raise InterruptedError("another file could not be written, or the program was stopped")
-        yield make_example(entry, short_side)
+        yield make_example(entry, short_side, store)
 
 
 def _open_writer(path: Path, file_format: str) -> Any:

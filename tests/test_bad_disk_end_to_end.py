@@ -1,0 +1,294 @@
+"""Whole runs on a disk that is slow, full or suddenly read-only, whose power fails, and with a clock that jumps.
+
+Nothing that was reported as saved goes.
+"""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = Path(__file__).parents[1]
+NUM_STEPS = 32
+NUM_FILLS = 12
+TINY = (
+    "model.embed_dim=8",
+    "model.depths=[1,1]",
+    "model.num_heads=[1,2]",
+    "model.window_size=[2,2,3]",
+    "model.drop_path_rate=0.2",
+    "dataset=folder",
+    "dataset.root=videos",
+    "clip.num_frames=4",
+    "clip.resize=40",
+    "clip.crop=32",
+    "batch_size=2",
+    "epochs=1",
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Path:
+    """Compiles the faults."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    path = tmp_path_factory.mktemp("library") / "faulty_machine.so"
+    source = str(ROOT / "tests" / "faulty_machine.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(path), source, "-ldl"], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Makes a folder with 64 training videos, 16 for validation, and in `whole` a run that kept each step's state."""
+    folder = tmp_path_factory.mktemp("folder")
+    for label, level in (("bright", 150), ("dark", 40)):
+        (folder / "videos" / label).mkdir(parents=True)
+        for i in range(40):
+            path = str(folder / "videos" / label / f"{i}.avi")
+            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 12, (48, 40))
+            for t in range(8):
+                writer.write(np.full((40, 48, 3), level + i + t, np.uint8))
+            writer.release()
+    finish(start(folder, "output_dir=whole", "save_steps=1", "keep_states=100"))
+    assert len(list(states_of(folder / "whole").glob("*.index"))) == NUM_STEPS
+    return folder
+
+
+def start(folder: Path, *overrides: str, **environment: str) -> "subprocess.Popen[str]":
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TF_DETERMINISTIC_OPS": "1"} | environment
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, *overrides]
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+
+
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, output + errors
+    assert "Traceback" not in errors, errors
+    return output
+
+
+def wait_until(is_so, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 300
+    while not is_so():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def states_of(run: Path) -> Path:
+    return run / "checkpoints" / "last"
+
+
+def cut_power(states: Path, log: Path) -> set[str]:
+    """Empties the files that the disk does not have yet, or whose names it has not; gives the names of the others."""
+    written, safe = set(), set()
+    for line in log.read_text().splitlines():
+        if line == str(states):
+            safe |= written
+        else:
+            written.add(line)
+    for path in states.rglob("*"):
+        if path.is_file() and str(path) not in safe:
+            path.write_bytes(b"")
+    return {path.name for path in states.glob("*.index") if str(path) in safe}
+
+
+def read_state(run: Path, number: int) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(states_of(run) / f"ckpt-{number}"))
+    keys = [key for key in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in key and "counter" not in key]
+    return {key: reader.get_tensor(key) for key in keys}
+
+
+def check_state(folder: Path, run: Path, number: int) -> None:
+    """Checks that a state is, bit by bit, that of the run that nothing disturbed."""
+    expected, found = read_state(folder / "whole", number), read_state(run, number)
+    assert found.keys() == expected.keys()
+    assert len(found) > 50
+    for key, values in expected.items():
+        np.testing.assert_array_equal(found[key], values, err_msg=key)
+
+
+def test_a_slow_disk_whose_power_fails_has_what_was_reported_as_saved(folder, library):
+    """Killed while a state is written, then stopped while one is written, each time with the power going."""
+    run, states = folder / "run", states_of(folder / "run")
+    log = folder / "synced.txt"
+    faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "60", "SLOW_LOG": str(log)}
+    process = start(folder, "output_dir=run", "save_steps=8", **faults)
+    wait_until(lambda: list(states.glob("ckpt-16*")), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert cut_power(states, log) == {"ckpt-8.index"}
+    check_state(folder, run, 8)
+
+    process = start(folder, "output_dir=run", "save_steps=8", "resume=true", **faults)
+    train_log = run / "train.log"
+    wait_until(lambda: f"resumed after epoch 1, step 8 of {NUM_STEPS}" in train_log.read_text(), process)
+    wait_until(lambda: list(states.glob("ckpt-16*")), process)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, 143)
+    (number,) = re.findall(rf"the state after epoch 1, step (\d+) of {NUM_STEPS} is saved", output)
+    assert f"ckpt-{number}.index" in cut_power(states, log)
+    check_state(folder, run, int(number))
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """Mounts a disk of its own on a folder, which is made."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"needs the right to mount a disk: {done.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def keep_full(disk: Path, is_over: threading.Event) -> None:
+    """Takes every byte that is left, and that becomes free."""
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        while not is_over.wait(0.005):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+
+
+def newest_state(run: Path) -> int:
+    return max((int(path.stem.removeprefix("ckpt-")) for path in states_of(run).glob("*.index")), default=0)
+
+
+def number_saved(message: str) -> int:
+    """Reads which state an error says is saved; 0 if it says that there is none."""
+    if "no state is saved yet" in message or "cannot be written" in message:
+        return 0
+    (number,) = re.findall(rf"the state after epoch 1, step (\d+) of {NUM_STEPS} is saved and whole", message)
+    return int(number)
+
+
+def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(folder, library, tmp_path):
+    """The disk is full from the start, some time after it, after a new state, or while one is written, in turns."""
+    disk = tmp_path / "disk"
+    run = disk / "run"
+    faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "30"}
+    rng = random.Random(0)
+    failures, saved = [], 0
+    with mounted(disk, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+        for fill in range(NUM_FILLS):
+            is_over = threading.Event()
+            filler = threading.Thread(target=keep_full, args=(disk, is_over))
+            known = set(states_of(run).glob("*.index"))
+            if fill % 4 == 0:
+                filler.start()
+            process = start(
+                folder, f"output_dir={run}", "save_steps=2", "resume=true", **faults | {"SLOW_LOG": "/dev/null"}
+            )
+            with contextlib.suppress(AssertionError):  # it has ended
+                if fill % 4 == 1:
+                    wait_until(lambda: (run / "tensorboard").is_dir() and newest_state(run) > 0, process)
+                    time.sleep(rng.uniform(0, 2))
+                elif fill % 4 == 2:
+                    wait_until(lambda known=known: set(states_of(run).glob("*.index")) - known, process)
+                elif fill % 4 == 3:
+                    wait_until(lambda: list(states_of(run).glob("ckpt-*_temp*")), process)
+            if fill % 4:
+                filler.start()
+            output, errors = process.communicate(timeout=300)
+            is_over.set()
+            filler.join()
+            (disk / "filler").unlink()
+            assert "Traceback" not in errors, errors
+            if process.returncode == 0:
+                break
+            assert process.returncode == 1, output + errors
+            assert "No space left on device" in errors
+            failures.append(fill % 4)
+            saved = max(saved, number_saved(errors.partition("error: ")[2]))
+            assert newest_state(run) >= saved
+            for path in states_of(run).glob("*.index"):
+                check_state(folder, run, int(path.stem.removeprefix("ckpt-")))
+        assert len(failures) >= NUM_FILLS * 2 // 3
+        assert set(failures) == {0, 1, 2, 3}
+        output = finish(start(folder, f"output_dir={run}", "resume=true"))
+        assert f"resumed after epoch 1, step {newest_state(run)}" in output or newest_state(run) == NUM_STEPS
+        check_state(folder, run, NUM_STEPS)
+        left = [path.name for path in run.rglob("*") if "partial" in path.name or "temp" in path.name]
+        assert left == []
+
+
+def test_a_disk_that_turns_read_only_has_what_was_reported_as_saved(folder, tmp_path):
+    """As Linux does to a disk with errors, in the middle of a run, with files open for writing."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs mkfs.ext4")
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    run = disk / "run"
+    with mounted(disk, "-o", "loop,errors=remount-ro", str(image)):
+        process = start(folder, f"output_dir={run}", "save_steps=2")
+        wait_until(lambda: newest_state(run) > 0, process)
+        subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 1, output + errors
+        assert "Traceback" not in errors, errors
+        assert "Read-only file system" in errors
+        saved = number_saved(errors.partition("error: ")[2])
+        assert saved >= 2
+    subprocess.run(["fsck.ext4", "-y", str(image)], capture_output=True)
+    with mounted(disk, "-o", "loop", str(image)):
+        check_state(folder, run, saved)
+        output = finish(start(folder, f"output_dir={run}", "resume=true"))
+        assert "resumed after epoch 1, step " in output
+        check_state(folder, run, NUM_STEPS)
+
+
+def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_path):
+    run = tmp_path / "run"
+    faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "200", "SLOW_LOG": "/dev/null"}
+    process = start(folder, f"output_dir={run}", "save_steps=4", **faults)
+    wait_until(lambda: newest_state(run) == 4, process)
+    process.send_signal(signal.SIGINT)
+    text = ""
+    while "once more to stop at once" not in text:
+        text += process.stderr.readline()
+        assert process.poll() is None, text
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=300)
+    assert time.monotonic() - begin < 10
+    assert process.returncode == 130, output + errors
+    assert "stopped by" not in output
+    saved = newest_state(run)
+    check_state(folder, run, saved)
+    output = finish(start(folder, f"output_dir={run}", "resume=true"))
+    assert f"resumed after epoch 1, step {saved} of" in output
+    check_state(folder, run, NUM_STEPS)
+
+
+def test_a_clock_that_jumps_changes_nothing(folder, library):
+    faults = {"LD_PRELOAD": str(library), "JUMP_SEC": "86400"}
+    output = finish(start(folder, "output_dir=jumps", "save_minutes=0.01", **faults))
+    (trained,) = re.findall(r"trained for (.*)", output)
+    assert re.fullmatch(r"(\d min )?\d+ s", trained)
+    assert len(list(states_of(folder / "jumps").glob("*.index"))) == 2
+    check_state(folder, folder / "jumps", NUM_STEPS)
+    days = {line.split()[0] for line in (folder / "jumps" / "train.log").read_text().splitlines() if line[:2] == "20"}
+    assert len(days) > 1, "the clock did not jump"
