@@ -23,7 +23,7 @@ import tensorflow as tf
 
 ROOT = Path(__file__).parents[1]
 NUM_STEPS = 32
-NUM_FILLS = 12
+NUM_FILLS = 8
 TINY = (
     "model.embed_dim=8",
     "model.depths=[1,1]",
@@ -264,7 +264,7 @@ def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_
     run = tmp_path / "run"
     faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "200", "SLOW_LOG": "/dev/null"}
     process = start(folder, f"output_dir={run}", "save_steps=4", **faults)
-    wait_until(lambda: newest_state(run) == 4, process)
+    wait_until(lambda: newest_state(run) >= 8, process)  # so the state before it is whole
     process.send_signal(signal.SIGINT)
     text = ""
     while "once more to stop at once" not in text:
@@ -276,10 +276,11 @@ def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_
     assert time.monotonic() - begin < 10
     assert process.returncode == 130, output + errors
     assert "stopped by" not in output
-    saved = newest_state(run)
-    check_state(folder, run, saved)
-    output = finish(start(folder, f"output_dir={run}", "resume=true"))
-    assert f"resumed after epoch 1, step {saved} of" in output
+    # The state that was being written may be there in part.
+    output = finish(start(folder, f"output_dir={run}", "resume=true", "keep_states=9"))
+    (saved,) = re.findall(rf"resumed after epoch 1, step (\d+) of {NUM_STEPS}", output)
+    assert int(saved) >= 4
+    check_state(folder, run, int(saved))
     check_state(folder, run, NUM_STEPS)
 
 

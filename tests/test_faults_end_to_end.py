@@ -6,12 +6,13 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import cv2
 import numpy as np
@@ -143,14 +144,15 @@ def test_a_folder_that_is_read_only_is_said_at_once(folder):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_an_evaluation_whose_disk_is_full_keeps_its_report_elsewhere(folder):
+@pytest.mark.parametrize("free", [0, 4096, 8192, 16384])
+def test_an_evaluation_whose_disk_is_full_keeps_its_report_elsewhere(folder, free):
     disk = folder / "disk"
     disk.mkdir()
     if not can_mount(disk):
         pytest.skip("needs the right to mount a small disk")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
     try:
-        (disk / "filler").write_bytes(bytes(60_000))
+        (disk / "filler").write_bytes(bytes((64 << 10) - free))
         words = command("evaluate.py", "init_from=null", "output_dir=disk/report", "results_dir=null")
         code, output, errors = run(words, folder)
         assert code == 1
@@ -159,9 +161,10 @@ def test_an_evaluation_whose_disk_is_full_keeps_its_report_elsewhere(folder):
         assert found, errors
         assert json.loads((Path(found[1]) / "metrics.json").read_text())["num_videos"] == 16
         shutil.rmtree(found[1])
-        # What found room is whole.
+        # What found room is whole: nothing else has its name.
         left = {path.name for path in (disk / "report").iterdir()} - {".report.lock"}
-        assert left <= {"predictions.csv", "per_class.csv"}
+        assert left <= {"predictions.csv", "per_class.csv", "confusion.csv"}
+        assert all((disk / "report" / name).stat().st_size for name in left)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -179,13 +182,13 @@ def test_too_little_memory_names_the_settings_that_need_less(folder):
     assert errors.splitlines()[-1].endswith("resume=true runtime.remat=true")
 
 
-def test_wandb_without_a_network_is_said_in_one_paragraph(folder):
-    environment = os.environ | {
-        "WANDB_API_KEY": "0" * 40,
-        "WANDB_BASE_URL": "http://127.0.0.1:9",
-        "WANDB_INIT_TIMEOUT": "10",
-    }
-    code, output, errors = run(command("train.py", "output_dir=run", "logger=wandb"), folder, env=environment)
+@pytest.mark.parametrize("network", ["nobody there", "silent"])
+def test_wandb_without_a_network_is_said_in_one_paragraph(folder, network):
+    environment = os.environ | {"WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "10"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait to be accepted for ever
+        port = silent.getsockname()[1] if network == "silent" else 9
+        environment |= {"WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
+        code, output, errors = run(command("train.py", "output_dir=run", "logger=wandb"), folder, env=environment)
     assert code == 1, output
     assert "error: logger.wandb=true, but wandb cannot start" in errors
     assert "WANDB_MODE=offline" in errors
@@ -197,6 +200,8 @@ class WandbServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), WandbRequest)
         self.sent: list[tuple[str, str]] = []
+        self.answers = Event()
+        self.answers.set()
         Thread(target=self.serve_forever, daemon=True).start()
 
     def environment(self) -> dict[str, str]:
@@ -205,7 +210,12 @@ class WandbServer(ThreadingHTTPServer):
         account = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": url, "WANDB_ERROR_REPORTING": "false"}
         return os.environ | home | account | {"WANDB_FINISH_TIMEOUT": "4"}
 
+    def fall_silent(self) -> None:
+        """Goes on accepting connections and reading, but answers nothing any more."""
+        self.answers.clear()
+
     def close(self) -> None:
+        self.answers.set()
         self.shutdown()
         self.server_close()
 
@@ -217,6 +227,8 @@ class WandbRequest(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         text = (gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body).decode()
+        if not self.server.answers.wait(600):
+            return
         self.server.sent.append((self.path, text))
         answer = json.dumps(self.answer(json.loads(text)) if self.path == "/graphql" else {}).encode()
         self.send_response(200)
@@ -238,12 +250,13 @@ class WandbRequest(BaseHTTPRequestHandler):
         return {"data": {"model": None}}
 
 
-def test_a_network_that_wandb_loses_during_a_run_costs_seconds_and_nothing_of_the_run(folder):
+@pytest.mark.parametrize("lose", [WandbServer.close, WandbServer.fall_silent])
+def test_a_network_that_wandb_loses_during_a_run_costs_seconds_and_nothing_of_the_run(folder, lose):
     server = WandbServer()
     command = ("output_dir=run", "logger=wandb")
     process = start(folder, *command, env=server.environment())
     wait_for("epoch 1/3", folder / "run" / "train.log", process)
-    server.close()
+    lose(server)
     assert any("UpsertBucket" in text for _, text in server.sent)
     wait_for("wandb: not everything was sent", folder / "run" / "train.log", process)
     trained = time.monotonic()

@@ -70,6 +70,26 @@ def test_a_state_that_the_disk_does_not_take_at_last_costs_no_earlier_one(tmp_pa
     assert files.numbers() == [3]
 
 
+@pytest.mark.parametrize("kept", [0, 30])
+def test_a_state_of_which_the_disk_has_half_the_index_costs_no_earlier_one(tmp_path, monkeypatch, kept):
+    """A disk that fills up while TensorFlow writes the last file of a state leaves it there."""
+    files, variable = make_files(tmp_path, num_kept=1)
+    write(files, variable, 1)
+    files.finish()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_files, "sync_file", lambda path: os.truncate(tmp_path / "ckpt-2.index", kept))
+        write(files, variable, 2)
+        with pytest.raises(OSError, match=r"written, but not readable: .*ckpt-2"):
+            files.finish()
+    assert (files.unfinished, files.numbers()) == (None, [1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+    assert make_files(tmp_path)[0].read_newest("") == 1
+    write(files, variable, 3)
+    files.finish()
+    assert files.numbers() == [3]
+
+
 def test_so_many_states_are_kept_and_none_goes_before_the_next_is_written(tmp_path):
     files, variable = make_files(tmp_path, num_kept=3)
     write(files, variable, 1, 2, 3, 4)

@@ -1,5 +1,6 @@
 """The files of a run's states: written in the background, checked when they are read, and the last ones kept."""
 
+import errno
 import logging
 import shutil
 import tempfile
@@ -149,11 +150,19 @@ class StateFiles:
 
     def _raise_if_failed(self, number: int) -> None:
         """Raises what went wrong in the background, which TensorFlow does at the next write alone."""
-        path = self.folder / f"ckpt-{number}"
-        if not path.with_name(f"{path.name}.index").exists():
-            self._state.write(str(path), _IN_BACKGROUND)
-            self._state.sync()
-            self._sync_files(number)
+        if self._is_written_whole(number):
+            return
+        self._state.write(str(self.folder / f"ckpt-{number}_failed"), _IN_BACKGROUND)
+        self._state.sync()
+        raise OSError(errno.EIO, "written, but not readable", str(self.folder / f"ckpt-{number}"))
+
+    def _is_written_whole(self, number: int) -> bool:
+        """Reads the index of a state, which is written last: a disk that is full leaves the beginning of one."""
+        try:
+            tf.train.load_checkpoint(str(self.folder / f"ckpt-{number}"))
+        except (tf.errors.OpError, IndexError):  # as in `_can_read`
+            return False
+        return True
 
     def _can_read(self, number: int, way_out: str) -> bool:
         path = self.folder / f"ckpt-{number}"
