@@ -62,13 +62,13 @@ def _estimate(workload: Workload, way: Way) -> float:
 def measure_here(workload: Workload, way: Way) -> Mapping[str, float]:
     """Takes two steps in this process; returns its peak `before` the first and `after` the last, in GB."""
     take = make_step(workload, way)
-    before = _peak_gb()
+    before = peak_gb()
     for _ in range(2):
         take()
-    return {"before": before, "after": _peak_gb()}
+    return {"before": before, "after": peak_gb()}
 
 
-def _peak_gb() -> float:
+def peak_gb() -> float:
     """Reads the largest resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.is_file():
