@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from vswin.checks import check_random_is_meant
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
+from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
 from vswin.schema import EvaluateConfig
 
@@ -28,6 +29,7 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 
 if __name__ == "__main__":
     with clean_errors():
+        print_help_if_asked(sys.argv[1:], "evaluate")
         check_overrides(sys.argv[1:], EvaluateConfig)
         sys.argv += implied_choices(sys.argv[1:])
         main()

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from vswin.config import CONFIG_DIR, ROOT, check_overrides, load_config
+from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
 from vswin.schema import TrainConfig
 
@@ -33,5 +34,6 @@ def _command() -> list[str]:
 
 if __name__ == "__main__":
     with clean_errors():
+        print_help_if_asked(sys.argv[1:], "train")
         check_overrides(sys.argv[1:], TrainConfig)
         main()

@@ -13,7 +13,7 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
     {"errors", "atomic", "file_lock", "schema"},
-    {"checks", "cluster", "compose", "config", "zoo", "published", "runtime", "workers"},
+    {"checks", "cluster", "compose", "config", "config_help", "zoo", "published", "runtime", "workers"},
     {"models", "weights", "data"},
     {"build", "models_table"},
     {"evaluation"},
@@ -39,6 +39,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
     "vswin/bench/command.py",
     "vswin/config.py",
+    "vswin/config_help.py",
     "vswin/zoo.py",
     "vswin/published.py",
     "vswin/models_table.py",

@@ -1,0 +1,167 @@
+"""`train.py --help` and `evaluate.py --help`: every key with its default and what the files of `configs/` say of it.
+
+Hydra's own help has no comments and takes seconds; with anything else on the command line, e.g.
+`train.py dataset=ucf101 --help`, it still prints what those words compose.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vswin.config import CONFIG_DIR
+from vswin.schema import ModelConfig
+
+_ABOUT = {
+    "train": "Fine-tunes a Video Swin Transformer.",
+    "evaluate": "Tests a model on several views of each video and compares it with the published accuracy.",
+}
+_SETTING = re.compile(r"(?P<key>\w+): *(?P<value>.*?) *(?:#(?P<comment>.*))?")
+_DEFAULT = re.compile(r" *- (?:override )?(?P<group>[\w/@.]+): (?P<option>\w+) *")
+_BASE = re.compile(r" *- (?P<option>\w+) *")
+_FOR_HYDRA = """Hydra's own options: --cfg job prints the configuration that the command line composes, --multirun makes a
+run for each combination of values (docs/sweeps), --hydra-help lists the rest."""
+
+
+class Setting(NamedTuple):
+    """A key of a file, with what is said of it beside it, and in whole lines before and after it."""
+
+    key: str
+    value: str
+    comment: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def print_help_if_asked(arguments: Sequence[str], command: str) -> None:
+    """Prints the help and ends the program if the command line asks for that and nothing else.
+
+    Args:
+        arguments: what follows the name of the program.
+        command: "train" or "evaluate".
+
+    Raises:
+        SystemExit: with 0, after printing.
+    """
+    if list(arguments) not in (["--help"], ["-h"]):
+        return
+    try:
+        print(describe(command), flush=True)
+    except BrokenPipeError:  # `| head` has seen enough, and Python would say so once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
+def describe(command: str) -> str:
+    """Writes the help of a command: examples, groups, and every key with its default."""
+    path = CONFIG_DIR / f"{command}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    examples = [line[1:].strip() for line in lines[: lines.index("defaults:")] if line.startswith("# python")]
+    chosen = _read_defaults(path)
+    if "clip" not in chosen:
+        chosen["clip"] = _read_defaults(CONFIG_DIR / "dataset" / f"{chosen['dataset']}.yaml")["clip"]
+    groups = sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.name in chosen)
+    width = max(map(len, groups))
+    own, of_groups = _read_own(lines)
+    parts = [
+        f"usage: {command}.py [GROUP=OPTION ...] [KEY=VALUE ...]",
+        _ABOUT[command],
+        "Examples:\n" + "\n".join(f"  {example}" for example in examples),
+        "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.\n"
+        + "\n".join(_wrap(f"  {group + ':':{width + 1}} ", ", ".join(_list_options(group))) for group in groups),
+        "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:",
+        _lay_out(own),
+    ]
+    for group in groups:
+        if chosen[group] != "null":
+            settings = _merge(_read_group(group, chosen[group]), of_groups.get(group, []))
+            parts.append(f"{group}:   # {group}={chosen[group]}\n" + _lay_out(settings, "  "))
+    return "\n\n".join([*parts, _FOR_HYDRA])
+
+
+def _wrap(start: str, text: str) -> str:
+    return textwrap.fill(text, 118, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+
+
+def _list_options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def _read_defaults(path: Path) -> dict[str, str]:
+    """Reads which option of each group a file takes."""
+    found = (_DEFAULT.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines())
+    options = {match["group"].partition("@")[0].strip("/"): match["option"] for match in found if match}
+    return {group: option for group, option in options.items() if not group.startswith("hydra")}
+
+
+def _read_own(lines: Sequence[str]) -> tuple[list[Setting], dict[str, list[Setting]]]:
+    """Reads the keys of a command itself, between its defaults list and what it says to Hydra, and those of groups."""
+    own: list[str] = []
+    of_groups: dict[str, list[str]] = {}
+    target = own
+    for line in lines[lines.index("", lines.index("defaults:")) : lines.index("hydra:")]:
+        match = _SETTING.fullmatch(line)
+        if match:
+            target = own if match["value"] else of_groups.setdefault(match["key"], [])
+        if match is None or match["value"]:
+            target.append(line.removeprefix("  ") if target is not own else line)
+    return _read_settings(own), {group: _read_settings(changes) for group, changes in of_groups.items()}
+
+
+def _read_group(group: str, option: str) -> list[Setting]:
+    """Reads the keys of an option and of those it builds on; what is said of a key is said once, in the first."""
+    lines = (CONFIG_DIR / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    bases = [match["option"] for match in map(_BASE.fullmatch, lines) if match and match["option"] != "_self_"]
+    if group == "clip" and option != "32x2":
+        bases = ["32x2"]  # which has the comments, and the same keys
+    start = next(i for i, line in enumerate(lines) if _SETTING.fullmatch(line) and not line.startswith("defaults"))
+    settings: list[Setting] = []
+    for base in bases:
+        settings = _merge(settings, _read_group(group, base))
+    settings = _merge(settings, _read_settings(lines[start:]))
+    if group == "model":  # keys that no file need name
+        known = {setting.key for setting in settings}
+        optional = [field.name for field in dataclasses.fields(ModelConfig) if field.default is None]
+        settings += [Setting(key, "null", "null: that of `name`") for key in optional if key not in known]
+    return settings
+
+
+def _merge(settings: Sequence[Setting], changes: Sequence[Setting]) -> list[Setting]:
+    """Changes settings; where a change says nothing about its key, what was said stays."""
+    merged = {setting.key: setting for setting in settings}
+    for change in changes:
+        known = merged.get(change.key)
+        merged[change.key] = known._replace(value=change.value) if known and not change.comment else change
+    return list(merged.values())
+
+
+def _read_settings(lines: Sequence[str]) -> list[Setting]:
+    settings: list[Setting] = []
+    before: list[str] = []
+    for line in lines:
+        match = _SETTING.fullmatch(line)
+        if match:
+            comment = (match["comment"] or "").strip()
+            settings.append(Setting(match["key"], match["value"], comment, tuple(before)))
+            before = []
+        elif line.startswith("#"):
+            before.append(line[1:].strip())
+        elif line.strip().startswith("#") and settings:
+            settings[-1] = settings[-1]._replace(after=(*settings[-1].after, line.strip()[1:].strip()))
+    return settings
+
+
+def _lay_out(settings: Sequence[Setting], indent: str = "") -> str:
+    """Writes settings as YAML, the comments in one column."""
+    texts = [f"{indent}{setting.key}: {setting.value}" for setting in settings]
+    width = max(len(text) for text, setting in zip(texts, settings, strict=True) if setting.comment or len(text) < 30)
+    lines = []
+    for text, setting in zip(texts, settings, strict=True):
+        lines += [f"{indent}# {line}" for line in setting.before]
+        lines.append(f"{text:{width}}   # {setting.comment}" if setting.comment else text)
+        lines += [f"{'':{width}}   # {line}" for line in setting.after]
+    return "\n".join(lines)
