@@ -23,8 +23,8 @@ _ABOUT = {
 _SETTING = re.compile(r"(?P<key>\w+): *(?P<value>.*?) *(?:#(?P<comment>.*))?")
 _DEFAULT = re.compile(r" *- (?:override )?(?P<group>[\w/@.]+): (?P<option>\w+) *")
 _BASE = re.compile(r" *- (?P<option>\w+) *")
-_FOR_HYDRA = """Hydra's own options: --cfg job prints the configuration that the command line composes, --multirun makes a
-run for each combination of values (docs/sweeps), --hydra-help lists the rest."""
+_FOR_HYDRA = """Hydra's own options: --cfg job prints the configuration that the command line composes, --multirun makes
+a run for each combination of values (docs/sweeps), --hydra-help lists the rest."""
 
 
 class Setting(NamedTuple):
