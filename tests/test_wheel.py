@@ -161,7 +161,12 @@ def test_version_and_help_work_from_another_folder(installed, elsewhere):
     assert run([vswin_command, "--version"], elsewhere) == f"vswin {vswin.__version__}\n"
     assert run([vswin_command, "--help"], elsewhere).startswith("usage: vswin ")
     for command in ("train", "evaluate"):
-        assert "dataset: folder, hmdb51, kinetics400, " in run([vswin_command, command, "--help"], elsewhere)
+        text = run([vswin_command, command, "--help"], elsewhere)
+        assert text.startswith(f"usage: vswin {command} [GROUP=OPTION ...]")
+        assert re.search(r"^  dataset: +folder, hmdb51, kinetics400, ", text, re.MULTILINE)
+        assert "dataset: folder, hmdb51, kinetics400, " in run(
+            [vswin_command, command, "dataset=ucf101", "--help"], elsewhere
+        )
     where = run([str(installed / "python"), "-c", "import vswin; print(vswin.__file__)"], elsewhere).strip()
     assert Path(where).is_relative_to(installed.parent)
 

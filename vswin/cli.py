@@ -11,6 +11,7 @@ from vswin import __version__
 from vswin.bench.command import add_bench
 from vswin.compose import compose_config
 from vswin.config import CONFIG_DIR, ROOT
+from vswin.config_help import print_help_if_asked
 from vswin.errors import InputError, clean_errors
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
@@ -35,6 +36,7 @@ def main() -> None:
     if arguments and arguments[0] in SCRIPTS:
         # Hydra reads these, in its own grammar.
         script, _ = SCRIPTS[arguments[0]]
+        print_help_if_asked(arguments[1:], arguments[0], f"vswin {arguments[0]}")
         sys.argv = [f"vswin {arguments[0]}", *arguments[1:]]
         runpy.run_path(str(ROOT / script), run_name="__main__")
         return

@@ -37,12 +37,13 @@ class Setting(NamedTuple):
     after: tuple[str, ...] = ()
 
 
-def print_help_if_asked(arguments: Sequence[str], command: str) -> None:
+def print_help_if_asked(arguments: Sequence[str], command: str, program: str | None = None) -> None:
     """Prints the help and ends the program if the command line asks for that and nothing else.
 
     Args:
         arguments: what follows the name of the program.
         command: "train" or "evaluate".
+        program: the words it is called by; without them it is "python train.py" or "python evaluate.py".
 
     Raises:
         SystemExit: with 0, after printing.
@@ -50,17 +51,21 @@ def print_help_if_asked(arguments: Sequence[str], command: str) -> None:
     if list(arguments) not in (["--help"], ["-h"]):
         return
     try:
-        print(describe(command), flush=True)
+        print(describe(command, program), flush=True)
     except BrokenPipeError:  # `| head` has seen enough, and Python would say so once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0)
 
 
-def describe(command: str) -> str:
-    """Writes the help of a command: examples, groups, and every key with its default."""
+def describe(command: str, program: str | None = None) -> str:
+    """Writes the help of a command, as `print_help_if_asked`: examples, groups, and every key with its default."""
     path = CONFIG_DIR / f"{command}.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
     examples = [line[1:].strip() for line in lines[: lines.index("defaults:")] if line.startswith("# python")]
+    if program:
+        examples = [example.replace(f"python {command}.py", program, 1) for example in examples]
+    said = [re.split(" {2,}", example, maxsplit=1) for example in examples]
+    column = max(len(words) for words, _ in said) + 2
     chosen = _read_defaults(path)
     if "clip" not in chosen:
         chosen["clip"] = _read_defaults(CONFIG_DIR / "dataset" / f"{chosen['dataset']}.yaml")["clip"]
@@ -68,9 +73,9 @@ def describe(command: str) -> str:
     width = max(map(len, groups))
     own, of_groups = _read_own(lines)
     parts = [
-        f"usage: {command}.py [GROUP=OPTION ...] [KEY=VALUE ...]",
+        f"usage: {program or f'{command}.py'} [GROUP=OPTION ...] [KEY=VALUE ...]",
         _ABOUT[command],
-        "Examples:\n" + "\n".join(f"  {example}" for example in examples),
+        "Examples:\n" + "\n".join(f"  {words:{column}}{text}" for words, text in said),
         "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.\n"
         + "\n".join(_wrap(f"  {group + ':':{width + 1}} ", ", ".join(_list_options(group))) for group in groups),
         "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:",

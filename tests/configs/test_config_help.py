@@ -1,5 +1,6 @@
 """`train.py --help` and `evaluate.py --help`: what they say is what is composed, and from every file."""
 
+import re
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ def test_help_has_examples_every_option_and_what_files_say_of_keys():
     text = describe("train")
     for words in (
         "usage: train.py [GROUP=OPTION ...] [KEY=VALUE ...]",
-        "  python train.py model=swin_base dataset=ucf101        fine-tuning",
+        "  python train.py model=swin_base dataset=ucf101         fine-tuning",
         "  optimizer:  adamw, adamw_addons, official\n",
         "resume: false                       # true: go on in output_dir",
         "  # RandAugment on imgaug's scale: `official` is imgaug's own",
@@ -47,6 +48,15 @@ def test_help_has_examples_every_option_and_what_files_say_of_keys():
     assert all(len(line) <= 120 for line in groups.splitlines())
     for path in CONFIG_DIR.glob("*/*.yaml"):
         assert path.stem in groups
+
+
+def test_help_names_the_command_it_was_asked_of():
+    text = describe("train", "vswin train")
+    assert text.startswith("usage: vswin train [GROUP=OPTION ...]")
+    rows = text.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert all(row.startswith("  vswin train ") for row in rows)
+    assert len({re.search("  +(?=(?:swin_micro|fine-tuning))", row).end() for row in rows[:2]}) == 1
+    assert ".py" not in text.partition("Groups:")[0]
 
 
 @pytest.mark.parametrize("arguments", [[], ["seed=1"], ["dataset=ucf101", "--help"], ["--cfg", "job"]])
