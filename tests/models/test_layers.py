@@ -58,11 +58,11 @@ def test_init_std_reaches_every_kernel_of_a_stage():
 def test_attention_equals_the_formula():
     layer = WindowAttention3D(6, 2, (2, 1, 2))
     x = np.random.default_rng(0).standard_normal((4, 4, 6)).astype("f4")
-    mask = np.where(np.arange(32).reshape(2, 4, 4) % 3 == 0, -100, 0).astype("f4")
-    layer(x, mask)
+    regions = np.array([[0, 1, 1, 0], [2, 2, 2, 3]], "i4")
+    layer(x, regions)
     layer.relative_position_bias_table.assign(np.arange(18.0).reshape(9, 2))
     assert layer.relative_position_bias_table.shape == (9, 2)
-    ours = layer(x, mask).numpy()
+    ours = layer(x, regions).numpy()
 
     q, k, v = np.split(x @ layer.qkv.kernel.numpy(), 3, axis=-1)
     position = np.array([[t, w] for t in range(2) for w in range(2)])
@@ -72,7 +72,7 @@ def test_attention_equals_the_formula():
         part = slice(3 * head, 3 * head + 3)
         logits = q[..., part] @ k[..., part].swapaxes(1, 2) / np.sqrt(3)
         logits += 2.0 * (3 * difference[..., 0] + difference[..., 1]) + head
-        logits += np.concatenate([mask, mask])
+        logits += np.where(regions[:, :, None] == regions[:, None], 0, -100)[[0, 1, 0, 1]]
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         expected.append(weights / weights.sum(-1, keepdims=True) @ v[..., part])
     expected = np.concatenate(expected, -1) @ layer.proj.kernel.numpy()

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from vswin.models.windows import (
     attention_mask,
     effective_window,
+    expand_bias,
     from_windows,
     pad_grid,
     plan_windows,
-    relative_position_index,
     reorder_tokens,
     to_windows,
+    token_regions,
     window_order,
 )
 
@@ -87,7 +88,7 @@ def test_mask_separates_the_regions_of_the_official_slices(padded, window, shift
         regions[(0, *region, 0)] = number
     ids = cut_by_loop(regions, window, (0, 0, 0))[..., 0]
     expected = np.where(ids[:, :, None] == ids[:, None, :], 0, -100)
-    mask = attention_mask(*(tf.constant(triple) for triple in (padded, window, shift)))
+    mask = attention_mask(token_regions(*(tf.constant(triple) for triple in (padded, window, shift))))
     np.testing.assert_array_equal(mask, expected)
     assert mask.dtype == tf.float32
 
@@ -98,12 +99,28 @@ def test_relative_positions_index_the_table_for_windows_that_are_not_cubic(windo
     rows = np.arange(np.prod([2 * extent - 1 for extent in window]))
     table = rows.reshape([2 * extent - 1 for extent in window])
     expected = [[table[tuple(np.subtract(a, b) + np.array(window) - 1)] for b in tokens] for a in tokens]
-    np.testing.assert_array_equal(relative_position_index(window, len(tokens)), expected)
+    biases = tf.stack([tf.range(rows.size), -tf.range(rows.size)], axis=1)
+    bias = expand_bias(biases, window, len(tokens))
+    np.testing.assert_array_equal(bias, np.stack([expected, np.negative(expected)]))
 
 
 def test_a_shorter_window_takes_the_first_tokens_of_the_full_index():
-    full = relative_position_index((8, 3, 2), 48)
-    np.testing.assert_array_equal(relative_position_index((8, 3, 2), 24), full[:24, :24])
+    table = tf.random.normal([15 * 5 * 3, 2])
+    full = expand_bias(table, (8, 3, 2), 48)
+    np.testing.assert_array_equal(expand_bias(table, (8, 3, 2), 24), full[:, :24, :24])
+
+
+def test_the_gradient_of_an_expanded_bias_counts_the_pairs_of_each_row():
+    table = tf.Variable(tf.random.normal([3 * 5 * 7, 2]))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(expand_bias(table, (2, 3, 4), 24), axis=(1, 2))  # [nH]
+        total = total[0] + 2 * total[1]
+    gradient = tape.gradient(total, table)
+    assert isinstance(gradient, tf.Tensor)
+    counts = [
+        [[(2 - abs(t)) * (3 - abs(y)) * (4 - abs(x)) for x in range(-3, 4)] for y in range(-2, 3)] for t in (-1, 0, 1)
+    ]
+    np.testing.assert_array_equal(gradient, np.ravel(counts)[:, None] * [1.0, 2.0])
 
 
 def test_gradient_of_reordering_is_the_default_one():
@@ -121,12 +138,12 @@ def test_unknown_extents_give_the_same_windows():
     def cut_and_put_back(x):
         windows = plan_windows(tf.shape(x)[1:4], (2, 3, 4), is_shifted=True)
         cut = to_windows(x, windows)
-        return cut, from_windows(cut, windows, tf.shape(x)), windows.mask
+        return cut, from_windows(cut, windows, tf.shape(x)), windows.regions
 
     for grid in ((4, 6, 8), (3, 2, 9)):
         x = tf.constant(ramp(2, *grid, 3))
         windows = plan_windows(tf.constant(grid), (2, 3, 4), is_shifted=True)
-        cut, back, mask = cut_and_put_back(x)
+        cut, back, regions = cut_and_put_back(x)
         np.testing.assert_array_equal(cut, to_windows(x, windows))
-        np.testing.assert_array_equal(mask, windows.mask)
+        np.testing.assert_array_equal(regions, windows.regions)
         np.testing.assert_array_equal(back, x)

@@ -2,13 +2,15 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from vswin.models.windows import relative_position_index
+from vswin.models.windows import expand_bias
 from vswin.weights.bias_window import find_window
 
 
 def position_index(window):
-    return np.asarray(relative_position_index(window, math.prod(window)))
+    rows = tf.range(math.prod(2 * extent - 1 for extent in window))
+    return np.asarray(expand_bias(rows[:, None], window, math.prod(window))[0])
 
 
 @pytest.mark.parametrize(("rows", "window"), [(2535, (8, 7, 7)), (5239, (16, 7, 7)), (343, (4, 4, 4))])

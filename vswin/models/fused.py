@@ -3,7 +3,7 @@
 TensorFlow runs one operation after another, and each reads and writes all its numbers. Of a chain XLA makes one
 loop, and a gradient written by hand keeps the input alone, where automatic ones keep what lies between as well.
 Products of matrices stay with TensorFlow. Everything is computed in float32 and comes out in the dtype that went
-in. Called by `layers`.
+in. Called by `layers` and `attention`.
 """
 
 import functools

@@ -11,8 +11,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.models.fused import biased_softmax, gelu, normalize_rows
-from vswin.models.windows import Windows, from_windows, relative_position_index, to_windows
+from vswin.models.attention import attend
+from vswin.models.fused import gelu, normalize_rows
+from vswin.models.windows import Windows, expand_bias, from_windows, to_windows
 from vswin.zoo import Triple
 
 
@@ -50,32 +51,23 @@ class WindowAttention3D(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, x: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    def call(self, x: tf.Tensor, regions: tf.Tensor | None = None) -> tf.Tensor:
         """Attends within windows.
 
         Args:
             x: tokens [B*nW, N, C], the windows of one sample side by side.
-            mask: what to add to the logits, float32 [nW, N, N].
+            regions: tokens of different ones do not see each other, int32 [nW, N]; None: there is one.
 
         Returns:
             [B*nW, N, C].
         """
         num_tokens = tf.shape(x)[1]
         head_dim = self.dim // self.num_heads
-        qkv = tf.reshape(self.qkv(x), [-1, num_tokens, 3, self.num_heads, head_dim])  # [B*nW, N, 3, nH, d]
-        qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
-        q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
-        logits = tf.matmul(q * head_dim**-0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
-        attention = biased_softmax(logits, self.relative_position_bias(num_tokens), mask)
-        x = tf.transpose(tf.matmul(attention, v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
-        return self.proj(tf.reshape(x, [-1, num_tokens, self.dim]))  # [B*nW, N, C]
-
-    def relative_position_bias(self, num_tokens: tf.Tensor) -> tf.Tensor:
-        """Looks up the bias of each pair among the first `num_tokens` tokens, float32 [nH, N, N]."""
-        index = relative_position_index(self.window_size, num_tokens)
-        # Along the second axis, for a dense gradient; gathering along the first makes it IndexedSlices.
-        table = tf.transpose(self.relative_position_bias_table)  # [nH, rows]
-        return tf.gather(table, index, axis=1)  # [nH, N, N]
+        qkv = self.qkv(as_rows(x))  # [B*nW*N, 3*C]
+        qkv = tf.reshape(qkv, [-1, num_tokens, 3, self.num_heads, head_dim])  # [B*nW, N, 3, nH, d]
+        bias = expand_bias(self.relative_position_bias_table, self.window_size, num_tokens)  # [nH, N, N]
+        attended = attend(qkv, bias, regions)  # [B*nW, N, C]
+        return tf.reshape(self.proj(as_rows(attended)), tf.shape(x))  # [B*nW, N, C]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -109,10 +101,7 @@ class Mlp(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps [..., C] to [..., C]."""
-        # As rows of a matrix: TensorFlow then computes product and bias in one go. Not in float16, for which oneDNN,
-        # on processors that have it (AVX-512 FP16), does that thirty times as slowly.
-        rows = x if self.compute_dtype == "float16" else tf.reshape(x, [-1, self.dim])  # [tokens, C]
-        rows = self.fc2(gelu(self.fc1(rows)))
+        rows = self.fc2(gelu(self.fc1(as_rows(x))))  # [tokens, C]
         return tf.reshape(rows, tf.shape(x))  # [..., C]
 
     def get_config(self) -> dict[str, Any]:
@@ -166,7 +155,7 @@ class SwinBlock3D(keras.layers.Layer):
         Returns:
             [B, T, H, W, C].
         """
-        attended = self.attn(to_windows(self.norm1(x), windows), windows.mask)  # [B*nW, N, C]
+        attended = self.attn(to_windows(self.norm1(x), windows), windows.regions)  # [B*nW, N, C]
         attended = from_windows(attended, windows, tf.shape(x))  # [B, T, H, W, C]
         x = x + _scale_samples(attended, drop_path, 0)
         return x + _scale_samples(self.mlp(self.norm2(x)), drop_path, 1)
@@ -201,6 +190,14 @@ def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = Tru
     return keras.layers.Dense(
         units, use_bias=use_bias, kernel_initializer=initializer, dtype=owner.dtype_policy, name=name
     )
+
+
+def as_rows(x: tf.Tensor) -> tf.Tensor:
+    """Makes one matrix of the tokens of [..., C], so that TensorFlow computes a product and its bias in one go.
+
+    Not in float16, for which oneDNN, on processors that have it (AVX-512 FP16), does that thirty times as slowly.
+    """
+    return x if x.dtype == tf.float16 else tf.reshape(x, [-1, x.shape[-1]])  # [tokens, C]
 
 
 def layer_norm(owner: keras.layers.Layer, name: str) -> LayerNorm:

@@ -22,13 +22,14 @@ class Windows(NamedTuple):
         size: window in tokens after shrinking to the grid, int32 [3].
         order: for each token, window by window, its place in the padded grid, int32 [nW*N].
         inverse: for each place in the padded grid its position in `order`, int32 [nW*N].
-        mask: what to add to the attention logits, float32 [nW, N, N], or None where windows are not shifted.
+        regions: of each token, a number that tokens share unless they are neighbours only because the grid was rolled,
+            int32 [nW, N]; None where windows are not shifted.
     """
 
     size: tf.Tensor
     order: tf.Tensor
     inverse: tf.Tensor
-    mask: tf.Tensor | None
+    regions: tf.Tensor | None
 
 
 def plan_windows(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> Windows:
@@ -46,8 +47,8 @@ def plan_windows(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> Wind
     window, shift = effective_window(grid, window_size, is_shifted)
     padded = grid + (-grid) % window
     order = window_order(padded, window, shift)
-    mask = attention_mask(padded, window, shift) if is_shifted else None
-    return Windows(window, order, tf.math.invert_permutation(order), mask)
+    regions = token_regions(padded, window, shift) if is_shifted else None
+    return Windows(window, order, tf.math.invert_permutation(order), regions)
 
 
 def effective_window(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -157,8 +158,8 @@ def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.T
     return tf.reshape(_partition(index, window), [-1])  # [nW*N]
 
 
-def attention_mask(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Separates tokens that are neighbours only because the grid was rolled.
+def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Numbers the parts of a rolled grid, so that what came together by rolling can be told apart.
 
     Args:
         padded: tokens per axis, multiples of the window, int32 [3].
@@ -166,38 +167,61 @@ def attention_mask(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf
         shift: shift in tokens, int32 [3].
 
     Returns:
-        0 for tokens of the same region, -100 for others, float32 [nW, N, N].
+        The part that each token lies in, window by window, int32 [nW, N].
     Source: swin_transformer.py, compute_mask.
     """
     t, h, w = (_regions(padded[axis], window[axis], shift[axis]) for axis in range(3))
     region = t[:, None, None] * 9 + h[:, None] * 3 + w  # [T, H, W]
-    region = _partition(region, window)  # [nW, N]
-    is_same = region[:, :, None] == region[:, None, :]  # [nW, N, N]
+    return _partition(region, window)  # [nW, N]
+
+
+def attention_mask(regions: tf.Tensor) -> tf.Tensor:
+    """Separates tokens that are neighbours only because the grid was rolled.
+
+    Args:
+        regions: see `token_regions`, int32 [nW, N].
+
+    Returns:
+        What to add to the logits: 0 for tokens of the same region, -100 for others, float32 [nW, N, N].
+    Source: swin_transformer.py, compute_mask.
+    """
+    is_same = regions[:, :, None] == regions[:, None, :]  # [nW, N, N]
     return tf.where(is_same, 0.0, MASKED_LOGIT)
 
 
-def relative_position_index(window_size: Triple, num_tokens: tf.Tensor) -> tf.Tensor:
-    """Finds the row of the bias table for each pair of tokens in a window.
+def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) -> tf.Tensor:
+    """Looks up the bias of each pair of tokens in a window.
 
-    The row of a pair is linear in the difference of its positions, so it is the difference of two per-token
-    numbers, counted from the last token's. A window that shrank keeps the rows of the first `num_tokens`
-    tokens of the full window: right when only time shrinks, and for rows or columns what published weights
-    were trained with.
+    Pairs of tokens in frames that are as far apart have the same biases. So one block is put together for each such
+    distance, number by number, and the whole from blocks, row by row, which takes half the time.
+
+    A window that shrank keeps the rows of the first `num_tokens` tokens of the full window: right when only time
+    shrinks, and for rows or columns what published weights were trained with.
 
     Args:
-        window_size: full window (t, h, w).
+        table: a row for each difference of two positions, [(2Wt-1)*(2Wh-1)*(2Ww-1), nH].
+        window_size: full window (Wt, Wh, Ww).
         num_tokens: tokens N of the window at hand, int32 scalar, at most those of the full window.
 
     Returns:
-        Rows of the bias table, int32 [N, N].
+        [nH, N, N] in the dtype of the table; its gradient is dense.
     Source: swin_transformer.py, WindowAttention3D.__init__, and its index[:N, :N] in forward.
     """
-    span_h, span_w = 2 * window_size[1] - 1, 2 * window_size[2] - 1
-    t, h, w = (tf.range(extent) for extent in window_size)
-    flat = (t[:, None, None] * span_h + h[:, None]) * span_w + w  # [Wt, Wh, Ww]
-    flat = tf.reshape(flat, [-1])  # [Wt*Wh*Ww]
-    last, flat = flat[-1], flat[:num_tokens]
-    return flat[:, None] - flat[None, :] + last  # [N, N]
+    (frames, height, width), (rows, heads) = window_size, table.shape
+    area, distances = height * width, 2 * frames - 1
+    within = (2 * width - 1) * tf.range(height)[:, None] + tf.range(width)  # [Wh, Ww]
+    within = tf.reshape(within, [-1])  # [Wh*Ww]
+    # The row of a pair is linear in the difference of its positions, counted from the last token's.
+    pairs = within[:, None] - within[None, :] + within[-1]  # [Wh*Ww, Wh*Ww]
+    pairs = pairs + tf.range(distances)[:, None, None] * (rows // distances)  # [2Wt-1, Wh*Ww, Wh*Ww]
+    # Along the second axis, for a dense gradient; gathering along the first makes it IndexedSlices.
+    blocks = tf.gather(tf.transpose(table), pairs, axis=1)  # [nH, 2Wt-1, Wh*Ww, Wh*Ww]
+    blocks = tf.reshape(blocks, [heads, distances * area, area])  # [nH, (2Wt-1)*Wh*Ww, Wh*Ww]
+    frame = tf.range(frames)
+    apart = frame[:, None, None] - frame + frames - 1  # [Wt, 1, Wt]
+    lines = apart * area + tf.range(area)[:, None]  # [Wt, Wh*Ww, Wt]
+    bias = tf.gather(blocks, lines, axis=1)  # [nH, Wt, Wh*Ww, Wt, Wh*Ww]
+    return tf.reshape(bias, [heads, frames * area, frames * area])[:, :num_tokens, :num_tokens]  # [nH, N, N]
 
 
 def _partition(grid: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

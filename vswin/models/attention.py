@@ -1,0 +1,112 @@
+"""Attention inside windows: products of queries and keys, bias, softmax, products with values.
+
+The logits are the largest tensors of the network, 128 x 3 x 392 x 392 of them in the first block on 32 x 224 x 224
+pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient
+computes them anew. Called by `layers`.
+"""
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from vswin.models.fused import biased_softmax
+from vswin.models.windows import attention_mask
+
+# 4 MB in float32: what a core can keep near. Twice as many are slower again, and half as many pay for more rounds.
+CHUNK_LOGITS = 1 << 20
+
+
+def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
+    """Lets the tokens of each window attend to each other.
+
+    Bias, mask and softmax are computed in float32, whatever the dtype.
+
+    Args:
+        qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d], the windows of one sample side by side.
+        bias: what to add to the logits, float32 [nH, N, N].
+        regions: see `windows.attention_mask`, int32 [nW, N], or None where windows are not shifted.
+
+    Returns:
+        [B*nW, N, nH*d].
+    Source: swin_transformer.py, WindowAttention3D.
+    """
+    # Those that are all alike may count as one sample's.
+    num_windows = qkv.shape[0] if regions is None else regions.shape[0]
+    size = chunk_size(qkv.shape, num_windows)
+    if size is None or tf.config.list_logical_devices("GPU"):  # a GPU wants them all at once
+        return _attend(qkv, bias, regions)
+    return _attend_in_chunks(qkv, bias, regions, size)
+
+
+def chunk_size(shape: tf.TensorShape, num_windows: int | None) -> int | None:
+    """Chooses how many windows to attend in at a time.
+
+    Args:
+        shape: of queries, keys and values, [B*nW, N, 3, nH, d].
+        num_windows: windows of a sample nW, which chunks divide evenly; None if unknown.
+
+    Returns:
+        Windows of a chunk; None if all come at once: there are few logits, or, as in an export, an unknown number.
+    """
+    if num_windows is None or not shape.is_fully_defined():
+        return None
+    count, num_tokens, _, num_heads, _ = shape
+    logits = num_heads * num_tokens**2  # of a window
+    if count * logits <= CHUNK_LOGITS:
+        return None
+    fitting = range(2, min(num_windows, CHUNK_LOGITS // logits) + 1)
+    return max((size for size in fitting if num_windows % size == 0), default=1)
+
+
+def _attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
+    shape = tf.shape(qkv)
+    qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
+    q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
+    logits = tf.matmul(q * qkv.shape[-1] ** -0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
+    attention = biased_softmax(logits, bias, None if regions is None else attention_mask(regions))
+    x = tf.transpose(tf.matmul(attention, v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
+    return tf.reshape(x, [shape[0], shape[1], math.prod(qkv.shape[2::2])])  # [B*nW, N, nH*d]
+
+
+def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None, size: int) -> tf.Tensor:
+    """Runs `_attend` on `size` windows after the other; nothing inside it is kept for the gradient."""
+    rounds = qkv.shape[0] // size
+
+    def cut(x: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
+        return x[i * size : (i + 1) * size]
+
+    def cut_regions(i: tf.Tensor) -> tf.Tensor | None:
+        return None if regions is None else cut(regions, i % (regions.shape[0] // size))
+
+    @tf.custom_gradient
+    def run(qkv: tf.Tensor, bias: tf.Tensor) -> tuple:
+        def forward(i: tf.Tensor, done: tf.TensorArray) -> tuple:
+            return i + 1, done.write(i, _attend(cut(qkv, i), bias, cut_regions(i)))
+
+        def gradient(upstream: tf.Tensor) -> tuple:
+            def backward(i: tf.Tensor, done: tf.TensorArray, dbias: tf.Tensor) -> tuple:
+                chunk = cut(qkv, i)
+                with tf.GradientTape() as tape:
+                    tape.watch((chunk, bias))
+                    attended = _attend(chunk, bias, cut_regions(i))
+                dqkv, more = tape.gradient(attended, (chunk, bias), cut(upstream, i))
+                return i + 1, done.write(i, dqkv), dbias + more
+
+            done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
+            return tf.reshape(done.concat(), qkv.shape), dbias
+
+        (done,) = _repeat(forward, rounds, qkv.dtype)
+        attended = done.concat()  # [B*nW, N, nH*d]
+        return tf.ensure_shape(attended, [qkv.shape[0], qkv.shape[1], math.prod(qkv.shape[3:])]), gradient
+
+    return run(qkv, bias)
+
+
+def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: tf.Tensor) -> tuple:
+    """Calls `body(i, done, *carried)` for each round, several at a time where there are cores."""
+    done = tf.TensorArray(dtype, rounds)
+    _, *results = tf.while_loop(
+        lambda i, *_: i < rounds, body, (tf.constant(0), done, *carried), maximum_iterations=rounds
+    )
+    return tuple(results)
