@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import tensorflow as tf
+
 from vswin.bench.step import Way, make_step
 from vswin.bench.workload import NUM_CLASSES, Workload
 from vswin.errors import InputError
@@ -56,7 +58,9 @@ def _estimate(workload: Workload, way: Way) -> float:
     clip_shape = (workload.num_frames, workload.size, workload.size)
     num_clips = workload.batch_size // way.micro_batches
     size = find_size(workload.model)
-    return estimate_step(size, NUM_CLASSES, clip_shape, num_clips, way.precision, way.remat).total / 1e9
+    is_cpu = not tf.config.list_physical_devices("GPU")
+    memory = estimate_step(size, NUM_CLASSES, clip_shape, num_clips, way.precision, way.remat, is_cpu)
+    return memory.total / 1e9
 
 
 def measure_here(workload: Workload, way: Way) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ computes them anew. Called by `layers`.
 """
 
 import math
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -107,6 +108,10 @@ def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: 
     """Calls `body(i, done, *carried)` for each round, several at a time where there are cores."""
     done = tf.TensorArray(dtype, rounds)
     _, *results = tf.while_loop(
-        lambda i, *_: i < rounds, body, (tf.constant(0), done, *carried), maximum_iterations=rounds
+        lambda i, *_: i < rounds,
+        body,
+        (tf.constant(0), done, *carried),
+        maximum_iterations=rounds,
+        parallel_iterations=os.cpu_count() or 1,
     )
     return tuple(results)

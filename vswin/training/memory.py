@@ -8,12 +8,29 @@ from vswin.zoo import ModelSize, Triple, count_parameters, stage_grids
 
 # Weight, gradient and two moments of a parameter, float32; the weight alone where it is frozen.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4
-# Tensors as large as a block's attention logits: the softmax, and the logits while the block is at work.
-_KEPT_LOGITS, _LIVE_LOGITS = 1, 2
-# Tensors as large as a block's tokens; those of the MLP, four times as large, count four each.
-_KEPT_TOKENS, _LIVE_TOKENS = 21, 42
-# The same for a block that no gradient reaches, of which nothing is kept.
-_PASSING_TOKENS = 12
+
+
+class _Counts(NamedTuple):
+    """Counts tensors of a block.
+
+    Args:
+        kept_logits: as large as its attention logits, kept for the gradient: the softmax.
+        live_logits: the same while the block is at work: logits and softmax.
+        kept_tokens: as large as its tokens; those of the MLP, four times as large, count four each.
+        live_tokens: the same while the block is at work.
+        passing_tokens: the same where no gradient reaches the block, of which nothing is kept then.
+    """
+
+    kept_logits: int
+    live_logits: int
+    kept_tokens: int
+    live_tokens: int
+    passing_tokens: int
+
+
+# A CPU attends in chunks of a few megabytes and computes them anew for the gradient, see `vswin.models.attention`.
+_ON_GPU = _Counts(1, 2, 21, 42, 12)
+_ON_CPU = _Counts(0, 0, 25, 42, 20)
 
 
 class Spared(NamedTuple):
@@ -52,12 +69,14 @@ def estimate_step(
     num_clips: int,
     precision: str,
     remat: bool,
+    is_cpu: bool,
     spared: Spared = Spared(),  # noqa: B008 (a tuple, never changed)
 ) -> StepMemory:
     """Estimates the memory of a training step on one device.
 
-    The counts of tensors were fitted to measured peaks (`vswin bench step --memory`), which they meet within 15 %;
-    TensorFlow itself and the traced graph, 1 to 2 GB of the process, come on top.
+    The counts of tensors were fitted to peaks measured on CPUs (`vswin bench step --memory`), which they meet within
+    15 %, those for a GPU with attention in all windows at once; TensorFlow itself and the traced graph, 1 to 2 GB of
+    the process, come on top.
 
     Args:
         size: the network.
@@ -66,23 +85,25 @@ def estimate_step(
         num_clips: clips that a device holds at a time: its share of a micro-batch.
         precision: `float32`, `bfloat16` or `float16`; logits are float32 in each.
         remat: whether blocks are computed anew.
+        is_cpu: whether the device is a CPU.
         spared: what is frozen.
     """
     width = 4 if precision == "float32" else 2
     # In half precision the softmax at work is there in float32, too.
     live_width = 4 if precision == "float32" else 6
+    counts = _ON_CPU if is_cpu else _ON_GPU
     kept = live = passing = 0
     passed = spared.blocks
     stages = zip(stage_grids(size, clip_shape), size.stage_dims, size.depths, size.num_heads, strict=True)
     for stage, dim, depth, heads in stages:
         logits, features = stage.padded * stage.window * heads, stage.padded * dim * width
-        block = _KEPT_LOGITS * logits * width + _KEPT_TOKENS * features
-        at_work = _LIVE_LOGITS * logits * live_width
+        block = counts.kept_logits * logits * width + counts.kept_tokens * features
+        at_work = counts.live_logits * logits * live_width
         num_kept = depth - min(depth, passed)
         passed -= depth - num_kept
         kept += num_kept * (features if remat else block)
-        live = max(live, at_work + _LIVE_TOKENS * features if num_kept else 0)
-        passing = max(passing, at_work + _PASSING_TOKENS * features if num_kept < depth else 0)
+        live = max(live, at_work + counts.live_tokens * features if num_kept else 0)
+        passing = max(passing, at_work + counts.passing_tokens * features if num_kept < depth else 0)
     activations = max(kept + live if remat else kept, passing)
     parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
     parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * spared.parameters

@@ -82,10 +82,10 @@ def _describe_memory(config: TrainConfig, size: ModelSize, num_classes: int, str
     shapes = official_shapes(size, num_classes)
     frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
     spared = Spared(sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen))
-    memory = estimate_step(size, num_classes, clip_shape, share, runtime.precision, runtime.remat, spared)
+    is_cpu = "CPU" in strategy.extended.worker_devices[0]
+    memory = estimate_step(size, num_classes, clip_shape, share, runtime.precision, runtime.remat, is_cpu, spared)
     if config.optimizer.ema_decay is not None:
         memory = memory._replace(parameters=memory.parameters + 4 * count_parameters(size, num_classes))
-    is_cpu = "CPU" in strategy.extended.worker_devices[0]
     return describe_memory(memory, num_devices, is_cpu) + (", blocks computed twice" if runtime.remat else "")
 
 
