@@ -6,6 +6,7 @@ Called by packing, and by `vswin.predict` for annotated videos.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
@@ -87,7 +88,9 @@ def encode_video(
         rate: Frames per second.
         num_threads: Threads that encode; 1 where videos are encoded side by side, 0 for all.
     """
-    with av.open(file, "w", format="mp4") as container:
+    # "12:30.mp4" would be a protocol.
+    place = os.path.abspath(file) if isinstance(file, str) else file
+    with av.open(place, "w", format="mp4") as container:
         stream = container.add_stream(
             str(ENCODING["codec"]),
             rate=rate,
