@@ -219,7 +219,9 @@ def show_progress(
             if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
                 last_line = now
                 logger.info(f"{done:,} of {num_videos:,} videos{pace}{left}")
-    logger.info(f"{num_videos:,} videos in {format_seconds(time.perf_counter() - started)}")
+    logger.info(
+        f"{num_videos:,} video{'s' if num_videos > 1 else ''} in {format_seconds(time.perf_counter() - started)}"
+    )
 
 
 def _describe_bad(bad: BadVideos) -> str:

@@ -71,6 +71,7 @@ def run_extract(
     inputs = find_videos(arguments)
     protocol = find_protocol(weights, overrides)
     loaded = load_model(weights, protocol, needs_head=False)
+    logger.info(f"{weights}: {protocol.origin}")
     bad = BadVideos()
     rows = list(_compute(loaded, inputs, level, bad))
     for path, reason, _ in bad.rows():
@@ -89,7 +90,7 @@ def run_extract(
     write_features(output, features)
     count, size = features.features.shape
     logger.info(f"wrote {output}: {count:,} rows of {size} features, a row per {level}")
-    logger.info(f"{loaded.describe()}; protocol {protocol.origin}")
+    logger.info(loaded.describe())
     if len(bad):
         logger.info(f"{len(bad)} of {len(inputs)} videos could not be decoded and were passed over")
         raise SystemExit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ class Input(NamedTuple):
 
     Attributes:
         path: The file.
-        name: Its path below the folder that was given, or the name of the file.
-        label: The folder below the given one that it lies in, which names its class by the usual layout; empty where
+        name: Its path below the folder that was given, or below the part of a pattern without wildcards.
+        label: The folder below that one which it lies in, and which names its class by the usual layout; empty where
             there is none.
     """
 
@@ -65,38 +66,45 @@ def find_camera(arguments: Sequence[str]) -> int | None:
 def _expand(argument: str) -> Iterator[Input]:
     path = Path(argument)
     if path.is_dir():
-        yield from _in_folder(path)
+        yield from _in_folder(path, path)
     elif os.path.lexists(path):
         # Whatever its ending: a file that was named is tried.
         yield Input(argument, path.name)
     elif glob.has_magic(argument):
-        matches = sorted(glob.glob(argument, recursive=True))
-        if not matches:
-            raise InputError(f"{argument}: no file matches this pattern; mind quotes and the folder it starts from")
-        for match in matches:
-            # `**` matches folders, too, whose files it matches one by one.
-            if not os.path.isdir(match):
-                yield Input(match, Path(match).name)
-            elif "**" not in argument:
-                yield from _in_folder(Path(match))
+        yield from _matches(argument)
     else:
         raise InputError(
             f"{argument}: there is no such file or folder; give videos, folders of them, patterns in quotes, or camera"
         )
 
 
-def _in_folder(folder: Path) -> Iterator[Input]:
+def _matches(pattern: str) -> Iterator[Input]:
+    """Lists what a pattern matches; files are named from its last folder without wildcards on."""
+    matches = sorted(glob.glob(pattern, recursive=True))
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    for match in matches:
+        if not os.path.isdir(match):
+            yield _name(Path(match), root)
+        elif "**" not in pattern:  # which matches folders as well as all that is in them
+            yield from _in_folder(Path(match), root)
+    if not matches:
+        raise InputError(f"{pattern}: no file matches this pattern; mind quotes and the folder it starts from")
+
+
+def _in_folder(folder: Path, root: Path) -> Iterator[Input]:
     is_empty = True
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         # In place, which is how `os.walk` is told the order; hidden folders hold thumbnails and the like.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(filter(is_video, files)):
             is_empty = False
-            path = Path(place, name)
-            label = "" if path.parent == folder else path.parent.name
-            yield Input(str(path), str(path.relative_to(folder)), label)
+            yield _name(Path(place, name), root)
     if is_empty:
         raise InputError(f"{folder}: there are no videos in this folder (files ending in {', '.join(VIDEO_SUFFIXES)})")
+
+
+def _name(path: Path, root: Path) -> Input:
+    return Input(str(path), str(path.relative_to(root)), "" if path.parent == root else path.parent.name)
 
 
 def _refuse(error: OSError) -> None:

@@ -47,7 +47,7 @@ class LoadedModel(NamedTuple):
     def describe(self) -> str:
         """Says in a line what is averaged, and on what it is computed."""
         config = self.protocol.config
-        return f"{self.protocol.describe()}; {config.runtime.precision}, {describe_devices(self.strategy)}"
+        return f"{self.protocol.describe()}, {config.runtime.precision} on {describe_devices(self.strategy)}"
 
     def predict(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
         """Predicts videos; decoding works ahead of the model.

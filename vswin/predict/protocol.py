@@ -28,12 +28,14 @@ class Protocol(NamedTuple):
 
     Attributes:
         config: The configuration of an evaluation with these weights; its data set says how to decode.
-        origin: Where the protocol comes from.
+        origin: Where the protocol comes from, in words.
+        is_known: Whether it comes from somewhere, or is assumed.
         has_size: Whether the size of the network was set by hand.
     """
 
     config: EvaluateConfig
     origin: str
+    is_known: bool
     has_size: bool
 
     def describe(self) -> str:
@@ -46,10 +48,11 @@ class Protocol(NamedTuple):
             frames += f", one in {clip.frame_stride}"
         else:
             frames += " in a row"
-        views = "1 view" if clip.num_clips * clip.num_crops == 1 else "views averaged"
+        num_views = clip.num_clips * clip.num_crops
+        views = "1 view of each video" if num_views == 1 else f"average of {num_views} views of each video"
         return (
-            f"{clip.num_clips} x {clip.num_crops} (clips x crops) {views}, {frames}, "
-            f"short side {clip.resize}, {clip.crop} x {clip.crop} px"
+            f"{views} ({clip.num_clips} x {clip.num_crops} clips x crops; {frames}; short side {clip.resize}, "
+            f"{clip.crop} x {clip.crop} px)"
         )
 
 
@@ -73,20 +76,20 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
     if run is not None:
         checkpoint = weights if Path(weights).is_file() else None
         config = compose_evaluation(overrides, run=str(run), init_from=checkpoint)
-        return Protocol(config, f"of the run {run}", has_size)
+        return Protocol(config, f"protocol of the run in {run}", True, has_size)
     if not Path(weights).exists():
         dataset = _find_dataset(weights)
-        return Protocol(compose_evaluation(overrides, init_from=weights), f"as published for {dataset}", has_size)
-    clip = _read_clip(weights, open_checkpoint(weights).metadata.get("clip"))
-    origin = "of the run behind the weights"
-    if not clip:
-        origin = "of Kinetics, as the weights do not say theirs; change it with --set clip.KEY=VALUE"
+        config = compose_evaluation(overrides, init_from=weights)
+        return Protocol(config, f"protocol published for {dataset}", True, has_size)
+    clip, origin = _read_clip(weights, open_checkpoint(weights).metadata.get("clip")), "protocol that comes with them"
+    is_known = bool(clip)
+    if not is_known:
+        origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
         shape = read_input_shape(Path(weights)) if is_saved_model(Path(weights)) else None
-        if shape is not None:
-            clip = {"num_frames": shape[2], "crop": shape[3]}
+        clip = {} if shape is None else {"num_frames": shape[2], "crop": shape[3]}
     # Videos by themselves are a folder of them.
     config = compose_evaluation([*overrides, "dataset=folder"], init_from=weights, clip=clip)
-    return Protocol(config, origin, has_size)
+    return Protocol(config, origin, is_known, has_size)
 
 
 def _find_run(path: Path) -> Path | None:

@@ -103,7 +103,7 @@ def run_predict(
     except KeyboardInterrupt:
         is_interrupted = True
     _write(outputs, predictions, top_k, weights, loaded)
-    logger.info(f"{loaded.describe()}; protocol {protocol.origin}")
+    logger.info(loaded.describe())
     if is_interrupted and camera is None:
         raise KeyboardInterrupt
     num_bad = sum(bool(prediction.problem) for prediction in predictions)
@@ -124,9 +124,8 @@ def _check(outputs: Outputs, top_k: int, seconds: float | None) -> None:
 
 
 def _describe_model(weights: str, loaded: LoadedModel) -> None:
-    model = loaded.model
     named = "" if loaded.has_names else ", whose names are not known (--classes FILE gives them)"
-    logger.info(f"{weights}: {model.num_classes} classes{named}")
+    logger.info(f"{weights}: {loaded.model.num_classes} classes{named}; {loaded.protocol.origin}")
 
 
 def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:
