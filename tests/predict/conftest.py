@@ -12,6 +12,7 @@ import tf_keras as keras
 import vswin
 from vswin.compose import compose_config
 from vswin.config import save_config
+from vswin.export import run_export
 from vswin.models.video_swin import VideoSwin
 from vswin.schema import TrainConfig
 from vswin.weights.formats.hdf5_file import save_checkpoint
@@ -67,6 +68,14 @@ def run_folder(tmp_path_factory) -> Path:
         "clip": vars(config.clip),
     }
     save_checkpoint(folder / "checkpoints" / "best.h5", official_tensors(model), about)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(run_folder, tmp_path_factory) -> Path:
+    """Exports the run, for clips of 8 frames of 48 px."""
+    folder = tmp_path_factory.mktemp("exports") / "exported"
+    run_export(str(run_folder), folder, num_frames=8, size=48)
     return folder
 
 

@@ -1,9 +1,9 @@
+import json
 import shutil
 
 import pytest
 
 from vswin.errors import InputError
-from vswin.export import export_saved_model, run_export
 from vswin.predict.protocol import find_protocol
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.formats.hdf5_file import save_checkpoint
@@ -77,13 +77,14 @@ def test_damaged_or_hostile_clips_of_weights_are_refused(run_folder, tmp_path, c
         find_protocol(str(tmp_path / "odd.h5"))
 
 
-def test_an_export_keeps_the_protocol_of_its_run(run_folder, tmp_path):
-    run_export(str(run_folder), tmp_path / "exported", num_frames=8, size=48)
-    assert clip_of(tmp_path / "exported") == OF_RUN
+def test_an_export_keeps_the_protocol_of_its_run(exported):
+    assert clip_of(exported) == OF_RUN
 
 
-def test_of_other_saved_models_the_signature_tells_the_clips(model, tmp_path):
-    folder = export_saved_model(model, tmp_path / "exported", None, num_frames=8, size=48)
+def test_of_other_saved_models_the_signature_tells_the_clips(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "other")
+    about = json.loads((folder / "assets" / "vswin.json").read_text())
+    (folder / "assets" / "vswin.json").write_text(json.dumps(about | {"clip": None}))
     assert read_input_shape(folder) == (-1, 3, 8, 48, 48)
     assert clip_of(folder) == (8, 2, 48, 48, 4, 3, "dense", "centred", 4)
     (folder / "saved_model.pb").write_bytes((folder / "saved_model.pb").read_bytes()[:-100])
