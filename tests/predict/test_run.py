@@ -1,8 +1,5 @@
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,16 +184,3 @@ def test_weights_without_a_head_do_not_predict(run_folder, videos, tmp_path):
     write_safetensors(tmp_path / "backbone.safetensors", tensors, {})
     with pytest.raises(InputError, match="there is no head in them"):
         run_predict([str(videos)], str(tmp_path / "backbone.safetensors"), OF_RUN)
-
-
-def test_a_command_line_in_a_pipe_gives_nothing_but_json(run_folder, videos, tmp_path):
-    command = [sys.executable, "-c", "from vswin.cli import main; main()", "predict", str(videos / "run" / "a.avi")]
-    options = ["--model", str(run_folder), "--top-k", "1", "--json", "-", "--clips", "1", "--set", "clip.num_crops=1"]
-    environment = {**os.environ, "COLUMNS": "40", "PYTHONPATH": str(Path(vswin.__file__).parents[1])}
-    done = subprocess.run(
-        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["predictions"][0]["top"]) == 1
-    assert "1 view of each video" in done.stderr
-    assert "\x1b" not in done.stderr
