@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
@@ -74,9 +74,10 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
     if prediction.seconds is not None:
         title += f"  {prediction.seconds:.1f} s"
     if prediction.problem:
-        console.print(f"{title}: passed over, {printable(prediction.problem)}", style="red", markup=False)
+        console.print(Text(f"{title}: passed over, {printable(prediction.problem)}", style="red"))
         return
-    console.print(title, style="bold", markup=False)
+    # A style of the whole print would be that of a bar below it, too.
+    console.print(Text(title, style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     has_bar = console.width >= _NARROWEST_WITH_BAR
     table.add_column(justify="right", no_wrap=True)
@@ -85,7 +86,7 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
     table.add_column(overflow="fold")
     for name, probability in zip(prediction.names, prediction.probabilities.tolist(), strict=True):
         bar = [ProgressBar(total=1, completed=probability, width=_BAR_WIDTH)] if has_bar else []
-        table.add_row(f"{100 * probability:6.2f} %", *bar, escape(printable(name)))
+        table.add_row(f"{100 * probability:6.2f} %", *bar, Text(printable(name)))
     console.print(table, soft_wrap=False)
 
 

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
+from rich.text import Text
 
 from vswin.atomic import replacing
 from vswin.data.decode_error import DecodeError
@@ -18,7 +20,7 @@ from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import check_outputs, printable
 from vswin.predict.timeline import make_timeline
-from vswin.runtime import logger, make_progress_bar
+from vswin.runtime import console, make_progress_bar
 
 
 def name_outputs(inputs: Sequence[Input], folder: Path, is_overwriting: bool) -> dict[str, Path]:
@@ -68,16 +70,17 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> None:
         return
     classify = loaded.make_classifier()
     with make_progress_bar("") as bar:
-        for path, target in targets.items():
-            task = bar.add_task(printable(target.name), total=None, note="clips")
+        for number, (path, target) in enumerate(targets.items(), start=1):
+            name = escape(printable(target.name))
+            task = bar.add_task(f"{number} of {len(targets)}: {name}", total=None, note="clips")
             try:
                 # Without a time limit, which is one for a clip: this reads the whole video, twice.
                 with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
                     _save(loaded, classify, reader, target, partial(bar.update, task))
             except DecodeError as error:
-                logger.info(f"{printable(str(target))} is left out: {printable(error.reason)}")
+                console.print(Text(f"{printable(str(target))} is left out: {printable(error.reason)}", style="red"))
             else:
-                logger.info(f"saved {printable(str(target))}")
+                console.print(Text(f"saved {printable(str(target))}"))
             bar.remove_task(task)
 
 
