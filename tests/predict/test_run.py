@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import vswin
 from vswin.errors import InputError
+from vswin.predict import run
 from vswin.predict.results import STDOUT
 from vswin.predict.run import Outputs, run_predict
 from vswin.weights.checkpoint import open_checkpoint
@@ -61,7 +62,7 @@ def test_predictions_are_those_of_the_model_on_the_protocol_of_its_run(run_folde
     assert first[0] == f"{run_folder}: 3 classes; protocol of the run in {run_folder}"
     assert first[1] == predictions[0].path
     assert first[2].split()[0] == f"{100 * predictions[0].probabilities[0]:.2f}"
-    assert "average of 6 views of each video (2 x 3 clips x crops; 4 frames, one in 2; short side 32" in printed
+    assert "average of 6 views each (2 x 3 clips x crops; 4 frames, one in 2; short side 32" in printed
     assert "float32 on CPU" in printed
 
     content = json.loads((tmp_path / "new" / "p.json").read_text())
@@ -162,6 +163,21 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(run_folder, videos, tmp_p
     assert there.read_text() == "mine"
     run_predict([video], str(run_folder), outputs=Outputs(csv=there, is_overwriting=True))
     assert there.read_text().startswith("path,class_1")
+
+
+def test_ctrl_c_leaves_what_was_predicted_before(run_folder, videos, monkeypatch, tmp_path):
+    shown = []
+
+    def interrupt(console, prediction):
+        shown.append(prediction)
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "print_prediction", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_predict([str(videos)], str(run_folder), outputs=Outputs(csv=tmp_path / "p.csv", save=tmp_path / "saved"))
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
+    assert list((tmp_path / "saved").rglob("*.mp4")) == []
 
 
 @pytest.mark.parametrize(

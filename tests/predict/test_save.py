@@ -63,7 +63,7 @@ def test_a_video_that_breaks_off_is_left_out_and_said(loaded, write_ramp, tmp_pa
     content = video.read_bytes()
     video.write_bytes(content[: len(content) // 2])
     start_log(None)
-    save_annotated(loaded, {str(video): tmp_path / "b.mp4"})
+    assert save_annotated(loaded, {str(video): tmp_path / "b.mp4"}) == 1
     assert "b.mp4 is left out: truncated" in capsys.readouterr().out
     assert not (tmp_path / "b.mp4").exists()
 

@@ -49,7 +49,7 @@ class Protocol(NamedTuple):
         else:
             frames += " in a row"
         num_views = clip.num_clips * clip.num_crops
-        views = "1 view of each video" if num_views == 1 else f"average of {num_views} views of each video"
+        views = "1 view each" if num_views == 1 else f"average of {num_views} views each"
         return (
             f"{views} ({clip.num_clips} x {clip.num_crops} clips x crops; {frames}; short side {clip.resize}, "
             f"{clip.crop} x {clip.crop} px)"

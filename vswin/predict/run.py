@@ -86,7 +86,9 @@ def run_predict(
         raise InputError("--save goes with files; record the camera first, e.g. with ffmpeg, and predict the recording")
     inputs = [] if camera is not None else find_videos(arguments)
     targets = name_outputs(inputs, outputs.save, outputs.is_overwriting) if outputs.save is not None else {}
-    protocol = find_protocol(weights, overrides)
+    # Of a camera the latest clip is seen, the centre of its frames.
+    one_view = [] if camera is None else ["clip.num_clips=1", "clip.num_crops=1"]
+    protocol = find_protocol(weights, [*overrides, *one_view])
     loaded = load_model(weights, protocol, classes)
     _describe_model(weights, loaded)
 
@@ -98,10 +100,9 @@ def run_predict(
             for prediction in found:
                 print_prediction(console, prediction)
                 predictions.append(prediction)
-        good = [entry for entry, prediction in zip(inputs, predictions, strict=False) if not prediction.problem]
-        save_annotated(loaded, {entry.path: targets[entry.path] for entry in good} if targets else {})
     except KeyboardInterrupt:
         is_interrupted = True
+    # What there is, is written, whatever comes after it.
     _write(outputs, predictions, top_k, weights, loaded)
     logger.info(loaded.describe())
     if is_interrupted and camera is None:
@@ -109,6 +110,9 @@ def run_predict(
     num_bad = sum(bool(prediction.problem) for prediction in predictions)
     if num_bad:
         logger.info(f"{num_bad} of {len(predictions)} videos could not be decoded and were passed over")
+    good = [prediction.path for prediction in predictions if not prediction.problem]
+    num_left_out = save_annotated(loaded, {path: targets[path] for path in good if path in targets})
+    if num_bad + num_left_out:
         raise SystemExit(1)
     return predictions
 

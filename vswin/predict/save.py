@@ -59,15 +59,19 @@ def name_outputs(inputs: Sequence[Input], folder: Path, is_overwriting: bool) ->
     return targets
 
 
-def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> None:
+def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
     """Writes annotated copies, one video after the other; one that cannot be read to its end is left out, and said.
 
     Args:
         loaded: the model.
         targets: path of each video -> path of its copy.
+
+    Returns:
+        How many were left out.
     """
     if not targets:
-        return
+        return 0
+    num_left_out = 0
     classify = loaded.make_classifier()
     with make_progress_bar("") as bar:
         for number, (path, target) in enumerate(targets.items(), start=1):
@@ -78,10 +82,12 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> None:
                 with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
                     _save(loaded, classify, reader, target, partial(bar.update, task))
             except DecodeError as error:
+                num_left_out += 1
                 console.print(Text(f"{printable(str(target))} is left out: {printable(error.reason)}", style="red"))
             else:
                 console.print(Text(f"saved {printable(str(target))}"))
             bar.remove_task(task)
+    return num_left_out
 
 
 def _save(
