@@ -82,10 +82,14 @@ def test_a_name_that_is_too_long_ends_in_an_ellipsis_within_its_room():
     assert len(lines) == 2
     assert lines[1].endswith("…")
     assert all(annotator._font.getlength(line) <= annotator._room for line in lines)
-    # Breaking loses nothing: neither words nor letters of a word that is longer than a line.
-    long = "x" * 200
-    assert "".join(annotator._break(long)) == long
-    assert " ".join(annotator._break(NAMES[0])) == NAMES[0]
+    for name in ("x" * 200, NAMES[0], "rotate_counterclockwise_and-then/something else " * 3):
+        assert "".join(annotator._break(name)) == name
+
+
+def test_names_break_at_underscores_rather_than_between_letters():
+    annotator = Annotator(make_timeline(), NAMES, 100, 64, 64)
+    assert annotator._fit("rotate_clockwise", 3) == ["rotate_", "clockwise"]
+    assert annotator._fit("walk the small dog", 3) == ["walk the", "small dog"]
 
 
 def test_classes_beyond_the_colours_are_gray():

@@ -8,14 +8,14 @@ import pytest
 from vswin.errors import InputError
 from vswin.predict import run
 from vswin.predict.camera import predict_camera
-from vswin.predict.model import load_model
+from vswin.predict.model import open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.run import Outputs, run_predict
 
 
 @pytest.fixture(scope="module")
 def loaded(run_folder):
-    return load_model(str(run_folder), find_protocol(str(run_folder)))
+    return open_model(str(run_folder), find_protocol(str(run_folder)))
 
 
 def expected(model, grays):

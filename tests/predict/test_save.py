@@ -8,7 +8,7 @@ import pytest
 from vswin.data.decode import VideoReader
 from vswin.errors import InputError
 from vswin.predict.inputs import Input
-from vswin.predict.model import load_model
+from vswin.predict.model import open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.save import name_outputs, save_annotated
 from vswin.runtime import start_log
@@ -16,7 +16,7 @@ from vswin.runtime import start_log
 
 @pytest.fixture(scope="module")
 def loaded(run_folder):
-    return load_model(str(run_folder), find_protocol(str(run_folder)))
+    return open_model(str(run_folder), find_protocol(str(run_folder)))
 
 
 # height, width, frames, rate

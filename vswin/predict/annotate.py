@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from vswin.predict.timeline import Timeline
 # Okabe and Ito's colours, which most people tell apart, without black; classes beyond them share a gray.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _OTHER = (150, 150, 150)
+# A word with the space before it, or a part of one up to an underscore or the like.
+_PIECE = re.compile(r"\s*[^\s_/-]*[_/-]|\s*[^\s_/-]+|\s+")
 _WHITE, _FAINT, _BLACK = (255, 255, 255), (200, 200, 200), (0, 0, 0)
 _SHADE = 0.32  # of the picture shows through behind the text
 _SMALLEST_FONT = 9
@@ -165,30 +168,32 @@ class Annotator:
     def _fit(self, name: str, num_lines: int) -> list[str]:
         """Breaks a name into at most so many lines; what there is no room for becomes an ellipsis."""
         lines = self._break(name)
-        if len(lines) <= num_lines:
-            return lines
-        return [*lines[: num_lines - 1], self._shorten(" ".join(lines[num_lines - 1 :]))]
+        if len(lines) > num_lines:
+            lines[num_lines - 1 :] = [self._shorten("".join(lines[num_lines - 1 :]))]
+        return [line.strip() for line in lines]
 
     def _break(self, name: str) -> list[str]:
-        """Breaks a name between words, and a word that is too long by itself between letters."""
+        """Breaks a name between words, and a word that is too long by itself between letters; nothing is lost."""
         lines = [""]
-        for word in name.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if self._font.getlength(longer) <= self._room:
-                lines[-1] = longer
+        for piece in _PIECE.findall(name):
+            if self._fits(lines[-1] + piece):
+                lines[-1] += piece
                 continue
             lines += [""] if lines[-1] else []
-            for char in word:
-                if lines[-1] and self._font.getlength(lines[-1] + char) > self._room:
+            for char in piece:
+                if lines[-1] and not self._fits(lines[-1] + char):
                     lines.append("")
                 lines[-1] += char
         return lines
 
     def _shorten(self, text: str) -> str:
         """Cuts a text so that it fits with an ellipsis."""
-        while text and self._font.getlength(f"{text}…") > self._room:
+        while text and not self._fits(f"{text}…"):
             text = text[:-1]
         return f"{text.rstrip()}…"
+
+    def _fits(self, line: str) -> bool:
+        return self._font.getlength(line.strip()) <= self._room
 
 
 def _font_path() -> str:

@@ -18,7 +18,7 @@ from vswin.errors import InputError
 from vswin.evaluation.predict import check_finite, show_progress
 from vswin.predict.feature_file import Features, check_format, write_features
 from vswin.predict.inputs import Input, find_videos
-from vswin.predict.model import LoadedModel, load_model
+from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.results import check_outputs, printable
 from vswin.runtime import logger, start_log
@@ -70,7 +70,7 @@ def run_extract(
     check_outputs([output], is_overwriting)
     inputs = find_videos(arguments)
     protocol = find_protocol(weights, overrides)
-    loaded = load_model(weights, protocol, needs_head=False)
+    loaded = open_model(weights, protocol, needs_head=False)
     logger.info(f"{weights}: {protocol.origin}")
     bad = BadVideos()
     rows = list(_compute(loaded, inputs, level, bad))

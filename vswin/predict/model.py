@@ -1,4 +1,4 @@
-"""Load a model with what belongs to it, and run it on views; called by `vswin.predict`."""
+"""Open a model with what belongs to it, and run it on views; called by `vswin.predict`."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class Classifier:
         return self._infer(tf.constant(clips)).numpy()
 
 
-def load_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:
-    """Loads a model.
+def open_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:
+    """Opens a model.
 
     Args:
         weights: what the protocol was found by.

@@ -12,7 +12,7 @@ from vswin.errors import InputError
 from vswin.evaluation.predict import check_finite, show_progress
 from vswin.predict.camera import predict_camera
 from vswin.predict.inputs import Input, find_camera, find_videos
-from vswin.predict.model import LoadedModel, load_model
+from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.results import (
     STDOUT,
@@ -89,7 +89,7 @@ def run_predict(
     # Of a camera the latest clip is seen, the centre of its frames.
     one_view = [] if camera is None else ["clip.num_clips=1", "clip.num_crops=1"]
     protocol = find_protocol(weights, [*overrides, *one_view])
-    loaded = load_model(weights, protocol, classes)
+    loaded = open_model(weights, protocol, classes)
     _describe_model(weights, loaded)
 
     predictions: list[Prediction] = []
