@@ -111,7 +111,8 @@ def _save(
             yield annotator.draw(reader.read(np.array([number]), _whole)[0], number)  # [H, W, 3]
 
     with replacing(target) as unfinished:
-        encode_video(str(unfinished), draw(), (width, height), reader.frame_rate or USUAL_RATE, num_threads=0)
+        rate = reader.frame_rate or USUAL_RATE
+        encode_video(str(unfinished), draw(), (width, height), rate, preset="veryfast", num_threads=0)
 
 
 def _whole(frame: np.ndarray) -> np.ndarray:
