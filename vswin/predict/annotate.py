@@ -119,11 +119,12 @@ class Annotator:
 
     def _mark(self, panel: np.ndarray, number: int) -> None:
         """Marks the present in the bar: white between black edges, whole at either end of it."""
-        half = max(1, self._bar_height // 6)
+        half = max(1, self._bar_height // 8)
+        with_edge = half + max(1, half // 2)
         center = int((number + 0.5) * self._width / self._num_frames)
-        center = min(max(center, 2 * half), max(self._width - 1 - 2 * half, 0))
-        for reach, color in ((2 * half, _BLACK), (half, _WHITE)):
-            panel[-self._bar_height :, max(center - reach, 0) : center + reach + 1 - (half == reach)] = color
+        center = max(min(center, self._width - 1 - with_edge), with_edge)
+        for reach, color in ((with_edge, _BLACK), (half, _WHITE)):
+            panel[-self._bar_height :, center - reach : center + reach + 1] = color
 
     def _count_lines(self) -> int:
         """Counts the lines that the longest name among the best ones needs."""

@@ -1,4 +1,4 @@
-"""Predict what a camera sees, again and again."""
+"""Predict what a camera sees, again and again. Tested with files in the place of a camera, as none was at hand."""
 
 from __future__ import annotations
 
