@@ -49,6 +49,7 @@ def test_a_description_says_what_a_stranger_must_know(model):
         "source_weights": "outputs/run",
         "num_frames": NUM_FRAMES,
         "crop": SIZE,
+        "clip": None,
         "mean": [123.675, 116.28, 103.53],
         "std": [58.395, 57.12, 57.375],
     }

@@ -40,7 +40,7 @@ TINY = (
 # Libraries that are part of the interface of another one.
 PART_OF = {"omegaconf": "hydra-core", "google": "tensorflow", "urllib3": "requests"}
 # Imported only where they were chosen, with a word on what to install.
-CHOSEN = {"tensorflow_addons", "apache_beam"}
+CHOSEN = {"tensorflow_addons", "apache_beam", "pyarrow"}
 
 
 @pytest.fixture(scope="module")

@@ -50,12 +50,16 @@ def build_model(
     return model
 
 
-def build_from(weights: Weights, size: str | ModelSize | None = None) -> tuple[VideoSwin, list[str] | None]:
+def build_from(
+    weights: Weights, size: str | ModelSize | None = None, source: str | None = None, needs_head: bool = True
+) -> tuple[VideoSwin, list[str] | None]:
     """Builds the model that weights are of.
 
     Args:
-        weights: checkpoint file, SavedModel, run folder or published name; with a head.
+        weights: checkpoint file, SavedModel, run folder or published name.
         size: the network, where the weights do not say what it is.
+        source: which copy of a published name; None: the official one.
+        needs_head: whether weights without a head are an error, or get a random one, for those that want features.
 
     Returns:
         The model, and the names of its classes where they are known.
@@ -63,16 +67,16 @@ def build_from(weights: Weights, size: str | ModelSize | None = None) -> tuple[V
     Raises:
         InputError: if there are no such weights, they have no head, or do not say what network they are of.
     """
-    checkpoint = open_weights(weights)
+    checkpoint = open_weights(weights, source)
     network, saved = checkpoint.network, checkpoint.metadata.get("size")
-    if network.num_classes is None:
+    if network.num_classes is None and needs_head:
         raise InputError(f"weights={os.fspath(weights)}: there is no head in them; give weights with a classifier")
     if size is None and saved is not None:
         size = ModelSize.from_fields(saved)
     if size is None and network.size_name is None:
         raise InputError(f"weights={os.fspath(weights)}: they fit no known size; name one of the same network")
-    model = build_model(size or str(network.size_name), network.num_classes)
-    load_weights(model, checkpoint, reset_head=False)
+    model = build_model(size or str(network.size_name), network.num_classes or 1)
+    load_weights(model, checkpoint, reset_head=network.num_classes is None)
     return model, read_class_names(weights, checkpoint)
 
 

@@ -13,6 +13,7 @@ from vswin.compose import compose_config
 from vswin.config import CONFIG_DIR, ROOT
 from vswin.config_help import print_help_if_asked
 from vswin.errors import InputError, clean_errors
+from vswin.predict.command import add_extract, add_predict
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
 SCRIPTS = {
@@ -57,6 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (_, text) in SCRIPTS.items():
         commands.add_parser(name, help=text, add_help=False)
+    add_predict(commands)
+    add_extract(commands)
     _add_models(commands)
     _add_inspect(commands)
     _add_convert(commands)

@@ -39,7 +39,7 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
     checkpoint = open_weights(weights, source)
     if output.suffix == "":
         model, class_names = build_from(weights)
-        export_saved_model(model, output, class_names, source_weights=weights)
+        export_saved_model(model, output, class_names, source_weights=weights, clip=checkpoint.metadata.get("clip"))
     elif output.suffix == ".h5":
         save_checkpoint(output, checkpoint.tensors, _describe(weights, checkpoint))
     else:

@@ -3,10 +3,11 @@
 Called by the command line.
 """
 
+import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from vswin.export_formats import (
     import_tf2onnx,
 )
 from vswin.models.video_swin import VideoSwin
+from vswin.predict.protocol import find_protocol
 from vswin.runtime import logger
 from vswin.weights.names import HEAD_PREFIX, named_weights
 from vswin.zoo import ModelSize
@@ -44,6 +46,7 @@ def export_saved_model(
     num_frames: int = 32,
     size: int = 224,
     source_weights: str | None = None,
+    clip: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a SavedModel with the interface of the TF-Hub collection, and signatures for uint8 clips.
 
@@ -66,6 +69,7 @@ def export_saved_model(
         num_frames: frames of a channels-first clip.
         size: its rows, and its columns.
         source_weights: where the weights came from, if known.
+        clip: the clips that the model is tested on, as in `ClipConfig`, if known.
 
     Returns:
         `folder`.
@@ -76,7 +80,8 @@ def export_saved_model(
         tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
     """
     _check_new_folder(folder)
-    assets = {"vswin.json": json.dumps(describe_export(model, class_names, num_frames, size, source_weights), indent=2)}
+    description = describe_export(model, class_names, num_frames, size, source_weights, clip)
+    assets = {"vswin.json": json.dumps(description, indent=2)}
     if class_names is not None:
         assets["classes.txt"] = "\n".join(class_names)
     exported, signatures = _make_exportable(float32_copy(model), num_frames, size)
@@ -119,7 +124,9 @@ def run_export(
     exports: dict[str, Callable[..., Path]] = dict(
         zip(FORMATS, (export_saved_model, export_tflite, export_onnx), strict=True)
     )
-    exports[format](built, output, class_names, num_frames, size, weights)
+    protocol = find_protocol(weights)
+    clip = dataclasses.asdict(protocol.config.clip) if protocol.is_known else None
+    exports[format](built, output, class_names, num_frames, size, weights, clip)
     files = [path for path in [output, *output.rglob("*")] if path.is_file()]
     logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 

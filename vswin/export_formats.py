@@ -6,7 +6,7 @@ Both hold one function, uint8 clips to probabilities, for clips of one length an
 import dataclasses
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +35,12 @@ def float32_copy(model: VideoSwin) -> VideoSwin:
 
 
 def describe_export(
-    model: VideoSwin, class_names: Sequence[str] | None, num_frames: int, size: int, source_weights: str | None
+    model: VideoSwin,
+    class_names: Sequence[str] | None,
+    num_frames: int,
+    size: int,
+    source_weights: str | None,
+    clip: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Says what an exported model is, for the people and programs that get it.
 
@@ -45,6 +50,7 @@ def describe_export(
         num_frames: frames of the clips whose shape the export fixes.
         size: their rows, and their columns.
         source_weights: where the weights came from, if known.
+        clip: the clips that the model is tested on, as in `ClipConfig`, if known.
 
     Returns:
         Anything that JSON can hold. Its key `size` is the network as in checkpoints; `mean` and `std` are those
@@ -69,6 +75,7 @@ def describe_export(
         "source_weights": source_weights,
         "num_frames": num_frames,
         "crop": size,
+        "clip": None if clip is None else dict(clip),
         "mean": MEAN,
         "std": STD,
     }
@@ -81,6 +88,7 @@ def export_tflite(
     num_frames: int = 32,
     size: int = 224,
     source_weights: str | None = None,
+    clip: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a TFLite file of built-in operators alone, and beside it `<path>.json`, which says what it is.
 
@@ -95,6 +103,7 @@ def export_tflite(
         num_frames: frames of a clip.
         size: its rows, and its columns.
         source_weights: where the weights came from, if known.
+        clip: see `describe_export`.
 
     Returns:
         `path`.
@@ -105,7 +114,7 @@ def export_tflite(
     check_new_file(path)
     beside = path.with_name(f"{path.name}.json")
     check_new_file(beside)
-    description = describe_export(model, class_names, num_frames, size, source_weights)
+    description = describe_export(model, class_names, num_frames, size, source_weights, clip)
     copy = float32_copy(model)
     holder = tf.train.Checkpoint(weights=named_weights(copy))
     holder.classify = _make_classifier(copy, tf.TensorSpec([1, num_frames, size, size, 3], tf.uint8, name="clips"))
@@ -126,6 +135,7 @@ def export_onnx(
     num_frames: int = 32,
     size: int = 224,
     source_weights: str | None = None,
+    clip: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes an ONNX file, with what it is in its metadata under the key `vswin`, as JSON.
 
@@ -138,6 +148,7 @@ def export_onnx(
         num_frames: frames of a clip.
         size: its rows, and its columns.
         source_weights: where the weights came from, if known.
+        clip: see `describe_export`.
 
     Returns:
         `path`.
@@ -147,7 +158,7 @@ def export_onnx(
     """
     check_new_file(path)
     tf2onnx = import_tf2onnx()
-    description = describe_export(model, class_names, num_frames, size, source_weights)
+    description = describe_export(model, class_names, num_frames, size, source_weights, clip)
     spec = tf.TensorSpec([None, num_frames, size, size, 3], tf.uint8, name="clips")
     proto, _ = tf2onnx.convert.from_function(
         _make_classifier(float32_copy(model), spec),

@@ -101,12 +101,13 @@ class _LogFile(logging.FileHandler):
         """Leaves the report to whatever cannot do without the disk."""
 
 
-def start_log(path: Path | None, is_shown: bool = True) -> None:
+def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False) -> None:
     """Sends messages of the logger `vswin` to the terminal, and with a time to a file.
 
     Args:
         path: the log file, which is continued if it exists; None for none.
         is_shown: whether this process writes to the terminal at all; of several workers one does.
+        is_stderr: whether standard output is kept for results, so that messages, tables and bars go to standard error.
     """
     logger.setLevel(logging.INFO)
     # Hydra switches off what other libraries, and the run of a sweep before this one, would log.
@@ -116,9 +117,9 @@ def start_log(path: Path | None, is_shown: bool = True) -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    console.quiet = not is_shown
+    console.quiet, console.stderr = not is_shown, is_stderr
     if is_shown:
-        terminal = logging.StreamHandler(sys.stdout)
+        terminal = logging.StreamHandler(sys.stderr if is_stderr else sys.stdout)
         terminal.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(terminal)
     if path is not None:

@@ -159,8 +159,10 @@ def _read_safetensors(folder: Path) -> None:
 
 
 def _read_saved_model(folder: Path) -> None:
-    from vswin.weights.formats.saved_model_file import read_saved_model
+    from vswin.weights.formats.saved_model_file import read_input_shape, read_saved_model
 
+    with suppress(InputError):
+        read_input_shape(folder)
     _use(dict(read_saved_model(folder)))
     _read_weights(folder)
 

@@ -1,4 +1,4 @@
-"""Decode with OpenCV: the decoder of the published figures, and the only module that opens its video files."""
+"""Decode with OpenCV: the decoder of the published figures, and the only module that opens its videos and cameras."""
 
 from __future__ import annotations
 
@@ -108,3 +108,34 @@ def _time_params(limit: TimeLimit | None) -> list[int]:
     seconds = None if limit is None else limit.seconds_left()
     milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
     return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+
+
+class Camera:
+    """Reads the frames of a camera as they come."""
+
+    def __init__(self, source: int | str) -> None:
+        """Opens a camera.
+
+        Args:
+            source: Its number, from 0; or a file, which stands in for one.
+
+        Raises:
+            InputError: If there is no such camera, or another program has it.
+        """
+        self.name = f"camera:{source}"
+        self._capture = cv2.VideoCapture(source)
+        if not self._capture.isOpened():
+            self.close()
+            raise InputError(
+                f"{self.name} cannot be opened: no such camera is attached, another program has it, or this user may "
+                "not use it (on Linux it is /dev/video<number>, often of the group `video`); camera:1 is the second"
+            )
+
+    def read(self) -> np.ndarray | None:
+        """Waits for the next frame, uint8 [H, W, 3] RGB; None when there are no more."""
+        is_read, frame = self._capture.read()
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if is_read else None
+
+    def close(self) -> None:
+        """Gives the camera back."""
+        self._capture.release()

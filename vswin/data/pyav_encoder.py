@@ -1,8 +1,12 @@
-"""Re-encode videos with fewer pixels, frame by frame: H.264 by PyAV, which carries libx264. Called by packing."""
+"""Encode videos, and re-encode them with fewer pixels, frame by frame: H.264 by PyAV, which carries libx264.
+
+Called by packing, and by `vswin.predict` for annotated videos.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
@@ -19,7 +23,7 @@ from vswin.data.stores import VIDEO_FILES, VideoStore
 # Near to what the eye takes for lossless.
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 _CHUNK = 64
-_USUAL_RATE = Fraction(25)
+USUAL_RATE = Fraction(25)
 
 
 def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, decoder: str = "auto") -> bytes | None:
@@ -53,9 +57,11 @@ def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, de
                 numbers = np.arange(start, min(start + _CHUNK, reader.num_video_frames))
                 yield from reader.read(numbers, partial(_reduce, size=size))
 
-        content = _encode(read(), size, reader.frame_rate or _USUAL_RATE)
+        file = io.BytesIO()
+        encode_video(file, read(), size, reader.frame_rate or USUAL_RATE)
         if reader.decoder != first_decoder:  # the two may differ in colours, so one does all
             return shrink_video(path, short_side, store, reader.decoder)
+    content = file.getvalue()
     num_frames = inspect_video(path, TimeLimit(path, None), content).num_video_frames
     if num_frames != reader.num_video_frames:
         raise DecodeError(path, "not re-encodable", f"{num_frames} of {reader.num_video_frames} frames came out")
@@ -70,18 +76,36 @@ def _reduce(frame: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
-def _encode(frames: Iterable[np.ndarray], size: tuple[int, ...], rate: Fraction) -> bytes:
-    """Encodes frames, uint8 [H, W, 3] RGB, of a size (width, height)."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
+def encode_video(
+    file: str | io.BytesIO,
+    frames: Iterable[np.ndarray],
+    size: tuple[int, ...],
+    rate: Fraction,
+    preset: str = str(ENCODING["preset"]),
+    num_threads: int = 1,
+) -> None:
+    """Encodes frames as an MP4 file, near to what the eye takes for lossless.
+
+    Args:
+        file: Where to, a path or memory.
+        frames: uint8 [H, W, 3] RGB each.
+        size: Pixels (W, H). Where one is odd, each pixel keeps its own colour (4:4:4), as the usual format pairs them.
+        rate: Frames per second.
+        preset: Of x264: a quicker one makes a larger file of the same quality.
+        num_threads: Threads that encode; 1 where videos are encoded side by side, 0 for all.
+    """
+    # "12:30.mp4" would be a protocol.
+    place = os.path.abspath(file) if isinstance(file, str) else file
+    with av.open(place, "w", format="mp4") as container:
         stream = container.add_stream(
             str(ENCODING["codec"]),
             rate=rate,
-            options={key: str(ENCODING[key]) for key in ("crf", "preset")},
+            options={"crf": str(ENCODING["crf"]), "preset": preset},
         )
         stream.width, stream.height = size
-        stream.pix_fmt = str(ENCODING["pixels"])
-        stream.thread_count = 1  # videos are encoded side by side
+        is_even = all(side % 2 == 0 for side in size)
+        stream.pix_fmt = str(ENCODING["pixels"]) if is_even else "yuv444p"
+        stream.thread_count = num_threads
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
                 format=stream.pix_fmt, dst_colorspace=Colorspace.ITU601, interpolation=Interpolation.BICUBIC
@@ -89,4 +113,3 @@ def _encode(frames: Iterable[np.ndarray], size: tuple[int, ...], rate: Fraction)
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    return file.getvalue()

@@ -84,16 +84,28 @@ def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader)
     """
 
     def choose(num_video_frames: int) -> np.ndarray:
-        if clip.sampling == "segments":
-            return frame_sampling.segments(num_video_frames, clip.num_frames)
-        place = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
-        clips = place(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
-        return clips.ravel()  # [num_clips*T]
+        return protocol_frames(num_video_frames, clip).ravel()  # [num_clips*T]
 
     frames = loader.load(path, clip.resize, choose)
     cut = transforms.center_crop if clip.num_crops == 1 else transforms.three_crops
     crops = cut(frames, clip.crop)  # [num_crops, num_clips*T, H, W, 3]
     return crops.reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)  # [V, T, H, W, 3]
+
+
+def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
+    """Chooses the frames of the clips of a video under a configured protocol.
+
+    Args:
+        num_video_frames: Frames in the file, >= 1.
+        clip: The protocol, checked.
+
+    Returns:
+        Frame numbers, int64 [num_clips, T], each in [0, num_video_frames).
+    """
+    if clip.sampling == "segments":
+        return frame_sampling.segments(num_video_frames, clip.num_frames)[None]  # [1, T]
+    place = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
+    return place(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
 
 
 class TrainClip(NamedTuple):

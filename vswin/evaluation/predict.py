@@ -1,9 +1,9 @@
-"""Predict every video once, on all devices of a strategy; called by `vswin.evaluation.run`."""
+"""Predict every video once, on all devices of a strategy; called by `vswin.evaluation.run`, and by `vswin.predict`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple, TypeAlias
 
@@ -26,8 +26,10 @@ from vswin.workers import Workers
 SECONDS_BETWEEN_LINES = 10.0
 _NUM_NAMED = 5
 
-# `indices` and `labels` int32 [B], `probabilities` float32 [B, K], `view_hits` int32 [B, 2]
+# `indices` int32 [B], and what was computed of each video: in an evaluation `labels` int32 [B], `probabilities`
+# float32 [B, K], `view_hits` int32 [B, 2]
 BatchPredictions: TypeAlias = Mapping[str, np.ndarray]
+Batch: TypeAlias = dict[str, tf.Tensor]
 
 
 class Predictions(NamedTuple):
@@ -80,8 +82,8 @@ def predict_videos(
     batches = strategy.distribute_datasets_from_function(
         lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Share.of(context), frames)
     )
-    predictions = _predict_batches(model, strategy, batches, config)
-    with closing(_show_progress(predictions, len(records))) as shown:
+    predictions = predict_batches(model, strategy, batches, config)
+    with closing(show_progress(predictions, len(records), "evaluation")) as shown:
         for local in shown:
             batch = {key: workers.gather(values) for key, values in local.items()}
             if len(bad) > 0 and not config.allow_bad_videos:
@@ -91,7 +93,7 @@ def predict_videos(
             is_decoded = is_video & (batch["labels"] >= 0)
             times_seen[batch["indices"][is_video]] += 1
             decoded, rows = batch["indices"][is_decoded], batch["probabilities"][is_decoded]
-            _check_finite(rows, records, decoded)
+            check_finite(rows, [records[index].path for index in decoded])
             ranked[decoded] = rank_classes(rows, num_best)
             probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
             view_hits[decoded] = batch["view_hits"][is_decoded]
@@ -99,12 +101,25 @@ def predict_videos(
     return Predictions(ranked, probabilities, view_hits)
 
 
-def _predict_batches(
+def predict_batches(
     model: VideoSwin, strategy: tf.distribute.Strategy, batches: Iterable, config: EvaluateConfig
 ) -> Iterator[BatchPredictions]:
-    """Predicts global batches in order; each device averages over the views of its share of the videos."""
+    """Predicts global batches in order; each device averages over the views of its share of the videos.
 
-    def predict_share(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    Args:
+        model: built in the scope of `strategy`.
+        strategy: the devices.
+        batches: those of `vswin.data.pipeline.make_eval_dataset`, distributed.
+        config: the protocol.
+
+    Yields:
+        Predictions of a batch, of this worker's devices.
+
+    Raises:
+        InputError: if memory is not enough.
+    """
+
+    def predict_share(batch: Batch) -> Batch:
         logits = view_logits(
             lambda clips: model(clips, training=False), batch["views"], config.clip.views_per_step
         )  # [B, V, K]
@@ -115,40 +130,81 @@ def _predict_batches(
             "view_hits": count_view_hits(logits, batch["labels"]),
         }
 
+    return map_batches(predict_share, strategy, batches, config.clip.views_per_step)
+
+
+def map_batches(
+    compute: Callable[[Batch], Batch], strategy: tf.distribute.Strategy, batches: Iterable, views_per_step: int
+) -> Iterator[BatchPredictions]:
+    """Computes something of global batches in order, each device of its share.
+
+    Args:
+        compute: from a batch to tensors [B, ...] by name.
+        strategy: the devices.
+        batches: distributed batches.
+        views_per_step: for the error.
+
+    Yields:
+        What was computed of a batch, of this worker's devices.
+
+    Raises:
+        InputError: if memory is not enough.
+    """
+
     @tf.function(autograph=False)
-    def predict_batch(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return strategy.run(predict_share, args=(batch,))
+    def compute_batch(batch: Batch) -> Batch:
+        return strategy.run(compute, args=(batch,))
 
     for batch in batches:
         try:
-            results = predict_batch(batch)
+            results = compute_batch(batch)
         except tf.errors.ResourceExhaustedError as error:
             if not is_out_of_memory(error):
                 raise
-            now, fewer = config.clip.views_per_step, max(config.clip.views_per_step // 2, 1)
+            fewer = max(views_per_step // 2, 1)
             raise InputError(
-                f"out of memory: clip.views_per_step={now} views at once on each device; take "
+                f"out of memory: clip.views_per_step={views_per_step} views at once on each device; take "
                 f"clip.views_per_step={fewer}, which leaves every figure as it is, or a smaller batch_size"
             ) from error
         shares = {key: strategy.experimental_local_results(values) for key, values in results.items()}
         yield {key: np.concatenate([share.numpy() for share in values]) for key, values in shares.items()}  # [B, ...]
 
 
-def _check_finite(probabilities: np.ndarray, records: Sequence[VideoRecord], indices: np.ndarray) -> None:
-    is_broken = ~np.isfinite(probabilities).all(axis=1)
+def check_finite(values: np.ndarray, paths: Sequence[str]) -> None:
+    """Checks what a model gives for some videos.
+
+    Args:
+        values: float32 [n, ...].
+        paths: n videos.
+
+    Raises:
+        InputError: if something is NaN or infinite; names the first video.
+    """
+    is_broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)  # [n]
     if is_broken.any():
         raise InputError(
-            f"the model gives NaN for {records[indices[is_broken][0]].path}: its weights are broken, or the "
+            f"the model gives NaN for {paths[int(np.argmax(is_broken))]}: its weights are broken, or the "
             "precision does not hold its values; try runtime.precision=float32"
         )
 
 
-def _show_progress(batches: Iterable[BatchPredictions], num_videos: int) -> Generator[BatchPredictions, None, None]:
-    """Passes batches on while it moves a bar on a terminal, or else prints a line now and then."""
+def show_progress(
+    batches: Iterable[BatchPredictions], num_videos: int, task_name: str
+) -> Generator[BatchPredictions, None, None]:
+    """Passes batches on while it moves a bar on a terminal, or else prints a line now and then.
+
+    Args:
+        batches: results with `indices`, -1 for padding.
+        num_videos: how many there are in all.
+        task_name: stands before the bar.
+
+    Yields:
+        The batches.
+    """
     started = last_line = warm_since = time.perf_counter()
     done = num_before = 0
     with make_progress_bar("videos") as bar:
-        task = bar.add_task("evaluation", total=num_videos, note="")
+        task = bar.add_task(task_name, total=num_videos, note="")
         for batch in batches:
             yield batch
             done += int(np.sum(batch["indices"] >= 0))
@@ -163,7 +219,9 @@ def _show_progress(batches: Iterable[BatchPredictions], num_videos: int) -> Gene
             if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
                 last_line = now
                 logger.info(f"{done:,} of {num_videos:,} videos{pace}{left}")
-    logger.info(f"{num_videos:,} videos in {format_seconds(time.perf_counter() - started)}")
+    logger.info(
+        f"{num_videos:,} video{'s' if num_videos > 1 else ''} in {format_seconds(time.perf_counter() - started)}"
+    )
 
 
 def _describe_bad(bad: BadVideos) -> str:

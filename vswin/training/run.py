@@ -274,4 +274,6 @@ def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
         "num_classes": len(catalog.class_names),
         "class_names": list(catalog.class_names),
         "init_from": config.init_from,
+        # So that predictions know it wherever the file goes.
+        "clip": dataclasses.asdict(config.clip),
     }

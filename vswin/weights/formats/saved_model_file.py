@@ -1,7 +1,7 @@
 """SavedModel folders: their variables, in order. Neither their graph nor any Python they name is run.
 
-Of `saved_model.pb` only the object graph is read: the rest, where a port of Video Swin keeps 200 MB of attention
-masks, is stepped over.
+Of `saved_model.pb` only the object graph and the signatures are read: the rest, where a port of Video Swin keeps
+200 MB of attention masks, is stepped over.
 """
 
 import mmap
@@ -15,6 +15,7 @@ from vswin.errors import InputError
 
 # Numbers of protocol buffer fields, from tensorflow/core/protobuf/{saved_model,meta_graph}.proto.
 _META_GRAPHS = 2
+_SIGNATURES = 5
 _OBJECT_GRAPH = 7
 
 # Where a checkpoint says which of its tensors belongs to which object.
@@ -59,16 +60,62 @@ def read_saved_model(folder: Path) -> list[tuple[str, np.ndarray]]:
         raise InputError(f"the SavedModel {folder} is damaged ({error}); copy it again or use another") from error
 
 
+def read_input_shape(folder: Path) -> tuple[int, int, int, int, int] | None:
+    """Reads for which clips a SavedModel in the layout of the TF-Hub collection was made.
+
+    Args:
+        folder: holds `saved_model.pb`.
+
+    Returns:
+        (-1, 3, T, H, W), the shape of the only input of `serving_default`; None where that is another one.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+    path = folder / "saved_model.pb"
+    try:
+        # An entry of a map is read by itself, as the map of an otherwise empty message.
+        signatures = MetaGraphDef()
+        for entry in _read_fields(path, _SIGNATURES):
+            signatures.MergeFromString(b"".join([bytes([_SIGNATURES << 3 | 2]), _write_varint(len(entry)), entry]))
+        inputs = list(signatures.signature_def["serving_default"].inputs.values())
+        sides = [[side.size for side in tensor.tensor_shape.dim] for tensor in inputs]
+    except (DecodeError, OSError, ValueError, LookupError) as error:
+        raise InputError(f"{path} is damaged ({error}); copy it again or use another") from error
+    match sides:
+        case [[-1, 3, num_frames, height, width]] if min(num_frames, height, width) > 0:
+            return -1, 3, num_frames, height, width
+    return None
+
+
 def _read_object_graph(path: Path) -> bytes:
     """Cuts the serialised object graph out of a saved_model.pb."""
+    for content in _read_fields(path, _OBJECT_GRAPH):
+        return content
+    raise InputError(f"{path} has no object graph: it was saved by TensorFlow 1; save it again with TensorFlow 2")
+
+
+def _read_fields(path: Path, wanted: int) -> Iterator[bytes]:
+    """Cuts the fields of a number out of the meta graphs of a saved_model.pb."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for number, start, stop in _walk_fields(content, 0, len(content)):
             if number != _META_GRAPHS:
                 continue
             for inner, inner_start, inner_stop in _walk_fields(content, start, stop):
-                if inner == _OBJECT_GRAPH:
-                    return content[inner_start:inner_stop]
-    raise InputError(f"{path} has no object graph: it was saved by TensorFlow 1; save it again with TensorFlow 2")
+                if inner == wanted:
+                    yield content[inner_start:inner_stop]
+
+
+def _write_varint(value: int) -> bytes:
+    """Writes a number as a protocol buffer does, seven bits a byte, the lowest first."""
+    written = []
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
 
 
 def _walk_fields(content: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

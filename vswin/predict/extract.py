@@ -1,0 +1,127 @@
+"""Write the features that a model computes of videos: `vswin extract`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vswin import __version__
+from vswin.data.bad_videos import BadVideos
+from vswin.data.decode_error import DecodeError
+from vswin.data.views import protocol_frames
+from vswin.errors import InputError
+from vswin.evaluation.predict import check_finite, show_progress
+from vswin.predict.feature_file import Features, check_format, write_features
+from vswin.predict.inputs import Input, find_videos
+from vswin.predict.model import LoadedModel, open_model
+from vswin.predict.protocol import find_protocol
+from vswin.predict.results import check_outputs, printable
+from vswin.runtime import logger, start_log
+
+LEVELS = ("video", "clip")
+
+
+class Row(NamedTuple):
+    """Hold the features of a clip or of a video.
+
+    Attributes:
+        entry: The video.
+        start_sec: Where it begins in it.
+        values: float32 [C].
+    """
+
+    entry: Input
+    start_sec: float
+    values: np.ndarray
+
+
+def run_extract(
+    arguments: Sequence[str],
+    weights: str,
+    output: Path,
+    overrides: Sequence[str] = (),
+    level: str = "video",
+    is_overwriting: bool = False,
+) -> None:
+    """Computes the features of videos and writes them.
+
+    Args:
+        arguments: files, folders and patterns, see `vswin.predict.inputs`.
+        weights: the model, with a head or without; see `find_protocol`.
+        output: `.npz` or `.parquet`, see `write_features`.
+        overrides: change how videos become views, and where the model runs.
+        level: "video", a row for each video, the average over all its views; or "clip", a row for each clip, the
+            average over its crops.
+        is_overwriting: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: if there are no such videos or model, or the output cannot be written.
+        SystemExit: with code 1, if videos could not be decoded; the features of all others are written.
+    """
+    start_log(None)
+    if level not in LEVELS:
+        raise InputError(f"--level {level}: one of {', '.join(LEVELS)}")
+    check_format(output)
+    check_outputs([output], is_overwriting)
+    inputs = find_videos(arguments)
+    protocol = find_protocol(weights, overrides)
+    loaded = open_model(weights, protocol, needs_head=False)
+    logger.info(f"{weights}: {protocol.origin}")
+    bad = BadVideos()
+    rows = list(_compute(loaded, inputs, level, bad))
+    for path, reason, _ in bad.rows():
+        logger.info(f"{printable(path)}: passed over, {printable(reason)}")
+    if not rows:
+        raise InputError("no video could be decoded, so there are no features to write")
+    clip = {key: value for key, value in vars(protocol.config.clip).items() if key != "views_per_step"}
+    about = {"model": weights, "level": level, "protocol": clip, "vswin": __version__}
+    features = Features(
+        features=np.stack([row.values for row in rows]),
+        paths=[row.entry.path for row in rows],
+        start_sec=np.array([row.start_sec for row in rows]),
+        labels=[row.entry.label for row in rows],
+        about=json.dumps(about),
+    )
+    write_features(output, features)
+    count, size = features.features.shape
+    logger.info(f"wrote {output}: {count:,} rows of {size} features, a row per {level}")
+    logger.info(loaded.describe())
+    if len(bad):
+        logger.info(f"{len(bad)} of {len(inputs)} videos could not be decoded and were passed over")
+        raise SystemExit(1)
+
+
+def _compute(loaded: LoadedModel, inputs: Sequence[Input], level: str, bad: BadVideos) -> Iterator[Row]:
+    clip = loaded.protocol.config.clip
+    batches = loaded.compute_features([entry.path for entry in inputs], bad)
+    with closing(show_progress(batches, len(inputs), "extract")) as shown:
+        for batch in shown:
+            for index, label, views in zip(batch["indices"], batch["labels"], batch["features"], strict=True):
+                if index < 0 or label < 0:
+                    continue
+                entry = inputs[index]
+                check_finite(views[None], [entry.path])
+                if level == "video":
+                    yield Row(entry, 0.0, views.mean(axis=0))
+                    continue
+                # View v is crop v // num_clips of clip v % num_clips.
+                of_clips = views.reshape(clip.num_crops, clip.num_clips, -1).mean(axis=0)  # [num_clips, C]
+                for start_sec, values in zip(_find_starts(loaded, entry.path), of_clips, strict=True):
+                    yield Row(entry, start_sec, values)
+
+
+def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
+    """Says in seconds where the clips of a video begin; NaN where its file does not say its rate."""
+    config = loaded.protocol.config
+    try:
+        with loaded.store.open(path, config.dataset.decoder, config.dataset.clip_timeout_sec) as reader:
+            starts = protocol_frames(reader.num_video_frames, config.clip)[:, 0]  # [num_clips]
+            rate = reader.frame_rate
+    except DecodeError as error:
+        raise InputError(f"{path} has changed while it was read: {error.reason}") from None
+    return [float(start / rate) if rate else float("nan") for start in starts.tolist()]

@@ -1,0 +1,179 @@
+"""Open a model with what belongs to it, and run it on views; called by `vswin.predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.build import build_from
+from vswin.data.bad_videos import BadVideos
+from vswin.data.frames import FrameLoader, open_store
+from vswin.data.order import Share
+from vswin.data.pipeline import make_eval_dataset
+from vswin.data.records import VideoRecord
+from vswin.data.stores import VideoStore
+from vswin.errors import InputError
+from vswin.evaluation.predict import Batch, BatchPredictions, map_batches, predict_batches
+from vswin.evaluation.views import view_logits
+from vswin.models.video_swin import VideoSwin
+from vswin.predict.protocol import Protocol
+from vswin.runtime import describe_devices, make_strategy, set_precision
+from vswin.zoo import configured_size
+
+
+class LoadedModel(NamedTuple):
+    """Hold a model ready to run.
+
+    Attributes:
+        model: In the scope of `strategy`.
+        class_names: K names; the numbers of the classes where nobody names them.
+        has_names: Whether somebody does.
+        protocol: How it wants its videos.
+        strategy: The devices of this machine.
+        store: Opens video files.
+    """
+
+    model: VideoSwin
+    class_names: list[str]
+    has_names: bool
+    protocol: Protocol
+    strategy: tf.distribute.Strategy
+    store: VideoStore
+
+    def describe(self) -> str:
+        """Says in a line what is averaged, and on what it is computed."""
+        config = self.protocol.config
+        return f"{self.protocol.describe()}, {config.runtime.precision} on {describe_devices(self.strategy)}"
+
+    def predict(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
+        """Predicts videos; decoding works ahead of the model.
+
+        Args:
+            paths: Files.
+            bad: Collects those that cannot be decoded.
+
+        Yields:
+            Of each batch `indices` of the paths, int32 [B], -1 for padding, `labels`, int32 [B], -1 where the
+            video is bad, and `probabilities`, float32 [B, K].
+        """
+        return predict_batches(self.model, self.strategy, self._load(paths, bad), self.protocol.config)
+
+    def compute_features(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
+        """Computes what the head gets to see of every view.
+
+        Args:
+            paths: Files.
+            bad: Collects those that cannot be decoded.
+
+        Yields:
+            `indices` and `labels` as `predict` does, and `features`, float32 [B, V, C], the averages over time,
+            height and width after the last stage.
+        """
+        views_per_step = self.protocol.config.clip.views_per_step
+
+        def compute(batch: Batch) -> Batch:
+            pooled = view_logits(
+                lambda clips: tf.reduce_mean(self.model.features(clips), axis=[1, 2, 3]),  # [n, C]
+                batch["views"],
+                views_per_step,
+            )  # [B, V, C]
+            return {"indices": batch["indices"], "labels": batch["labels"], "features": pooled}
+
+        return map_batches(compute, self.strategy, self._load(paths, bad), views_per_step)
+
+    def make_classifier(self) -> Classifier:
+        """Makes a classifier of clips."""
+        return Classifier(self)
+
+    def _load(self, paths: Sequence[str], bad: BadVideos) -> tf.distribute.DistributedDataset:
+        config = self.protocol.config
+        frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=self.store)
+        records = [VideoRecord(path, 0) for path in paths]
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: make_eval_dataset(
+                records, config.clip, self._batch_size(len(paths)), bad, Share.of(context), frames
+            )
+        )
+
+    def _batch_size(self, num_videos: int) -> int:
+        """Takes as many videos at once as fill a step of views on each device, and no more than there are."""
+        config, num_replicas = self.protocol.config, self.strategy.num_replicas_in_sync
+        if config.batch_size is not None:
+            return config.batch_size
+        per_device = max(1, config.clip.views_per_step // (config.clip.num_clips * config.clip.num_crops))
+        return num_replicas * min(per_device, -(-num_videos // num_replicas))
+
+
+class Classifier:
+    """Classifies clips one batch after the other, on the first device, whatever their number."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        clip = loaded.protocol.config.clip
+        spec = tf.TensorSpec([None, clip.num_frames, clip.crop, clip.crop, 3], tf.uint8)
+        model = loaded.model
+        self._infer = tf.function(
+            lambda clips: tf.nn.softmax(model(clips, training=False)), input_signature=[spec], autograph=False
+        )
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        """Classifies.
+
+        Args:
+            clips: uint8 [n, T, crop, crop, 3] RGB.
+
+        Returns:
+            Probabilities, float32 [n, K].
+        """
+        return self._infer(tf.constant(clips)).numpy()
+
+
+def open_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:
+    """Opens a model.
+
+    Args:
+        weights: what the protocol was found by.
+        protocol: its configuration says where it runs, and in which precision.
+        classes: a file with a class name per line, instead of the names that come with the weights.
+        needs_head: whether weights without a head are an error.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: if there are no such weights, or they, the names and the configuration do not fit together.
+    """
+    config = protocol.config
+    named = None if classes is None else _read_names(classes)
+    strategy = make_strategy(_choose_strategy(config.runtime.strategy))
+    set_precision(config.runtime.precision)
+    size = configured_size(config.model) if protocol.has_size else None
+    with strategy.scope():
+        model, class_names = build_from(config.init_from or weights, size, config.source, needs_head)
+    if named is not None and len(named) != model.num_classes:
+        raise InputError(f"{classes} names {len(named)} classes, the model has {model.num_classes}")
+    names = named or class_names
+    numbers = [str(number) for number in range(model.num_classes)]
+    return LoadedModel(model, names or numbers, names is not None, protocol, strategy, open_store(config.dataset))
+
+
+def _choose_strategy(name: str) -> str:
+    """Takes the devices of this machine alone: a job of several processes would wait for all of them."""
+    if name == "multi_worker":
+        raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
+    if name == "auto":
+        return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+    return name
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        names = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--classes {path} cannot be read ({error}); a text file in UTF-8, a name per line") from None
+    if not names or not all(name.strip() for name in names):
+        raise InputError(f"--classes {path}: a class name per line, no line empty")
+    return names

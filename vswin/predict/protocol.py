@@ -1,0 +1,144 @@
+"""How a model wants its videos: from what `--model` names to the configuration of an evaluation.
+
+Predictions of a video are then those of `vswin evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vswin.checks import SAMPLINGS, SPACINGS
+from vswin.compose import compose_evaluation
+from vswin.errors import InputError
+from vswin.published import find_published
+from vswin.schema import ClipConfig, EvaluateConfig
+from vswin.weights.checkpoint import open_checkpoint
+from vswin.weights.formats.saved_model_file import is_saved_model, read_input_shape
+
+# What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.
+_KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")
+_DATA_KEYS = ("dataset.decoder", "dataset.clip_timeout_sec", "dataset.isolate")
+_CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS}
+
+
+class Protocol(NamedTuple):
+    """Say how videos become predictions.
+
+    Attributes:
+        config: The configuration of an evaluation with these weights; its data set says how to decode.
+        origin: Where the protocol comes from, in words.
+        is_known: Whether it comes from somewhere, or is assumed.
+        has_size: Whether the size of the network was set by hand.
+    """
+
+    config: EvaluateConfig
+    origin: str
+    is_known: bool
+    has_size: bool
+
+    def describe(self) -> str:
+        """Says in a line what is averaged."""
+        clip = self.config.clip
+        frames = f"{clip.num_frames} frames"
+        if clip.sampling == "segments":
+            frames += " from equal parts of the video"
+        elif clip.frame_stride > 1:
+            frames += f", one in {clip.frame_stride}"
+        else:
+            frames += " in a row"
+        num_views = clip.num_clips * clip.num_crops
+        views = "1 view each" if num_views == 1 else f"average of {num_views} views each"
+        return (
+            f"{views} ({clip.num_clips} x {clip.num_crops} clips x crops; {frames}; short side {clip.resize}, "
+            f"{clip.crop} x {clip.crop} px)"
+        )
+
+
+def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
+    """Finds out how a model was trained to see videos.
+
+    Args:
+        weights: a run folder, one of its checkpoints, a published name, or weights in a file or a SavedModel. Those
+            of ours say their clips; for others those of Kinetics are assumed.
+        overrides: keys of an evaluation that change it, e.g. `["clip.num_clips=1"]`.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        InputError: if there is no such model, or a key or value is wrong.
+    """
+    _check_keys(overrides)
+    has_size = any(_group(override) == "model" for override in overrides)
+    run = _find_run(Path(weights))
+    if run is not None:
+        checkpoint = weights if Path(weights).is_file() else None
+        config = compose_evaluation(overrides, run=str(run), init_from=checkpoint)
+        return Protocol(config, f"protocol of the run in {run}", True, has_size)
+    if not Path(weights).exists():
+        dataset = _find_dataset(weights)
+        config = compose_evaluation(overrides, init_from=weights)
+        return Protocol(config, f"protocol published for {dataset}", True, has_size)
+    clip, origin = _read_clip(weights, open_checkpoint(weights).metadata.get("clip")), "protocol that comes with them"
+    is_known = bool(clip)
+    if not is_known:
+        origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
+        shape = read_input_shape(Path(weights)) if is_saved_model(Path(weights)) else None
+        clip = {} if shape is None else {"num_frames": shape[2], "crop": shape[3]}
+    # Videos by themselves are a folder of them.
+    config = compose_evaluation([*overrides, "dataset=folder"], init_from=weights, clip=clip)
+    return Protocol(config, origin, is_known, has_size)
+
+
+def _find_run(path: Path) -> Path | None:
+    """Gives the run folder that a path is, or whose checkpoint it is."""
+    if (path / "config.yaml").is_file():
+        return path
+    run = path.absolute().parent.parent
+    is_checkpoint = path.is_file() and path.absolute().parent.name == "checkpoints" and (run / "config.yaml").is_file()
+    return run if is_checkpoint else None
+
+
+def _find_dataset(name: str) -> str:
+    try:
+        return find_published(name).dataset
+    except InputError as error:
+        raise InputError(
+            f"--model {name}: there is no such file or folder, and {error}. Give the folder of a run, a published name "
+            "(`vswin models` lists them), a checkpoint (.h5, .pth, .safetensors) or a SavedModel"
+        ) from None
+
+
+def _check_keys(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise InputError(f"--set {override}: write KEY=VALUE, e.g. clip.num_clips=1")
+        if key not in _DATA_KEYS and _group(override) not in _KEYS:
+            raise InputError(
+                f"--set {override}: {key} does not matter here; what does: {', '.join((*_KEYS, *_DATA_KEYS))} "
+                "(`vswin evaluate --help` explains them)"
+            )
+
+
+def _group(override: str) -> str:
+    return override.partition("=")[0].partition(".")[0]
+
+
+def _read_clip(weights: str, clip: Any) -> dict[str, int | str]:
+    """Takes from what weights say of their clips what a test needs; they may come from anybody."""
+    if clip is None:
+        return {}
+    # Training resizes for random crops; the test has a size of its own.
+    keys = [key for key in ClipConfig.__dataclass_fields__ if key != "resize"]
+    if not isinstance(clip, Mapping) or not all(_is_sound(key, clip.get(key)) for key in keys):
+        raise InputError(f"{weights}: what it says of its clips is damaged ({clip})")
+    return {key: clip[key] for key in keys}
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    if key in _CHOICES:
+        return value in _CHOICES[key]
+    return isinstance(value, int) and value >= 1

@@ -1,0 +1,183 @@
+"""Print predictions, and write them as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from vswin.atomic import replacing
+from vswin.errors import InputError
+
+STDOUT = Path("-")
+_BAR_WIDTH = 20
+_NARROWEST_WITH_BAR = 50
+
+
+class Prediction(NamedTuple):
+    """Hold the best classes of a video, or why there are none.
+
+    Attributes:
+        path: The file, or the camera.
+        labels: Classes, best first, int64 [k]; empty for a bad video.
+        names: Their names, k of them.
+        probabilities: Theirs, float32 [k].
+        problem: What is wrong with a bad video, else empty.
+        seconds: Where in the stream of a camera the clip ends; None for a file.
+    """
+
+    path: str
+    labels: np.ndarray
+    names: list[str]
+    probabilities: np.ndarray
+    problem: str = ""
+    seconds: float | None = None
+
+
+def rank(
+    path: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int, seconds: float | None = None
+) -> Prediction:
+    """Takes the best classes.
+
+    Args:
+        path: The file, or the camera.
+        probabilities: float32 [K].
+        class_names: K names.
+        top_k: How many; all K if there are fewer.
+        seconds: See `Prediction`.
+
+    Returns:
+        The prediction; of classes that are as likely, the one of the smaller number comes first.
+    """
+    labels = np.argsort(-probabilities, kind="stable")[:top_k]  # [k]
+    return Prediction(path, labels, [class_names[label] for label in labels], probabilities[labels], "", seconds)
+
+
+def make_bad(path: str, problem: str) -> Prediction:
+    """Makes the entry of a bad video."""
+    return Prediction(path, np.zeros(0, np.int64), [], np.zeros(0, np.float32), problem)
+
+
+def print_prediction(console: Console, prediction: Prediction) -> None:
+    """Prints a video and its best classes, with a bar for each where there is room."""
+    title = printable(prediction.path)
+    if prediction.seconds is not None:
+        title += f"  {prediction.seconds:.1f} s"
+    if prediction.problem:
+        console.print(Text(f"{title}: passed over, {printable(prediction.problem)}", style="red"))
+        return
+    # A style of the whole print would be that of a bar below it, too.
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    has_bar = console.width >= _NARROWEST_WITH_BAR
+    table.add_column(justify="right", no_wrap=True)
+    if has_bar:
+        table.add_column(width=_BAR_WIDTH)
+    table.add_column(overflow="fold")
+    for name, probability in zip(prediction.names, prediction.probabilities.tolist(), strict=True):
+        bar = [ProgressBar(total=1, completed=probability, width=_BAR_WIDTH)] if has_bar else []
+        table.add_row(f"{100 * probability:6.2f} %", *bar, Text(printable(name)))
+    console.print(table, soft_wrap=False)
+
+
+def printable(text: str) -> str:
+    """Spells out what a terminal would obey instead of show, and what is no text, as file names may hold."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
+    """Checks that files can be written, before work is done for them.
+
+    Args:
+        paths: files; `STDOUT` is passed over.
+        is_overwriting: whether files that are there may be replaced.
+
+    Raises:
+        InputError: if a file is there already, or its folder cannot be made.
+    """
+    for path in paths:
+        if path == STDOUT:
+            continue
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+        if path.exists() and not is_overwriting:
+            raise InputError(f"{path} exists; name another file, or give --overwrite to replace it")
+        make_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder where there is none.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made ({error.strerror}); name another one") from error
+
+
+def write_json(path: Path, predictions: Sequence[Prediction], about: Mapping[str, Any]) -> None:
+    """Writes predictions as one JSON object, whole or not at all.
+
+    Args:
+        path: the file, or `STDOUT`.
+        predictions: goes into `predictions`; a bad video has an `error` instead of a `top` list.
+        about: goes before them: how they were made.
+    """
+    content = {**about, "predictions": [_entry(prediction) for prediction in predictions]}
+    _write(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path: Path, predictions: Sequence[Prediction], top_k: int) -> None:
+    """Writes predictions as CSV, whole or not at all: the columns of an evaluation's `predictions.csv`, and `error`.
+
+    Args:
+        path: the file, or `STDOUT`.
+        predictions: a row each; with `seconds` where they come from a camera.
+        top_k: how many classes have columns.
+    """
+    has_seconds = any(prediction.seconds is not None for prediction in predictions)
+    best = [f"{word}_{number}" for number in range(1, top_k + 1) for word in ("class", "probability")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", *(["seconds"] if has_seconds else []), *best, "error"])
+    for prediction in predictions:
+        row: list[str] = [prediction.path]
+        if has_seconds:
+            row.append(f"{prediction.seconds:.3f}")
+        pairs = zip(prediction.names, prediction.probabilities.tolist(), strict=True)
+        cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
+        writer.writerow([*row, *cells, *[""] * (2 * top_k - len(cells)), prediction.problem])
+    _write(path, text.getvalue())
+
+
+def _entry(prediction: Prediction) -> dict[str, Any]:
+    entry: dict[str, Any] = {"path": prediction.path}
+    if prediction.seconds is not None:
+        entry["seconds"] = round(prediction.seconds, 3)
+    if prediction.problem:
+        return entry | {"error": prediction.problem}
+    rows = zip(prediction.labels.tolist(), prediction.names, prediction.probabilities.tolist(), strict=True)
+    return entry | {"top": [{"class": name, "label": label, "probability": value} for label, name, value in rows]}
+
+
+def _write(path: Path, text: str) -> None:
+    # A file name may hold bytes that are no UTF-8.
+    content = text.encode(errors="backslashreplace")
+    if path == STDOUT:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    with replacing(path) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,171 @@
+"""Predict what is done in videos: `vswin predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vswin.data.bad_videos import BadVideos
+from vswin.errors import InputError
+from vswin.evaluation.predict import check_finite, show_progress
+from vswin.predict.camera import predict_camera
+from vswin.predict.inputs import Input, find_camera, find_videos
+from vswin.predict.model import LoadedModel, open_model
+from vswin.predict.protocol import find_protocol
+from vswin.predict.results import (
+    STDOUT,
+    Prediction,
+    check_outputs,
+    make_bad,
+    print_prediction,
+    rank,
+    write_csv,
+    write_json,
+)
+from vswin.predict.save import name_outputs, save_annotated
+from vswin.runtime import console, logger, start_log
+
+
+class Outputs(NamedTuple):
+    """Say where predictions go besides the terminal.
+
+    Attributes:
+        json: A file, or `STDOUT`.
+        csv: A file, or `STDOUT`.
+        save: Folder for annotated videos.
+        is_overwriting: Whether files that are there may be replaced.
+    """
+
+    json: Path | None = None
+    csv: Path | None = None
+    save: Path | None = None
+    is_overwriting: bool = False
+
+    @property
+    def files(self) -> list[Path]:
+        """Lists the files to write, `STDOUT` among them."""
+        return [path for path in (self.json, self.csv) if path is not None]
+
+
+def run_predict(
+    arguments: Sequence[str],
+    weights: str,
+    overrides: Sequence[str] = (),
+    classes: Path | None = None,
+    top_k: int = 5,
+    outputs: Outputs | None = None,
+    seconds: float | None = None,
+) -> list[Prediction]:
+    """Predicts videos, prints the best classes of each, and writes what is asked for.
+
+    Args:
+        arguments: files, folders, patterns, or a camera, see `vswin.predict.inputs`.
+        weights: the model, see `find_protocol`.
+        overrides: change how videos become views, and where the model runs.
+        classes: a file with a class name per line, for weights that do not name theirs.
+        top_k: best classes of each video.
+        outputs: where they go.
+        seconds: how long a camera is watched; None: until Ctrl-C.
+
+    Returns:
+        What was predicted, bad videos included, in order.
+
+    Raises:
+        InputError: if there are no such videos or model, or something cannot be written.
+        SystemExit: with code 1, if videos could not be decoded; all others are predicted.
+    """
+    outputs = outputs or Outputs()
+    start_log(None, is_stderr=STDOUT in outputs.files)
+    _check(outputs, top_k, seconds)
+    camera = find_camera(arguments)
+    if camera is None and seconds is not None:
+        raise InputError("--seconds says how long a camera is watched; leave it out for files")
+    if camera is not None and outputs.save is not None:
+        raise InputError("--save goes with files; record the camera first, e.g. with ffmpeg, and predict the recording")
+    inputs = [] if camera is not None else find_videos(arguments)
+    targets = name_outputs(inputs, outputs.save, outputs.is_overwriting) if outputs.save is not None else {}
+    # Of a camera the latest clip is seen, the centre of its frames.
+    one_view = [] if camera is None else ["clip.num_clips=1", "clip.num_crops=1"]
+    protocol = find_protocol(weights, [*overrides, *one_view])
+    loaded = open_model(weights, protocol, classes)
+    _describe_model(weights, loaded)
+
+    predictions: list[Prediction] = []
+    is_interrupted = False
+    found = _predict_files(loaded, inputs, top_k) if camera is None else predict_camera(loaded, camera, top_k, seconds)
+    try:
+        with closing(found):
+            for prediction in found:
+                print_prediction(console, prediction)
+                predictions.append(prediction)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    # What there is, is written, whatever comes after it.
+    _write(outputs, predictions, top_k, weights, loaded)
+    logger.info(loaded.describe())
+    if is_interrupted and camera is None:
+        raise KeyboardInterrupt
+    num_bad = sum(bool(prediction.problem) for prediction in predictions)
+    if num_bad:
+        logger.info(f"{num_bad} of {len(predictions)} videos could not be decoded and were passed over")
+    good = [prediction.path for prediction in predictions if not prediction.problem]
+    num_left_out = save_annotated(loaded, {path: targets[path] for path in good if path in targets})
+    if num_bad + num_left_out:
+        raise SystemExit(1)
+    return predictions
+
+
+def _check(outputs: Outputs, top_k: int, seconds: float | None) -> None:
+    if top_k < 1:
+        raise InputError(f"--top-k {top_k}: at least 1")
+    if seconds is not None and seconds <= 0:
+        raise InputError(f"--seconds {seconds:g}: above 0")
+    if outputs.json is not None and outputs.json == outputs.csv:
+        raise InputError(f"--json and --csv both name {outputs.json}; name two files")
+    check_outputs(outputs.files, outputs.is_overwriting)
+
+
+def _describe_model(weights: str, loaded: LoadedModel) -> None:
+    named = "" if loaded.has_names else ", whose names are not known (--classes FILE gives them)"
+    logger.info(f"{weights}: {loaded.model.num_classes} classes{named}; {loaded.protocol.origin}")
+
+
+def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:
+    """Predicts files in their order."""
+    bad = BadVideos()
+    paths = [entry.path for entry in inputs]
+    with closing(show_progress(loaded.predict(paths, bad), len(paths), "predict")) as batches:
+        for batch in batches:
+            problems = {path: reason for path, reason, _ in bad.rows()}
+            rows = zip(batch["indices"].tolist(), batch["labels"].tolist(), batch["probabilities"], strict=True)
+            for index, label, probabilities in rows:
+                if index < 0:
+                    continue
+                if label < 0:
+                    yield make_bad(paths[index], problems[paths[index]])
+                    continue
+                check_finite(probabilities[None], [paths[index]])
+                yield rank(paths[index], probabilities, loaded.class_names, top_k)
+
+
+def _write(outputs: Outputs, predictions: Sequence[Prediction], top_k: int, weights: str, loaded: LoadedModel) -> None:
+    if outputs.json is not None:
+        write_json(outputs.json, predictions, _about(weights, loaded))
+    if outputs.csv is not None:
+        write_csv(outputs.csv, predictions, min(top_k, loaded.model.num_classes))
+    for path in outputs.files:
+        if path != STDOUT:
+            logger.info(f"wrote {path}")
+
+
+def _about(weights: str, loaded: LoadedModel) -> dict[str, Any]:
+    clip = dict(vars(loaded.protocol.config.clip))
+    del clip["views_per_step"]
+    return {
+        "model": weights,
+        "num_classes": loaded.model.num_classes,
+        "protocol": {**clip, "average": loaded.protocol.config.average, "origin": loaded.protocol.origin},
+        "precision": loaded.protocol.config.runtime.precision,
+    }

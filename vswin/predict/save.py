@@ -1,0 +1,119 @@
+"""Write annotated copies of videos: `vswin predict --save FOLDER`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+from rich.text import Text
+
+from vswin.atomic import replacing
+from vswin.data.decode_error import DecodeError
+from vswin.data.pyav_encoder import USUAL_RATE, encode_video
+from vswin.data.stores import FrameReader
+from vswin.errors import InputError
+from vswin.predict.annotate import Annotator
+from vswin.predict.inputs import Input
+from vswin.predict.model import Classifier, LoadedModel
+from vswin.predict.results import check_outputs, printable
+from vswin.predict.timeline import make_timeline
+from vswin.runtime import console, make_progress_bar
+
+
+def name_outputs(inputs: Sequence[Input], folder: Path, is_overwriting: bool) -> dict[str, Path]:
+    """Names the annotated copies: as the videos are below the folder that was given, with the ending `.mp4`.
+
+    Where two would have one name, the later one keeps its own ending as well, and a number if need be.
+
+    Args:
+        inputs: the videos.
+        folder: where the copies go.
+        is_overwriting: whether files that are there may be replaced.
+
+    Returns:
+        Path of each video -> path of its copy.
+
+    Raises:
+        InputError: if a copy would take the place of a file, of a video that is read in any case.
+    """
+    targets: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for entry in inputs:
+        name = folder / entry.name
+        target = name.with_suffix(".mp4")
+        number = 1
+        while target in taken:
+            suffix = f"_{number}" if number > 1 else ""
+            target = name.with_name(f"{name.name}{suffix}.mp4")
+            number += 1
+        taken.add(target)
+        targets[entry.path] = target
+    videos = {Path(entry.path).resolve() for entry in inputs}
+    for target in taken:
+        if target.resolve() in videos:
+            raise InputError(f"--save {folder}: {target} is one of the videos to predict; name another folder")
+    check_outputs(sorted(taken), is_overwriting)
+    return targets
+
+
+def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
+    """Writes annotated copies, one video after the other; one that cannot be read to its end is left out, and said.
+
+    Args:
+        loaded: the model.
+        targets: path of each video -> path of its copy.
+
+    Returns:
+        How many were left out.
+    """
+    if not targets:
+        return 0
+    num_left_out = 0
+    classify = loaded.make_classifier()
+    with make_progress_bar("") as bar:
+        for number, (path, target) in enumerate(targets.items(), start=1):
+            name = escape(printable(target.name))
+            task = bar.add_task(f"{number} of {len(targets)}: {name}", total=None, note="clips")
+            try:
+                # Without a time limit, which is one for a clip: this reads the whole video, twice.
+                with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
+                    _save(loaded, classify, reader, target, partial(bar.update, task))
+            except DecodeError as error:
+                num_left_out += 1
+                console.print(Text(f"{printable(str(target))} is left out: {printable(error.reason)}", style="red"))
+            else:
+                console.print(Text(f"saved {printable(str(target))}"))
+            bar.remove_task(task)
+    return num_left_out
+
+
+def _save(
+    loaded: LoadedModel, classify: Classifier, reader: FrameReader, target: Path, show: Callable[..., None]
+) -> None:
+    """Writes the copy of one video, of its size, rate and number of frames; without sound."""
+
+    def on_clips(done: int, total: int) -> None:
+        show(completed=done, total=total)
+
+    timeline = make_timeline(reader, loaded.protocol.config.clip, classify, on_clips)
+    num_frames = reader.num_video_frames
+    reader.read(np.array([0]), _whole)
+    height, width = reader.frame_size
+    annotator = Annotator(timeline, loaded.class_names, num_frames, height, width)
+
+    def draw() -> Iterator[np.ndarray]:
+        # Frame by frame, for those of 4K are large.
+        for number in range(num_frames):
+            show(completed=number, total=num_frames, note="frames")
+            yield annotator.draw(reader.read(np.array([number]), _whole)[0], number)  # [H, W, 3]
+
+    with replacing(target) as unfinished:
+        rate = reader.frame_rate or USUAL_RATE
+        encode_video(str(unfinished), draw(), (width, height), rate, preset="veryfast", num_threads=0)
+
+
+def _whole(frame: np.ndarray) -> np.ndarray:
+    return frame
