@@ -160,7 +160,7 @@ def test_loading_views_does_not_import_tensorflow() -> None:
 @pytest.mark.parametrize(
     ("name", "resize"), [("demo.mp4", 256), ("test.avi", 240), ("test.avi", 256), ("demo.mp4", 64)]
 )
-def test_train_clip_equals_the_official_two_resizes_where_there_is_but_one(
+def test_train_clip_equals_the_official_one_where_its_first_resize_does_nothing(
     make_augment, name: str, resize: int
 ) -> None:
     augment = make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)

@@ -2,10 +2,9 @@
 
 PyAV looks into the file and counts its frames without decoding them; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
-reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Who can do with less than
-certainty in damaged files, as training can, may have what it does not need of an H.264 file left undecoded, see
-`vswin.data.h264_packets`. Whatever is wrong with a file becomes a `DecodeError` with a cause, so that callers can count
-and list bad videos.
+reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
+frames that it does not need of an H.264 file, see `vswin.data.h264_packets`. Whatever is wrong with a file becomes a
+`DecodeError` with a cause, so that callers can count and list bad videos.
 """
 
 from __future__ import annotations

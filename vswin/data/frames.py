@@ -1,4 +1,4 @@
-"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes."""
+"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes; and cut clips out of them."""
 
 from __future__ import annotations
 
