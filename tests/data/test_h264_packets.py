@@ -1,6 +1,6 @@
 """Reading without the frames that are not asked for, against reading from the first frame on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -31,6 +31,12 @@ STREAMS = {
 }
 
 
+@pytest.fixture
+def stream(encode) -> Callable[[str], str]:
+    """Encodes one of `STREAMS`."""
+    return lambda name: encode(f"packets_{name}", *X264, STREAMS[name][0])
+
+
 def forwards(path: str | Path, decoder: str = "opencv") -> np.ndarray:
     with VideoReader(path, decoder) as reader:
         return reader.read(np.arange(reader.num_video_frames))
@@ -58,8 +64,8 @@ class Spy:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_any_frames_equal_those_read_from_the_start(encode, name: str) -> None:
-    path = encode(name, *X264, STREAMS[name][0])
+def test_any_frames_equal_those_read_from_the_start(stream, name: str) -> None:
+    path = stream(name)
     whole, rng = forwards(path), np.random.default_rng(0)
     with VideoReader(path) as reader:
         for _ in range(60):
@@ -70,8 +76,8 @@ def test_any_frames_equal_those_read_from_the_start(encode, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_decoding_starts_at_idr_pictures_alone(encode, name: str) -> None:
-    packets = packets_of(encode(name, *X264, STREAMS[name][0]))
+def test_decoding_starts_at_idr_pictures_alone(stream, name: str) -> None:
+    packets = packets_of(stream(name))
     assert packets is not None
     assert packets._entries == STREAMS[name][1]
     if name.startswith("open"):
@@ -91,8 +97,8 @@ def test_clips_of_real_videos_equal_those_read_from_the_start(name: str, decoder
             assert reader.decoder == decoder
 
 
-def test_only_what_is_needed_is_decoded(encode) -> None:
-    packets = packets_of(encode("closed.mp4", *X264, STREAMS["closed.mp4"][0]))
+def test_only_what_is_needed_is_decoded(stream) -> None:
+    packets = packets_of(stream("closed.mp4"))
     assert packets is not None
     spy = Spy(packets)
     numbers = [number for number, _ in packets.decode(np.array([13, 15]), TimeLimit("", None))]
@@ -106,8 +112,8 @@ def test_only_what_is_needed_is_decoded(encode) -> None:
     packets.close()
 
 
-def test_opencv_alone_and_whoever_does_not_ask_read_forwards(encode) -> None:
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+def test_opencv_alone_and_whoever_does_not_ask_read_forwards(stream) -> None:
+    path = stream("closed.mp4")
     with VideoReader(path, "opencv") as reader:
         reader.read(np.array([13]), may_skip=True)
         assert reader.decoder == "opencv"
@@ -120,8 +126,8 @@ def test_opencv_alone_and_whoever_does_not_ask_read_forwards(encode) -> None:
         assert reader.decoder == "opencv"
 
 
-def test_frames_come_out_upright_and_in_their_colours(encode, ffmpeg, tmp_path: Path) -> None:
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+def test_frames_come_out_upright_and_in_their_colours(stream, ffmpeg, tmp_path: Path) -> None:
+    path = stream("closed.mp4")
     lying, tagged = str(tmp_path / "lying.mp4"), str(tmp_path / "tagged.mp4")
     ffmpeg("-display_rotation", "90", "-i", path, "-c", "copy", lying)
     ffmpeg("-i", path, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=1", tagged)
@@ -153,7 +159,7 @@ def test_hidden_frames_before_a_cut_do_not_count(ffmpeg, tmp_path: Path) -> None
     ],
 )
 def test_what_does_not_say_which_packet_is_which_frame_is_read_forwards(encode, name: str, options: tuple) -> None:
-    path = encode(name, *options)
+    path = encode(f"packets_{name}", *options)
     if name != "start_codes.mkv":  # which the container may turn back into lengths
         assert packets_of(path) is None
     with VideoReader(path) as reader:
@@ -161,9 +167,9 @@ def test_what_does_not_say_which_packet_is_which_frame_is_read_forwards(encode, 
     assert np.array_equal(found, forwards(path)[[13, 15]])
 
 
-def test_a_file_cut_in_the_middle_of_an_open_group_is_read_forwards(encode, ffmpeg, tmp_path: Path) -> None:
+def test_a_file_cut_in_the_middle_of_an_open_group_is_read_forwards(stream, ffmpeg, tmp_path: Path) -> None:
     path = str(tmp_path / "middle.mkv")
-    ffmpeg("-ss", "0.3", "-i", encode("open.mp4", *X264, STREAMS["open.mp4"][0]), "-c", "copy", path)
+    ffmpeg("-ss", "0.3", "-i", stream("open.mp4"), "-c", "copy", path)
     with VideoReader(path) as reader:
         assert reader.num_video_frames < 20
         assert packets_of(path) is None
@@ -172,24 +178,24 @@ def test_a_file_cut_in_the_middle_of_an_open_group_is_read_forwards(encode, ffmp
 
 
 @pytest.mark.parametrize("change", ["missing", "twice", "order"])
-def test_times_that_do_not_number_the_frames_are_refused(encode, change: str) -> None:
-    packets = packets_of(encode("no_b_frames.mp4", *X264, STREAMS["no_b_frames.mp4"][0]))
+def test_times_that_do_not_number_the_frames_are_refused(stream, change: str) -> None:
+    packets = packets_of(stream("no_b_frames.mp4"))
     assert packets is not None
-    kept, stream = packets._packets, packets._packets[0].stream
+    kept, video = packets._packets, packets._packets[0].stream
     if change == "order":
         # An IDR picture before which something is shown that comes after it.
         kept[7].pts, kept[4].pts = kept[4].pts, kept[7].pts
-        assert H264Packets("", packets._container, stream, kept)._entries == [0, 10, 15]
+        assert H264Packets("", packets._container, video, kept)._entries == [0, 10, 15]
     else:
         kept[7].pts = None if change == "missing" else kept[8].pts
         with pytest.raises(NotAsExpected, match="missing or there twice"):
-            H264Packets("", packets._container, stream, kept)
+            H264Packets("", packets._container, video, kept)
     packets.close()
 
 
 @pytest.mark.parametrize("fault", ["error", "frame missing", "corrupt"])
-def test_whatever_is_unexpected_leads_back_to_the_first_frame(encode, monkeypatch, fault: str) -> None:
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+def test_whatever_is_unexpected_leads_back_to_the_first_frame(stream, monkeypatch, fault: str) -> None:
+    path = stream("closed.mp4")
 
     class Faulty(Spy):
         def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
@@ -215,9 +221,9 @@ def test_whatever_is_unexpected_leads_back_to_the_first_frame(encode, monkeypatc
     assert np.array_equal(found, forwards(path)[[13, 15]])
 
 
-def test_damage_gives_what_reading_forwards_gives(encode, tmp_path: Path) -> None:
+def test_damage_gives_what_reading_forwards_gives(stream, tmp_path: Path) -> None:
     """What the decoder would conceal is an error here, so that nothing depends on where decoding started."""
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+    path = stream("closed.mp4")
     packets = packets_of(path)
     assert packets is not None
     rng, num_fallbacks = np.random.default_rng(3), 0
@@ -236,13 +242,13 @@ def test_damage_gives_what_reading_forwards_gives(encode, tmp_path: Path) -> Non
     assert num_fallbacks > 0
 
 
-def test_too_many_bytes_are_not_kept(encode, monkeypatch) -> None:
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+def test_too_many_bytes_are_not_kept(stream, monkeypatch) -> None:
+    path = stream("closed.mp4")
     monkeypatch.setattr(pyav_decoder, "MOST_BYTES", 1000)
     assert packets_of(path) is None
 
 
-def test_the_time_limit_is_asked_between_packets(encode) -> None:
+def test_the_time_limit_is_asked_between_packets(stream) -> None:
     class Limit(TimeLimit):
         asked = 0
 
@@ -251,7 +257,7 @@ def test_the_time_limit_is_asked_between_packets(encode) -> None:
             if self.asked > 8:
                 raise DecodeError("", "too slow")
 
-    packets = packets_of(encode("closed.mp4", *X264, STREAMS["closed.mp4"][0]))
+    packets = packets_of(stream("closed.mp4"))
     assert packets is not None
     spy = Spy(packets)
     with pytest.raises(DecodeError, match="too slow"):
@@ -260,12 +266,12 @@ def test_the_time_limit_is_asked_between_packets(encode) -> None:
     packets.close()
 
 
-def test_a_reading_that_was_broken_off_does_no_harm_to_the_next(encode) -> None:
-    packets = packets_of(encode("closed.mp4", *X264, STREAMS["closed.mp4"][0]))
+def test_a_reading_that_was_broken_off_does_no_harm_to_the_next(stream) -> None:
+    packets = packets_of(stream("closed.mp4"))
     assert packets is not None
     first: Iterator = packets.decode(np.array([13, 15]), TimeLimit("", None))
     next(first)
     (_, frame), *_ = packets.decode(np.array([3]), TimeLimit("", None))
-    path = encode("closed.mp4", *X264, STREAMS["closed.mp4"][0])
+    path = stream("closed.mp4")
     assert np.array_equal(frame[..., ::-1], forwards(path)[3])
     packets.close()
