@@ -275,3 +275,16 @@ def test_a_reading_that_was_broken_off_does_no_harm_to_the_next(stream) -> None:
     path = stream("closed.mp4")
     assert np.array_equal(frame[..., ::-1], forwards(path)[3])
     packets.close()
+
+
+def test_a_container_that_calls_every_picture_a_key_frame_is_not_believed(stream) -> None:
+    path = stream("no_b_frames.mp4")
+    packets = packets_of(path)
+    assert packets is not None
+    for packet in packets._packets:
+        packet.is_keyframe = True
+    believing = H264Packets("", packets._container, packets._packets[0].stream, packets._packets)
+    assert believing._entries == STREAMS["no_b_frames.mp4"][1]
+    (_, frame), *_ = believing.decode(np.array([9]), TimeLimit("", None))
+    assert np.array_equal(frame[..., ::-1], forwards(path)[9])
+    packets.close()
