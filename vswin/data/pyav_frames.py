@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
@@ -13,6 +15,8 @@ from vswin.data.decode_error import DecodeError
 _BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
 _OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
 _FULL_RANGE = 2
+# Clips are decoded in parallel. PyAV converts on all cores since 17, which costs more than it gains at these sizes.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 def has_other_colours(codec: av.VideoCodecContext) -> bool:
@@ -53,6 +57,7 @@ class FrameConverter:
                 src_colorspace=_OTHER_MATRICES.get(frame.colorspace, Colorspace.ITU601),
                 dst_colorspace=Colorspace.ITU601,
                 src_color_range=frame.color_range,
+                **_ONE_THREAD,
             )
         except (av.FFmpegError, ValueError) as error:
             raise DecodeError(self._path, "undecodable frame", str(error)) from None
