@@ -25,7 +25,12 @@ ONLY_IN = {
     "hydra": {"train.py", "evaluate.py", "vswin/compose.py"},
     "omegaconf": {"vswin/config.py"},
     "yaml": {"vswin/config.py"},
-    "av": {"vswin/data/pyav_decoder.py", "vswin/data/pyav_encoder.py"},
+    "av": {
+        "vswin/data/h264_packets.py",
+        "vswin/data/pyav_decoder.py",
+        "vswin/data/pyav_encoder.py",
+        "vswin/data/pyav_frames.py",
+    },
     "h5py": {"vswin/weights/formats/hdf5_contents.py", "vswin/weights/formats/hdf5_file.py"},
     "array_record": {"vswin/data/packed/record_files.py"},
     "tensorflow_datasets": {"vswin/data/packed/tfds_builder.py", "vswin/data/packed/tfds_catalog.py"},

@@ -143,7 +143,8 @@ def test_an_evaluation_is_measured_against_one_view_after_another(bench, video):
     small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32", "clip.num_clips=2")
     result = bench("eval", *small, "--videos", video, video, "--rounds", "1")
     assert names(result["rows"]) == ["one by one", "all views"]
-    for row in result["rows"]:
+    assert names(result["references"]) == ["reading one by one", "reading all views"]
+    for row in [*result["rows"], *result["references"]]:
         assert row["videos_per_second"] == pytest.approx(2 / row["median_seconds"])
 
 

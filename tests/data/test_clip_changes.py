@@ -1,6 +1,8 @@
+import pickle
+
 import numpy as np
 
-from vswin.data.clip_changes import apply_changes, draw_changes
+from vswin.data.clip_changes import BoxDraw, apply_changes, draw_changes
 from vswin.data.transforms import random_resized_crop_box
 
 
@@ -22,8 +24,8 @@ def test_color_jitter_comes_before_rand_augment_and_both_after_the_crop(make_aug
     assert texts[0].startswith("brightness jittered")
     assert texts[1].startswith("sides cut")
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8)
-    changed = apply_changes(frames, changes, 32)
-    assert (changed.shape, changed.dtype) == ((3, 32, 32, 3), np.uint8)
+    changed = apply_changes(frames, changes)
+    assert (changed.shape, changed.dtype) == (frames.shape, np.uint8)
 
 
 def test_rand_augment_as_officially_mirrors_although_the_data_set_allows_no_flip(make_augment):
@@ -35,3 +37,12 @@ def test_rand_augment_as_officially_mirrors_although_the_data_set_allows_no_flip
 
     assert 30 < sum(mirrored("official", seed) for seed in range(100)) < 70
     assert not any(mirrored("no_flip", seed) for seed in range(100))
+
+
+def test_the_box_is_known_before_it_is_drawn(make_augment):
+    augment = make_augment(crop_area=[0.1, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+    rng = np.random.default_rng(7)
+    draw_box = pickle.loads(pickle.dumps(BoxDraw(augment, rng)))
+    boxes = [draw_box(40, 60), draw_box(40, 60), draw_changes(40, 60, augment, True, rng).box]
+    assert boxes[0] == boxes[1] == boxes[2]
+    assert boxes[0] != draw_changes(40, 60, augment, True, rng).box

@@ -21,7 +21,7 @@ def promise(monkeypatch):
     """Lets files have more frames than can be decoded, as those have whose last packets decode to nothing."""
 
     def promised(num_frames: int) -> None:
-        monkeypatch.setattr(decode, "inspect_video", lambda path, limit, content: Inspection(num_frames, False, None))
+        monkeypatch.setattr(decode, "inspect_video", lambda *_, keep_packets: Inspection(num_frames, False, None))
 
     return promised
 
@@ -192,7 +192,7 @@ def test_file_with_one_decodable_frame_of_several_is_a_still(write_video, promis
 
 def test_frames_that_change_size_are_an_error(write_video, monkeypatch) -> None:
     sizes = iter([(4, 6, 3), (4, 8, 3)])
-    monkeypatch.setattr(VideoReader, "_decode", lambda self, number: np.zeros(next(sizes), np.uint8))
+    monkeypatch.setattr(decode.OpenCVDecoder, "retrieve", lambda self: np.zeros(next(sizes), np.uint8))
     reader = VideoReader(write_video("sizes.avi", 3), "opencv")
     with reader, pytest.raises(DecodeError, match="frame size changes") as caught:
         reader.read(np.array([0, 1]))

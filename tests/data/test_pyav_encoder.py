@@ -84,7 +84,7 @@ def test_one_decoder_does_a_whole_video(write_video, monkeypatch) -> None:
     def read(self: VideoReader, numbers: np.ndarray, *arguments) -> np.ndarray:
         seen.append((self.decoder, int(numbers[0])))
         if self.decoder == "opencv" and numbers[0] >= 64:
-            self.decoder = "pyav"  # as after a frame that OpenCV cannot decode
+            self.decoder = self._forwards = "pyav"  # as after a frame that OpenCV cannot decode
         return original(self, numbers, *arguments)
 
     monkeypatch.setattr(VideoReader, "read", read)

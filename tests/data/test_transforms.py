@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from vswin.data.transforms import (
     Box,
+    BoxCutter,
     center_crop,
     crop,
     flip,
@@ -145,3 +146,43 @@ def test_whole_frame_can_be_drawn() -> None:
 def test_centred_square_where_no_box_fits(height: int, width: int, expected: tuple[int, int]) -> None:
     box = random_resized_crop_box(height, width, (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))
     assert box == Box(*expected, 20, 20)
+
+
+@given(st.integers(0, 20), st.integers(0, 30), st.integers(1, 20), st.integers(1, 30))
+def test_a_box_of_frames_of_its_size_is_cut_as_in_two_steps(top: int, left: int, height: int, width: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
+    box = Box(top, left, height, width)
+    cut = BoxCutter(40, 16, lambda height, width: box)
+    assert np.array_equal([cut(frame) for frame in frames], resize(crop(frames, box), 16, 16))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2, 3])
+def test_a_box_is_cut_at_the_same_place_of_larger_and_smaller_frames(scale: float) -> None:
+    y, x = np.mgrid[: round(40 * scale), : round(60 * scale)] / scale
+    frame = np.stack([4 * y, 4 * x, x], axis=-1).astype(np.uint8)
+    cut = BoxCutter(40, 10, lambda height, width: Box(8, 20, 20, 30))(frame)
+    rows, columns = 8 + 20 * (np.arange(10) + 0.5) / 10, 20 + 30 * (np.arange(10) + 0.5) / 10
+    assert np.abs(cut[:, 5, 0] / 4 - rows).max() < 1.3
+    assert np.abs(cut[5, :, 1] / 4 - columns).max() < 1.3
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_any_box_of_any_frame_can_be_cut(height: int, width: int, seed: int) -> None:
+    def draw_box(height: int, width: int) -> Box:
+        return random_resized_crop_box(height, width, (0.01, 1), (0.5, 2), np.random.default_rng(seed))
+
+    frame = np.full((height, width, 3), 7, np.uint8)
+    assert np.array_equal(BoxCutter(32, 5, draw_box)(frame), np.full((5, 5, 3), 7, np.uint8))
+
+
+def test_a_box_is_drawn_once_for_all_frames() -> None:
+    sizes = []
+
+    def draw_box(height: int, width: int) -> Box:
+        sizes.append((height, width))
+        return Box(0, 0, 4, 4)
+
+    cut = BoxCutter(20, 8, draw_box)
+    for _ in range(3):
+        cut(np.zeros((30, 40, 3), np.uint8))
+    assert sizes == [(20, 27)]

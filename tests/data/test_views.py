@@ -2,13 +2,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from vswin.data import transforms
+from vswin.data.cache import RamCache
+from vswin.data.clip_changes import apply_changes
+from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
+from vswin.data.isolated import IsolatedVideos
 from vswin.data.sampling import uniform_clips
-from vswin.data.views import load_protocol_views, load_train_clip, load_views
+from vswin.data.stores import VIDEO_FILES
+from vswin.data.views import draw_train_clip, load_protocol_views, load_train_clip, load_views
 from vswin.errors import InputError
 from vswin.schema import ClipConfig
 
@@ -148,3 +155,59 @@ def test_loading_views_does_not_import_tensorflow() -> None:
         "assert views.shape == (1, 4, 32, 32, 3); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(CLIPS / "test.avi")], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "resize"), [("demo.mp4", 256), ("test.avi", 240), ("test.avi", 256), ("demo.mp4", 64)]
+)
+def test_train_clip_equals_the_official_one_where_its_first_resize_does_nothing(
+    make_augment, name: str, resize: int
+) -> None:
+    augment = make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+    clip = small_clip(resize=resize, crop=56)
+    for seed in range(5):
+        how = (str(CLIPS / name), clip, augment, True)
+        pixels = load_train_clip(*how, np.random.default_rng(seed), FrameLoader())
+        drawn = draw_train_clip(*how, np.random.default_rng(seed), FrameLoader())
+        official = transforms.resize(transforms.crop(drawn.frames, drawn.changes.box), 56, 56)
+        official = apply_changes(official, drawn.changes)
+        if (name, resize) in (("demo.mp4", 256), ("test.avi", 240)):
+            assert np.array_equal(pixels, official)
+        else:
+            # Enlarging twice blurs, and reducing by four takes other pixels, which is all that may be seen.
+            difference = cv2.blur(pixels[0], (5, 5)).astype(int) - cv2.blur(official[0], (5, 5))
+            assert np.abs(difference).mean() < 4
+
+
+def test_train_clip_is_the_same_isolated_and_near_the_cached_one(make_augment) -> None:
+    augment = make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+    loaders = [FrameLoader(), FrameLoader(store=IsolatedVideos(VIDEO_FILES)), FrameLoader(cache=RamCache())]
+    for name, resize in (("demo.mp4", 256), ("test.avi", 64)):
+        plain, isolated, cached = (
+            load_train_clip(
+                str(CLIPS / name), small_clip(resize=resize), augment, True, np.random.default_rng(4), loader
+            )
+            for loader in loaders
+        )
+        assert np.array_equal(plain, isolated)
+        # The cache has frames of 64 pixels only.
+        assert np.array_equal(plain, cached) == (resize == 256)
+        assert np.abs(plain.astype(int) - cached).mean() < 12
+    loaders[1].close()
+
+
+def test_training_may_skip_frames_and_evaluation_may_not(make_augment, monkeypatch) -> None:
+    asked = []
+    original = VideoReader.read
+
+    def read(self: VideoReader, numbers: np.ndarray, prepare: object, may_skip: bool = False) -> np.ndarray:
+        asked.append(may_skip)
+        return original(self, numbers, prepare, may_skip)
+
+    monkeypatch.setattr(VideoReader, "read", read)
+    path, loader = str(CLIPS / "demo.mp4"), FrameLoader()
+    load_protocol_views(path, small_clip(), loader)
+    assert loader.count_videos() == {"opencv": 1}
+    load_train_clip(path, small_clip(), make_augment(), True, np.random.default_rng(0), loader)
+    assert loader.count_videos() == {"pyav": 1}
+    assert asked == [False, True]

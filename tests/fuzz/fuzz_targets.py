@@ -270,6 +270,7 @@ def _read_video(folder: Path) -> None:
                 frames = reader.read(np.append(numbers, min(reader.num_video_frames, 1000) - 1))
                 assert frames.dtype == np.uint8
                 assert frames.shape[0] == len(numbers) + 1
+                assert len(reader.read(numbers[-1:], may_skip=True)) == 1
         except DecodeError as error:
             last = error
     if last is not None:

@@ -17,6 +17,7 @@ from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.sampling import uniform_clips
 from vswin.data.transforms import three_crops
+from vswin.data.views import load_protocol_views
 from vswin.errors import InputError
 from vswin.evaluation.views import average_views, view_logits
 from vswin.models.video_swin import VideoSwin
@@ -35,7 +36,8 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
         rounds: how often all videos are evaluated in each way.
 
     Returns:
-        A row for one view after another and one for all at once, with `videos_per_second`.
+        A row for one view after another and one for all at once, with `videos_per_second`; beside them, without the
+        model and on one thread, what reading takes in either way.
 
     Raises:
         InputError: if the configuration is wrong, or the two ways differ in what they predict.
@@ -52,13 +54,20 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
         "all views": _all_views(model, videos, clip, config.average),
     }
     _check_equal(*(predict() for predict in ways.values()))
-    seconds = interleave({name: timed(predict) for name, predict in ways.items()}, rounds)
+    loader = FrameLoader()
+    alone = {
+        "reading one by one": lambda: [
+            _load_view(path, view, clip, loader) for path in videos for view in _views(clip)
+        ],
+        "reading all views": lambda: [load_protocol_views(path, clip, loader) for path in videos],
+    }
+    seconds = interleave({name: timed(run) for name, run in (ways | alone).items()}, rounds)
     options = {"videos": [path.rpartition("/")[2] for path in videos], "overrides": list(overrides)}
     result = Result("eval", options, [])
     for name, measured in seconds.items():
         row = Row(name, measured)
         row.figures = {"videos_per_second": len(videos) / row.median}
-        result.rows.append(row)
+        (result.references if name in alone else result.rows).append(row)
     return result
 
 
@@ -80,29 +89,31 @@ def _all_views(model: VideoSwin, videos: Sequence[str], clip: ClipConfig, averag
 
 def _one_by_one(model: VideoSwin, videos: Sequence[str], clip: ClipConfig) -> Callable[[], np.ndarray]:
     """Makes a function that decodes and predicts each view by itself: float32 [videos, K]."""
-    loader, num_views = FrameLoader(), clip.num_clips * clip.num_crops
+    loader = FrameLoader()
     predict = tf.function(lambda clips: tf.nn.softmax(model(clips, training=False)))
 
-    def load_view(path: str, view: int) -> np.ndarray:
-        def choose(num_video_frames: int) -> np.ndarray:
-            clips = uniform_clips(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
-            return clips[view % clip.num_clips]
+    def predict_view(path: str, view: int) -> np.ndarray:
+        return predict(_load_view(path, view, clip, loader)[np.newaxis]).numpy()[0]
 
-        try:
-            frames = loader.load(path, clip.resize, choose)
-        except DecodeError as error:
-            raise InputError(f"--videos {path} cannot be decoded ({error.cause}); name others") from error
-        return three_crops(frames, clip.crop)[view // clip.num_clips]
+    return lambda: np.stack([np.mean([predict_view(path, view) for view in _views(clip)], axis=0) for path in videos])
 
-    def run() -> np.ndarray:
-        return np.stack(
-            [
-                np.mean([predict(load_view(path, view)[np.newaxis]).numpy()[0] for view in range(num_views)], axis=0)
-                for path in videos
-            ]
-        )
 
-    return run
+def _views(clip: ClipConfig) -> range:
+    return range(clip.num_clips * clip.num_crops)
+
+
+def _load_view(path: str, view: int, clip: ClipConfig, loader: FrameLoader) -> np.ndarray:
+    """Decodes one view: uint8 [T, H, W, 3]."""
+
+    def choose(num_video_frames: int) -> np.ndarray:
+        clips = uniform_clips(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+        return clips[view % clip.num_clips]
+
+    try:
+        frames = loader.load(path, clip.resize, choose)
+    except DecodeError as error:
+        raise InputError(f"--videos {path} cannot be decoded ({error.cause}); name others") from error
+    return three_crops(frames, clip.crop)[view // clip.num_clips]
 
 
 def _check_equal(one_by_one: np.ndarray, all_views: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,23 @@ class ClipChanges(NamedTuple):
     operations: list[Operation]
 
 
+class BoxDraw:
+    """Gives the box that `draw_changes` will draw, once its frames have a size, and leaves the draw to it.
+
+    May be pickled, so that frames can be cut where they are decoded.
+    """
+
+    def __init__(self, augment: AugmentConfig, rng: np.random.Generator) -> None:
+        """Remembers a generator as it is now, and how large the box may be."""
+        self._area = augment.crop_area
+        self._aspect = augment.crop_aspect
+        self._rng = copy.deepcopy(rng)
+
+    def __call__(self, height: int, width: int) -> Box:
+        """Gives the box in frames of H x W pixels; the same one every time."""
+        return transforms.random_resized_crop_box(height, width, self._area, self._aspect, copy.deepcopy(self._rng))
+
+
 def draw_changes(
     height: int, width: int, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator
 ) -> ClipChanges:
@@ -50,18 +68,16 @@ def draw_changes(
     return ClipChanges(box, is_flipped, operations)
 
 
-def apply_changes(frames: np.ndarray, changes: ClipChanges, size: int) -> np.ndarray:
-    """Applies the changes of a clip.
+def apply_changes(frames: np.ndarray, changes: ClipChanges) -> np.ndarray:
+    """Applies the changes of a clip whose box has been cut out already.
 
     Args:
-        frames: uint8 [T, H, W, 3].
-        changes: Drawn for frames of this size.
-        size: Pixels of the side of the result.
+        frames: The box of every frame, resized, uint8 [T, size, size, 3].
+        changes: Drawn for these frames.
 
     Returns:
         uint8 [T, size, size, 3].
     """
-    frames = transforms.resize(transforms.crop(frames, changes.box), size, size)
     if changes.is_flipped:
         frames = transforms.flip(frames)
     return apply_operations(frames, changes.operations)

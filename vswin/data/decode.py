@@ -2,13 +2,15 @@
 
 PyAV looks into the file and counts its frames without decoding them; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
-reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Whatever is wrong with a
-file becomes a `DecodeError` with a cause, so that callers can count and list bad videos.
+reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
+frames that it does not need of an H.264 file, see `vswin.data.h264_packets`. Whatever is wrong with a file becomes a
+`DecodeError` with a cause, so that callers can count and list bad videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,11 +18,16 @@ import cv2
 import numpy as np
 
 from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.h264_packets import H264Packets, NotAsExpected
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
 from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, inspect_video
 
 LARGEST_ASPECT = 32
 DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
+
+
+class _EndOfFile(Exception):  # noqa: N818 - where it is, not what is wrong
+    """The file ends before a frame that is asked for."""
 
 
 def _unchanged(frame: np.ndarray) -> np.ndarray:
@@ -37,7 +44,7 @@ class VideoReader:
         num_video_frames: Frames in the file, >= 2: packets to be shown, as the official reader counts them.
             The last few may not decode.
         frame_rate: Frames per second, on average, as the file says; None where it does not.
-        decoder: "opencv" or "pyav"; with "auto" known after reading.
+        decoder: "opencv" or "pyav", that which read last; with "auto" known after reading.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
     """
 
@@ -61,22 +68,36 @@ class VideoReader:
         self.path = str(path)
         self._content = content
         self._limit = TimeLimit(self.path, timeout_sec)
-        found = inspect_video(self.path, self._limit, content)
+        found = inspect_video(self.path, self._limit, content, keep_packets=decoder != "opencv")
         self.num_video_frames = found.num_video_frames
         self.frame_rate = found.frame_rate
         self._has_choice = decoder == "auto"
-        self.decoder = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
-        self._open()
+        self._forwards = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
+        self.decoder = self._forwards
+        self.frame_size = (0, 0)
+        self._packets = found.packets
+        self._source: OpenCVDecoder | PyAVDecoder | None = None
+        if self._packets is None:
+            self._open()
 
-    def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray] = _unchanged) -> np.ndarray:
+    def read(
+        self,
+        frame_numbers: np.ndarray,
+        prepare: Callable[[np.ndarray], np.ndarray] = _unchanged,
+        may_skip: bool = False,
+    ) -> np.ndarray:
         """Decodes frames in one pass over the file, each distinct one once.
 
         Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones.
 
         Args:
             frame_numbers: int64 [n], in any order, repeated or not, each in [0, num_video_frames).
-            prepare: Applied to every frame as soon as it is decoded, from uint8 [H, W, 3] RGB to another such
-                array, of one size per video; resizing here keeps full-size frames out of memory.
+            prepare: Applied to every frame as soon as it is decoded, from uint8 [H, W, 3] to another such array, of
+                one size per video; treats channels alike, as these are BGR. Resizing here keeps full-size frames out
+                of memory.
+            may_skip: Whether frames that are not asked for may be left out where, in a file that is whole, this changes
+                nothing: H.264, but not with `decoder="opencv"`. PyAV reads then. A file that is damaged before the
+                frames asked for may give other ones than without.
 
         Returns:
             Frames, uint8 [n, H, W, 3] RGB.
@@ -90,20 +111,25 @@ class VideoReader:
             raise ValueError(
                 f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
             )
+        if may_skip and self._packets is not None:
+            with suppress(NotAsExpected):
+                return self._read_some(self._packets, frame_numbers, prepare)
+        self.decoder = self._forwards
         try:
             return self._read(frame_numbers, prepare)
         except DecodeError:
-            if not self._has_choice or self.decoder == "pyav":
+            if not self._has_choice or self._forwards == "pyav":
                 raise
         self._limit.check()
-        self.close()
-        self.decoder = "pyav"
+        self.decoder = self._forwards = "pyav"
         self._open()
         return self._read(frame_numbers, prepare)
 
     def close(self) -> None:
         """Closes the file."""
-        self._source.close()
+        for opened in (self._source, self._packets):
+            if opened is not None:
+                opened.close()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -113,46 +139,74 @@ class VideoReader:
     ) -> None:
         self.close()
 
-    def _open(self) -> None:
-        """Opens the file at frame 0."""
-        open_decoder = PyAVDecoder if self.decoder == "pyav" else OpenCVDecoder
+    def _open(self) -> OpenCVDecoder | PyAVDecoder:
+        """Opens the file at frame 0, anew if it is open."""
+        if self._source is not None:
+            self._source.close()
+        open_decoder = PyAVDecoder if self._forwards == "pyav" else OpenCVDecoder
         self._source = open_decoder(self.path, self._content, self._limit)
         self._position = 0  # number of the next frame
         self.frame_size = (0, 0)
+        return self._source
 
     def _read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        wanted, places = np.unique(frame_numbers, return_inverse=True)
-        if wanted[0] < self._position:
-            self.close()
-            self._open()
-        frames: list[np.ndarray] = []
-        for number in wanted:
-            frame = self._decode(number)
-            if frame is None:
-                return self._read(np.minimum(frame_numbers, self._last_frame()), prepare)
+        """Reads forwards."""
+        source = self._source
+        if source is None or frame_numbers.min() < self._position:
+            source = self._open()
+        try:
+            return self._collect(self._decode(source, np.unique(frame_numbers)), frame_numbers, prepare)
+        except _EndOfFile:
+            return self._read(np.minimum(frame_numbers, self._last_frame()), prepare)
+
+    def _read_some(
+        self, packets: H264Packets, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Reads without the frames that are not asked for, or raises `NotAsExpected`."""
+        self.frame_size = (0, 0)
+        self.decoder = "pyav"
+        return self._collect(packets.decode(np.unique(frame_numbers), self._limit), frame_numbers, prepare)
+
+    def _collect(
+        self,
+        decoded: Iterable[tuple[int, np.ndarray]],
+        frame_numbers: np.ndarray,
+        prepare: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Prepares frames as they come, BGR by number, and writes each to its places: uint8 [n, H, W, 3] RGB."""
+        frames: np.ndarray | None = None
+        for number, frame in decoded:
             size = (frame.shape[0], frame.shape[1])
             if self.frame_size not in ((0, 0), size):
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
             if max(size) > LARGEST_ASPECT * min(size):  # with another short side, it would not fit into memory
                 raise DecodeError(self.path, "unusable shape", f"{size[1]} x {size[0]} pixels")
             self.frame_size = size
-            frames.append(prepare(frame))
-        return np.stack([frames[place] for place in places])  # [n, H, W, 3]
+            prepared = prepare(frame)
+            if frames is None:
+                frames = np.empty((len(frame_numbers), *prepared.shape), np.uint8)
+            first, *others = np.flatnonzero(frame_numbers == number)
+            cv2.cvtColor(prepared, cv2.COLOR_BGR2RGB, dst=frames[first])
+            for other in others:
+                frames[other] = frames[first]
+        assert frames is not None
+        return frames
 
-    def _decode(self, number: int) -> np.ndarray | None:
-        """Decodes one frame at or after the current position; None if the file ends before it."""
-        while self._position <= number:
-            self._limit.check()
-            if not self._source.grab():
-                self._limit.check()  # which may be why there is none
-                return None
-            self._position += 1
-        return cv2.cvtColor(self._source.retrieve(), cv2.COLOR_BGR2RGB)
+    def _decode(self, source: OpenCVDecoder | PyAVDecoder, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Decodes frames at or after the current position; raises `_EndOfFile` if the file ends before one."""
+        for number in numbers:
+            while self._position <= number:
+                self._limit.check()
+                if not source.grab():
+                    self._limit.check()  # which may be why there is none
+                    raise _EndOfFile
+                self._position += 1
+            yield number, source.retrieve()
 
     def _last_frame(self) -> int:
         """Gives the number of the last decodable frame, the end of the file having been reached."""
         if self._position == 0:
-            raise DecodeError(self.path, "no frames", f"{self.decoder} decodes none")
+            raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:
             raise DecodeError(self.path, "one frame", "the others cannot be decoded")
         check_complete(self.path, self._position, self.num_video_frames)

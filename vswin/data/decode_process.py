@@ -44,6 +44,7 @@ class ReadFrames(NamedTuple):
 
     frame_numbers: np.ndarray
     prepare: Callable[[np.ndarray], np.ndarray]
+    may_skip: bool = False
 
 
 class CloseVideo(NamedTuple):

@@ -1,4 +1,4 @@
-"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes."""
+"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes; and cut clips out of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from vswin.data.decode import DECODER_VERSIONS
 from vswin.data.decode_error import DecodeError
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.stores import VIDEO_FILES, FrameReader, VideoStore
-from vswin.data.transforms import resize_short_side
+from vswin.data.transforms import Box, BoxCutter, crop, resize, resize_short_side, scale_short_side
 from vswin.schema import DatasetConfig
+
+DrawBox = Callable[[int, int], Box]
+# Number of frames -> numbers of those to load, what draws the box
+Plan = Callable[[int], tuple[np.ndarray, DrawBox]]
 
 _NUM_SIZES = 5
 
@@ -62,11 +66,47 @@ class FrameLoader:
         Raises:
             DecodeError: If the file is not a usable video, or takes too long.
         """
-        frames = None
-        if self._cache is not None:
-            self._keep(self._cache, str(path), size)
-            frames = self._cache.load(str(path), size, choose)
-        return self._decode(str(path), size, choose) if frames is None else frames
+        frames = self._load_cached(str(path), size, choose)
+        if frames is not None:
+            return frames
+        with self._store.open(str(path), self._decoder, self._timeout_sec) as reader:
+            return self._read(reader, choose(reader.num_video_frames), partial(resize_short_side, size=size))
+
+    def load_boxes(self, path: str | Path, size: int, side: int, plan: Plan) -> tuple[np.ndarray, tuple[int, int]]:
+        """Loads frames of a video and cuts the same box out of each, see `BoxCutter`.
+
+        Frames that are not asked for may be left undecoded, see `VideoReader.read`. A cache has the frames at `size`
+        pixels, so what is cut out of them has been resized twice: where videos have another size, its pixels differ a
+        little from those without a cache.
+
+        Args:
+            path: Name of the video; for files, their path.
+            size: Pixels of the shorter side of the frames that the box is drawn for.
+            side: Pixels of the side of the square that the box is resized to.
+            plan: From the number of frames in the file, >= 2, to the numbers of those to load, int64 [n], and to what
+                draws the box from their H and W, min(H, W) == size; is called once.
+
+        Returns:
+            Boxes, uint8 [n, side, side, 3] RGB, and the (H, W) that the box was drawn for.
+
+        Raises:
+            DecodeError: If the file is not a usable video, or takes too long.
+        """
+        draw_box: DrawBox
+
+        def choose(num_video_frames: int) -> np.ndarray:
+            nonlocal draw_box
+            numbers, draw_box = plan(num_video_frames)
+            return numbers
+
+        frames = self._load_cached(str(path), size, choose)
+        if frames is not None:
+            height, width = frames.shape[1:3]
+            return resize(crop(frames, draw_box(height, width)), side, side), (height, width)
+        with self._store.open(str(path), self._decoder, self._timeout_sec) as reader:
+            numbers = choose(reader.num_video_frames)
+            boxes = self._read(reader, numbers, BoxCutter(size, side, draw_box), may_skip=True)
+            return boxes, scale_short_side(*reader.frame_size, size)
 
     def count_videos(self) -> Counter[str]:
         """Counts the videos that each decoder has read so far, e.g. {"opencv": 99, "pyav": 1}."""
@@ -93,12 +133,21 @@ class FrameLoader:
         if isinstance(self._store, IsolatedVideos):
             self._store.close()
 
-    def _decode(self, path: str, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        with self._store.open(path, self._decoder, self._timeout_sec) as reader:
-            return self._read(reader, choose(reader.num_video_frames), size)
+    def _load_cached(self, path: str, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray | None:
+        """Gives frames from the cache, which then has them if it can; None, and nothing chosen, where it has not."""
+        if self._cache is None:
+            return None
+        self._keep(self._cache, path, size)
+        return self._cache.load(path, size, choose)
 
-    def _read(self, reader: FrameReader, numbers: np.ndarray, size: int) -> np.ndarray:
-        frames = reader.read(numbers, partial(resize_short_side, size=size))
+    def _read(
+        self,
+        reader: FrameReader,
+        numbers: np.ndarray,
+        prepare: Callable[[np.ndarray], np.ndarray],
+        may_skip: bool = False,
+    ) -> np.ndarray:
+        frames = reader.read(numbers, prepare, may_skip)
         self._short_sides[reader.path] = min(reader.frame_size)
         self._decoders_used[reader.path] = reader.decoder
         return frames
@@ -114,7 +163,7 @@ class FrameLoader:
         is_kept = False
         with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec) as reader:
             if reader.num_video_frames <= LONGEST_KEPT:
-                video = self._read(reader, np.arange(reader.num_video_frames), size)
+                video = self._read(reader, np.arange(reader.num_video_frames), partial(resize_short_side, size=size))
                 is_kept = cache.put(path, size, video)
         if not is_kept:
             self._not_kept.add(path)

@@ -93,9 +93,11 @@ class IsolatedReader:
         self.frame_rate = None if facts["frame_rate"] is None else Fraction(facts["frame_rate"])
         self.decoder: str = facts["decoder"]
 
-    def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def read(
+        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
+    ) -> np.ndarray:
         """Reads frames, see `VideoReader.read`; errors as in `IsolatedVideos.open`."""
-        facts, frames = self._ask(ReadFrames(frame_numbers, prepare))
+        facts, frames = self._ask(ReadFrames(frame_numbers, prepare, may_skip))
         assert frames is not None
         self.decoder, self.frame_size = facts["decoder"], tuple(facts["frame_size"])
         return frames

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation
 
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.file_status import check_file
+from vswin.data.h264_packets import MOST_BYTES, H264Packets, NotAsExpected
+from vswin.data.pyav_frames import FrameConverter, has_other_colours
 from vswin.data.truncation import check_whole, open_content
 
 PYAV_VERSION = av.__version__
@@ -21,12 +23,6 @@ PYAV_VERSION = av.__version__
 # The last few packets of many files, old AVIs above all, decode to nothing.
 MAX_MISSING_FRAMES = 5
 MAX_MISSING_SHARE = 0.05
-
-# Colour matrices other than BT.601, by their numbers in H.273, and what FFmpeg converts them with. It has no
-# conversion of constant luminance (10), and the official reader takes it for the usual BT.2020, too.
-_BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
-_OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
-_FULL_RANGE = 2
 
 
 class Inspection(NamedTuple):
@@ -37,11 +33,14 @@ class Inspection(NamedTuple):
         has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
             would be wrong.
         frame_rate: Frames per second, on average, as the file says; None where it does not.
+        packets: What decodes frames without those before them, to be closed; None where it cannot be told in advance
+            that this would give the same ones.
     """
 
     num_video_frames: int
     has_other_colours: bool
     frame_rate: Fraction | None
+    packets: H264Packets | None = None
 
 
 class PyAVDecoder:
@@ -74,6 +73,7 @@ class PyAVDecoder:
             self.close()
             raise
         stream.codec_context.thread_count = 1
+        self._convert = FrameConverter(path).convert
         self._frames = self._decode(stream)
         self._frame: av.VideoFrame | None = None
 
@@ -89,13 +89,7 @@ class PyAVDecoder:
             DecodeError: If its colours cannot be converted.
         """
         assert self._frame is not None
-        try:
-            image = _to_bgr(self._frame)
-        except (av.FFmpegError, ValueError) as error:
-            raise DecodeError(self._path, "undecodable frame", str(error)) from None
-        if self._frame.rotation % 90 == 0:
-            return np.rot90(image, self._frame.rotation // 90)
-        return image
+        return self._convert(self._frame)
 
     def close(self) -> None:
         """Closes the file."""
@@ -111,7 +105,7 @@ class PyAVDecoder:
             yield from frames
 
 
-def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None) -> Inspection:
+def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, keep_packets: bool = False) -> Inspection:
     """Counts the packets of the first video stream that are to be shown, as the official reader does.
 
     The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
@@ -121,6 +115,7 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None) -> 
         path: The file.
         limit: Asked between packets.
         content: The bytes of the file, where they lie in memory.
+        keep_packets: Whether to keep the packets, up to 64 MB, if they are of use.
 
     Returns:
         What was found.
@@ -133,31 +128,45 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None) -> 
     check_file(path, content)
     try:
         check_whole(path, content)
-        return _inspect(path, limit, content)
+        container = _open(path, content, limit)
+        found = None
+        try:
+            found = _inspect(path, limit, container, keep_packets)
+        finally:
+            if found is None or found.packets is None:
+                container.close()
+        return found
     except (OSError, av.FFmpegError) as error:
         raise DecodeError(path, "not readable", error.strerror or "") from None
 
 
-def _inspect(path: str, limit: TimeLimit, content: bytes | None) -> Inspection:
-    num_shown = num_packets = 0
-    with _open(path, content, limit) as container:
-        stream = _find_stream(path, container)
-        for packet in _read_packets(container, stream):
-            limit.check()
-            if packet.size > 0:  # the last packet that PyAV hands out is an empty one to flush a decoder
-                num_packets += 1
-                num_shown += not packet.is_discard
-        limit.check()  # which may be why there are no more
-        # This index has a place for every frame: other containers just state a number.
-        if "mp4" in container.format.name:
-            check_complete(path, num_packets, stream.frames)
-        frame_rate = stream.average_rate or None  # some files say 0
-        has_other_colours = stream.codec_context is not None and _has_other_colours(stream.codec_context)
+def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer, keep_packets: bool) -> Inspection:
+    stream = _find_stream(path, container)
+    packets: list[av.Packet] = []
+    num_shown = num_packets = num_bytes = 0
+    for packet in _read_packets(container, stream):
+        limit.check()
+        if packet.size > 0:  # the last packet that PyAV hands out is an empty one to flush a decoder
+            num_packets += 1
+            num_shown += not packet.is_discard
+            num_bytes += packet.size
+            if keep_packets and num_bytes <= MOST_BYTES:
+                packets.append(packet)
+    limit.check()  # which may be why there are no more
+    # This index has a place for every frame: other containers just state a number.
+    if "mp4" in container.format.name:
+        check_complete(path, num_packets, stream.frames)
     if num_shown == 0:
         raise DecodeError(path, "no frames")
     if num_shown == 1:
         raise DecodeError(path, "one frame", "a still, not a video")
-    return Inspection(num_shown, has_other_colours, frame_rate)
+    frame_rate = stream.average_rate or None  # some files say 0
+    is_other = stream.codec_context is not None and has_other_colours(stream.codec_context)
+    kept = None
+    if len(packets) == num_packets:
+        with suppress(NotAsExpected):
+            kept = H264Packets(path, container, stream, packets)
+    return Inspection(num_shown, is_other, frame_rate, kept)
 
 
 def check_complete(path: str, num_found: int, num_promised: int) -> None:
@@ -217,39 +226,3 @@ def _read_packets(container: av.container.InputContainer, stream: av.VideoStream
         yield from container.demux(stream)
     except av.FFmpegError:
         return
-
-
-def _has_other_colours(codec: av.VideoCodecContext) -> bool:
-    pixels = codec.pix_fmt or ""
-    # Those called yuvj have the full range, and OpenCV knows that.
-    is_full_range = codec.color_range == _FULL_RANGE and pixels.startswith("yuv") and not pixels.startswith("yuvj")
-    return is_full_range or codec.colorspace in _OTHER_MATRICES
-
-
-def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
-    """Converts a frame as OpenCV does, but for its matrix and range; BT.601 where none is named.
-
-    Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader converts with.
-    """
-    return (
-        _without_hints(frame)
-        .reformat(
-            format="bgr24",
-            interpolation=Interpolation.BICUBIC,
-            src_colorspace=_OTHER_MATRICES.get(frame.colorspace, Colorspace.ITU601),
-            dst_colorspace=Colorspace.ITU601,
-            src_color_range=frame.color_range,
-        )
-        .to_ndarray()
-    )
-
-
-def _without_hints(frame: av.VideoFrame) -> av.VideoFrame:
-    """Copies pixels alone. Newer FFmpegs would look at fields and at the places of colour samples, OpenCV's not."""
-    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    for source, target in zip(frame.planes, plain.planes, strict=True):
-        rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)  # [rows, bytes]
-        copied = np.frombuffer(memoryview(target), np.uint8).reshape(target.height, target.line_size)  # [rows, bytes]
-        length = min(source.line_size, target.line_size)
-        copied[:, :length] = rows[:, :length]
-    return plain

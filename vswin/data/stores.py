@@ -30,7 +30,9 @@ class FrameReader(Protocol):
     decoder: str
     frame_size: tuple[int, int]
 
-    def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def read(
+        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
+    ) -> np.ndarray:
         """Gives frames, uint8 [n, H, W, 3] RGB, each prepared; see `VideoReader.read`."""
 
     def __enter__(self) -> FrameReader: ...

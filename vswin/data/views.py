@@ -13,7 +13,7 @@ import numpy as np
 from vswin.checks import check_clip
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
-from vswin.data.clip_changes import ClipChanges, apply_changes, draw_changes
+from vswin.data.clip_changes import BoxDraw, ClipChanges, apply_changes, draw_changes
 from vswin.data.frames import FrameLoader
 from vswin.schema import AugmentConfig, ClipConfig
 
@@ -130,7 +130,7 @@ def draw_train_clip(
     rng: np.random.Generator,
     loader: FrameLoader,
 ) -> TrainClip:
-    """Loads the frames of a randomly placed clip and draws what happens to them.
+    """Loads the whole frames of a randomly placed clip and draws what happens to them, as `load_train_clip` does.
 
     Args:
         path: Video file.
@@ -150,10 +150,7 @@ def draw_train_clip(
 
     def choose(num_video_frames: int) -> np.ndarray:
         nonlocal numbers
-        if clip.sampling == "segments":
-            numbers = frame_sampling.segments(num_video_frames, clip.num_frames, rng)
-        else:
-            numbers = frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
+        numbers = _draw_numbers(num_video_frames, clip, rng)
         return numbers
 
     frames = loader.load(path, clip.resize, choose)
@@ -185,7 +182,19 @@ def load_train_clip(
     Raises:
         DecodeError: If the file is not a usable video.
 
-    Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize.
+    Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize; but for its first resize, see `BoxCutter`.
     """
-    drawn = draw_train_clip(path, clip, augment, allow_flip, rng, loader)
-    return apply_changes(drawn.frames, drawn.changes, clip.crop)
+
+    def plan(num_video_frames: int) -> tuple[np.ndarray, BoxDraw]:
+        numbers = _draw_numbers(num_video_frames, clip, rng)
+        return numbers, BoxDraw(augment, rng)
+
+    boxes, (height, width) = loader.load_boxes(path, clip.resize, clip.crop, plan)
+    return apply_changes(boxes, draw_changes(height, width, augment, allow_flip, rng))
+
+
+def _draw_numbers(num_video_frames: int, clip: ClipConfig, rng: np.random.Generator) -> np.ndarray:
+    """Draws where a training clip lies: numbers of its frames, int64 [T]."""
+    if clip.sampling == "segments":
+        return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
+    return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)

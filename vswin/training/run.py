@@ -103,7 +103,7 @@ def _train(
         history = _fit(trainer, config, catalog, frames, checkpoints, workers, resume_command(command, folder))
     workers.wait()
     if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
-        logger.info(f"PyAV read {num_videos:,} videos that OpenCV cannot")
+        logger.info(f"PyAV read {num_videos:,} videos: H.264 of training, and what OpenCV cannot read")
     if workers.count > 1:
         num_decoded, num_videos = sum(frames.count_videos().values()), len(catalog.train) + len(catalog.val)
         logger.info(f"this worker decoded {num_decoded:,} of the {num_videos:,} videos")

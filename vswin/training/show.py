@@ -4,6 +4,7 @@ The clips are those of the first batch of a run with the same seed, whose batch 
 and so are all draws, those of the training step included.
 """
 
+import copy
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.data.catalog import Catalog, load_catalog
-from vswin.data.clip_changes import apply_changes
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, batch_indices, clip_generator
-from vswin.data.views import TrainClip, draw_train_clip
+from vswin.data.views import TrainClip, draw_train_clip, load_train_clip
 from vswin.errors import InputError
 from vswin.models.video_swin import MEAN, STD, Normalize
 from vswin.runtime import logger, start_log
@@ -37,11 +37,13 @@ class Slot(NamedTuple):
     Attributes:
         title: Names the video and its class.
         drawn: Its frames and draws; None for a video that cannot be decoded.
+        pixels: Its clip, uint8 [T, H, W, 3].
         problem: Says why it cannot, or nothing.
     """
 
     title: str
     drawn: TrainClip | None
+    pixels: np.ndarray | None = None
     problem: str = ""
 
 
@@ -107,8 +109,8 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
     pixels = np.zeros((batch_size, config.clip.num_frames, size, size, 3), np.uint8)
     weights = np.zeros(batch_size, np.float32)
     for place, slot in enumerate(slots):
-        if slot.drawn is not None:
-            pixels[place] = apply_changes(slot.drawn.frames, slot.drawn.changes, size)
+        if slot.pixels is not None:
+            pixels[place] = slot.pixels
             weights[place] = 1
     where = (config.seed, 0, tf.range(batch_size), batch_size, (size, size))
     erased = make_erasing_boxes(*where, augment.erasing)
@@ -158,10 +160,12 @@ def _fill_slot(
     path, label = catalog.train[index]
     title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
     try:
-        drawn = draw_train_clip(path, config.clip, config.augment, config.dataset.allow_flip, rng, loader)
+        # One decodes for the eye what the other, as in training, cuts out while it decodes: the draws are the same.
+        how = (path, config.clip, config.augment, config.dataset.allow_flip)
+        pixels = load_train_clip(*how, copy.deepcopy(rng), loader)
+        return Slot(title, draw_train_clip(*how, rng, loader), pixels)
     except DecodeError as error:
-        return Slot(title, None, f"cannot be decoded: {error.reason}")
-    return Slot(title, drawn)
+        return Slot(title, None, problem=f"cannot be decoded: {error.reason}")
 
 
 def _sheet_panel(slots: list[Slot], step: Step, place: int, columns: list[int]) -> Panel:
@@ -185,7 +189,7 @@ def _images(slot: Slot, step: Step, place: int, numbers: list[int], height: int)
 
 def _caption(slots: list[Slot], step: Step, place: int) -> tuple[str, list[str]]:
     """Returns title and lines: what was drawn on the host, and in the training step."""
-    title, drawn, problem = slots[place]
+    title, drawn, _, problem = slots[place]
     title = f"{place + 1}   {title}"
     if drawn is None:
         return title, [problem] if problem else []

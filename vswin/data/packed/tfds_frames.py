@@ -58,12 +58,15 @@ class EncodedFrames:
         if self.num_video_frames == 1:
             raise DecodeError(path, "one frame", "a still, not a video")
 
-    def read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def read(
+        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
+    ) -> np.ndarray:
         """Decodes frames, each distinct one once.
 
         Args:
             frame_numbers: int64 [n], in any order, repeated or not, each in [0, num_video_frames).
             prepare: Applied to every frame, see `VideoReader.read`.
+            may_skip: Without effect, as no frame needs another.
 
         Returns:
             Frames, uint8 [n, H, W, 3] RGB.
