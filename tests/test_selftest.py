@@ -37,8 +37,12 @@ def test_equal_losses_pass_and_others_name_the_step_and_what_to_look_at(monkeypa
         selftest.run_selftest(config)
 
 
+def leave_blue_first(frame, code, dst):
+    dst[...] = frame
+
+
 def test_red_taken_for_blue_is_found_before_the_training(monkeypatch, compose_train):
-    monkeypatch.setattr(decode.cv2, "cvtColor", lambda frame, code: frame)
+    monkeypatch.setattr(decode.cv2, "cvtColor", leave_blue_first)
     with pytest.raises(InputError, match=r"opencv gives the colours .* written were \[\[200, 60"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES))
 
@@ -67,7 +71,7 @@ def load_shifted(dataset: DatasetConfig) -> Catalog:
 def test_the_losses_alone_find_wrong_colours_and_labels(monkeypatch, compose_train, fault):
     if fault == "colours":
         monkeypatch.setattr(selftest, "_check_colours", lambda: None)
-        monkeypatch.setattr(decode.cv2, "cvtColor", lambda frame, code: frame)
+        monkeypatch.setattr(decode.cv2, "cvtColor", leave_blue_first)
     else:
         monkeypatch.setattr(selftest, "_check_labels", lambda catalog: None)
         monkeypatch.setattr(selftest, "load_catalog", load_shifted)
