@@ -95,7 +95,7 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
                 return i + 1, done.write(i, dqkv), dbias + more
 
             done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
-            return tf.reshape(done.concat(), qkv.shape), dbias
+            return tf.reshape(done.concat(), qkv.shape), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
 
         (done,) = _repeat(forward, rounds, qkv.dtype)
         attended = done.concat()  # [B*nW, N, nH*d]
