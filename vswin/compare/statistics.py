@@ -1,8 +1,7 @@
-"""Is one model better than another on the same videos: the exact McNemar test, a bootstrap interval, Holm's correction."""
+"""Is one model better than another on the same videos: exact McNemar test, bootstrap interval, Holm correction."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
