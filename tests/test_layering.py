@@ -40,6 +40,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
     "vswin/bench/command.py",
     "vswin/compare/command.py",
+    "vswin/compare/plot.py",
     "vswin/compare/run.py",
     "vswin/config.py",
     "vswin/config_help.py",

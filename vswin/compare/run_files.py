@@ -140,7 +140,7 @@ def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | Non
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num} is damaged: {error}; {_COPY_AGAIN}") from None
+        raise InputError(f"{path} is damaged: {error}; {_COPY_AGAIN}") from None
     names = reader.fieldnames or []
     for column in columns:
         if column not in names:
