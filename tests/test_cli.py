@@ -27,7 +27,17 @@ def test_version_and_usage(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main()
     printed = capsys.readouterr().out
-    for words in ("train", "evaluate", "predict", "extract", "compare", "models", "export", "vswin COMMAND --help"):
+    for words in (
+        "train",
+        "evaluate",
+        "predict",
+        "extract",
+        "compare",
+        "models",
+        "inspect",
+        "convert",
+        "COMMAND --help",
+    ):
         assert words in printed
 
 

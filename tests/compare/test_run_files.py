@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from vswin.compare.run_files import read_run
+from vswin.config import save_config
 from vswin.errors import InputError
+from vswin.evaluation.metrics import compute_metrics
+from vswin.evaluation.published import Comparison
+from vswin.evaluation.report import Result, write_report
+from vswin.training.history import HistoryFile
 
 CONFIG = {"model": {"name": "swin_micro", "freeze": []}, "epochs": 3, "init_from": None}
 
@@ -120,3 +125,26 @@ def test_protocols_of_other_versions_do_no_harm(folder):
         run = read_run("a", "run", folder)
         assert run.protocol == (protocol or {})
         assert run.test_set == (protocol or {}).get("dataset", {})
+
+
+def test_what_training_and_evaluation_write_is_what_is_read(tmp_path, compose_train):
+    save_config(compose_train("epochs=7"), tmp_path / "config.yaml")
+    history = HistoryFile(tmp_path / "history.csv", 0)
+    history.on_epoch_end(0, {"val_top1": 0.5})
+    history.on_epoch_end(1, {"val_top1": 0.75, "val_ema_top1": 0.7})
+    labels, ranked = np.array([0, 1, 2, 2]), np.array([[0, 1, 2], [0, 2, 1], [-1, -1, -1], [2, 0, 1]])
+    names = ("jump, high", 'run "fast"\nnow', "Ärmel")
+    paths = ["a, b.mp4", "c\udcff.mp4", "d\n.mp4", "é.mp4"]
+    metrics = compute_metrics(ranked, labels, np.ones((4, 2), int), 1)
+    result = Result(paths, labels, ranked, np.full((4, 3), 0.3, np.float32), names, metrics)
+    write_report(tmp_path, result, Comparison(None, "none"), {"dataset": {"name": "folder", "root": None}})
+    run = read_run("a", "a", tmp_path)
+    assert run.config["epochs"] == 7
+    assert run.history["epoch"].tolist() == [1, 2]
+    assert run.history["val_ema_top1"][1] == 0.7
+    assert run.predictions.paths == ["a, b.mp4", "c\\udcff.mp4", "d\n.mp4", "é.mp4"]
+    assert run.predictions.labels == [names[label] for label in labels]
+    assert run.predictions.is_right.tolist() == [True, False, False, True]
+    assert run.predictions.num_bad == 1
+    assert run.class_names == set(names)
+    assert run.metrics["mean_class_accuracy"] == metrics.mean_class_accuracy

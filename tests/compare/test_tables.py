@@ -83,6 +83,10 @@ def test_values_that_are_too_wide_stand_below_their_key(runs):
         "   c:",
         "   /data/" + "x" * 100,
     ]
+    both = lines_of(print_differences, runs, [row, Difference("seed", ["0", "1", "0", "-"])])
+    assert both[3].split() == ["key", "a", "b", "c", "d"]
+    assert both[5].split() == ["seed", "0", "1", "0", "-"]
+    assert both[6:8] == ["init_from", "   a, d: null"]
     wide = lines_of(print_differences, runs, [row], width=300)
     assert wide[-1].split() == ["init_from", *row.values]
 

@@ -17,7 +17,7 @@ from vswin.compare.pairs import compare_pairs
 from vswin.compare.run_files import read_run
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
 from vswin.errors import InputError
-from vswin.predict.results import STDOUT, check_outputs
+from vswin.predict.results import STDOUT, check_outputs, printable
 
 _PICTURES = (".png", ".pdf", ".svg")
 
@@ -60,7 +60,7 @@ def run_compare(
         from vswin.compare.plot import draw_history
 
         draw_history(plot, runs)
-        console.print(f"\nplot: {plot}", markup=False, soft_wrap=True)
+        console.print(f"\nplot: {printable(str(plot))}", markup=False, soft_wrap=True)
 
 
 def _check(plot: Path | None, json_file: Path | None, is_overwriting: bool) -> None:

@@ -34,6 +34,7 @@ _LEGEND = (
 )
 _NARROWEST_NAME = 16
 _INDENT = 3
+_WIDEST_VALUE = 12
 
 
 def print_runs(console: Console, runs: Sequence[Run]) -> None:
@@ -70,16 +71,14 @@ def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Diff
     if not rows:
         _say(console, "nothing in the configuration, but for where the runs write")
         return
-    table = _table("key", *(run.label for run in runs), has_numbers=False)
+    # One long path must not take the others out of a table.
+    short = [row for row in rows if max(map(len, row.values)) <= _WIDEST_VALUE]
+    in_table = next((some for some in (rows, short) if _width(console, _settings(runs, some)) <= console.width), [])
+    if in_table:
+        console.print(_settings(runs, in_table))
     for row in rows:
-        table.add_row(Text(row.key), *(Text(printable(value)) for value in row.values))
-    # Nothing is folded: half a number is another number.
-    for column in table.columns:
-        column.no_wrap = True
-    if _width(console, table) <= console.width:
-        console.print(table)
-        return
-    for row in rows:
+        if row in in_table:
+            continue
         _say(console, row.key)
         for value in dict.fromkeys(row.values):
             labels = ", ".join(run.label for run, own in zip(runs, row.values, strict=True) if own == value)
@@ -177,6 +176,16 @@ def _runs_table(runs: Sequence[Run], name_width: int) -> Table:
     table.columns[1].width, table.columns[1].overflow = name_width, "fold"
     for run in runs:
         table.add_row(run.label, Text(printable(run.name)), *_cells(run))
+    return table
+
+
+def _settings(runs: Sequence[Run], rows: Sequence[Difference]) -> Table:
+    table = _table("key", *(run.label for run in runs), has_numbers=False)
+    for row in rows:
+        table.add_row(Text(printable(row.key)), *(Text(printable(value)) for value in row.values))
+    # Nothing is folded: half a number is another number.
+    for column in table.columns:
+        column.no_wrap = True
     return table
 
 
