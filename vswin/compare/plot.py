@@ -89,8 +89,10 @@ def _draw_panel(axes: Axes, runs: Sequence[Run], column: str, scale: float) -> N
             fontsize=9,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)
+    if {epoch for _, epoch, _ in ends} == {1.0}:
+        axes.set_xlim(0, 2)  # There are no parts of an epoch.
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

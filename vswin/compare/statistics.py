@@ -57,6 +57,10 @@ def bootstrap_interval(
 
     Source: B. Efron, Bootstrap Methods: Another Look at the Jackknife, 1979; the percentile interval.
     """
+    if num_only_first > num_only_second:
+        # Which of two runs is named first must not change more than the sign.
+        low, high = bootstrap_interval(num_only_second, num_only_first, num_videos, num_resamples)
+        return -high, -low
     kinds = np.array([num_only_first, num_only_second, num_videos - num_only_first - num_only_second]) / num_videos
     draws = np.random.default_rng(_SEED).multinomial(num_videos, kinds, size=num_resamples)  # int64 [R, 3]
     low, high = np.quantile((draws[:, 1] - draws[:, 0]) / num_videos, [0.025, 0.975])
