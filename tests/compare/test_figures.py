@@ -32,7 +32,10 @@ def test_what_is_not_known(make_run):
 def test_everything_is_json_even_what_is_no_number(make_run):
     folder = make_run("a", hits="1100")
     (folder / "history.csv").write_text("epoch,val_top1,clips_per_sec\r\n0,0.5,inf\r\n1,nan,\r\n")
-    runs = [read_run("a", "a", folder), read_run("b", "b", make_run("b", hits="1111"))]
+    runs = [
+        read_run("a", "a", folder),
+        read_run("b", "b", make_run("b", hits="1111", protocol={"new": [{"x": float("nan")}]})),
+    ]
     runs.append(read_run("c", "c", make_run("c", hits="11", labels=["x", "y"], classes=["x", "y"])))
     content = as_json(runs, [], [], compare_pairs(runs))
     content = json.loads(json.dumps(content, allow_nan=False))
@@ -41,6 +44,7 @@ def test_everything_is_json_even_what_is_no_number(make_run):
     assert content["runs"][0]["training"]["clips_per_sec"] is None
     assert content["runs"][1]["test"]["top1"] == 1.0
     assert content["runs"][1]["test"]["protocol"]["num_clips"] == 4
+    assert content["runs"][1]["test"]["protocol"]["new"] == [{"x": None}]
     first, refused = content["pairs"]
     assert first["difference"] == 0.5
     assert first["p_value"] == first["corrected_p"] == 0.5

@@ -84,17 +84,17 @@ def as_json(
 
 
 def _run_entry(run: Run) -> dict[str, Any]:
-    figures = {key: _finite(value) for key, value in sum_up(run)._asdict().items()}
+    figures = _finite(sum_up(run)._asdict())
     history = run.history or {}
     test = None
     if run.metrics is not None:
-        test = {key: _finite(run.metrics.get(key)) for key in _TEST_FIGURES} | {"protocol": dict(run.protocol)}
+        test = {key: _finite(run.metrics.get(key)) for key in _TEST_FIGURES} | {"protocol": _finite(run.protocol)}
     return {
         "label": run.label,
         "name": run.name,
         "folder": str(run.folder),
         "training": figures,
-        "history": {column: [_finite(value) for value in values.tolist()] for column, values in history.items()},
+        "history": {column: _finite(values.tolist()) for column, values in history.items()},
         "test": test,
     }
 
@@ -113,5 +113,12 @@ def _pair_entry(pair: Pair) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Replaces what JSON has no word for."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Replaces what JSON has no word for, however deep."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+    return value

@@ -54,7 +54,7 @@ def run_compare(
     print_environment(console, runs, known)
     print_pairs(console, runs, pairs)
     if json_file is not None:
-        _write_json(json_file, json.dumps(as_json(runs, differences, known, pairs), indent=2) + "\n")
+        _write_json(json_file, json.dumps(as_json(runs, differences, known, pairs), indent=2, allow_nan=False) + "\n")
     if plot is not None:
         # Half a second that only those who draw should wait.
         from vswin.compare.plot import draw_history
