@@ -32,9 +32,10 @@ def test_eight_runs_with_odd_names_are_drawn(make_run, tmp_path):
 
 
 def test_every_run_has_a_look_of_its_own():
-    looks = {(look["color"], look["linestyle"]) for look in map(_look, range(28))}
-    assert len(looks) == 28
-    for place in range(27):
+    looks = {(look["color"], look["linestyle"]) for look in map(_look, range(40))}
+    assert len(looks) == 40
+    assert len({_look(place)["color"] for place in range(8)}) == 8
+    for place in range(39):
         assert _look(place)["color"] != _look(place + 1)["color"]
         assert _look(place)["linestyle"] != _look(place + 1)["linestyle"]
 

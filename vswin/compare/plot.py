@@ -22,10 +22,10 @@ from vswin.compare.run_files import Run
 from vswin.errors import InputError
 from vswin.predict.results import printable
 
-# Okabe and Ito's colours, which most people tell apart; their yellow, too faint for a line on white, is left out.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-# As many as there are no common divisors with the colours, so that 28 runs differ and neighbours do in both.
-_STYLES = ("-", "--", "-.", ":")
+# Okabe and Ito's colours, which most people tell apart; gray stands for their yellow, too faint for a line on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#7F7F7F")
+# Eight colours and five styles have no common divisor: 40 runs differ, and neighbours do in both.
+_STYLES = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)))
 _LONGEST_NAME = 80
 _LONGEST_OF_TWO = 50  # where the legend has two columns
 _PANELS = {"val_top1": ("top-1 in validation, %", 100.0), "val_loss": ("loss in validation", 1.0)}
