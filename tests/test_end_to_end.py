@@ -100,6 +100,14 @@ def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
     assert metrics["num_videos"] == 15
     assert len(list((tmp_path / "run" / "earlier_evaluations").iterdir())) == 1
 
+    code = "from vswin.cli import main; main()"
+    command = [sys.executable, "-c", code, "compare", "run", "run/earlier_evaluations/*", "--json", "-"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    pair = json.loads(done.stdout)["pairs"][0]
+    assert (pair["num_videos"], pair["num_first_has_alone"], pair["num_second_has_alone"]) == (3, 12, 0)
+    assert any("tested differently: num_clips" in note for note in pair["notes"])
+    assert "devices of the training: CPU" in done.stderr
+
 
 def test_a_broken_video_stops_an_evaluation_unless_allowed(tmp_path, real_clips):
     run("train.py", *TINY, f"dataset.root={real_clips}", "epochs=1", "output_dir=run", cwd=tmp_path)

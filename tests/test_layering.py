@@ -18,7 +18,7 @@ LAYERS = [
     {"build", "models_table"},
     {"evaluation"},
     {"training", "export", "export_formats", "convert", "predict"},
-    {"splits", "selftest", "bench"},
+    {"splits", "selftest", "bench", "compare"},
     {"cli", "train.py", "evaluate.py"},
 ]
 ONLY_IN = {
@@ -35,7 +35,7 @@ ONLY_IN = {
     "array_record": {"vswin/data/packed/record_files.py"},
     "tensorflow_datasets": {"vswin/data/packed/tfds_builder.py", "vswin/data/packed/tfds_catalog.py"},
     "PIL": {"vswin/data/frame_ops.py", "vswin/predict/annotate.py", "vswin/training/contact_sheet.py"},
-    "matplotlib": {"vswin/evaluation/report.py", "vswin/predict/annotate.py"},
+    "matplotlib": {"vswin/compare/plot.py", "vswin/evaluation/report.py", "vswin/predict/annotate.py"},
     "pyarrow": {"vswin/predict/feature_file.py"},
     "requests": {"vswin/weights/downloads/transfer.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
@@ -44,6 +44,9 @@ ONLY_IN = {
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
     "vswin/bench/command.py",
+    "vswin/compare/command.py",
+    "vswin/compare/plot.py",
+    "vswin/compare/run.py",
     "vswin/config.py",
     "vswin/config_help.py",
     "vswin/zoo.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vswin import __version__
 from vswin.bench.command import add_bench
+from vswin.compare.command import add_compare
 from vswin.compose import compose_config
 from vswin.config import CONFIG_DIR, ROOT
 from vswin.config_help import print_help_if_asked
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text, add_help=False)
     add_predict(commands)
     add_extract(commands)
+    add_compare(commands)
     _add_models(commands)
     _add_inspect(commands)
     _add_convert(commands)

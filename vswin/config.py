@@ -8,7 +8,7 @@ import dataclasses
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -169,6 +169,26 @@ def load_saved(run: str | Path) -> DictConfig:
     if not isinstance(saved, DictConfig):
         raise InputError(f"{path} is no configuration; copy it again, or name another run")
     return saved
+
+
+def saved_values(run: str | Path) -> dict[str, Any]:
+    """Reads the configuration of a run as plain values, one for each key.
+
+    Returns:
+        E.g. `{"clip.crop": 224, "model.freeze": [], "init_from": None}`, in the order of the file.
+
+    Raises:
+        InputError: as `load_saved` does.
+    """
+    return dict(_flatten(OmegaConf.to_container(load_saved(run)), ""))
+
+
+def _flatten(value: Any, key: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _flatten(inner, f"{key}.{name}" if key else str(name))
 
 
 def _check_plain(path: Path, text: str) -> None:

@@ -1,0 +1,222 @@
+"""Read what a training run and its evaluation left in a folder; nothing in it is trusted to be whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vswin.config import saved_values
+from vswin.errors import InputError
+from vswin.predict.results import printable
+
+_SHARES = ("top1", "top5", "mean_class_accuracy")
+_DEVICES = re.compile(r"devices:\s+(\S.*)")
+_NUM_CHARS_OF_LOG_LINE = 1_000
+_COPY_AGAIN = "copy it again, or leave this run out"
+
+
+class Predictions(NamedTuple):
+    """Hold what a model said of N test videos.
+
+    Attributes:
+        paths: N files.
+        labels: N names of classes.
+        is_right: Whether the best class is the label, bool [N]; false for a bad video.
+        num_bad: Videos without a prediction, because they could not be decoded.
+    """
+
+    paths: list[str]
+    labels: list[str]
+    is_right: np.ndarray
+    num_bad: int
+
+
+class Run(NamedTuple):
+    """Hold what is known of a run; what its folder does not have is None or empty.
+
+    Attributes:
+        label: Its letter in tables, e.g. "b".
+        name: The end of its path, as long as it takes to tell it from the others.
+        folder: Where it is.
+        config: Key -> value, e.g. `{"clip.crop": 224}`.
+        history: Column of `history.csv` -> its value after each of E epochs, float64 [E], NaN where there is none;
+            `epoch` counts from 1.
+        devices: What it was trained on, in the words of its log.
+        metrics: `metrics.json`, accuracies as fractions.
+        predictions: Those of its evaluation.
+        class_names: Classes that the evaluation chose among.
+    """
+
+    label: str
+    name: str
+    folder: Path
+    config: Mapping[str, Any] | None = None
+    history: Mapping[str, np.ndarray] | None = None
+    devices: str = ""
+    metrics: Mapping[str, Any] | None = None
+    predictions: Predictions | None = None
+    class_names: frozenset[str] = frozenset()
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Gives how it was evaluated; empty where that is not known."""
+        return (self.metrics or {}).get("protocol") or {}
+
+    @property
+    def test_set(self) -> Mapping[str, Any]:
+        """Gives what `metrics.json` says of the data set; empty where that is not known."""
+        return self.protocol.get("dataset", {})
+
+
+def read_run(label: str, name: str, folder: Path) -> Run:
+    """Reads the files of a run, as far as there are any.
+
+    Args:
+        label: Its letter.
+        name: What it is called.
+        folder: Where it is.
+
+    Raises:
+        InputError: If a file is damaged, or two of them are not of the same evaluation.
+    """
+    run = Run(
+        label=label,
+        name=name,
+        folder=folder,
+        config=saved_values(folder) if (folder / "config.yaml").exists() else None,
+        history=_read_history(folder / "history.csv"),
+        devices=_read_devices(folder / "train.log"),
+        metrics=_read_metrics(folder / "metrics.json"),
+        predictions=_read_predictions(folder / "predictions.csv"),
+        class_names=frozenset(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
+    )
+    _check_same_evaluation(run)
+    return run
+
+
+def _check_same_evaluation(run: Run) -> None:
+    if run.metrics is None or run.predictions is None:
+        return
+    num_listed, num_videos = len(run.predictions.paths), run.metrics["num_videos"]
+    num_right = int(run.predictions.is_right.sum())
+    if num_listed != num_videos or abs(num_right - run.metrics["top1"] * num_videos) > 0.5:
+        raise InputError(
+            f"{run.folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
+            f"{num_videos:,} with a top-1 of {100 * run.metrics['top1']:.2f} %, so one is cut off or of another "
+            "evaluation; evaluate the run again (vswin evaluate run=...), or leave it out"
+        )
+
+
+def _read_text(path: Path) -> str | None:
+    """Reads a file; None if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="strict")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: it is no text ({error.reason}); {_COPY_AGAIN}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); leave this run out") from error
+
+
+def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
+    """Reads a CSV file, which has one row at least; None if there is no file.
+
+    Raises:
+        InputError: If a column is missing, or rows or the end of one.
+    """
+    text = _read_text(path)
+    if text is None:
+        return None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path} is damaged: {error}; {_COPY_AGAIN}") from None
+    names = reader.fieldnames or []
+    for column in columns:
+        if column not in names:
+            raise InputError(f"{path} is damaged, or of another program: it has no column {column}; {_COPY_AGAIN}")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise InputError(f"{path} is damaged: row {number} does not have {len(names)} columns; {_COPY_AGAIN}")
+    if not rows:
+        raise InputError(f"{path} is damaged: it has no rows; {_COPY_AGAIN}")
+    if not text.endswith("\n"):
+        raise InputError(f"{path} is cut off in the middle of its last row; {_COPY_AGAIN}")
+    return rows
+
+
+def _read_history(path: Path) -> dict[str, np.ndarray] | None:
+    rows = _read_rows(path, ["epoch"])
+    if rows is None:
+        return None
+    try:
+        history = {
+            column: np.array([float(row[column]) if row[column] else math.nan for row in rows]) for column in rows[0]
+        }
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {printable(str(error))}; {_COPY_AGAIN}") from None
+    # In the file they count from 0; the log counts from 1, as people do.
+    history["epoch"] = history["epoch"] + 1
+    if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
+        raise InputError(f"{path} is damaged: its epochs are not in order; {_COPY_AGAIN}")
+    return history
+
+
+def _read_devices(path: Path) -> str:
+    """Finds what the last session of a run computed on; empty if the log does not say."""
+    devices = ""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            while line := file.readline(_NUM_CHARS_OF_LOG_LINE):
+                if found := _DEVICES.match(line):
+                    devices = printable(found[1].strip())
+    except OSError:  # The log is no more than a help.
+        return ""
+    return devices
+
+
+def _read_metrics(path: Path) -> Mapping[str, Any] | None:
+    text = _read_text(path)
+    if text is None:
+        return None
+    try:
+        metrics = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: it is no JSON ({error}); {_COPY_AGAIN}") from None
+    if not _is_metrics(metrics):
+        raise InputError(f"{path} is not what an evaluation writes: no accuracies between 0 and 1; {_COPY_AGAIN}")
+    return metrics
+
+
+def _is_metrics(metrics: Any) -> bool:
+    if not isinstance(metrics, dict):
+        return False
+    shares, count, protocol = [metrics.get(key) for key in _SHARES], metrics.get("num_videos"), metrics.get("protocol")
+    return (
+        all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
+        and isinstance(count, int)
+        and count >= 1
+        and (protocol is None or (isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict)))
+    )
+
+
+def _read_predictions(path: Path) -> Predictions | None:
+    rows = _read_rows(path, ["path", "label_name", "class_1"])
+    if rows is None:
+        return None
+    return Predictions(
+        paths=[row["path"] for row in rows],
+        labels=[row["label_name"] for row in rows],
+        is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
+        num_bad=sum(row["class_1"] == "" for row in rows),
+    )
