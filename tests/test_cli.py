@@ -27,7 +27,17 @@ def test_version_and_usage(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main()
     printed = capsys.readouterr().out
-    for words in ("train", "evaluate", "predict", "extract", "models", "inspect", "convert", "vswin COMMAND --help"):
+    for words in (
+        "train",
+        "evaluate",
+        "predict",
+        "extract",
+        "explain",
+        "models",
+        "inspect",
+        "convert",
+        "vswin COMMAND --help",
+    ):
         assert words in printed
 
 
@@ -42,7 +52,15 @@ def test_an_unknown_command_is_an_error(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["models"], ["models", "--json"], ["export", "--help"], ["predict", "--help"], ["extract", "--help"]],
+    [
+        ["--help"],
+        ["models"],
+        ["models", "--json"],
+        ["export", "--help"],
+        ["predict", "--help"],
+        ["extract", "--help"],
+        ["explain", "--help"],
+    ],
 )
 def test_nothing_waits_for_tensorflow_that_does_not_need_it(arguments, tmp_path):
     code = (
