@@ -125,7 +125,7 @@ def run_explain(
     loaded = open_model(weights, find_protocol(weights, [*_DEFAULTS, *overrides]), classes)
     label = None if question.label is None else _find_label(question.label, loaded)
     # Known before anything is decoded.
-    find_extents(loaded.model.size, question.stage or 1)
+    find_extents(loaded.model.size, _choose_stage(loaded, question))
     logger.info(f"{weights}: {loaded.protocol.origin}")
     num_bad = 0
     for path, film in films.items():
@@ -156,6 +156,12 @@ def _load(loaded: LoadedModel, path: str) -> tuple[np.ndarray, np.ndarray, Fract
         return views, protocol_frames(reader.num_video_frames, config.clip), reader.frame_rate
 
 
+def _choose_stage(loaded: LoadedModel, question: Question) -> int:
+    if question.block is not None:
+        return question.block[0]
+    return len(loaded.model.size.depths) if question.stage is None else question.stage
+
+
 def _find_label(text: str, loaded: LoadedModel) -> int:
     names = loaded.class_names
     if text in names:
@@ -170,7 +176,7 @@ def _find_label(text: str, loaded: LoadedModel) -> int:
 def _show_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int | None, question: Question) -> Answer:
     """Shows what speaks for a class; the predicted one is that of the average over the views."""
     model = loaded.model
-    stage = question.stage or len(model.size.depths)
+    stage = _choose_stage(loaded, question)
     # One view after the other, so that many of them need no more memory.
     features = [stage_features(model, view[None], stage) for view in views]
     logits = tf.concat([finish(model, of_view, stage) for of_view in features], axis=0)  # [V, K]
