@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.errors import InputError
+from vswin.explain.forward import block_input
 from vswin.explain.places import find_extents, spread
 from vswin.models.attention import weigh
 from vswin.models.stage import SwinStage
@@ -71,12 +72,8 @@ def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place
             f"{' x '.join(map(str, shape))}"
         )
     token = (frame // extents[0], row // extents[1], column // extents[2])
-    x = model.backbone.patch_embed(model.normalize(tf.constant(clips)))
-    for earlier in model.backbone.stages[: stage - 1]:
-        x = earlier(x)
-    own_stage = model.backbone.stages[stage - 1]
-    x = own_stage.run_blocks(x, num_blocks=block - 1)  # [B, T', H', W', C]
-    return Gaze(_look(own_stage, block, x, token), token, extents)
+    x = block_input(model, tf.constant(clips), stage, block)  # [B, T', H', W', C]
+    return Gaze(_look(model.backbone.stages[stage - 1], block, x, token), token, extents)
 
 
 def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarray:

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.errors import InputError
+from vswin.explain.forward import finish, stage_features
 from vswin.explain.places import find_extents, interpolate
 from vswin.models.video_swin import VideoSwin
 
@@ -76,46 +77,18 @@ def make_maps(model: VideoSwin, features: tf.Tensor, labels: Sequence[int], stag
     for label in labels:
         if not 0 <= label < model.num_classes:
             raise InputError(f"class {label}: the model has {model.num_classes} classes, counted from 0")
+    return _make_maps(model, features, tf.constant(list(labels)), stage).numpy()
+
+
+# A graph as those of `forward`, and for the same reason.
+@tf.function(autograph=False)
+def _make_maps(model: VideoSwin, features: tf.Tensor, labels: tf.Tensor, stage: int) -> tf.Tensor:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(features)
-        logits = tf.gather(finish(model, features, stage), list(labels), axis=1, batch_dims=1)  # [B]
+        logits = tf.gather(finish(model, features, stage), labels, axis=1, batch_dims=1)  # [B]
     gradient = tape.gradient(logits, features)  # [B, T', H', W', C]
     weights = tf.reduce_mean(gradient, axis=[1, 2, 3])  # [B, C]
-    return tf.nn.relu(tf.einsum("bthwc,bc->bthw", features, weights)).numpy()
-
-
-def stage_features(model: VideoSwin, clips: np.ndarray, stage: int) -> tf.Tensor:
-    """Computes the features of a stage, before patches are merged; those of the last one normalised.
-
-    Args:
-        model: any.
-        clips: uint8 [B, T, H, W, 3] RGB.
-        stage: counted from 1.
-
-    Returns:
-        float32 [B, T', H', W', C].
-
-    Raises:
-        TypeError: if the clips are not uint8.
-    """
-    backbone = model.backbone
-    x = backbone.patch_embed(model.normalize(tf.constant(clips)))
-    for earlier in backbone.stages[: stage - 1]:
-        x = earlier(x)
-    x = backbone.stages[stage - 1].run_blocks(x)
-    return tf.cast(backbone.norm(x) if stage == len(backbone.stages) else x, tf.float32)
-
-
-def finish(model: VideoSwin, features: tf.Tensor, stage: int) -> tf.Tensor:
-    """Computes logits, float32 [B, K], from what `stage_features` gives."""
-    backbone = model.backbone
-    merge = backbone.stages[stage - 1].downsample
-    if merge is None:  # the last stage
-        return model.head(features)
-    x = merge(features)
-    for later in backbone.stages[stage:]:
-        x = later(x)
-    return model.head(backbone.norm(x))
+    return tf.nn.relu(tf.einsum("bthwc,bc->bthw", features, weights))  # [B, T', H', W']
 
 
 def normalize(maps: np.ndarray) -> np.ndarray:

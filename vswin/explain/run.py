@@ -22,7 +22,8 @@ from vswin.errors import InputError
 from vswin.evaluation.predict import check_finite
 from vswin.explain.attention_map import find_gaze
 from vswin.explain.draw import HeatedClip, draw_clips, draw_film
-from vswin.explain.grad_cam import finish, make_maps, normalize, stage_features
+from vswin.explain.forward import finish, stage_features
+from vswin.explain.grad_cam import make_maps, normalize
 from vswin.explain.places import find_extents, interpolate
 from vswin.predict.inputs import find_videos
 from vswin.predict.model import LoadedModel, open_model
