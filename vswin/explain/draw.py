@@ -15,7 +15,7 @@ _SHEET_FRAMES = 8
 _SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels of a frame; two of a film fill the narrowest sheet
 _OPACITY = 0.7  # of the greatest heat
 _BRIGHTEST = 225  # of the 255 colours of the map
-_MARK = (255, 255, 255)
+_MARK, _MARK_EDGE = (255, 255, 255), (0, 0, 0)
 
 
 class HeatedClip(NamedTuple):
@@ -111,12 +111,14 @@ def _draw_pair(clip: HeatedClip, index: int, height: int) -> tuple[np.ndarray, n
     if box is None:
         return frame, heated
     top, left, rows, columns = np.rint(np.array(box) * height / len(clip.frames[index])).astype(int).tolist()
-    corners = (left, top), (left + columns - 1, top + rows - 1)
     # OpenCV draws in place.
     marked = [np.ascontiguousarray(image.copy()) for image in (frame, heated)]
     for image in marked:
-        cv2.rectangle(image, *corners, (0, 0, 0), 3)
-        cv2.rectangle(image, *corners, _MARK, 1)
+        # Around the token, so that its own heat shows.
+        for reach, color in ((1, _MARK), (2, _MARK_EDGE)):
+            cv2.rectangle(
+                image, (left - reach, top - reach), (left + columns - 1 + reach, top + rows - 1 + reach), color
+            )
     return marked[0], marked[1]
 
 

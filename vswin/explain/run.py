@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,7 @@ class Answer(NamedTuple):
         heat: float32 [V, T, H, W] in [0, 1].
         map: The same before it was brought to the clip and divided by its largest value, float32 [V, T', H', W'].
         title: What is shown, in a line.
+        method: How it was found, in part of a line.
         about: What was asked, for machines.
         token: First place and extents of the token that attends, each (frames, rows, columns); None for Grad-CAM.
     """
@@ -90,6 +92,7 @@ class Answer(NamedTuple):
     heat: np.ndarray
     map: np.ndarray
     title: str
+    method: str
     about: dict[str, Any]
     token: tuple[Triple, Triple] | None = None
 
@@ -138,7 +141,7 @@ def run_explain(
             continue
         answer = _show_class(loaded, path, views, label, question) if question.block is None else None
         answer = answer or _show_attention(loaded, views, question)
-        logger.info(f"{printable(path)}: {printable(answer.title)}")
+        logger.info(f"{printable(path)}: {printable(answer.title)}; {answer.method}")
         about = {"path": path, "model": weights, "vswin": __version__, **answer.about}
         _write(outputs, film, _heat(loaded, path, answer, numbers), rate, answer, about)
         logger.info("wrote " + ", ".join(printable(str(file)) for file in outputs.files(film)))
@@ -187,11 +190,11 @@ def _show_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int | 
     maps = np.concatenate([make_maps(model, of_view, [chosen], stage) for of_view in features])  # [V, T', H', W']
     heat = normalize(interpolate(maps, views.shape[1:4], find_extents(model.size, stage)))
     name, probability = loaded.class_names[chosen], float(probabilities[chosen])
-    title = f"{name}: {100 * probability:.1f} %, Grad-CAM of stage {stage}"
-    if not maps.any():
-        title += ", where nothing speaks for it"
+    # The number first: a long name is cut at its end.
+    title = f"{100 * probability:.1f} % {name}"
+    method = f"Grad-CAM of stage {stage}" + ("" if maps.any() else ", where nothing speaks for this class")
     about = {"method": "grad_cam", "stage": stage, "class": name, "label": chosen, "probability": probability}
-    return Answer(views, heat, maps, title, about)
+    return Answer(views, heat, maps, title, method, about)
 
 
 def _show_attention(loaded: LoadedModel, views: np.ndarray, question: Question) -> Answer:
@@ -201,9 +204,10 @@ def _show_attention(loaded: LoadedModel, views: np.ndarray, question: Question) 
     maps = np.concatenate([gaze.weights for gaze in gazes])  # [V, T', H', W']
     heat = np.concatenate([gaze.spread(views.shape[1:4]) for gaze in gazes])  # [V, T, H, W]
     num_heads = loaded.model.size.num_heads[stage - 1]
-    title = f"attention of stage {stage}, block {block}" + (f", average of {num_heads} heads" if num_heads > 1 else "")
+    title = f"attention of stage {stage}, block {block}"
+    method = f"average of {num_heads} heads" if num_heads > 1 else "its only head"
     about = {"method": "attention", "stage": stage, "block": block, "token": list(gazes[0].token)}
-    return Answer(views, heat, maps, title, about, gazes[0].pixels)
+    return Answer(views, heat, maps, title, method, about, gazes[0].pixels)
 
 
 def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray) -> list[HeatedClip]:
@@ -212,7 +216,7 @@ def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray) -
     tokens = " x ".join(map(str, answer.map.shape[1:]))
     heated = []
     for view, (frames, heat) in enumerate(zip(answer.views, answer.heat, strict=True)):
-        lines = [f"{printable(Path(path).name)}; {tokens} tokens (frames x rows x columns)", _LEGEND]
+        lines = [f"{answer.method}; {tokens} tokens (frames x rows x columns)", _LEGEND, printable(Path(path).name)]
         if len(answer.views) > 1:
             crop = _CROPS[clip.num_crops][view // clip.num_clips]
             lines.append(f"clip {view % clip.num_clips + 1} of {clip.num_clips}, {crop}")
@@ -235,13 +239,16 @@ def _write(
     about: dict[str, Any],
 ) -> None:
     per_sec = None if rate is None else float(rate)
-    drawn = list(draw_film(clips, per_sec))
+    frames = draw_film(clips, per_sec)
+    first = next(frames)
     # As fast as the video itself, though frames are left out.
     numbers = clips[0].numbers
     step = max(1, round(float(np.median(np.diff(numbers))))) if len(numbers) > 1 else 1
-    height, width = drawn[0].shape[:2]
+    height, width = first.shape[:2]
     with replacing(film) as unfinished:
-        encode_video(str(unfinished), drawn, (width, height), (rate or USUAL_RATE) / step, num_threads=0)
+        encode_video(
+            str(unfinished), chain([first], frames), (width, height), (rate or USUAL_RATE) / step, num_threads=0
+        )
     save_sheets([draw_clips(clips, per_sec)], film.with_suffix(".png"), 1)
     if outputs.has_maps:
         of_views = np.stack([clip.numbers for clip in clips])  # [V, T]
