@@ -33,10 +33,11 @@ def test_version_and_usage(monkeypatch, capsys):
         "predict",
         "extract",
         "compare",
+        "explain",
         "models",
         "inspect",
         "convert",
-        "COMMAND --help",
+        "vswin COMMAND --help",
     ):
         assert words in printed
 
@@ -60,6 +61,7 @@ def test_an_unknown_command_is_an_error(monkeypatch, capsys):
         ["predict", "--help"],
         ["extract", "--help"],
         ["compare", "--help"],
+        ["explain", "--help"],
     ],
 )
 def test_nothing_waits_for_tensorflow_that_does_not_need_it(arguments, tmp_path):

@@ -13,6 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
+import vswin
+from vswin.data.motion import MOTIONS, draw_scene, object_states, render_frames
+
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
@@ -120,3 +123,60 @@ def test_fine_tuning_learns_faster_than_training_from_scratch(motion_run):
     subprocess.run([*command, "--init-from", str(motion_run)], cwd=ROOT, check=True, timeout=1200)
     results = json.loads((output / "transfer.json").read_text())
     assert results["fine_tuned"][0][-1] >= results["scratch"][0][-1] + 0.2
+
+
+def make_clips(num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Makes clips of `motion` in which the first object alone moves; the others stand still.
+
+    Returns:
+        Clips, uint8 [n, 8, 64, 64, 3] RGB, where the object that moves is in them and where the others are, but for
+        that, both bool [n, 8, 64, 64].
+    """
+    clips, moving, still = [], [], []
+    for number in range(num_clips):
+        scene = draw_scene(np.random.default_rng([7, number]))
+        scene = scene._replace(speeds=np.where(np.arange(len(scene.speeds)) == 0, scene.speeds, 0))
+        states = object_states(scene, list(MOTIONS)[number % len(MOTIONS)])[:8]
+        clips.append(render_frames(scene, states)[..., ::-1])
+        black_and_white = scene._replace(ground=np.zeros(3, int), colours=np.full((len(scene.shapes), 3), 255))
+        alone, others = (
+            black_and_white._replace(shapes=scene.shapes[part], colours=black_and_white.colours[part])
+            for part in (slice(1), slice(1, None))
+        )
+        moving.append(render_frames(alone, states[:, :1])[..., 0] > 64)
+        still.append((render_frames(others, states[:, 1:])[..., 0] > 64) & ~moving[-1])
+    return np.stack(clips), np.stack(moving), np.stack(still)
+
+
+@pytest.mark.parametrize(("stage", "least_ratio"), [(1, 1.6), (3, 1.4)])
+def test_heat_lies_on_the_object_that_moves(motion_run, stage, least_ratio):
+    """Of the true class, on the object that moves more than on those that stand still, and that by where it is.
+
+    Not of the last stage, which has 2 x 2 tokens here; and not in clips all of whose objects move.
+    """
+    clips, moving, still = make_clips(160)
+    labels = [number % len(MOTIONS) for number in range(160)]
+    heat_of = []
+    for model in (
+        vswin.build_model("swin_micro", num_classes=8, weights=motion_run),
+        vswin.build_model("swin_micro", num_classes=8),
+    ):
+        batches = [slice(start, start + 16) for start in range(0, 160, 16)]
+        maps = [vswin.grad_cam(model, clips[batch], labels[batch], stage) for batch in batches]
+        heat_of.append(np.concatenate(maps))
+
+    def compare(heat: np.ndarray) -> tuple[float, float]:
+        """Gives the ratio of the heat on what moves to that on what does not, and in what share of clips it is > 1."""
+        pairs = zip(heat, moving, still, strict=True)
+        means = np.array([(of_clip[moves].mean(), of_clip[stands].mean()) for of_clip, moves, stands in pairs])
+        return means[:, 0].mean() / means[:, 1].mean(), (means[:, 0] > means[:, 1]).mean()
+
+    trained, untrained = heat_of
+    ratio, share = compare(trained)
+    assert ratio >= least_ratio
+    assert share >= 0.75
+    # The maps of other clips of the same class, and those of a model that has learned nothing, do not know where.
+    for heat in (np.roll(trained, 8, axis=0), untrained):
+        ratio, share = compare(heat)
+        assert ratio <= 1.2
+        assert share <= 0.65

@@ -15,11 +15,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "load_views", "published_models", "read_checkpoint"]
+__all__ = ["build_model", "grad_cam", "load_views", "published_models", "read_checkpoint"]
 
 if TYPE_CHECKING:
     from vswin.build import build_model
     from vswin.data.views import load_views
+    from vswin.explain.grad_cam import grad_cam
     from vswin.published import published_models
     from vswin.weights.checkpoint import read_checkpoint
 
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> object:
         from vswin.build import build_model
 
         return build_model
+    if name == "grad_cam":
+        from vswin.explain.grad_cam import grad_cam
+
+        return grad_cam
     if name == "load_views":
         from vswin.data.views import load_views
 

@@ -14,6 +14,7 @@ from vswin.compose import compose_config
 from vswin.config import CONFIG_DIR, ROOT
 from vswin.config_help import print_help_if_asked
 from vswin.errors import InputError, clean_errors
+from vswin.explain.command import add_explain
 from vswin.predict.command import add_extract, add_predict
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
@@ -62,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_predict(commands)
     add_extract(commands)
     add_compare(commands)
+    add_explain(commands)
     _add_models(commands)
     _add_inspect(commands)
     _add_convert(commands)

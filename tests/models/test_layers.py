@@ -5,7 +5,8 @@ import tensorflow as tf
 from vswin.models.head import ClassificationHead
 from vswin.models.layers import Mlp, SwinBlock3D, WindowAttention3D
 from vswin.models.patches import PatchEmbed3D, PatchMerging, PatchProjection
-from vswin.models.video_swin import Normalize, SwinStage, VideoSwinBackbone
+from vswin.models.stage import SwinStage
+from vswin.models.video_swin import Normalize, VideoSwinBackbone
 from vswin.models.windows import plan_windows
 from vswin.zoo import ModelSize
 

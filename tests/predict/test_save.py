@@ -82,5 +82,5 @@ def test_no_copy_takes_the_place_of_a_file_nor_of_a_video_that_is_read(tmp_path)
     with pytest.raises(InputError, match="exists; name another file, or give --overwrite"):
         name_outputs([entry], tmp_path, False)
     assert name_outputs([entry], tmp_path, True) == {entry.path: tmp_path / "a.mp4"}
-    with pytest.raises(InputError, match="is one of the videos to predict"):
+    with pytest.raises(InputError, match="is one of the videos to read"):
         name_outputs([Input(str(tmp_path / "a.mp4"), "a.mp4")], tmp_path, True)

@@ -64,10 +64,24 @@ def _attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Te
     shape = tf.shape(qkv)
     qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
     q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
-    logits = tf.matmul(q * qkv.shape[-1] ** -0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
-    attention = biased_softmax(logits, bias, None if regions is None else attention_mask(regions))
-    x = tf.transpose(tf.matmul(attention, v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
+    x = tf.transpose(tf.matmul(weigh(q, k, bias, regions), v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
     return tf.reshape(x, [shape[0], shape[1], math.prod(qkv.shape[2::2])])  # [B*nW, N, nH*d]
+
+
+def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
+    """Computes how much each token of a window attends to each other.
+
+    Args:
+        q: queries, [B*nW, nH, N, d].
+        k: keys, [B*nW, nH, N, d].
+        bias: what to add to the logits, float32 [nH, N, N].
+        regions: see `attend`.
+
+    Returns:
+        The weights of the values, which sum to 1 over the last axis, [B*nW, nH, N, N].
+    """
+    logits = tf.matmul(q * q.shape[-1] ** -0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
+    return biased_softmax(logits, bias, None if regions is None else attention_mask(regions))
 
 
 def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None, size: int) -> tf.Tensor:

@@ -61,13 +61,24 @@ class WindowAttention3D(keras.layers.Layer):
         Returns:
             [B*nW, N, C].
         """
+        qkv, bias = self.project(x)
+        attended = attend(qkv, bias, regions)  # [B*nW, N, C]
+        return tf.reshape(self.proj(as_rows(attended)), tf.shape(x))  # [B*nW, N, C]
+
+    def project(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes what `attention.attend` takes.
+
+        Args:
+            x: tokens [B*nW, N, C].
+
+        Returns:
+            Queries, keys and values [B*nW, N, 3, nH, d], and the bias, float32 [nH, N, N].
+        """
         num_tokens = tf.shape(x)[1]
         head_dim = self.dim // self.num_heads
         qkv = self.qkv(as_rows(x))  # [B*nW*N, 3*C]
         qkv = tf.reshape(qkv, [-1, num_tokens, 3, self.num_heads, head_dim])  # [B*nW, N, 3, nH, d]
-        bias = expand_bias(self.relative_position_bias_table, self.window_size, num_tokens)  # [nH, N, N]
-        attended = attend(qkv, bias, regions)  # [B*nW, N, C]
-        return tf.reshape(self.proj(as_rows(attended)), tf.shape(x))  # [B*nW, N, C]
+        return qkv, expand_bias(self.relative_position_bias_table, self.window_size, num_tokens)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

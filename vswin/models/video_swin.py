@@ -12,10 +12,10 @@ import tf_keras as keras
 from vswin.errors import InputError
 from vswin.models.draws import Draws, make_draws
 from vswin.models.head import ClassificationHead
-from vswin.models.layers import SwinBlock3D, layer_norm
-from vswin.models.patches import PatchEmbed3D, PatchMerging
-from vswin.models.windows import Windows, plan_windows
-from vswin.zoo import ModelSize, Triple
+from vswin.models.layers import layer_norm
+from vswin.models.patches import PatchEmbed3D
+from vswin.models.stage import SwinStage
+from vswin.zoo import ModelSize
 
 # Per channel R, G, B, on the scale 0..255.
 MEAN = (123.675, 116.28, 103.53)
@@ -48,86 +48,6 @@ class Normalize(keras.layers.Layer):
             raise InputError(f"clips must have the shape [B, T, H, W, 3], not {clips.shape}")
         scale = tf.constant([1 / std for std in STD], tf.float32)
         return tf.cast((tf.cast(clips, tf.float32) - MEAN) * scale, self.compute_dtype)
-
-
-@keras.saving.register_keras_serializable("vswin")
-class SwinStage(keras.layers.Layer):
-    """Runs the blocks of one resolution, every second one on shifted windows, then merges patches.
-
-    Args:
-        dim: channels C.
-        depth: number of blocks.
-        num_heads: attention heads nH.
-        window_size: full window (t, h, w).
-        mlp_ratio: hidden channels of an MLP as a multiple of C.
-        init_std: standard deviation of the initial kernels.
-        is_last: whether this is the last stage, which does not merge.
-        remat: whether the gradient computes each block anew instead of keeping what is inside.
-    Source: swin_transformer.py, BasicLayer.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        window_size: Triple,
-        mlp_ratio: float = 4.0,
-        init_std: float = 0.02,
-        is_last: bool = False,
-        remat: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.dim = dim
-        self.depth = depth
-        self.num_heads = num_heads
-        self.window_size = window_size
-        self.mlp_ratio = mlp_ratio
-        self.init_std = init_std
-        self.is_last = is_last
-        self.remat = remat
-        shared = {"init_std": init_std, "dtype": self.dtype_policy}
-        self.blocks = [
-            SwinBlock3D(dim, num_heads, window_size, mlp_ratio, name=f"block{j}", **shared) for j in range(depth)
-        ]
-        self.downsample = None if is_last else PatchMerging(dim, name="downsample", **shared)
-
-    def call(self, x: tf.Tensor, drop_path: tf.Tensor | None = None) -> tf.Tensor:
-        """Runs the stage.
-
-        Args:
-            x: tokens [B, T, H, W, C].
-            drop_path: multipliers of the branches, float32 [B, depth, 2], or None.
-
-        Returns:
-            [B, T, ceil(H/2), ceil(W/2), 2C], or [B, T, H, W, C] from the last stage.
-        """
-        grid = tf.shape(x)[1:4]
-        plans = [plan_windows(grid, self.window_size, is_shifted) for is_shifted in (False, True)]
-        for j, block in enumerate(self.blocks):
-            x = self._run_block(block, x, plans[j % 2], None if drop_path is None else drop_path[:, j])
-        return x if self.downsample is None else self.downsample(x)
-
-    def _run_block(self, block: SwinBlock3D, x: tf.Tensor, windows: Windows, drop_path: tf.Tensor | None) -> tf.Tensor:
-        def run(x: tf.Tensor) -> tf.Tensor:
-            return block(x, windows, drop_path)
-
-        return tf.recompute_grad(run)(x) if self.remat else run(x)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "depth": self.depth,
-            "num_heads": self.num_heads,
-            "window_size": self.window_size,
-            "mlp_ratio": self.mlp_ratio,
-            "init_std": self.init_std,
-            "is_last": self.is_last,
-            "remat": self.remat,
-        }
 
 
 @keras.saving.register_keras_serializable("vswin")

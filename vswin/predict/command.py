@@ -31,9 +31,9 @@ examples:
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `predict` to the commands of `vswin`."""
     text = "say what is done in videos of your own: files, folders, patterns, or a camera"
-    parser = _add(commands, "predict", text, _PREDICT_EXAMPLES)
+    parser = add_command(commands, "predict", text, _PREDICT_EXAMPLES)
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a file, a folder, a pattern, camera or camera:N")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="best classes of each video (5)")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="a class name per line, if the model has none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the predictions as JSON; - for a pipe")
@@ -45,16 +45,16 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="also write a copy of each video that shows the best classes at each moment, and a bar of them over time",
     )
     parser.add_argument("--seconds", type=float, help="how long to watch the camera (until Ctrl-C)")
-    _add_overwrite(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=_predict)
 
 
 def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `extract` to the commands of `vswin`."""
     text = "write the features that a model computes of videos, as .npz or Parquet"
-    parser = _add(commands, "extract", text, _EXTRACT_EXAMPLES)
+    parser = add_command(commands, "extract", text, _EXTRACT_EXAMPLES)
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a file, a folder or a pattern")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="FILE.npz or FILE.parquet")
     parser.add_argument(
         "--level",
@@ -62,13 +62,14 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default="video",
         help="average over all views of a video (default), or over the crops of each clip",
     )
-    _add_overwrite(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=_extract)
 
 
-def _add(
+def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, examples: str
 ) -> argparse.ArgumentParser:
+    """Adds a command that ends its help with examples."""
     return commands.add_parser(
         name,
         help=text,
@@ -78,15 +79,15 @@ def _add(
     )
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, usual: str = "as the protocol says") -> None:
     """Adds the options that say what a video goes through."""
     parser.add_argument(
         "--model",
         required=True,
         help="a run folder, a published name (see `vswin models`), a checkpoint or a SavedModel",
     )
-    parser.add_argument("--clips", type=int, metavar="N", help="clips per video, spread over it (as the protocol says)")
-    parser.add_argument("--crops", type=int, metavar="N", help="crops per clip: 1 or 3 (as the protocol says)")
+    parser.add_argument("--clips", type=int, metavar="N", help=f"clips per video, spread over it ({usual})")
+    parser.add_argument("--crops", type=int, metavar="N", help=f"crops per clip: 1 or 3 ({usual})")
     parser.add_argument(
         "--set",
         action="append",
@@ -96,11 +97,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Adds `--overwrite`."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
-def _overrides(arguments: argparse.Namespace) -> Sequence[str]:
+def overrides(arguments: argparse.Namespace) -> Sequence[str]:
     """Writes the options that are short for keys as keys."""
     short = {"clip.num_clips": arguments.clips, "clip.num_crops": arguments.crops}
     return [*arguments.set, *(f"{key}={value}" for key, value in short.items() if value is not None)]
@@ -113,7 +115,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     run_predict(
         arguments.videos,
         arguments.model,
-        _overrides(arguments),
+        overrides(arguments),
         arguments.classes,
         arguments.top_k,
         outputs,
@@ -128,7 +130,7 @@ def _extract(arguments: argparse.Namespace) -> None:
         arguments.videos,
         arguments.model,
         arguments.output,
-        _overrides(arguments),
+        overrides(arguments),
         arguments.level,
         arguments.overwrite,
     )

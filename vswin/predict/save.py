@@ -23,15 +23,18 @@ from vswin.predict.timeline import make_timeline
 from vswin.runtime import console, make_progress_bar
 
 
-def name_outputs(inputs: Sequence[Input], folder: Path, is_overwriting: bool) -> dict[str, Path]:
-    """Names the annotated copies: as the videos are below the folder that was given, with the ending `.mp4`.
+def name_outputs(
+    inputs: Sequence[Input], folder: Path, is_overwriting: bool, option: str = "--save"
+) -> dict[str, Path]:
+    """Names the films made of videos: as the videos are below the folder that was given, with the ending `.mp4`.
 
     Where two would have one name, the later one keeps its own ending as well, and a number if need be.
 
     Args:
         inputs: the videos.
-        folder: where the copies go.
+        folder: where they go.
         is_overwriting: whether files that are there may be replaced.
+        option: what named the folder, for errors.
 
     Returns:
         Path of each video -> path of its copy.
@@ -54,7 +57,7 @@ def name_outputs(inputs: Sequence[Input], folder: Path, is_overwriting: bool) ->
     videos = {Path(entry.path).resolve() for entry in inputs}
     for target in taken:
         if target.resolve() in videos:
-            raise InputError(f"--save {folder}: {target} is one of the videos to predict; name another folder")
+            raise InputError(f"{option} {folder}: {target} is one of the videos to read; name another folder")
     check_outputs(sorted(taken), is_overwriting)
     return targets
 

@@ -1,0 +1,115 @@
+"""`vswin explain` from the command line to the files it writes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import vswin
+from vswin import cli
+from vswin.errors import InputError
+from vswin.explain.run import Outputs, Question, run_explain
+from vswin.predict.model import open_model
+from vswin.predict.protocol import find_protocol
+
+CLIPS = Path(__file__).parents[1] / "clips"
+VIDEO = str(CLIPS / "demo.mp4")
+
+
+def explain(*arguments: str) -> None:
+    parsed = cli.make_parser().parse_args(["explain", *arguments])
+    parsed.run(parsed)
+
+
+def read_film(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_a_film_a_sheet_and_the_numbers(run_folder, tmp_path):
+    explain(VIDEO, "--model", str(run_folder), "--output", str(tmp_path / "out"), "--npz", "--clips", "2")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["demo.mp4", "demo.npz", "demo.png"]
+    assert len(read_film(tmp_path / "out" / "demo.mp4")) == 2 * 4
+    assert (tmp_path / "out" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    found = np.load(tmp_path / "out" / "demo.npz")
+    about = json.loads(str(found["about"]))
+    assert (about["method"], about["stage"]) == ("grad_cam", 4)
+    assert (found["frames"].shape, found["map"].shape) == ((2, 4), (2, 2, 2, 2))
+    np.testing.assert_array_equal(np.diff(found["frames"]), 2)
+    # By the public functions: the class is that of the average.
+    views = vswin.load_views(VIDEO, 4, 2, num_clips=2, num_crops=1, resize=64, crop=64)
+    model = open_model(str(run_folder), find_protocol(str(run_folder))).model
+    probabilities = np.exp(model(views)) / np.exp(model(views)).sum(axis=1, keepdims=True)
+    label = int(probabilities.mean(axis=0).argmax())
+    assert about["label"] == label
+    assert about["probability"] == pytest.approx(probabilities.mean(axis=0)[label], rel=1e-4)
+    np.testing.assert_allclose(found["heat"], vswin.grad_cam(model, views, [label, label]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("label", "number"), [("Größe", 2), ("4", 4), ("3", 3)])
+def test_any_class_by_its_name_or_number(run_folder, tmp_path, label, number):
+    # Of "3", the name and the number agree.
+    question = Question(label, stage=2)
+    run_explain([VIDEO], str(run_folder), Outputs(tmp_path / "out", has_maps=True), question)
+    about = json.loads(str(np.load(tmp_path / "out" / "demo.npz")["about"]))
+    assert (about["label"], about["stage"]) == (number, 2)
+
+
+def test_attention(run_folder, tmp_path):
+    output = str(tmp_path / "out")
+    arguments = [VIDEO, "--model", str(run_folder), "--output", output, "--npz"]
+    explain(*arguments, "--attention", "1.2", "--token", "0,63,7")
+    found = np.load(tmp_path / "out" / "demo.npz")
+    about = json.loads(str(found["about"]))
+    assert (about["method"], about["block"], about["token"]) == ("attention", 2, [0, 15, 1])
+    assert found["map"].shape == (1, 2, 16, 16)
+    assert set(np.unique(found["heat"][0, :, :40])) == {0}
+
+
+def test_nothing_is_overwritten_unasked(run_folder, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "demo.png").write_text("mine")
+    with pytest.raises(InputError, match=r"demo.png exists; .* --overwrite"):
+        run_explain([VIDEO], str(run_folder), Outputs(output))
+    assert [path.name for path in output.iterdir()] == ["demo.png"]
+    run_explain([VIDEO], str(run_folder), Outputs(output, is_overwriting=True))
+    assert len(list(output.iterdir())) == 2
+    shutil.copy(VIDEO, tmp_path / "demo.mp4")
+    with pytest.raises(InputError, match=r"--output .* is one of the videos"):
+        run_explain([str(tmp_path / "demo.mp4")], str(run_folder), Outputs(tmp_path, is_overwriting=True))
+
+
+def test_a_file_that_is_no_video_is_passed_over(run_folder, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    with pytest.raises(SystemExit, match="1"):
+        run_explain([str(tmp_path / "bad.mp4"), VIDEO], str(run_folder), Outputs(tmp_path / "out"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "passed over, not a video" in printed
+    assert "1 of 2 videos could not be decoded" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["demo.mp4", "demo.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--class", "jump rop"], "no such class; did you mean jump rope"),
+        (["--class", "5"], "give a name, or a number from 0 to 4"),
+        (["--stage", "5"], "stage 5: the model has the stages 1 to 4"),
+        (["--stage", "0"], "stage 0"),
+        (["--attention", "5.1"], "stage 5"),
+        (["--attention", "1.3"], "block 3"),
+        (["--attention", "one"], "write STAGE.BLOCK"),
+        (["--attention", "1.1", "--class", "wave"], "leave out --class and --stage"),
+        (["--attention", "1.1", "--token", "4,0,0"], "the clip has 4 x 64 x 64"),
+        (["--attention", "1.1", "--token", "4,0"], "write frame,row,column"),
+        (["--token", "1,2,3"], "name the block, too"),
+    ],
+)
+def test_what_is_refused(run_folder, tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        explain(VIDEO, "--model", str(run_folder), "--output", str(tmp_path / "out"), *options)
+    assert not list((tmp_path / "out").glob("*"))

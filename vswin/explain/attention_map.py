@@ -1,0 +1,97 @@
+"""Where a token looks: the weights that its window's attention gives to each token, averaged over heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.errors import InputError
+from vswin.explain.forward import block_input
+from vswin.explain.places import find_extents, spread
+from vswin.models.attention import weigh
+from vswin.models.stage import SwinStage
+from vswin.models.video_swin import VideoSwin
+from vswin.models.windows import to_windows
+from vswin.zoo import Triple
+
+
+class Gaze(NamedTuple):
+    """Hold where a token looks.
+
+    Attributes:
+        weights: Of the tokens of the grid, float32 [B, T', H', W']; 0 outside the window. They sum to 1 but for what
+            goes to tokens of padding.
+        token: Place of the token in the grid.
+        extents: Frames, rows and columns that a token covers.
+    """
+
+    weights: np.ndarray
+    token: Triple
+    extents: Triple
+
+    @property
+    def pixels(self) -> tuple[Triple, Triple]:
+        """Gives the first frame, row and column that the token covers, and how many of each."""
+        frame, row, column = (at * extent for at, extent in zip(self.token, self.extents, strict=True))
+        return (frame, row, column), self.extents
+
+    def spread(self, shape: Triple) -> np.ndarray:
+        """Maps the weights to a clip (T, H, W), divided by the largest: float32 [B, T, H, W] in [0, 1]."""
+        largest = self.weights.max(axis=(1, 2, 3), keepdims=True)
+        return spread(self.weights / largest, shape, self.extents)
+
+
+def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place: Triple | None = None) -> Gaze:
+    """Computes where a token looks in one block.
+
+    Args:
+        model: any.
+        clips: uint8 [B, T, H, W, 3] RGB.
+        stage: counted from 1.
+        block: in its stage, counted from 1; those of even number have shifted windows.
+        place: a frame, row and column of the clip, counted from 0, which the token covers; None: the middle.
+
+    Returns:
+        The weights.
+
+    Raises:
+        InputError: if there is no such stage, block or place.
+        TypeError: if the clips are not uint8.
+    """
+    extents = find_extents(model.size, stage)
+    depth = model.size.depths[stage - 1]
+    if not 1 <= block <= depth:
+        raise InputError(f"block {block}: stage {stage} of the model has the blocks 1 to {depth}")
+    shape = clips.shape[1:4]
+    frame, row, column = (extent // 2 for extent in shape) if place is None else place
+    if not all(0 <= at < extent for at, extent in zip((frame, row, column), shape, strict=True)):
+        raise InputError(
+            f"place {frame},{row},{column}: frame, row and column count from 0, and the clip has "
+            f"{' x '.join(map(str, shape))}"
+        )
+    token = (frame // extents[0], row // extents[1], column // extents[2])
+    x = block_input(model, tf.constant(clips), stage, block)  # [B, T', H', W', C]
+    return Gaze(_look(model.backbone.stages[stage - 1], block, x, token), token, extents)
+
+
+def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarray:
+    """Gives the weights, float32 [B, T', H', W'], of one token of [B, T', H', W', C]."""
+    windows = stage.plan_windows(x)[(block - 1) % 2]
+    own_block = stage.blocks[block - 1]
+    grid, size = np.array(x.shape[1:4]), windows.size.numpy()
+    padded = grid + -grid % size
+    num_tokens = int(size.prod())
+    # Of all windows, only the token's own is computed.
+    window, number = divmod(int(windows.inverse[np.ravel_multi_index(token, padded)]), num_tokens)
+    cut = to_windows(own_block.norm1(x), windows)  # [B*nW, N, C]
+    cut = tf.reshape(cut, [x.shape[0], -1, num_tokens, x.shape[-1]])[:, window]  # [B, N, C]
+    qkv, bias = own_block.attn.project(cut)  # [B, N, 3, nH, d], [nH, N, N]
+    q, k, _ = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [B, nH, N, d]
+    regions = None if windows.regions is None else windows.regions[window : window + 1]  # [1, N]
+    weights = tf.reduce_mean(tf.cast(weigh(q, k, bias, regions), tf.float32)[:, :, number], axis=1)  # [B, N]
+    placed = np.zeros([x.shape[0], int(padded.prod())], np.float32)
+    placed[:, windows.order[window * num_tokens : (window + 1) * num_tokens].numpy()] = weights.numpy()
+    frames, rows, columns = grid.tolist()
+    return placed.reshape(-1, *padded)[:, :frames, :rows, :columns]  # [B, T', H', W']

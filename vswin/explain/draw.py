@@ -1,0 +1,132 @@
+"""Draw heat over the frames of clips: a contact sheet, and the frames of a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vswin.training.contact_sheet import Panel, draw_sheet
+
+_SHEET_FRAMES = 8
+_SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels of a frame; two of a film fill the narrowest sheet
+_OPACITY = 0.7  # of the greatest heat
+_BRIGHTEST = 225  # of the 255 colours of the map
+_MARK, _MARK_EDGE = (255, 255, 255), (0, 0, 0)
+
+
+class HeatedClip(NamedTuple):
+    """Hold a clip and where it is hot.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3] RGB.
+        heat: float32 [T, H, W] in [0, 1].
+        numbers: Numbers of the frames in the file, int64 [T].
+        title: One line.
+        lines: Further text, broken where it is long.
+        boxes: What to mark in each frame, (top, left, height, width) in pixels, or None; T of them.
+    """
+
+    frames: np.ndarray
+    heat: np.ndarray
+    numbers: np.ndarray
+    title: str
+    lines: list[str]
+    boxes: Sequence[tuple[int, int, int, int] | None]
+
+
+def draw_clips(clips: Sequence[HeatedClip], rate: float | None) -> Image.Image:
+    """Draws a contact sheet: of each clip up to eight frames, evenly spread, above them as they are, below with heat.
+
+    Args:
+        clips: at least one.
+        rate: frames per second of the file; None if it is not known.
+    """
+    panels = []
+    for clip in clips:
+        chosen = _choose_frames(clip)
+        pairs = [_draw_pair(clip, index, _SHEET_HEIGHT) for index in chosen]
+        shown = ", ".join(_tell_time(clip.numbers[index], rate) for index in chosen)
+        unit = "frames" if rate is None else "seconds"
+        panels.append(
+            Panel(clip.title, [*clip.lines, f"{unit}: {shown}"], [list(row) for row in zip(*pairs, strict=True)])
+        )
+    return draw_sheet(panels)
+
+
+def draw_film(clips: Sequence[HeatedClip], rate: float | None) -> Iterator[np.ndarray]:
+    """Draws the frames of a film, one clip after the other, each frame as it is and beside it with heat.
+
+    Args:
+        clips: at least one; titles and lines of all of the same length when broken.
+        rate: frames per second of the file; None if it is not known.
+
+    Yields:
+        uint8 [H, W, 3] RGB of even sides.
+    """
+    unit = "frame" if rate is None else "second"
+    for clip in clips:
+        for index, number in enumerate(clip.numbers):
+            lines = [*clip.lines, f"{unit} {_tell_time(number, rate)}"]
+            pair = _draw_pair(clip, index, _FILM_HEIGHT)
+            yield np.asarray(draw_sheet([Panel(clip.title, lines, [list(pair)])]))
+
+
+def draw_heat(frame: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lays heat over a frame: where there is none it is gray, and the hotter, the more of a colour shows.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB.
+        heat: float32 [H, W] in [0, 1].
+
+    Returns:
+        uint8 [H, W, 3] RGB; from blue by green and yellow to red.
+    """
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]  # [H, W, 1]
+    # The map ends in a dark red, which on a dark picture would not look like the most.
+    colors = cv2.applyColorMap(np.rint(_BRIGHTEST * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]  # [H, W, 3]
+    share = _OPACITY * heat[..., None]  # [H, W, 1]
+    return np.rint((1 - share) * gray + share * colors).astype(np.uint8)
+
+
+def _choose_frames(clip: HeatedClip) -> list[int]:
+    """Spreads the frames of a sheet over the clip; where something is marked, over those with heat alone.
+
+    What is marked is a token, which looks no farther than its window: on either side of it nothing would show.
+    """
+    first, last = 0, len(clip.frames) - 1
+    if any(clip.boxes):
+        first, last = np.flatnonzero(clip.heat.any(axis=(1, 2)))[[0, -1]].tolist()
+    return np.linspace(first, last, min(_SHEET_FRAMES, last - first + 1)).round().astype(int).tolist()
+
+
+def _draw_pair(clip: HeatedClip, index: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gives a frame at a height, as it is and with heat; what is marked is marked in both."""
+    frame = _scale(clip.frames[index], height)
+    heated = draw_heat(frame, np.clip(_scale(clip.heat[index], height), 0, 1))
+    box = clip.boxes[index]
+    if box is None:
+        return frame, heated
+    top, left, rows, columns = np.rint(np.array(box) * height / len(clip.frames[index])).astype(int).tolist()
+    # OpenCV draws in place.
+    marked = [np.ascontiguousarray(image.copy()) for image in (frame, heated)]
+    for image in marked:
+        # Around the token, so that its own heat shows.
+        for reach, color in ((1, _MARK), (2, _MARK_EDGE)):
+            cv2.rectangle(
+                image, (left - reach, top - reach), (left + columns - 1 + reach, top + rows - 1 + reach), color
+            )
+    return marked[0], marked[1]
+
+
+def _scale(image: np.ndarray, height: int) -> np.ndarray:
+    rows, columns = image.shape[:2]
+    interpolation = cv2.INTER_AREA if height < rows else cv2.INTER_LINEAR
+    return cv2.resize(image, (max(1, round(columns * height / rows)), height), interpolation=interpolation)
+
+
+def _tell_time(number: int, rate: float | None) -> str:
+    return str(number) if rate is None else f"{number / rate:.2f}"
