@@ -81,7 +81,7 @@ wheel: $(INSTALLED)  ## build dist/vswin-*.whl
 	$(BIN)/python -m build --wheel
 
 docs: $(INSTALLED)  ## build the documentation as a site, dist/site/index.html
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 
 clean:  ## remove .venv, its likes, dist and caches; data and outputs stay
 	rm -rf $(VENV) .venv-* dist .pytest_cache .ruff_cache .mypy_cache

@@ -40,7 +40,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replaces what MkDocs found in docs/ by the documents of the whole repository."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
     paths = sorted(
-        {path for pattern in PATTERNS for path in ROOT.glob(pattern) if path.is_file() and path.suffix != ".py"}
+        {
+            path
+            for pattern in PATTERNS
+            for path in ROOT.glob(pattern)
+            if path.is_file() and path.suffix not in (".py", ".pyc")
+        }
     )
     names = [str(path.relative_to(ROOT)) for path in paths if path != ROOT / "README.md"]
     documents = [File(name, str(ROOT), config.site_dir, config.use_directory_urls) for name in names]
