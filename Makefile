@@ -8,12 +8,12 @@ ADDONS_INSTALLED := $(ADDONS_VENV)/.installed
 # TensorFlow Addons needs TensorFlow 2.15, and that a Python before 3.12; empty if there is none.
 ADDONS_PYTHON ?= $(shell for python in python3.11 python3.10 $(PYTHON); do \
 	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' 2>/dev/null && echo $$python && break; done)
-CODE := vswin train.py evaluate.py tests benchmarks
+CODE := vswin train.py evaluate.py tests benchmarks docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install train evaluate format lint types test-fast test test-slow \
-	install-addons test-addons test-matrix fuzz peers wheel clean
+	install-addons test-addons test-matrix fuzz peers wheel docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -79,6 +79,9 @@ peers: $(INSTALLED)  ## create .venv-peers, for benchmarks/peers (ARGS="keras_cv
 
 wheel: $(INSTALLED)  ## build dist/vswin-*.whl
 	$(BIN)/python -m build --wheel
+
+docs: $(INSTALLED)  ## build the documentation as a site, dist/site/index.html
+	$(BIN)/python -m mkdocs build --strict
 
 clean:  ## remove .venv, its likes, dist and caches; data and outputs stay
 	rm -rf $(VENV) .venv-* dist .pytest_cache .ruff_cache .mypy_cache

@@ -114,8 +114,9 @@ def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel):
         described = (path for path in (ROOT / folder).rglob("*") if path.suffix in (".yaml", ".md", ".txt"))
         inside |= {f"vswin/_root/{path.relative_to(ROOT)}" for path in described if "videos" not in path.parts}
     assert names >= inside | {"vswin/published.json", "vswin/_root/train.py", "vswin/_root/evaluate.py"}
+    assert "vswin/py.typed" in names  # PEP 561: without it, type checkers take everything of vswin for Any.
     assert {name.split("/")[0] for name in names} == {"vswin", f"vswin-{vswin.__version__}.dist-info"}
-    assert {Path(name).suffix for name in names - inside} <= {".json", ".py", ".txt", ".csv", "", ".md"}
+    assert {Path(name).suffix for name in names - inside} <= {".json", ".py", ".txt", ".csv", "", ".md", ".typed"}
 
 
 def test_the_source_distribution_holds_the_tests_and_no_leftovers(built):
@@ -123,6 +124,7 @@ def test_the_source_distribution_holds_the_tests_and_no_leftovers(built):
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "tests/test_wheel.py", "vswin/cli.py"} <= names
+    assert {"vswin/py.typed", "CITATION.cff"} <= names
     assert {name for name in names if name.startswith((".hypothesis", ".pytest", "outputs", ".venv"))} == set()
 
 

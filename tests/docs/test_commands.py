@@ -1,0 +1,232 @@
+"""Every command and every setting in the documents: names, options and targets exist, configurations compose.
+
+A command that stands alone must parse as it is. In running text, where commands are named without all that they need,
+its options must exist.
+"""
+
+import argparse
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from vswin.cli import SCRIPTS, make_parser
+from vswin.compose import compose_config, compose_evaluation
+from vswin.config import check_overrides, implied_choices
+from vswin.errors import InputError
+from vswin.published import find_weights
+from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/peers/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(ROOT.glob("data/*.md")),
+    *sorted(ROOT.glob("data/*/README.md")),
+]
+SCHEMAS = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "data_check": DataCheckConfig,
+    "data_prepare": DataPrepareConfig,
+    "data_show": DataShowConfig,
+}
+PROGRAM = (
+    r"(?:(?:\S*/)?python (?:train|evaluate|benchmarks/\S+|-m \S+)|vswin |make |sbatch |wandb sweep "
+    r"|pip install |\S+/pip )"
+)
+# `key=value` stands for any setting, and what is True or False is an argument in Python.
+SETTING = re.compile(r"(?!key=value)[a-z_]+(\.[a-z_0-9]+)*=(?!True|False)\S+")
+
+
+def standing_alone(text: str) -> list[str]:
+    """Lists the commands of indented and fenced blocks, lines that end in a backslash joined, comments cut off."""
+    fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    indented = "".join(re.findall(r"^    .*\n", text, flags=re.MULTILINE))
+    lines = re.sub(r"\\\n\s*", "", fenced + indented).splitlines()
+    bodies = [match[1] for line in lines if (match := re.match(rf"(?:    |\$ )?({PROGRAM}.*)", line))]
+    return [re.sub(r"\s{2,}#.*|\s+# on .*", "", body).strip() for body in bodies]
+
+
+def in_text(text: str) -> list[str]:
+    """Lists what stands in backticks in running text; a span may go over the end of a line."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
+def plain(command: str) -> list[str]:
+    """Splits a command, with a word in the place of what a reader is to fill in."""
+    command = re.sub(r"<[^<>]*>", "x", command).replace("${", "$\\{")
+    return [word for word in shlex.split(command) if word not in ("...", "|")]
+
+
+def first_choices(overrides: list[str]) -> list[str]:
+    """Takes the first run of a sweep; what goes to Hydra's launcher is not ours."""
+    own = [word for word in overrides if not word.startswith(("hydra", "--multirun"))]
+    chosen = []
+    for word in own:
+        parsed = OverridesParser.create().parse_override(word)
+        first = next(iter(parsed.sweep_string_iterator())) if parsed.is_sweep_override() else None
+        chosen.append(word if first is None else f"{parsed.key_or_group}={first}")
+    return chosen
+
+
+def check_settings(name: str, overrides: list[str]) -> None:
+    """Composes the configuration of an entry point."""
+    compose_once(name, tuple(first_choices(overrides)))
+
+
+@functools.cache
+def compose_once(name: str, overrides: tuple[str, ...]) -> None:
+    """Composes as the entry points do; documents repeat themselves, and this takes a tenth of a second."""
+    try:
+        compose_config(name, [*overrides, *(implied_choices(overrides) if name == "evaluate" else ())], SCHEMAS[name])
+    except InputError as error:
+        # Composed, and then told that it belongs into the other environment.
+        if not str(error).startswith("optimizer=adamw_addons needs TensorFlow Addons"):
+            raise
+
+
+def check_vswin(words: list[str]) -> None:
+    """Parses a command of `vswin` as the program does, and composes what it is given."""
+    if words[0] in SCRIPTS:
+        check_settings(words[0], [word for word in words[1:] if word not in ("--help",)])
+        return
+    if "--help" in words:
+        check_options(words)
+        return
+    parsed = make_parser().parse_args(words)
+    match words[0]:
+        case "data":
+            check_settings(f"data_{parsed.action}", parsed.overrides)
+        case "splits":
+            check_settings("train", parsed.overrides)
+        case "predict" | "extract":
+            compose_evaluation(parsed.set)
+
+
+def check_options(words: list[str]) -> None:
+    """Checks that a command exists, and each of its options; `model|step` are two commands."""
+    parser = make_parser()
+    while words and not words[0].startswith("-"):
+        choices = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        if not choices:
+            break
+        for name in words[0].split("|"):
+            assert name in choices[0], f"{name}: not among {list(choices[0])}"
+        parser, words = choices[0][words[0].split("|")[0]], words[1:]
+    if parser.prog.split()[-1] not in SCRIPTS:
+        for word in words:
+            assert not word.startswith("--") or word.split("=")[0] in parser._option_string_actions, word
+
+
+def check_command(command: str, is_alone: bool) -> None:
+    words = plain(command)
+    match words:
+        case [program, script, *rest] if program.endswith("python") and script in ("train.py", "evaluate.py"):
+            check_vswin([script.removesuffix(".py"), *rest])
+        case [program, "-m", *_] if program.endswith("python"):
+            pass
+        case [program, script, *rest] if program.endswith("python"):
+            source = (ROOT / script.rstrip(",")).read_text()
+            sources = source + "".join(path.read_text() for path in (ROOT / script).parent.glob("*.py"))
+            assert [word for word in rest if word.startswith("--") and f'"{word}"' not in sources] == []
+        case ["vswin", *rest]:
+            check_vswin(rest) if is_alone else check_options(rest)
+        case ["make", target, *rest]:
+            assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+            if target in SCRIPTS:
+                check_settings(target, shlex.split("".join(rest).removeprefix("ARGS=")))
+        case ["sbatch", script, *rest]:
+            assert (ROOT / script).is_file()
+            check_settings("train", rest)
+        case ["wandb", "sweep", path]:
+            assert (ROOT / path).is_file()
+        case _:
+            extras = re.findall(r"(?:vswin|\.)\[([a-z,]+)\]", command)
+            known = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+            for extra in ",".join(extras).split(","):
+                assert re.search(rf"^{extra} = \[", known, re.MULTILINE) or not extra, extra
+
+
+def check_named_settings(span: str) -> None:
+    """Checks that settings named in the text exist; those of one span go together."""
+    words = [word for word in plain(span) if "$" not in word]
+    errors = []
+    for name, schema in SCHEMAS.items():
+        try:
+            check_overrides(first_choices(words), schema)
+            if "..." not in span and "|" not in span:
+                check_settings(name, words)
+        except InputError as error:
+            errors.append(str(error))
+        else:
+            return
+    raise AssertionError(f"{span}: {errors[0]}")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_commands_parse(document):
+    text = document.read_text()
+    for command in standing_alone(text):
+        try:
+            check_command(command, is_alone=True)
+        except (SystemExit, InputError) as error:
+            raise AssertionError(f"{command}: {error}") from error
+    for span in in_text(text):
+        if re.match(PROGRAM, span + " "):
+            check_command(span, is_alone=False)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_settings_exist(document):
+    for span in in_text(document.read_text()):
+        if all(SETTING.fullmatch(word) for word in span.split()):
+            check_named_settings(span)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_published_names_and_links_exist(document):
+    text = document.read_text()
+    for published in set(re.findall(r"\bswin_[a-z]+_patch\w+", text)):
+        find_weights(published)
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "is_wrong"),
+    [
+        ("python train.py model=swin_tiny --multirun seed=0,1", False),
+        ("python train.py modle=swin_tiny", True),
+        ("python evaluate.py run=outputs/<run> clip.num_clips=x", True),
+        ("vswin predict a.mp4 --model outputs/<run>", False),
+        ("vswin predict a.mp4", True),
+        ("vswin predict a.mp4 --model x --top_k 3", True),
+        ("vswin data show dataset=ucf102", True),
+        ("make train ARGS='epochs=3'", False),
+        ("make trian", True),
+        ("pip install 'vswin[parquets]'", True),
+        ("python benchmarks/growth.py --no-such-option", True),
+    ],
+)
+def test_wrong_commands_are_found(command, is_wrong, capsys):
+    if not is_wrong:
+        check_command(command, is_alone=True)
+        return
+    with pytest.raises((AssertionError, InputError, SystemExit)):
+        check_command(command, is_alone=True)
+
+
+def test_commands_are_found():
+    text = (ROOT / "README.md").read_text()
+    assert "python train.py model=swin_base dataset=ucf101" in standing_alone(text)
+    assert len(standing_alone(text)) > 20
+    assert {"dataset.cache=ram", "vswin bench input --isolate", "clip=16x4"} <= set(in_text(text))
