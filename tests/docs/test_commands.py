@@ -43,8 +43,13 @@ SETTING = re.compile(r"(?!key=value)[a-z_]+(\.[a-z_0-9]+)*=(?!True|False)\S+")
 
 
 def standing_alone(text: str) -> list[str]:
-    """Lists the commands of indented and fenced blocks, lines that end in a backslash joined, comments cut off."""
-    fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    """Lists the commands of indented and fenced blocks, lines that end in a backslash joined, comments cut off.
+
+    In a block with prompts the other lines are what a command printed.
+    """
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    prompted = ["".join(re.findall(r"^\$ .*\n", block, flags=re.MULTILINE)) for block in blocks]
+    fenced = "".join(commands or block for commands, block in zip(prompted, blocks, strict=True))
     indented = "".join(re.findall(r"^    .*\n", text, flags=re.MULTILINE))
     lines = re.sub(r"\\\n\s*", "", fenced + indented).splitlines()
     bodies = [match[1] for line in lines if (match := re.match(rf"(?:    |\$ )?({PROGRAM}.*)", line))]
