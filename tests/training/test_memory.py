@@ -64,11 +64,12 @@ def test_a_gpu_has_the_logits_of_all_windows_at_once(remat, measured):
     assert memory.total / 1e9 == pytest.approx(measured, rel=0.15)
 
 
-def test_a_cpu_keeps_no_logits_and_some_tokens_more():
-    memory = estimate_step(SIZE, 5, CLIP, 1, "float32", remat=False, is_cpu=True)
-    assert memory.activations == 25 * TOKENS
-    memory = estimate_step(SIZE, 5, CLIP, 1, "float32", remat=True, is_cpu=True)
-    assert memory.activations == (1 + 42) * TOKENS
+def test_a_cpu_keeps_no_logits_but_those_of_a_window_at_work_and_some_tokens_more():
+    window = 6 * 8 * 8 * 4
+    memory = estimate_step(SIZE, 5, CLIP, 3, "float32", remat=False, is_cpu=True)
+    assert memory.activations == 3 * 25 * TOKENS + window
+    memory = estimate_step(SIZE, 5, CLIP, 3, "float32", remat=True, is_cpu=True)
+    assert memory.activations == 3 * (1 + 42) * TOKENS + window
 
 
 def test_only_the_memory_of_a_machine_without_gpu_is_compared():

@@ -82,7 +82,7 @@ def _take_first_step(overrides: Sequence[str], folder: Path) -> None:
             # S603: our own script; overrides go to it as they are, without a shell.
             process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            while not list(output.glob("**/ckpt-*.index")):
+            while not list(output.glob("checkpoints/last/ckpt-*.index")):
                 if process.poll() is not None:
                     raise InputError(_describe_failure(command, process.returncode, log.read_text()))
                 time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -180,7 +180,7 @@ def check_finite(values: np.ndarray, paths: Sequence[str]) -> None:
     Raises:
         InputError: if something is NaN or infinite; names the first video.
     """
-    is_broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)  # [n]
+    is_broken = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))  # [n]
     if is_broken.any():
         raise InputError(
             f"the model gives NaN for {paths[int(np.argmax(is_broken))]}: its weights are broken, or the "

@@ -220,8 +220,9 @@ def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) ->
     frame = tf.range(frames)
     apart = frame[:, None, None] - frame + frames - 1  # [Wt, 1, Wt]
     lines = apart * area + tf.range(area)[:, None]  # [Wt, Wh*Ww, Wt]
-    bias = tf.gather(blocks, lines, axis=1)  # [nH, Wt, Wh*Ww, Wt, Wh*Ww]
-    return tf.reshape(bias, [heads, frames * area, frames * area])[:, :num_tokens, :num_tokens]  # [nH, N, N]
+    lines = tf.reshape(lines, [frames * area, frames])[:num_tokens]  # [N, Wt]
+    bias = tf.gather(blocks, lines, axis=1)  # [nH, N, Wt, Wh*Ww]
+    return tf.reshape(bias, [heads, -1, frames * area])[:, :, :num_tokens]  # [nH, N, N]
 
 
 def _partition(grid: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

@@ -28,9 +28,11 @@ class _Counts(NamedTuple):
     passing_tokens: int
 
 
-# A CPU attends in chunks of a few megabytes and computes them anew for the gradient, see `vswin.models.attention`.
+# A CPU attends in chunks of a few megabytes, a window at the least, and computes them anew for the gradient, see
+# `vswin.models.attention`; these many tensors as large as the logits of one window are there at a time.
+_LOGITS_OF_A_WINDOW = 6
 _ON_GPU = _Counts(1, 2, 21, 42, 12)
-_ON_CPU = _Counts(0, 0, 25, 42, 20)
+_ON_CPU = _Counts(0, 0, 25, 42, 16)
 
 
 class Spared(NamedTuple):
@@ -92,13 +94,14 @@ def estimate_step(
     # In half precision the softmax at work is there in float32, too.
     live_width = 4 if precision == "float32" else 6
     counts = _ON_CPU if is_cpu else _ON_GPU
-    kept = live = passing = 0
+    kept = live = passing = window = 0
     passed = spared.blocks
     stages = zip(stage_grids(size, clip_shape), size.stage_dims, size.depths, size.num_heads, strict=True)
     for stage, dim, depth, heads in stages:
         logits, features = stage.padded * stage.window * heads, stage.padded * dim * width
         block = counts.kept_logits * logits * width + counts.kept_tokens * features
         at_work = counts.live_logits * logits * live_width
+        window = max(window, _LOGITS_OF_A_WINDOW * stage.window**2 * heads * 4 if is_cpu else 0)
         num_kept = depth - min(depth, passed)
         passed -= depth - num_kept
         kept += num_kept * (features if remat else block)
@@ -107,7 +110,7 @@ def estimate_step(
     activations = max(kept + live if remat else kept, passing)
     parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
     parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * spared.parameters
-    return StepMemory(parameters, num_clips * activations)
+    return StepMemory(parameters, num_clips * activations + window)
 
 
 def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
