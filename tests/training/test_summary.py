@@ -40,7 +40,8 @@ def test_the_summary_divides_the_batch_and_its_memory(compose_train):
     assert parts["batch"].startswith("8 clips (global), 4 per device in 2 micro-batches, 17 steps per epoch")
     assert parts["devices"].startswith("2 logical CPUs (")
     activations = [float(summary["memory"].split("activations ")[1].split(")")[0]) for summary in (whole, parts)]
-    assert activations[0] == pytest.approx(4 * activations[1], rel=1e-2)
+    window = 6 * 24 * 392**2 * 4 / 1e9  # of the last stage, whose logits are there whatever the number of clips
+    assert activations[0] - window == pytest.approx(4 * (activations[1] - window), rel=1e-2)
     assert summarise(compose_train("runtime.remat=true"))["memory"].endswith(", blocks computed twice")
 
 
