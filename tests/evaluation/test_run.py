@@ -368,3 +368,9 @@ def test_output_dir_that_cannot_be_made_is_found_before_the_work(tmp_path, model
     weights = save(model, tmp_path / "model.h5")
     with pytest.raises(InputError, match="name another one"):
         run_evaluation(make_config(weights, output_dir=str(weights)))
+
+
+def test_a_batch_of_broken_videos_alone_has_nothing_that_is_not_finite():
+    predict.check_finite(np.zeros((0, 3), np.float32), [])
+    with pytest.raises(InputError, match=r"NaN for b\.avi"):
+        predict.check_finite(np.array([[[0.0, 1.0]], [[0.0, np.inf]]], np.float32), ["a.avi", "b.avi"])
