@@ -8,7 +8,7 @@ from vswin.models import attention
 from vswin.models.attention import attend, chunk_size
 
 HEADS, TOKENS, CHANNELS, WINDOWS = 2, 5, 3, 6
-REGIONS = tf.constant(np.random.default_rng(1).integers(0, 2, [WINDOWS, TOKENS]), tf.int32)
+REGIONS = tf.constant(np.random.default_rng(1).integers(0, 8, [WINDOWS, TOKENS]), tf.int32)
 
 
 def formula(qkv: np.ndarray, bias: np.ndarray, regions: np.ndarray | None) -> np.ndarray:

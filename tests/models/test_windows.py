@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vswin.models.windows import (
-    attention_mask,
     effective_window,
     expand_bias,
     from_windows,
     pad_grid,
     plan_windows,
+    region_channels,
     reorder_tokens,
     to_windows,
     token_regions,
@@ -78,7 +78,8 @@ def test_window_shrinks_and_shift_vanishes_axis_by_axis():
     ("padded", "window", "shift"),
     [((4, 6, 8), (2, 3, 4), (1, 1, 2)), ((2, 6, 5), (2, 3, 5), (0, 1, 0)), ((8, 3, 4), (4, 3, 2), (2, 0, 1))],
 )
-def test_mask_separates_the_regions_of_the_official_slices(padded, window, shift):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_products_of_channels_mask_the_regions_of_the_official_slices(padded, window, shift, dtype):
     regions = np.zeros((1, *padded, 1))
     slices = [
         (slice(-size), slice(-size, -step if step else None), slice(-step if step else extent, None))
@@ -88,9 +89,10 @@ def test_mask_separates_the_regions_of_the_official_slices(padded, window, shift
         regions[(0, *region, 0)] = number
     ids = cut_by_loop(regions, window, (0, 0, 0))[..., 0]
     expected = np.where(ids[:, :, None] == ids[:, None, :], 0, -100)
-    mask = attention_mask(token_regions(*(tf.constant(triple) for triple in (padded, window, shift))))
-    np.testing.assert_array_equal(mask, expected)
-    assert mask.dtype == tf.float32
+    regions = token_regions(*(tf.constant(triple) for triple in (padded, window, shift)))
+    queries, keys = region_channels(regions, tf.as_dtype(dtype))
+    assert queries.dtype == keys.dtype == dtype
+    np.testing.assert_array_equal(tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32), expected)
 
 
 @pytest.mark.parametrize("window", [(2, 7, 5), (2, 5, 7), (3, 2, 4), (1, 1, 6)])

@@ -1,8 +1,8 @@
 """Attention inside windows: products of queries and keys, bias, softmax, products with values.
 
 The logits are the largest tensors of the network, 128 x 3 x 392 x 392 of them in the first block on 32 x 224 x 224
-pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient
-computes them anew. Called by `layers`.
+pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient,
+written by hand, computes them anew. Called by `layers`.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vswin.models.fused import biased_softmax
-from vswin.models.windows import attention_mask
+from vswin.models.windows import region_channels
 
 # 4 MB in float32: what a core can keep near. Twice as many are slower again, and half as many pay for more rounds.
 CHUNK_LOGITS = 1 << 20
@@ -26,7 +26,7 @@ def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Ten
     Args:
         qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d], the windows of one sample side by side.
         bias: what to add to the logits, float32 [nH, N, N].
-        regions: see `windows.attention_mask`, int32 [nW, N], or None where windows are not shifted.
+        regions: see `windows.token_regions`, int32 [nW, N], or None where windows are not shifted.
 
     Returns:
         [B*nW, N, nH*d].
@@ -61,11 +61,8 @@ def chunk_size(shape: tf.TensorShape, num_windows: int | None) -> int | None:
 
 
 def _attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
-    shape = tf.shape(qkv)
-    qkv = tf.transpose(qkv, [2, 0, 3, 1, 4])  # [3, B*nW, nH, N, d]
-    q, k, v = tf.unstack(qkv)  # each [B*nW, nH, N, d]
-    x = tf.transpose(tf.matmul(weigh(q, k, bias, regions), v), [0, 2, 1, 3])  # [B*nW, N, nH, d]
-    return tf.reshape(x, [shape[0], shape[1], math.prod(qkv.shape[2::2])])  # [B*nW, N, nH*d]
+    q, k, v = _split(qkv)  # each [B*nW, nH, N, d]
+    return _join(tf.matmul(weigh(q, k, bias, regions), v))  # [B*nW, N, nH*d]
 
 
 def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
@@ -80,8 +77,10 @@ def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
     Returns:
         The weights of the values, which sum to 1 over the last axis, [B*nW, nH, N, N].
     """
-    logits = tf.matmul(q * q.shape[-1] ** -0.5, k, transpose_b=True)  # [B*nW, nH, N, N]
-    return biased_softmax(logits, bias, None if regions is None else attention_mask(regions))
+    q = q * q.shape[-1] ** -0.5
+    if regions is not None:
+        q, k = (_append(x, channels) for x, channels in zip((q, k), region_channels(regions, q.dtype), strict=True))
+    return biased_softmax(tf.matmul(q, k, transpose_b=True), bias)  # [B*nW, nH, N, N]
 
 
 def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None, size: int) -> tf.Tensor:
@@ -100,22 +99,82 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
             return i + 1, done.write(i, _attend(cut(qkv, i), bias, cut_regions(i)))
 
         def gradient(upstream: tf.Tensor) -> tuple:
+            shares = _share_in_softmax(attended, upstream, num_heads=qkv.shape[3])
+
             def backward(i: tf.Tensor, done: tf.TensorArray, dbias: tf.Tensor) -> tuple:
-                chunk = cut(qkv, i)
-                with tf.GradientTape() as tape:
-                    tape.watch((chunk, bias))
-                    attended = _attend(chunk, bias, cut_regions(i))
-                dqkv, more = tape.gradient(attended, (chunk, bias), cut(upstream, i))
+                dqkv, more = _attend_gradient(cut(qkv, i), cut(upstream, i), cut(shares, i), bias, cut_regions(i))
                 return i + 1, done.write(i, dqkv), dbias + more
 
             done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
             return tf.reshape(done.concat(), qkv.shape), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
 
         (done,) = _repeat(forward, rounds, qkv.dtype)
-        attended = done.concat()  # [B*nW, N, nH*d]
-        return tf.ensure_shape(attended, [qkv.shape[0], qkv.shape[1], math.prod(qkv.shape[3:])]), gradient
+        attended = tf.ensure_shape(done.concat(), [*qkv.shape[:2], math.prod(qkv.shape[3:])])  # [B*nW, N, nH*d]
+        return attended, gradient
 
     return run(qkv, bias)
+
+
+def _share_in_softmax(attended: tf.Tensor, upstream: tf.Tensor, num_heads: int) -> tf.Tensor:
+    """Computes the part of the softmax's gradient that the logits of a token share.
+
+    It is the sum, over the tokens attended to, of weight times gradient of the weight. By the gradient of the product
+    with the values this is the product of result and gradient of the result, which are far smaller.
+
+    Args:
+        attended: what `attend` gave, [B*nW, N, nH*d].
+        upstream: its gradient, [B*nW, N, nH*d].
+        num_heads: attention heads nH.
+
+    Returns:
+        Float32 [B*nW, nH, N, 1].
+    Source: Dao et al., FlashAttention, equation 4.
+    """
+    product = tf.cast(attended, tf.float32) * tf.cast(upstream, tf.float32)
+    return tf.reduce_sum(_part(product, num_heads), axis=-1, keepdims=True)  # [B*nW, nH, N, 1]
+
+
+def _attend_gradient(
+    qkv: tf.Tensor, upstream: tf.Tensor, shares: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Differentiates `_attend`: the gradients of queries, keys and values [B*nW, N, 3, nH, d], and of the bias."""
+    q, k, v = _split(qkv)  # each [B*nW, nH, N, d]
+    scale = q.shape[-1] ** -0.5
+    upstream = _part(upstream, q.shape[1])  # [B*nW, nH, N, d]
+    weights = weigh(q, k, bias, regions)  # [B*nW, nH, N, N]
+    dweights = tf.matmul(upstream, v, transpose_b=True)  # [B*nW, nH, N, N]
+    dlogits = tf.cast(weights, tf.float32) * (tf.cast(dweights, tf.float32) - shares)
+    dbias = tf.reduce_sum(dlogits, axis=0)  # [nH, N, N]
+    dlogits = tf.cast(dlogits, qkv.dtype)
+    dq, dk = tf.matmul(dlogits, k) * scale, tf.matmul(dlogits, q * scale, transpose_a=True)
+    dv = tf.matmul(weights, upstream, transpose_a=True)
+    return tf.transpose(tf.stack([dq, dk, dv]), [1, 3, 0, 2, 4]), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
+
+
+def _split(qkv: tf.Tensor) -> list[tf.Tensor]:
+    """Takes queries, keys and values apart: [B*nW, N, 3, nH, d] -> three times [B*nW, nH, N, d]."""
+    return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+
+
+def _part(x: tf.Tensor, num_heads: int) -> tf.Tensor:
+    """Takes heads apart: [B*nW, N, nH*d] -> [B*nW, nH, N, d]."""
+    shape = tf.shape(x)
+    x = tf.reshape(x, [shape[0], shape[1], num_heads, x.shape[-1] // num_heads])  # [B*nW, N, nH, d]
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def _join(x: tf.Tensor) -> tf.Tensor:
+    """Puts heads side by side: [B*nW, nH, N, d] -> [B*nW, N, nH*d]."""
+    x = tf.transpose(x, [0, 2, 1, 3])  # [B*nW, N, nH, d]
+    shape = tf.shape(x)
+    return tf.reshape(x, [shape[0], shape[1], math.prod(x.shape[2:])])
+
+
+def _append(x: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
+    """Appends channels [nW, N, c], the same for each head and sample, to those of [B*nW, nH, N, d]."""
+    shape = tf.shape(x)
+    channels = tf.tile(channels[:, None], [shape[0] // tf.shape(channels)[0], shape[1], 1, 1])  # [B*nW, nH, N, c]
+    return tf.concat([x, channels], axis=-1)  # [B*nW, nH, N, d+c]
 
 
 def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: tf.Tensor) -> tuple:

@@ -107,13 +107,12 @@ def _normalize_gradient(
     return tf.cast(dx, x.dtype), tf.reduce_sum(upstream * normal, axis=0), tf.reduce_sum(upstream, axis=0)
 
 
-def biased_softmax(logits: tf.Tensor, bias: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Adds bias and mask to attention logits and takes the softmax over their last axis.
+def biased_softmax(logits: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Adds a bias to attention logits and takes the softmax over their last axis.
 
     Args:
-        logits: [B*nW, nH, N, N], the windows of one sample side by side.
+        logits: [B*nW, nH, N, N].
         bias: float32 [nH, N, N].
-        mask: float32 [nW, N, N], or None; has no gradient.
 
     Returns:
         [B*nW, nH, N, N] in the dtype of `logits`.
@@ -121,21 +120,12 @@ def biased_softmax(logits: tf.Tensor, bias: tf.Tensor, mask: tf.Tensor | None) -
 
     @tf.custom_gradient
     def run(logits: tf.Tensor, bias: tf.Tensor) -> tuple:
-        attention = tf.cast(tf.nn.softmax(_add_bias(logits, bias, mask)), logits.dtype)
+        # The sum is left to TensorFlow, which adds in place: with a second tensor as large as the logits, the largest
+        # there are, a pass of the network would take half as much memory again.
+        attention = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32) + bias), logits.dtype)
         return attention, functools.partial(_softmax_gradient, attention)
 
     return run(logits, bias)
-
-
-def _add_bias(logits: tf.Tensor, bias: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    # Left to TensorFlow, which adds in place: with a second tensor as large as the logits, the largest there are, a
-    # pass of the network would take half as much memory again.
-    wide = tf.cast(logits, tf.float32) + bias
-    if mask is None:
-        return wide
-    heads, shape = logits.shape[1], tf.shape(logits)
-    wide = tf.reshape(wide, [-1, tf.shape(mask)[0], heads, shape[2], shape[3]])  # [B, nW, nH, N, N]
-    return tf.reshape(wide + mask[:, None], shape)  # [B*nW, nH, N, N]
 
 
 @in_one_pass

@@ -13,6 +13,8 @@ from vswin.zoo import Triple
 
 # Added to the logit of two tokens that meet in a window only because the grid was rolled.
 MASKED_LOGIT = -100.0
+# Each axis of a window that was rolled is in two parts.
+NUM_REGIONS = 8
 
 
 class Windows(NamedTuple):
@@ -22,8 +24,8 @@ class Windows(NamedTuple):
         size: window in tokens after shrinking to the grid, int32 [3].
         order: for each token, window by window, its place in the padded grid, int32 [nW*N].
         inverse: for each place in the padded grid its position in `order`, int32 [nW*N].
-        regions: of each token, a number that tokens share unless they are neighbours only because the grid was rolled,
-            int32 [nW, N]; None where windows are not shifted.
+        regions: of each token, a number that those of a window share unless they are neighbours only because the grid
+            was rolled, int32 [nW, N]; None where windows are not shifted.
     """
 
     size: tf.Tensor
@@ -159,7 +161,7 @@ def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.T
 
 
 def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Numbers the parts of a rolled grid, so that what came together by rolling can be told apart.
+    """Numbers the parts of each window of a rolled grid, so that what came together by rolling can be told apart.
 
     Args:
         padded: tokens per axis, multiples of the window, int32 [3].
@@ -167,26 +169,32 @@ def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.
         shift: shift in tokens, int32 [3].
 
     Returns:
-        The part that each token lies in, window by window, int32 [nW, N].
+        The part that each token lies in, from 0 to 7, window by window, int32 [nW, N].
     Source: swin_transformer.py, compute_mask.
     """
-    t, h, w = (_regions(padded[axis], window[axis], shift[axis]) for axis in range(3))
-    region = t[:, None, None] * 9 + h[:, None] * 3 + w  # [T, H, W]
+    # Rolled in from the beginning of an axis: the last `shift` tokens of it.
+    t, h, w = (tf.cast(tf.range(padded[i]) >= padded[i] - shift[i], tf.int32) for i in range(3))
+    region = t[:, None, None] * 4 + h[:, None] * 2 + w  # [T, H, W]
     return _partition(region, window)  # [nW, N]
 
 
-def attention_mask(regions: tf.Tensor) -> tf.Tensor:
-    """Separates tokens that are neighbours only because the grid was rolled.
+def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes channels that separate tokens which are neighbours only because the grid was rolled.
+
+    Appended to queries and keys, they make the mask a part of their product, at the cost of a quarter of it and
+    without a tensor as large as the logits; in each precision it is exact where nothing is masked.
 
     Args:
         regions: see `token_regions`, int32 [nW, N].
+        dtype: of the queries and keys.
 
     Returns:
-        What to add to the logits: 0 for tokens of the same region, -100 for others, float32 [nW, N, N].
-    Source: swin_transformer.py, compute_mask.
+        For queries and for keys, [nW, N, 8] each. The product of two tokens' is 0 if they are of the same region,
+        -100 otherwise.
+    Source: swin_transformer.py, compute_mask, which makes a mask of the products.
     """
-    is_same = regions[:, :, None] == regions[:, None, :]  # [nW, N, N]
-    return tf.where(is_same, 0.0, MASKED_LOGIT)
+    queries = tf.one_hot(regions, NUM_REGIONS, on_value=0.0, off_value=MASKED_LOGIT, dtype=dtype)  # [nW, N, 8]
+    return queries, tf.one_hot(regions, NUM_REGIONS, dtype=dtype)  # [nW, N, 8]
 
 
 def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) -> tf.Tensor:
@@ -231,10 +239,3 @@ def _partition(grid: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     pairs = tf.reshape(tf.stack([count, window], axis=1), [-1])  # [6]: nt, Wt, nh, Wh, nw, Ww
     cells = tf.transpose(tf.reshape(grid, pairs), [0, 2, 4, 1, 3, 5])  # [nt, nh, nw, Wt, Wh, Ww]
     return tf.reshape(cells, [-1, tf.reduce_prod(window)])  # [nW, N]
-
-
-def _regions(extent: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Numbers the regions along one rolled axis: before the last window, its own part, the part rolled in."""
-    position = tf.range(extent)
-    region = tf.cast(position >= extent - window, tf.int32) + tf.cast(position >= extent - shift, tf.int32)
-    return tf.where(shift > 0, region, 0)
