@@ -34,7 +34,7 @@ def clean_errors() -> Iterator[None]:
             raise
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _drop_output()
+        drop_output()
         if is_debugging():
             raise
         print("\ninterrupted", file=sys.stderr)
@@ -42,7 +42,7 @@ def clean_errors() -> Iterator[None]:
         raise SystemExit(130) from None
     except Exception as error:
         text = _explain(error)
-        if _drop_output() and isinstance(error, BrokenPipeError):
+        if drop_output() and isinstance(error, BrokenPipeError):
             raise SystemExit(1) from None
         if text is None:
             _call_bug(error)
@@ -81,7 +81,7 @@ def _spell_out_letters() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _drop_output() -> bool:
+def drop_output() -> bool:
     """Drops what standard output does not take, which Python would complain of once more at its end.
 
     Returns:
