@@ -21,6 +21,7 @@ _NARROWEST = 30
 # What a shell takes for one word, and an option with its value.
 _WORD = r"""(?:[^\s"']|"[^"]*"|'[^']*')+"""
 _WORDS = re.compile(rf"--[\w-]+ (?!--|\|){_WORD}|{_WORD}")
+_BEFORE_COMMENT = re.compile(" {2,}| (?=# )")
 _COMMENT_INDENT = " " * 6
 
 
@@ -114,7 +115,7 @@ def lay_out_line(line: str, width: int) -> list[str]:
     """
     if len(line) <= width:
         return [line]
-    text, _, comment = line.strip().partition("  ")
+    text, comment = [*_BEFORE_COMMENT.split(line.strip(), maxsplit=1), ""][:2]
     indent = line[: len(line) - len(line.lstrip())]
     mark = "# " if comment.strip().startswith("#") else ""
     start = _COMMENT_INDENT + mark
