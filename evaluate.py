@@ -1,5 +1,6 @@
 """Tests a model on several views of every video: `python evaluate.py run=outputs/<run>`."""
 
+import os
 import sys
 
 import hydra
@@ -7,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
 from vswin.checks import check_random_is_meant
+from vswin.compose import hydra_errors
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
@@ -28,7 +30,9 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    with clean_errors():
+    # Hydra hands errors on instead of printing them.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "evaluate")
         check_overrides(sys.argv[1:], EvaluateConfig)
         sys.argv += implied_choices(sys.argv[1:])

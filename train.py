@@ -1,5 +1,6 @@
 """Fine-tunes a Video Swin Transformer: `python train.py model=swin_base dataset=ucf101`."""
 
+import os
 import sys
 
 import hydra
@@ -7,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from vswin.compose import hydra_errors
 from vswin.config import CONFIG_DIR, ROOT, check_overrides, load_config
 from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
@@ -33,7 +35,9 @@ def _command() -> list[str]:
 
 
 if __name__ == "__main__":
-    with clean_errors():
+    # Hydra hands errors on instead of printing them.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "train")
         check_overrides(sys.argv[1:], TrainConfig)
         main()

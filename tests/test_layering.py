@@ -12,16 +12,18 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # A module may import modules of a lower layer, and of its own package.
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
-    {"errors", "atomic", "file_lock", "schema"},
-    {"checks", "cluster", "compose", "config", "config_help", "zoo", "published", "runtime", "workers"},
+    {"errors", "atomic", "file_lock", "schema", "wording"},
+    {"checks", "cluster", "compose", "config", "config_help", "parser", "zoo", "published", "runtime", "workers"},
     {"models", "weights", "data"},
     {"build", "models_table"},
     {"evaluation"},
     {"training", "export", "export_formats", "convert", "predict", "explain"},
     {"splits", "selftest", "bench", "compare"},
+    {"completion"},
     {"cli", "train.py", "evaluate.py"},
 ]
 ONLY_IN = {
+    "argcomplete": {"vswin/completion.py"},
     "hydra": {"train.py", "evaluate.py", "vswin/compose.py"},
     "omegaconf": {"vswin/config.py"},
     "yaml": {"vswin/config.py"},
@@ -53,7 +55,9 @@ WITHOUT_TENSORFLOW = [
     "vswin/compare/plot.py",
     "vswin/compare/run.py",
     "vswin/config.py",
+    "vswin/completion.py",
     "vswin/config_help.py",
+    "vswin/parser.py",
     "vswin/zoo.py",
     "vswin/published.py",
     "vswin/models_table.py",

@@ -1,6 +1,8 @@
 """Composes a configuration from `configs/` as Hydra would for an entry point; for the commands of `vswin.cli`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
@@ -10,6 +12,9 @@ from hydra.errors import HydraException
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+
+# Lines of Hydra's that help nobody who only gave a wrong value.
+_ASIDE = re.compile("https://|object_type=|Config search path|provider=")
 
 ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
 
@@ -67,8 +72,24 @@ def compose_evaluation(
 def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
     check_overrides(overrides, schema)
     ConfigStore.instance().store(f"{name}_schema", schema)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors():
         try:
             return compose(name, list(overrides))
-        except (HydraException, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"configuration: {error}") from error
+
+
+@contextmanager
+def hydra_errors() -> Iterator[None]:
+    """Says in one paragraph what Hydra finds wrong with a command line.
+
+    Raises:
+        InputError: for an error of Hydra's.
+    """
+    try:
+        yield
+    except HydraException as error:
+        lines = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
+        said = [line.strip() for line in "\n".join(lines).splitlines() if not _ASIDE.search(line)]
+        text = "; ".join(dict.fromkeys(filter(None, said))).replace(":;", ":")
+        raise InputError(f"configuration: {text}") from error

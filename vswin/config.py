@@ -5,6 +5,7 @@ the dataclasses of `vswin.schema`.
 """
 
 import dataclasses
+import difflib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -215,7 +216,7 @@ def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
     """
     here = OmegaConf.structured(config)
     there = load_saved(run)
-    compared = [key for key in _keys(TrainConfig) if key not in _NOT_COMPARED and not key.startswith("logger")]
+    compared = [key for key in list_keys(TrainConfig) if key not in _NOT_COMPARED and not key.startswith("logger")]
     # A key that an earlier version did not know has the value that it stands for by default.
     values = [
         (key, OmegaConf.select(there, key, default=OmegaConf.select(here, key)), OmegaConf.select(here, key))
@@ -241,29 +242,51 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
     Raises:
         InputError: if a group has no such choice, or there is no such key.
     """
-    keys = set(_keys(schema))
-    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    keys = set(list_keys(schema))
     for override in overrides:
         key, equals, value = override.partition("=")
         if equals and not key:
             raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
         if not equals or not _is_plain(key):
             continue
-        choices = [path.stem for path in sorted((CONFIG_DIR / key).glob("*.yaml"))] if key in groups else []
+        choices = list_choices(key)
         if choices:
             for choice in value.split(","):
                 if choice != "null" and choice not in choices:
                     raise InputError(f"no {key} is called {choice!r}; {nearest(choice, choices)}")
         elif key not in keys:
-            raise InputError(f"there is no key {key!r}; {nearest(key, sorted(keys))}")
+            raise InputError(f"there is no key {key!r}; {_nearest_key(key, sorted(keys))}")
+
+
+def _nearest_key(key: str, keys: Sequence[str]) -> str:
+    """Says which keys come close, first those of the same last word or its initials, e.g. "lr" of "learning_rate"."""
+    group, _, word = key.rpartition(".")
+    last_words = {other: other.rpartition(".")[2] for other in keys}
+    same = [
+        other
+        for other, last in last_words.items()
+        if word == last or (len(word) > 1 and word == "".join(part[0] for part in last.split("_")))
+    ]
+    parents = {other.rpartition(".")[0] for other in same}
+    close = difflib.get_close_matches(group, parents, n=1) if group else sorted(parents)
+    if not close:
+        return nearest(key, keys)
+    return f"did you mean {' or '.join(repr(other) for other in same if other.rpartition('.')[0] in close)}?"
+
+
+def list_choices(group: str) -> list[str]:
+    """Lists the options of a group, e.g. "swin_tiny" of "model"; none if there is no such group."""
+    groups = {path.name: path for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    return sorted(path.stem for path in groups[group].glob("*.yaml")) if group in groups else []
 
 
 def _is_plain(key: str) -> bool:
     return key.replace(".", "_").isidentifier() and not key.startswith("hydra")
 
 
-def _keys(schema: type, prefix: str = "") -> Iterable[str]:
+def list_keys(schema: type, prefix: str = "") -> Iterable[str]:
+    """Lists the keys of a configuration, groups among them, e.g. "clip" and "clip.crop"."""
     for field in dataclasses.fields(schema):
         yield prefix + field.name
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            yield from _keys(field.type, f"{prefix}{field.name}.")
+            yield from list_keys(field.type, f"{prefix}{field.name}.")

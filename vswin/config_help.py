@@ -5,15 +5,15 @@ Hydra's own help has no comments and takes seconds; with anything else on the co
 """
 
 import dataclasses
-import os
 import re
-import sys
+import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vswin.config import CONFIG_DIR
+from vswin.config import CONFIG_DIR, list_choices
+from vswin.parser import lay_out_line
 from vswin.schema import ModelConfig
 
 _ABOUT = {
@@ -23,8 +23,14 @@ _ABOUT = {
 _SETTING = re.compile(r"(?P<key>\w+): *(?P<value>.*?) *(?:#(?P<comment>.*))?")
 _DEFAULT = re.compile(r" *- (?:override )?(?P<group>[\w/@.]+): (?P<option>\w+) *")
 _BASE = re.compile(r" *- (?P<option>\w+) *")
-_FOR_HYDRA = """Hydra's own options: --cfg job prints the configuration that the command line composes, --multirun makes
-a run for each combination of values (docs/sweeps), --hydra-help lists the rest."""
+_FOR_HYDRA = (
+    "Hydra's own options: --cfg job prints the configuration that the command line composes, --multirun makes a run "
+    "for each combination of values (docs/sweeps), --hydra-help lists the rest."
+)
+_WIDTH = 120
+_NARROWEST = 30
+# Columns that comments need beside the keys; where there are fewer, they stand above them.
+_COMMENT_WIDTH = 30
 
 
 class Setting(NamedTuple):
@@ -50,15 +56,19 @@ def print_help_if_asked(arguments: Sequence[str], command: str, program: str | N
     """
     if list(arguments) not in (["--help"], ["-h"]):
         return
-    try:
-        print(describe(command, program), flush=True)
-    except BrokenPipeError:  # `| head` has seen enough, and Python would say so once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(describe(command, program, shutil.get_terminal_size((_WIDTH, 24)).columns))
     raise SystemExit(0)
 
 
-def describe(command: str, program: str | None = None) -> str:
-    """Writes the help of a command, as `print_help_if_asked`: examples, groups, and every key with its default."""
+def describe(command: str, program: str | None = None, columns: int = _WIDTH) -> str:
+    """Writes the help of a command: examples, groups, and every key with its default.
+
+    Args:
+        command: "train" or "evaluate".
+        program: the words it is called by.
+        columns: of the terminal.
+    """
+    columns = max(_NARROWEST, min(columns, _WIDTH))
     path = CONFIG_DIR / f"{command}.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
     examples = [line[1:].strip() for line in lines[: lines.index("defaults:")] if line.startswith("# python")]
@@ -66,37 +76,36 @@ def describe(command: str, program: str | None = None) -> str:
         examples = [example.replace(f"python {command}.py", program, 1) for example in examples]
     said = [re.split(" {2,}", example, maxsplit=1) for example in examples]
     column = max(len(words) for words, _ in said) + 2
-    chosen = _read_defaults(path)
+    chosen = read_defaults(path)
     if "clip" not in chosen:
-        chosen["clip"] = _read_defaults(CONFIG_DIR / "dataset" / f"{chosen['dataset']}.yaml")["clip"]
+        chosen["clip"] = read_defaults(CONFIG_DIR / "dataset" / f"{chosen['dataset']}.yaml")["clip"]
     groups = sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.name in chosen)
     width = max(map(len, groups))
     own, of_groups = _read_own(lines)
+    shown = [line for words, text in said for line in lay_out_line(f"  {words:{column}}{text}", columns)]
+    options = [(f"  {group + ':':{width + 1}} ", ", ".join(list_choices(group))) for group in groups]
     parts = [
         f"usage: {program or f'{command}.py'} [GROUP=OPTION ...] [KEY=VALUE ...]",
-        _ABOUT[command],
-        "Examples:\n" + "\n".join(f"  {words:{column}}{text}" for words, text in said),
-        "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.\n"
-        + "\n".join(_wrap(f"  {group + ':':{width + 1}} ", ", ".join(_list_options(group))) for group in groups),
-        "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:",
-        _lay_out(own),
+        _wrap("", _ABOUT[command], columns),
+        "\n".join(["Examples:", *shown]),
+        _wrap("", "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.", columns)
+        + "".join("\n" + _wrap(start, text, columns) for start, text in options),
+        _wrap("", "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:", columns),
+        _lay_out(own, "", columns),
     ]
     for group in groups:
         if chosen[group] != "null":
             settings = _merge(_read_group(group, chosen[group]), of_groups.get(group, []))
-            parts.append(f"{group}:   # {group}={chosen[group]}\n" + _lay_out(settings, "  "))
-    return "\n\n".join([*parts, _FOR_HYDRA])
+            parts.append(f"{group}:   # {group}={chosen[group]}\n" + _lay_out(settings, "  ", columns))
+    return "\n\n".join([*parts, _wrap("", _FOR_HYDRA, columns)])
 
 
-def _wrap(start: str, text: str) -> str:
-    return textwrap.fill(text, 118, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+def _wrap(start: str, text: str, columns: int) -> str:
+    wrapper = textwrap.TextWrapper(columns - 2, start, " " * len(start), break_on_hyphens=False, break_long_words=False)
+    return wrapper.fill(text)
 
 
-def _list_options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-
-
-def _read_defaults(path: Path) -> dict[str, str]:
+def read_defaults(path: Path) -> dict[str, str]:
     """Reads which option of each group a file takes."""
     found = (_DEFAULT.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines())
     options = {match["group"].partition("@")[0].strip("/"): match["option"] for match in found if match}
@@ -160,13 +169,24 @@ def _read_settings(lines: Sequence[str]) -> list[Setting]:
     return settings
 
 
-def _lay_out(settings: Sequence[Setting], indent: str = "") -> str:
-    """Writes settings as YAML, the comments in one column."""
+def _lay_out(settings: Sequence[Setting], indent: str, columns: int) -> str:
+    """Writes settings as YAML, the comments in one column, or above the keys where that would be too narrow."""
     texts = [f"{indent}{setting.key}: {setting.value}" for setting in settings]
     width = max(len(text) for text, setting in zip(texts, settings, strict=True) if setting.comment or len(text) < 30)
-    lines = []
+    beside = " " * width + "   # "
+    lines: list[str] = []
     for text, setting in zip(texts, settings, strict=True):
-        lines += [f"{indent}# {line}" for line in setting.before]
-        lines.append(f"{text:{width}}   # {setting.comment}" if setting.comment else text)
-        lines += [f"{'':{width}}   # {line}" for line in setting.after]
+        if columns - len(beside) < _COMMENT_WIDTH:
+            said = [*setting.before, setting.comment, *setting.after]
+            lines += [*_mark(f"{indent}# ", " ".join(filter(None, said)), columns), text]
+            continue
+        for line in setting.before:
+            lines += _mark(f"{indent}# ", line, columns)
+        comments = [comment for line in (setting.comment, *setting.after) for comment in _mark(beside, line, columns)]
+        lines.append(text + comments.pop(0)[len(text) :] if setting.comment else text)
+        lines += comments
     return "\n".join(lines)
+
+
+def _mark(start: str, comment: str, columns: int) -> list[str]:
+    return textwrap.wrap(comment, columns, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)

@@ -2,7 +2,10 @@
 
 import difflib
 import errno
+import io
 import os
+import select
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -17,22 +20,88 @@ class InputError(ValueError):
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Ends the program on Ctrl-C, and on an `InputError` or a full disk with the text alone.
+    """Ends the program on Ctrl-C, and on an `InputError` or a full disk with one paragraph.
 
-    Other errors keep their traceback.
+    Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment
+    every error has its traceback. Where nobody reads on, as behind `| head`, the program ends without a word.
     """
+    _spell_out_letters()
     try:
-        yield
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except KeyboardInterrupt:
+        drop_output()
+        if is_debugging():
+            raise
+        print("\ninterrupted", file=sys.stderr)
         # As shells report it: 128 + SIGINT.
         raise SystemExit(130) from None
     except Exception as error:
-        fault = disk_fault(error)
-        if fault is None:
+        text = _explain(error)
+        if drop_output() and isinstance(error, BrokenPipeError):
+            raise SystemExit(1) from None
+        if text is None:
+            _call_bug(error)
+        if text is None or is_debugging():
             raise
-        raise SystemExit(f"error: {error}; {fault.way_out}, then start again") from None
+        raise SystemExit(f"error: {text}") from None
+
+
+def is_debugging() -> bool:
+    """Tells whether the user asks for the traceback of every error."""
+    return os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
+
+
+def _explain(error: Exception) -> str | None:
+    """Says what a user needs to know of an error; None of one that nobody foresaw."""
+    if isinstance(error, InputError):
+        return str(error)
+    fault = disk_fault(error)
+    return None if fault is None else f"{error}; {fault.way_out}, then start again"
+
+
+def _call_bug(error: Exception) -> None:
+    """Says once, as an error passes several of these contexts, that it is none of the user's making."""
+    if not getattr(error, "is_called_bug", False):
+        error.is_called_bug = True  # type: ignore[attr-defined]
+        print(
+            "error: vswin did not foresee this, which makes it a bug; please report it with everything below "
+            "(CONTRIBUTING.md):",
+            file=sys.stderr,
+        )
+
+
+def _spell_out_letters() -> None:
+    """Has standard output write letters that its encoding lacks as escapes, instead of giving up."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> bool:
+    """Drops what standard output does not take, which Python would complain of once more at its end.
+
+    Returns:
+        Whether it takes nothing any more, as its reader is gone or its disk full.
+    """
+    try:
+        sys.stdout.flush()
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # a test has put something else in its place
+        return False
+    except OSError:
+        output = sys.stdout.fileno()
+        is_over = True
+    else:
+        events = select.poll()
+        events.register(output, select.POLLOUT)
+        is_over = any(event & select.POLLERR for _, event in events.poll(0))
+    if is_over:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return is_over
 
 
 def nearest(name: str, choices: Sequence[str]) -> str:

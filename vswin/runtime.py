@@ -14,14 +14,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
-from vswin.errors import InputError
+from vswin.errors import InputError, drop_output
 
 OUTPUTS = Path("outputs")
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 logger = logging.getLogger("vswin")
-console = Console(highlight=False, soft_wrap=True)
+
+
+class _Console(Console):
+    """Prints tables and bars; where nobody reads any more the program ends, unless a file has its log."""
+
+    has_log = False
+
+    def on_broken_pipe(self) -> None:
+        """Is called by rich."""
+        drop_output()
+        if not self.has_log:
+            raise SystemExit(1)
+
+
+console = _Console(highlight=False, soft_wrap=True)
 
 
 def set_precision(precision: str) -> None:
@@ -91,6 +105,20 @@ def _describe_local(devices: Sequence[str]) -> str:
     return f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
 
 
+class _Terminal(logging.StreamHandler):
+    """Writes to a terminal, a file or a pipe; where that takes nothing more, as `_Console`."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Ends the program, or goes on without a word."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not console.has_log:
+            raise error
+        else:
+            drop_output()
+
+
 class _LogFile(logging.FileHandler):
     """Appends to a file; on a full disk a line is lost, and the message on the terminal is not buried."""
 
@@ -117,9 +145,9 @@ def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    console.quiet, console.stderr = not is_shown, is_stderr
+    console.quiet, console.stderr, console.has_log = not is_shown, is_stderr, path is not None
     if is_shown:
-        terminal = logging.StreamHandler(sys.stderr if is_stderr else sys.stdout)
+        terminal = _Terminal(sys.stderr if is_stderr else sys.stdout)
         terminal.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(terminal)
     if path is not None:

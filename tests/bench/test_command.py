@@ -65,7 +65,7 @@ def test_the_help_of_each_benchmark_has_examples(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench", name, "--help"])
     with pytest.raises(SystemExit, match="0"):
         cli.main()
-    assert f"examples:\n  vswin bench {name}  " in capsys.readouterr().out
+    assert f"examples:\n  vswin bench {name}\n" in capsys.readouterr().out
 
 
 def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench, tmp_path, capsys):

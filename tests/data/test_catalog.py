@@ -236,7 +236,7 @@ def test_missing_videos_are_an_error_unless_allowed(tmp_path, configured):
     catalog = load_catalog(dataclasses.replace(config, allow_missing=True))
     assert (len(catalog.train), len(catalog.val), len(catalog.missing_train), len(catalog.missing_val)) == (1, 1, 6, 0)
     assert catalog.missing_train[0] == MissingVideo(f"{train_list}:3", "a1_000000_000010", 399)
-    assert describe_catalog(catalog).endswith("1 validation videos; 6 training videos of the lists are missing")
+    assert describe_catalog(catalog).endswith("1 validation video; 6 training videos of the lists are missing")
 
 
 def test_lists_without_any_video_are_an_error_even_if_missing_ones_are_allowed(tmp_path, configured):
@@ -262,7 +262,7 @@ def test_missing_videos_of_lists_of_ones_own(tmp_path, configured):
         str(tmp_path / "v" / "run" / "9.mp4"),
         str(tmp_path / "v" / "hop" / "8.mp4"),
     ]
-    assert describe_catalog(catalog).endswith("1 training videos and 1 validation videos of the lists are missing")
+    assert describe_catalog(catalog).endswith("1 training video and 1 validation video of the lists are missing")
 
 
 def test_fingerprints_are_of_videos_and_classes_alone():

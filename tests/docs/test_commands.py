@@ -65,6 +65,7 @@ def in_text(text: str) -> list[str]:
 def plain(command: str) -> list[str]:
     """Splits a command, with a word in the place of what a reader is to fill in."""
     command = re.sub(r"<[^<>]*>", "x", command).replace("${", "$\\{")
+    command = re.sub(r" >>? \S+( +#.*)?$", "", command)  # the shell's
     return [word for word in shlex.split(command) if word not in ("...", "|")]
 
 

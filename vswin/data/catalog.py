@@ -25,6 +25,7 @@ from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError, nearest
 from vswin.schema import DatasetConfig
+from vswin.wording import count_of
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
 _SUBSETS = (TRAIN, VAL)
@@ -133,11 +134,11 @@ def find_videos(dataset: DatasetConfig) -> Catalog:
 def describe_catalog(catalog: Catalog) -> str:
     """Says how much there is: "8 classes, 3,200 training videos, 400 validation videos"; and what is missing."""
     found = (
-        f"{len(catalog.class_names):,} classes, {len(catalog.train):,} training videos, "
-        f"{len(catalog.val):,} validation videos"
+        f"{count_of(len(catalog.class_names), 'class')}, {count_of(len(catalog.train), 'training video')}, "
+        f"{count_of(len(catalog.val), 'validation video')}"
     )
     missing = {ROLES[TRAIN]: len(catalog.missing_train), ROLES[VAL]: len(catalog.missing_val)}
-    named = " and ".join(f"{count:,} {role} videos" for role, count in missing.items() if count)
+    named = " and ".join(count_of(count, f"{role} video") for role, count in missing.items() if count)
     return f"{found}; {named} of the lists are missing" if named else found
 
 

@@ -36,6 +36,7 @@ from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
 from vswin.runtime import logger, make_progress_bar, start_log
 from vswin.schema import DataPrepareConfig
+from vswin.wording import count_of
 
 _PLAN = "plan.sha256"
 _BEAM_FOLDER = "beam"
@@ -182,7 +183,7 @@ def _describe(config: DataPrepareConfig, catalog: Catalog, videos: list[PackedVi
 def _report(plan: Plan, videos: list[PackedVideo], output: Path, config: DataPrepareConfig) -> str:
     num_bytes = sum(video.num_bytes for video in videos)
     sizes = [entry.num_bytes for entries in plan.entries.values() for entry in entries]
-    text = f"{output} has {len(videos):,} videos, {_megabytes(num_bytes)}; each was compared with its file"
+    text = f"{output} has {count_of(len(videos), 'video')}, {_megabytes(num_bytes)}; each was compared with its file"
     if config.short_side:
         kept = sum(video.num_bytes == size for video, size in zip(videos, sizes, strict=True))
         text += (

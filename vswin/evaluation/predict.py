@@ -21,6 +21,7 @@ from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import console, format_seconds, logger, make_progress_bar
 from vswin.schema import EvaluateConfig
+from vswin.wording import count_of
 from vswin.workers import Workers
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -219,9 +220,7 @@ def show_progress(
             if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
                 last_line = now
                 logger.info(f"{done:,} of {num_videos:,} videos{pace}{left}")
-    logger.info(
-        f"{num_videos:,} video{'s' if num_videos > 1 else ''} in {format_seconds(time.perf_counter() - started)}"
-    )
+    logger.info(f"{count_of(num_videos, 'video')} in {format_seconds(time.perf_counter() - started)}")
 
 
 def _describe_bad(bad: BadVideos) -> str:

@@ -37,6 +37,7 @@ from vswin.runtime import (
 )
 from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint, open_weights
+from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters
 
@@ -210,11 +211,11 @@ def _describe_cost(
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per view",
         "weights": weights,
-        "data": f"{config.dataset.name}, {num_videos:,} validation videos, {num_classes} classes",
-        "protocol": f"{clip.num_clips} x {clip.num_crops} views (clips x crops), {clip.num_frames} frames, "
+        "data": f"{config.dataset.name}, {count_of(num_videos, 'validation video')}, {count_of(num_classes, 'class')}",
+        "protocol": f"{clip.num_clips} x {clip.num_crops} views (clips x crops), {count_of(clip.num_frames, 'frame')}, "
         f"{clip.sampling}{stride}, short side {clip.resize}, {clip.crop} x {clip.crop} px",
-        "cost": f"{num_videos * num_views:,} views, {num_videos * num_views * macs / 1e12:.2f} TMACs",
-        "batch": f"{batch_size} videos, {clip.views_per_step} views per step",
+        "cost": f"{count_of(num_videos * num_views, 'view')}, {num_videos * num_views * macs / 1e12:.2f} TMACs",
+        "batch": f"{count_of(batch_size, 'video')}, {count_of(clip.views_per_step, 'view')} per step",
         "precision": config.runtime.precision,
         "devices": devices,
         "output": str(folder),

@@ -22,6 +22,7 @@ from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.results import check_outputs, printable
 from vswin.runtime import logger, start_log
+from vswin.wording import count_of
 
 LEVELS = ("video", "clip")
 
@@ -89,7 +90,7 @@ def run_extract(
     )
     write_features(output, features)
     count, size = features.features.shape
-    logger.info(f"wrote {output}: {count:,} rows of {size} features, a row per {level}")
+    logger.info(f"wrote {output}: {count_of(count, 'row')} of {size} features, a row per {level}")
     logger.info(loaded.describe())
     if len(bad):
         logger.info(f"{len(bad)} of {len(inputs)} videos could not be decoded and were passed over")

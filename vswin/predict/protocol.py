@@ -16,6 +16,7 @@ from vswin.published import find_published
 from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.formats.saved_model_file import is_saved_model, read_input_shape
+from vswin.wording import count_of
 
 # What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.
 _KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")
@@ -41,7 +42,7 @@ class Protocol(NamedTuple):
     def describe(self) -> str:
         """Says in a line what is averaged."""
         clip = self.config.clip
-        frames = f"{clip.num_frames} frames"
+        frames = count_of(clip.num_frames, "frame")
         if clip.sampling == "segments":
             frames += " from equal parts of the video"
         elif clip.frame_stride > 1:

@@ -26,6 +26,7 @@ from vswin.predict.results import (
 )
 from vswin.predict.save import name_outputs, save_annotated
 from vswin.runtime import console, logger, start_log
+from vswin.wording import count_of
 
 
 class Outputs(NamedTuple):
@@ -129,7 +130,7 @@ def _check(outputs: Outputs, top_k: int, seconds: float | None) -> None:
 
 def _describe_model(weights: str, loaded: LoadedModel) -> None:
     named = "" if loaded.has_names else ", whose names are not known (--classes FILE gives them)"
-    logger.info(f"{weights}: {loaded.model.num_classes} classes{named}; {loaded.protocol.origin}")
+    logger.info(f"{weights}: {count_of(loaded.model.num_classes, 'class')}{named}; {loaded.protocol.origin}")
 
 
 def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:

@@ -40,6 +40,7 @@ from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.names import named_weights
 from vswin.weights.shapes import official_names
+from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size
 
@@ -103,7 +104,7 @@ def _train(
         history = _fit(trainer, config, catalog, frames, checkpoints, workers, resume_command(command, folder))
     workers.wait()
     if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
-        logger.info(f"PyAV read {num_videos:,} videos: H.264 of training, and what OpenCV cannot read")
+        logger.info(f"PyAV read {count_of(num_videos, 'video')}: H.264 of training, and what OpenCV cannot read")
     if workers.count > 1:
         num_decoded, num_videos = sum(frames.count_videos().values()), len(catalog.train) + len(catalog.val)
         logger.info(f"this worker decoded {num_decoded:,} of the {num_videos:,} videos")

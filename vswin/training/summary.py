@@ -12,6 +12,7 @@ from vswin.schema import TrainConfig
 from vswin.training.freezing import count_passed_blocks, find_frozen
 from vswin.training.memory import Spared, describe_memory, estimate_step
 from vswin.weights.shapes import official_shapes
+from vswin.wording import count_of
 from vswin.zoo import ModelSize, count_macs, count_parameters
 
 
@@ -44,13 +45,13 @@ def describe_run(
         "weights": weights,
         "data": f"{config.dataset.name}: {describe_catalog(catalog)}",
         "classes": names,
-        "clips": f"{clip.num_frames} frames, {clip.sampling}"
+        "clips": f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}"
         + (f" with stride {clip.frame_stride}" if clip.sampling == "dense" else "")
         + f", {clip.crop} x {clip.crop} px",
         "augmentation": _describe_augmentation(config),
-        "batch": f"{config.batch_size} clips (global){_describe_shares(config, strategy)}, {steps} steps per epoch, "
-        f"{config.epochs} epochs",
-        "schedule": f"{config.optimizer.schedule}, warm-up over {config.optimizer.warmup_epochs:g} epochs"
+        "batch": f"{count_of(config.batch_size, 'clip')} (global){_describe_shares(config, strategy)}, "
+        f"{count_of(steps, 'step')} per epoch, {count_of(config.epochs, 'epoch')}",
+        "schedule": f"{config.optimizer.schedule}, warm-up over {count_of(config.optimizer.warmup_epochs, 'epoch')}"
         + (" (longer than the run!)" if config.optimizer.warmup_epochs > config.epochs else ""),
         "learning rates": f"\n{' ' * 16}".join(groups),
         **_describe_average(config),

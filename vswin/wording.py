@@ -1,0 +1,7 @@
+"""How numbers of things are written."""
+
+
+def count_of(number: float, noun: str) -> str:
+    """Writes how many there are, e.g. "1 epoch", "0.5 epochs", "3,200 videos" or "8 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}" if isinstance(number, int) else f"{number:g} {noun}{ending}"
