@@ -12,7 +12,7 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # A module may import modules of a lower layer, and of its own package.
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
-    {"errors", "atomic", "file_lock", "schema", "wording"},
+    {"errors", "atomic", "cores", "file_lock", "schema", "wording"},
     {"checks", "cluster", "compose", "config", "config_help", "parser", "zoo", "published", "runtime", "workers"},
     {"models", "weights", "data"},
     {"build", "models_table"},

@@ -297,3 +297,13 @@ def test_wrong_opencv_is_refused_before_any_thread_starts(records, monkeypatch) 
     monkeypatch.setattr(pipeline, "check_opencv", refuse)
     with pytest.raises(InputError, match="OpenCV 9"):
         make_eval_dataset(records, CLIP, 4, BadVideos())
+
+
+def test_nothing_is_tuned_while_it_runs(records, train):
+    """A run that ends waits for TensorFlow's tuner, which may have gone to sleep for up to a minute."""
+    datasets = [
+        train(records, Order(seed=0, batch_size=2, epochs=1)),
+        make_val_dataset(records, CLIP, 2, BadVideos()),
+        make_eval_dataset(records, CLIP, 2, BadVideos()),
+    ]
+    assert [dataset.options().autotune.enabled for dataset in datasets] == [False, False, False]

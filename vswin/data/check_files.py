@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from vswin.cores import count_cores
 from vswin.data.decode_error import DecodeError
 from vswin.data.stores import VIDEO_FILES, VideoStore
 
@@ -104,7 +105,7 @@ def in_parallel(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Ite
     Yields:
         Items with their results, in the order in which they are done. Leaving early ends the work.
     """
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = count_cores()
     waiting = iter(items)
     executor = ThreadPoolExecutor(num_threads)
     running: dict[Future[ResultT], ItemT] = {}

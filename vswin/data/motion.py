@@ -21,6 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from vswin.cores import count_cores
 from vswin.errors import InputError
 
 # Class -> (coordinate it moves, direction). y and the angle grow downwards and clockwise, as in images.
@@ -244,7 +245,7 @@ def _write_videos(folder: Path, plan: MotionPlan) -> None:
     title = f"Making the motion data set, {len(jobs):,} short videos"
     if not console.is_terminal:
         console.print(title)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         written = pool.map(write, jobs)
         for _ in track(written, title, len(jobs), console=console, disable=not console.is_terminal):
             pass

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.checks import check_divides
+from vswin.cores import count_cores
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.exit_gate import ExitGate
@@ -194,7 +195,9 @@ def _make_batches(
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    dataset = slots.map(fill, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # Nothing is left to tune, and whoever ends a run waits for the tuner, which may be asleep for a minute.
+    options.autotune.enabled = False
+    dataset = slots.map(fill, num_parallel_calls=count_cores(), deterministic=True)
     # One batch suffices: the parallel map works ahead by as many clips as it has threads.
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vswin import __version__
 from vswin.atomic import replacing, sync_folder
+from vswin.cores import count_cores
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import open_store
 from vswin.data.packed.contents import (
@@ -134,7 +135,7 @@ def _pack(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path) -
     from vswin.data.packed.verify import verify_packed
     from vswin.data.packed.write import write_shards
 
-    num_threads = os.cpu_count() or 1
+    num_threads = count_cores()
     store = open_store(config.dataset) if config.short_side is not None else VIDEO_FILES
     if config.beam is None:
         with _progress("pack", plan.num_videos) as on_video:

@@ -6,11 +6,11 @@ written by hand, computes them anew. Called by `layers`.
 """
 
 import math
-import os
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from vswin.cores import count_cores
 from vswin.models.fused import biased_softmax
 from vswin.models.windows import region_channels
 
@@ -185,6 +185,6 @@ def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: 
         body,
         (tf.constant(0), done, *carried),
         maximum_iterations=rounds,
-        parallel_iterations=os.cpu_count() or 1,
+        parallel_iterations=count_cores(),
     )
     return tuple(results)
