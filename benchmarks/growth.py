@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from vswin.bench.machine import describe_machine, summarise
+from vswin.runs.machine import describe_machine, summarise
 from vswin.bench.memory import peak_gb
 from vswin.bench.model import make_forward
 from vswin.bench.result import print_lines

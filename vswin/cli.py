@@ -16,6 +16,7 @@ from vswin.config_help import print_help_if_asked
 from vswin.errors import InputError, clean_errors
 from vswin.explain.command import add_explain
 from vswin.predict.command import add_extract, add_predict
+from vswin.report.command import add_report
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
 SCRIPTS = {
@@ -62,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text, add_help=False)
     add_predict(commands)
     add_extract(commands)
+    add_report(commands)
     add_compare(commands)
     add_explain(commands)
     _add_models(commands)
