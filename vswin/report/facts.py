@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from vswin.compose import compose_config
@@ -69,7 +70,7 @@ def describe_test(run: Run) -> list[Fact]:
     stride = f"with stride {protocol.get('frame_stride')}" if protocol.get("frame_stride") != 1 else "in a row"
     sampling = stride if protocol.get("sampling") == "dense" else "one from each segment"
     average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")), "")
-    views = _fill("{num_clips} clips x {num_crops} crops", protocol)
+    views = _fill("{num_clips} x {num_crops} (clips x crops)", protocol)
     decoders = protocol.get("decoder")
     rows = {
         "weights": weights.get("init_from"),
@@ -84,7 +85,7 @@ def describe_test(run: Run) -> list[Fact]:
         "pixels": _fill("short side {resize}, {crop} x {crop} cut out", protocol),
         "precision": protocol.get("precision"),
         "decoders": _count_decoders(decoders) if isinstance(decoders, dict) else None,
-        "date": protocol.get("date"),
+        "date": _show_time(protocol.get("date")),
     }
     return [Fact(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
 
@@ -93,7 +94,7 @@ def describe_session(session: Mapping[str, Any]) -> list[Fact]:
     """Says what a session ran on; what is not known is left out."""
     git = session.get("git")
     rows = {
-        "started": session.get("date"),
+        "started": _show_time(session.get("date")),
         "command": session.get("command"),
         "code": _describe_code(git) if isinstance(git, dict) else None,
         "versions": _join(f"{name} {session[key]}" for key, name in _VERSIONS.items() if session.get(key)),
@@ -105,6 +106,14 @@ def describe_session(session: Mapping[str, Any]) -> list[Fact]:
     if isinstance(rows["GPUs"], list):
         rows["GPUs"] = ", ".join(map(str, rows["GPUs"])) or "none"
     return [Fact(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
+
+
+def _show_time(value: Any) -> str:
+    """Writes a time as people do, as it is if it is none."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return "" if value is None else str(value)
 
 
 def _describe_code(git: Mapping[str, Any]) -> str:

@@ -106,10 +106,10 @@ def write_page(run: Run, plots: Plots, best: Sequence[Clip], worst: Sequence[Cli
 
 
 def _percent(share: Any, places: int = 1) -> str:
-    """Writes a share as percent, e.g. "93.0 %"; a dash where there is none."""
+    """Writes a share as percent, e.g. "93.0 %", on one line; a dash where there is none."""
     if not isinstance(share, int | float) or not math.isfinite(share):
         return "-"
-    return f"{100 * share:.{places}f} %"
+    return f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
 
 
 def _number(value: float) -> str:
@@ -206,6 +206,8 @@ def _accuracies(run: Run) -> list[list[str]]:
         if isinstance(reference, int | float):
             difference = 100 * (measured - reference)
             row += [_percent(reference), f"{difference:+.2f}", printable(str(published.get(f"{key}_verdict", "")))]
+        elif published.get("name"):
+            row += ["", "", ""]
         rows.append(row)
     return rows
 

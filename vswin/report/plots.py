@@ -45,7 +45,7 @@ class Line(NamedTuple):
     """Hold what is drawn as one line.
 
     Attributes:
-        name: For the legend.
+        name: For the legend; may be empty.
         values: After each epoch, float64 [E]; NaN where there is none.
         color: Number of its colour.
         style: Number of its style.
@@ -106,7 +106,7 @@ def find_panels(history: Mapping[str, np.ndarray]) -> list[Panel]:
             is_share=True,
         ),
         Panel("learning rate at the end of an epoch", rates, is_log=is_log),
-        Panel("training clips per second", lines(("clips_per_sec", "training", 0, 0))),
+        Panel("training clips per second", lines(("clips_per_sec", "", 0, 0))),
     ]
     return [panel for panel in panels if panel.lines]
 
@@ -211,11 +211,12 @@ def _draw_lines(axes: Axes, colors: Colors, panel: Panel, epochs: np.ndarray) ->
     else:
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if panel.is_share else FuncFormatter(_plain))
+    axes.margins(x=0.03)
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # There are no parts of an epoch.
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _dress(axes, colors)
-    if len(panel.lines) > 1:
+    if any(line.name for line in panel.lines):
         axes.legend(frameon=False, fontsize=8, labelcolor=colors.ink, handlelength=2.6)
 
 
@@ -227,7 +228,7 @@ def _dress(axes: Axes, colors: Colors) -> None:
     axes.grid(color=colors.grid, alpha=0.5, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(colors.grid)
-    axes.tick_params(colors=colors.ink, labelsize=8)
+    axes.tick_params(which="both", colors=colors.ink, labelsize=8)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(colors.ink)
         label.set_fontsize(9)
