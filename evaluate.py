@@ -26,7 +26,7 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
         overrides = HydraConfig.get().overrides.task
         composed = from_run(composed, overrides)
         check_random_is_meant(composed.init_from, overrides)
-        run_evaluation(load_config(composed, EvaluateConfig))
+        run_evaluation(load_config(composed, EvaluateConfig), sys.orig_argv)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from vswin.bench.machine import describe_machine, summarise
 from vswin.bench.memory import peak_gb
 from vswin.bench.model import make_forward
 from vswin.bench.result import print_lines
@@ -36,6 +35,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
+from vswin.runs.machine import describe_machine, summarise
 from vswin.schema import TrainConfig
 
 MODEL = "swin_tiny"

@@ -87,7 +87,17 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, real_clips):
 
 def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
     run("train.py", *TINY, f"dataset.root={real_clips}", "epochs=12", "output_dir=run", cwd=tmp_path)
+    report = tmp_path / "run" / "report.html"
+    assert "12 of 12 epochs" in report.read_text()
+    assert "vswin evaluate run=run" in report.read_text()
     run("evaluate.py", "run=run", "clip.num_clips=2", "clip.num_crops=3", cwd=tmp_path)
+    # One page has the training and the test, with a moving picture of each clip that is shown.
+    page = report.read_text()
+    assert "12 of 12 epochs" in page
+    assert "2 x 3 (clips x crops)" in page
+    assert page.count("<picture>") == 3
+    assert "no picture" not in page
+    assert page.count("train.py ") == page.count("evaluate.py ") == 1
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["top1"] == 1.0
     assert metrics["protocol"]["num_crops"] == 3
@@ -98,7 +108,9 @@ def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
     run("evaluate.py", "run=run", *lists, cwd=tmp_path)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["num_videos"] == 15
-    assert len(list((tmp_path / "run" / "earlier_evaluations").iterdir())) == 1
+    (earlier,) = (tmp_path / "run" / "earlier_evaluations").iterdir()
+    assert (earlier / "report.html").read_text() == page
+    assert "15 videos" in report.read_text()
 
     code = "from vswin.cli import main; main()"
     command = [sys.executable, "-c", code, "compare", "run", "run/earlier_evaluations/*", "--json", "-"]

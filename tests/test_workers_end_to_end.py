@@ -155,7 +155,10 @@ def test_each_worker_decodes_its_share_and_only_the_chief_writes(tmp_path, video
         ".lock",
         "checkpoints",
         "config.yaml",
+        "curves.png",
+        "environment.json",
         "history.csv",
+        "report.html",
         "train.log",
         "train.worker1.log",
     ]

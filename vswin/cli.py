@@ -17,6 +17,7 @@ from vswin.errors import InputError, clean_errors
 from vswin.explain.command import add_explain
 from vswin.parser import Parser
 from vswin.predict.command import add_extract, add_predict
+from vswin.report.command import add_report
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
 
 SCRIPTS = {
@@ -110,6 +111,7 @@ def make_parser() -> Parser:
     for name, (_, text) in SCRIPTS.items():
         commands.add_parser(name, help=text, add_help=False)
     _add_splits(commands)
+    add_report(commands)
     add_compare(commands)
     commands.head("use a model")
     add_predict(commands)

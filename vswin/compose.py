@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
@@ -72,11 +73,16 @@ def compose_evaluation(
 def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
     check_overrides(overrides, schema)
     ConfigStore.instance().store(f"{name}_schema", schema)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors():
-        try:
+    # An entry point that Hydra started is inside of Hydra, of which there can be one at a time.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors():
             return compose(name, list(overrides))
-        except ValueError as error:
-            raise InputError(f"configuration: {error}") from error
+    except ValueError as error:
+        raise InputError(f"configuration: {error}") from error
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 @contextmanager

@@ -181,15 +181,16 @@ def saved_values(run: str | Path) -> dict[str, Any]:
     Raises:
         InputError: as `load_saved` does.
     """
-    return dict(_flatten(OmegaConf.to_container(load_saved(run)), ""))
+    return dict(flatten(OmegaConf.to_container(load_saved(run))))
 
 
-def _flatten(value: Any, key: str) -> Iterable[tuple[str, Any]]:
+def flatten(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """Lists the values of nested dictionaries by the dotted names of their keys, e.g. ("clip.crop", 224)."""
     if not isinstance(value, dict):
         yield key, value
         return
     for name, inner in value.items():
-        yield from _flatten(inner, f"{key}.{name}" if key else str(name))
+        yield from flatten(inner, f"{key}.{name}" if key else str(name))
 
 
 def _check_plain(path: Path, text: str) -> None:

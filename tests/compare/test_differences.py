@@ -9,7 +9,7 @@ from vswin.compare.differences import (
     format_value,
     protocol_differences,
 )
-from vswin.compare.run_files import Run, read_run
+from vswin.runs.files import Run, read_run
 
 BASE = {
     "model": {"learning_rate": 0.001, "freeze": [], "init_from": None},

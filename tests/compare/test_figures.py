@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from vswin.compare.figures import Figures, as_json, sum_up
+from vswin.compare.figures import as_json
 from vswin.compare.pairs import compare_pairs
-from vswin.compare.run_files import read_run
+from vswin.runs.figures import Figures, sum_up
+from vswin.runs.files import read_run
 
 
 def test_best_and_last(make_run):

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from vswin.compare.pairs import compare_pair, compare_pairs, say_missing, say_pair
-from vswin.compare.run_files import read_run
 from vswin.compare.statistics import bootstrap_interval
+from vswin.runs.files import read_run
 
 PATHS = [f"/data/videos/{name}.mp4" for name in "abcdefghij"]
 

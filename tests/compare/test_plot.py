@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vswin.compare.plot import _look, draw_history
-from vswin.compare.run_files import read_run
 from vswin.errors import InputError
+from vswin.runs.files import read_run
 
 
 def test_eight_runs_with_odd_names_are_drawn(make_run, tmp_path):

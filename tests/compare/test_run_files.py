@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from vswin.compare.run_files import read_run
 from vswin.config import save_config
 from vswin.errors import InputError
 from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
+from vswin.runs.files import read_run
 from vswin.training.history import HistoryFile
 
 CONFIG = {"model": {"name": "swin_micro", "freeze": []}, "epochs": 3, "init_from": None}
@@ -29,7 +29,7 @@ def test_everything_is_read(folder):
     assert run.metrics["top1"] == 0.5
     assert run.predictions.is_right.tolist() == [True, True, False, False]
     assert run.predictions.num_bad == 1
-    assert run.class_names == {"jump, high", "run [fast]", "Ärmel"}
+    assert run.class_names == ("jump, high", "run [fast]", "Ärmel")
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_what_training_and_evaluation_write_is_what_is_read(tmp_path, compose_tr
     assert run.predictions.labels == [names[label] for label in labels]
     assert run.predictions.is_right.tolist() == [True, False, False, True]
     assert run.predictions.num_bad == 1
-    assert run.class_names == set(names)
+    assert run.class_names == tuple(names)
     assert run.metrics["mean_class_accuracy"] == metrics.mean_class_accuracy

@@ -5,8 +5,8 @@ from rich.console import Console
 
 from vswin.compare.differences import Difference, config_differences, environment
 from vswin.compare.pairs import compare_pairs
-from vswin.compare.run_files import read_run
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
+from vswin.runs.files import read_run
 
 LONG = "2026-11-29_014810_swin_base_w16_kinetics400_" + "x" * 60
 

@@ -8,8 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vswin.atomic import replacing
-from vswin.bench.machine import describe_machine, summarise
 from vswin.errors import InputError
+from vswin.runs.machine import describe_machine, summarise
 from vswin.runtime import console
 
 if TYPE_CHECKING:

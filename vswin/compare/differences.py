@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vswin.compare.run_files import Run
+from vswin.runs.files import Run
+from vswin.runs.settings import format_value, is_setting
 
 ABSENT = "-"
-# Where a run writes and what it logs, and defaults that work through the key of the same name elsewhere alone.
-_LEFT_OUT = {
-    *("output_dir", "resume", "dataset.cache_dir", "dataset.tfds_dir"),
-    *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
-    *("dataset.epochs", "dataset.batch_size", "dataset.warmup_epochs", "dataset.crop_area"),
-}
 _VERSIONS = ("vswin", "tensorflow")
 # Of the protocol of an evaluation: what is no setting, or stands in rows of its own.
 _NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model", *_VERSIONS}
@@ -33,7 +28,7 @@ class Difference(NamedTuple):
 
 def config_differences(runs: Sequence[Run]) -> list[Difference]:
     """Lists the keys of the configuration whose values differ among the runs that have one."""
-    return _differing([run.config for run in runs], _is_shown)
+    return _differing([run.config for run in runs], is_setting)
 
 
 def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
@@ -64,16 +59,6 @@ def differs(row: Difference) -> bool:
     return len(set(row.values) - {ABSENT}) > 1
 
 
-def format_value(value: Any) -> str:
-    """Writes a value as it is given on a command line."""
-    match value:
-        case None | bool():
-            return {None: "null", True: "true", False: "false"}[value]
-        case list():
-            return f"[{','.join(map(format_value, value))}]"
-    return str(value)
-
-
 def _differing(
     configs: Sequence[Mapping[str, Any] | None], is_shown: Callable[[str], bool], prefix: str = ""
 ) -> list[Difference]:
@@ -88,7 +73,3 @@ def _differing(
 
 def _value_of(config: Mapping[str, Any], key: str) -> str:
     return format_value(config[key]) if key in config else ABSENT
-
-
-def _is_shown(key: str) -> bool:
-    return key not in _LEFT_OUT and not key.startswith("logger.")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vswin.errors import InputError
-
-# Any of them makes a folder a run: one that was only evaluated has no configuration of a training.
-_FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
+from vswin.runs.folders import list_runs
 
 
 def find_folders(arguments: Sequence[str]) -> list[Path]:
@@ -26,12 +23,7 @@ def find_folders(arguments: Sequence[str]) -> list[Path]:
     Raises:
         InputError: If an argument stands for no run, or all of them together for fewer than two.
     """
-    # The same folder by another name is the same run: `outputs/best 'outputs/*'` puts the best one first.
-    found: dict[Path, Path] = {}
-    for argument in arguments:
-        for folder in _expand(argument):
-            found.setdefault(folder.resolve(), folder)
-    folders = list(found.values())
+    folders = list_runs(arguments)
     if len(folders) < 2:
         raise InputError(
             f"{' '.join(arguments)}: this is one run; name another one to compare it with, or a pattern in quotes, "
@@ -65,34 +57,3 @@ def label_runs(count: int) -> list[str]:
     while len(labels) < count:
         labels = [*labels, *(first + second for first in labels[-26:] for second in letters)]
     return labels[:count]
-
-
-def _expand(argument: str) -> list[Path]:
-    if Path(argument).is_dir():
-        _check_is_run(Path(argument))
-        return [Path(argument)]
-    matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
-    runs = [match for match in matches if _is_run(match)]
-    if not runs:
-        what = "no run matches this pattern; mind quotes" if glob.has_magic(argument) else "there is no such folder"
-        raise InputError(f"{argument}: {what}; runs lie in outputs/ unless output_dir said otherwise")
-    return runs
-
-
-def _check_is_run(folder: Path) -> None:
-    if _is_run(folder):
-        return
-    inside = any(_is_run(path) for path in _subfolders(folder))
-    way_out = f"there are runs in it: '{folder}/*'" if inside else "name a folder that vswin train has written"
-    raise InputError(f"{folder} is not the folder of a run: it has none of {', '.join(_FILES)}; {way_out}")
-
-
-def _is_run(folder: Path) -> bool:
-    return folder.is_dir() and any((folder / name).exists() for name in _FILES)
-
-
-def _subfolders(folder: Path) -> Iterable[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_dir()]
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read ({error.strerror})") from error

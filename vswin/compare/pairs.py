@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from vswin.compare.differences import protocol_differences
-from vswin.compare.run_files import Run
 from vswin.compare.statistics import bootstrap_interval, count_discordant, format_p, holm, mcnemar_p
 from vswin.predict.results import printable
+from vswin.runs.files import Run
 
 LEVEL = 0.05
 
@@ -141,8 +141,10 @@ def say_missing(pair: Pair) -> str:
 def _find_problem(first: Run, second: Run, left: np.ndarray, right: np.ndarray) -> str:
     assert first.predictions is not None
     assert second.predictions is not None
-    if first.class_names and second.class_names and first.class_names != second.class_names:
-        only = sorted(first.class_names ^ second.class_names)
+    # In another order, as another file list gives it, they are the same ones.
+    names, other_names = set(first.class_names), set(second.class_names)
+    if names and other_names and names != other_names:
+        only = sorted(names ^ other_names)
         return (
             f"they chose among other classes ({len(first.class_names):,} and {len(second.class_names):,}; not in both: "
             f"{_name_some(only)})"

@@ -14,10 +14,10 @@ from vswin.compare.differences import config_differences, environment, protocol_
 from vswin.compare.figures import as_json
 from vswin.compare.folders import find_folders, label_runs, name_folders
 from vswin.compare.pairs import compare_pairs
-from vswin.compare.run_files import read_run
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
 from vswin.errors import InputError
 from vswin.predict.results import STDOUT, check_outputs, printable
+from vswin.runs.files import read_run
 
 _PICTURES = (".png", ".pdf", ".svg")
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vswin.compare.differences import ABSENT, Difference, differs
-from vswin.compare.figures import sum_up
 from vswin.compare.pairs import Pair, say_missing, say_pair
-from vswin.compare.run_files import Run
 from vswin.predict.results import printable
+from vswin.runs.figures import sum_up
+from vswin.runs.files import Run
 
 # Heading of a column -> what it is called where a line has room for it.
 _COLUMNS = {

@@ -27,10 +27,14 @@ from vswin.evaluation.metrics import (
     score_classes,
 )
 from vswin.evaluation.published import Comparison, difference_points, verdict
+from vswin.report.run import CLASSES_NAME, REPORT_NAME
 
 # Not the list that a training run keeps in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
-FILE_NAMES = ("metrics.json", "predictions.csv", "per_class.csv", "confusion_matrix.png", BAD_VIDEOS_NAME)
+FILE_NAMES = (
+    *("metrics.json", "predictions.csv", "per_class.csv", "confusion_matrix.png", BAD_VIDEOS_NAME),
+    *(REPORT_NAME, CLASSES_NAME),
+)
 
 # Up to so many classes the confusion matrix shows counts, and names on its axes.
 _MAX_COUNTS = 20
@@ -71,7 +75,13 @@ def set_report_aside(folder: Path) -> None:
             os.replace(folder / name, aside / name)
 
 
-def write_report(folder: Path, result: Result, comparison: Comparison, protocol: Mapping[str, object]) -> None:
+def write_report(
+    folder: Path,
+    result: Result,
+    comparison: Comparison,
+    protocol: Mapping[str, object],
+    session: Mapping[str, object] | None = None,
+) -> None:
     """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`.
 
     Each file appears whole or not at all.
@@ -81,11 +91,13 @@ def write_report(folder: Path, result: Result, comparison: Comparison, protocol:
         result: What was found.
         comparison: The published row it stands beside, if there is one.
         protocol: How it was measured, as values JSON knows; goes into `metrics.json` under `protocol`.
+        session: What it ran on, the same; goes there under `environment`.
     """
     summary = {
         **asdict(result.metrics),
         "published": _published_entry(result.metrics, comparison),
         "protocol": protocol,
+        **({"environment": session} if session else {}),
     }
     matrix = confusion_matrix(result.labels, result.ranked[:, 0], len(result.class_names))
     _replace(folder / "predictions.csv", _csv_bytes(_prediction_rows(result)))

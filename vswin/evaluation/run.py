@@ -26,6 +26,8 @@ from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
 from vswin.file_lock import file_lock_if_possible
+from vswin.report.run import report_or_say_why
+from vswin.runs.environment import describe_session
 from vswin.runtime import (
     console,
     default_output_dir,
@@ -45,13 +47,14 @@ _NUM_NAMED = 5
 _WITH_SPLITS = ("ucf101", "hmdb51")
 
 
-def run_evaluation(config: EvaluateConfig) -> Metrics:
+def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
     """Measures a model on every validation video, each once, and reports what it found.
 
     Args:
         config: The evaluation, checked. Into `output_dir` go `metrics.json`, `predictions.csv`,
-            `per_class.csv`, `confusion_matrix.png` and, if videos are bad and may be,
+            `per_class.csv`, `confusion_matrix.png`, `report.html` with its plots and, if videos are bad and may be,
             `evaluation_bad_videos.csv`; those of an earlier evaluation are set aside.
+        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
 
     Returns:
         The summary figures.
@@ -65,10 +68,12 @@ def run_evaluation(config: EvaluateConfig) -> Metrics:
     strategy = make_strategy(config.runtime.strategy)
     workers = Workers(strategy)
     with workers.errors_explained():
-        return _evaluate(config, strategy, workers)
+        return _evaluate(config, strategy, workers, command)
 
 
-def _evaluate(config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers) -> Metrics:
+def _evaluate(
+    config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str]
+) -> Metrics:
     """Does what `run_evaluation` says, on this worker's devices."""
     set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
@@ -85,7 +90,7 @@ def _evaluate(config: EvaluateConfig, strategy: tf.distribute.Strategy, workers:
     folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
     start_log(None, is_shown=workers.is_chief)
     # The hash of the weights is taken now: a training run may replace them meanwhile.
-    protocol = _describe_protocol(config, checkpoint, catalog)
+    protocol, session = _describe_protocol(config, checkpoint, catalog), describe_session(command)
     logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
@@ -93,27 +98,31 @@ def _evaluate(config: EvaluateConfig, strategy: tf.distribute.Strategy, workers:
     store = open_store(config.dataset, catalog.store)
     frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
     labels = np.array([record.label for record in catalog.val])
+    num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
         predictions = predict_videos(model, strategy, catalog.val, config, batch_size, bad, frames, workers)
-    num_views = config.clip.num_clips * config.clip.num_crops
-    result = Result(
-        paths=[record.path for record in catalog.val],
-        labels=labels,
-        ranked=predictions.ranked,
-        probabilities=predictions.probabilities,
-        class_names=catalog.class_names,
-        metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
-    )
-    protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": frames.count_short_sides()}
-    if workers.is_chief:
-        _report(config, result, protocol, folder)
+        result = Result(
+            paths=[record.path for record in catalog.val],
+            labels=labels,
+            ranked=predictions.ranked,
+            probabilities=predictions.probabilities,
+            class_names=catalog.class_names,
+            metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
+        )
+        protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": frames.count_short_sides()}
+        if workers.is_chief:
+            _report(config, result, protocol, session, folder)
+            # The videos of its clips are opened once more.
+            logger.info(report_or_say_why(folder, frames))
     if len(bad) > 0:
         bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
     workers.wait()
     return result.metrics
 
 
-def _report(config: EvaluateConfig, result: Result, protocol: dict[str, object], folder: Path) -> None:
+def _report(
+    config: EvaluateConfig, result: Result, protocol: dict[str, object], session: dict[str, object], folder: Path
+) -> None:
     """Prints and writes what was found."""
     weights, num_videos = config.init_from or "a random model", len(result.labels)
     comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
@@ -122,16 +131,16 @@ def _report(config: EvaluateConfig, result: Result, protocol: dict[str, object],
         # Another evaluation of the same run may end at the same moment.
         with file_lock_if_possible(folder / ".report.lock"):
             set_report_aside(folder)
-            write_report(folder, result, comparison, protocol)
+            write_report(folder, result, comparison, protocol, session)
     except OSError as error:
         # Hours of work must not hang on one folder.
         elsewhere = Path(tempfile.mkdtemp(prefix="vswin_report_"))
-        write_report(elsewhere, result, comparison, protocol)
+        write_report(elsewhere, result, comparison, protocol, session)
         raise InputError(
             f"the evaluation is complete, but its report cannot be written into {folder} ({error.strerror}); it is in "
             f"{elsewhere}"
         ) from error
-    logger.info(f"report: {folder}")
+    logger.info(f"figures: {folder}")
     if config.results_dir is not None:
         append_result(Path(config.results_dir), result.metrics, comparison, protocol, folder)
         logger.info(f"table: {Path(config.results_dir) / 'results.md'}")

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vswin.atomic import replacing
-from vswin.errors import InputError
+from vswin.errors import InputError, printable
 
 STDOUT = Path("-")
 _BAR_WIDTH = 20
@@ -88,11 +88,6 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
         bar = [ProgressBar(total=1, completed=probability, width=_BAR_WIDTH)] if has_bar else []
         table.add_row(f"{100 * probability:6.2f} %", *bar, Text(printable(name)))
     console.print(table, soft_wrap=False)
-
-
-def printable(text: str) -> str:
-    """Spells out what a terminal would obey instead of show, and what is no text, as file names may hold."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import socket
 import threading
@@ -13,6 +12,7 @@ from types import TracebackType
 
 import tf_keras as keras
 
+from vswin.runs.environment import plain_command
 from vswin.runtime import logger
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.finite import FiniteGuard
@@ -34,10 +34,7 @@ def resume_command(command: Sequence[str], folder: Path) -> str:
     """
     if not command:
         return f"run_training with output_dir={str(folder)!r} and resume=True"
-    program, *arguments = command
-    if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
-        # An installed command: Python and where it lies are the shell's affair.
-        program, *arguments = Path(arguments[0]).name, *arguments[1:]
+    program, *arguments = plain_command(command)
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
     kept = [argument for argument, name in zip(arguments, names, strict=True) if name != "resume"]
     # What the user wrote is kept, for it is already quoted as Hydra wants it.

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_train_dataset, make_val_dataset
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
+from vswin.report.run import report_or_say_why
+from vswin.runs.environment import record_session
 from vswin.runtime import logger, make_strategy, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
@@ -87,6 +89,10 @@ def _train(
         checkpoints = Checkpoints(
             folder, trainer, steps, _metadata(config, catalog), workers, config.patience, config.keep_states
         )
+    if workers.is_chief:
+        # It says nothing that a run could not do without; a disk that is full ends the run where it is explained.
+        with suppress(OSError):
+            record_session(folder, command)
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
     rate_now = float(_build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
@@ -98,10 +104,12 @@ def _train(
     if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
         logger.info("the run is complete" + (", stopped early" if first_epoch < config.epochs else ""))
         checkpoints.say_best()
+        _report(folder, workers)
         return {}
 
     with closing(frames):
         history = _fit(trainer, config, catalog, frames, checkpoints, workers, resume_command(command, folder))
+    _report(folder, workers)
     workers.wait()
     if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
         logger.info(f"PyAV read {count_of(num_videos, 'video')}: H.264 of training, and what OpenCV cannot read")
@@ -168,6 +176,12 @@ def _fit(
             verbose=0,
         )
     return history.history
+
+
+def _report(folder: Path, workers: Workers) -> None:
+    """Writes the page that sums the run up."""
+    if workers.is_chief:
+        logger.info(report_or_say_why(folder))
 
 
 def _claim_folder(config: TrainConfig, held: ExitStack) -> Path:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vswin.config import saved_values
-from vswin.errors import InputError
-from vswin.predict.results import printable
+from vswin.errors import InputError, printable
+from vswin.runs.environment import read_sessions
 
 _SHARES = ("top1", "top5", "mean_class_accuracy")
 _DEVICES = re.compile(r"devices:\s+(\S.*)")
 _NUM_CHARS_OF_LOG_LINE = 1_000
-_COPY_AGAIN = "copy it again, or leave this run out"
+_COPY_AGAIN = "copy it again, or do without this file"
 
 
 class Predictions(NamedTuple):
@@ -29,12 +29,16 @@ class Predictions(NamedTuple):
     Attributes:
         paths: N files.
         labels: N names of classes.
+        said: Best class of each, by name; empty for a bad video.
+        probabilities: Its probability, float64 [N]; NaN for a bad video.
         is_right: Whether the best class is the label, bool [N]; false for a bad video.
         num_bad: Videos without a prediction, because they could not be decoded.
     """
 
     paths: list[str]
     labels: list[str]
+    said: list[str]
+    probabilities: np.ndarray
     is_right: np.ndarray
     num_bad: int
 
@@ -52,7 +56,8 @@ class Run(NamedTuple):
         devices: What it was trained on, in the words of its log.
         metrics: `metrics.json`, accuracies as fractions.
         predictions: Those of its evaluation.
-        class_names: Classes that the evaluation chose among.
+        class_names: Classes that the evaluation chose among, in the order of their labels.
+        sessions: Of the training, what each was started with, see `vswin.runs.environment`.
     """
 
     label: str
@@ -63,7 +68,8 @@ class Run(NamedTuple):
     devices: str = ""
     metrics: Mapping[str, Any] | None = None
     predictions: Predictions | None = None
-    class_names: frozenset[str] = frozenset()
+    class_names: tuple[str, ...] = ()
+    sessions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -96,7 +102,8 @@ def read_run(label: str, name: str, folder: Path) -> Run:
         devices=_read_devices(folder / "train.log"),
         metrics=_read_metrics(folder / "metrics.json"),
         predictions=_read_predictions(folder / "predictions.csv"),
-        class_names=frozenset(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
+        class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
+        sessions=tuple(read_sessions(folder)),
     )
     _check_same_evaluation(run)
     return run
@@ -111,7 +118,7 @@ def _check_same_evaluation(run: Run) -> None:
         raise InputError(
             f"{run.folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
             f"{num_videos:,} with a top-1 of {100 * run.metrics['top1']:.2f} %, so one is cut off or of another "
-            "evaluation; evaluate the run again (vswin evaluate run=...), or leave it out"
+            "evaluation; evaluate the run again (vswin evaluate run=...), or do without these files"
         )
 
 
@@ -124,7 +131,9 @@ def _read_text(path: Path) -> str | None:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: it is no text ({error.reason}); {_COPY_AGAIN}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); leave this run out") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); make it readable, or do without this file"
+        ) from error
 
 
 def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
@@ -155,16 +164,19 @@ def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | Non
     return rows
 
 
+def _read_numbers(path: Path, rows: list[dict[str, str]], column: str) -> np.ndarray:
+    """Gives a column as float64 [rows], NaN where a cell is empty."""
+    try:
+        return np.array([float(row[column]) if row[column] else math.nan for row in rows])
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {printable(str(error))}; {_COPY_AGAIN}") from None
+
+
 def _read_history(path: Path) -> dict[str, np.ndarray] | None:
     rows = _read_rows(path, ["epoch"])
     if rows is None:
         return None
-    try:
-        history = {
-            column: np.array([float(row[column]) if row[column] else math.nan for row in rows]) for column in rows[0]
-        }
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {printable(str(error))}; {_COPY_AGAIN}") from None
+    history = {column: _read_numbers(path, rows, column) for column in rows[0]}
     # In the file they count from 0; the log counts from 1, as people do.
     history["epoch"] = history["epoch"] + 1
     if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
@@ -211,12 +223,14 @@ def _is_metrics(metrics: Any) -> bool:
 
 
 def _read_predictions(path: Path) -> Predictions | None:
-    rows = _read_rows(path, ["path", "label_name", "class_1"])
+    rows = _read_rows(path, ["path", "label_name", "class_1", "probability_1"])
     if rows is None:
         return None
     return Predictions(
         paths=[row["path"] for row in rows],
         labels=[row["label_name"] for row in rows],
+        said=[row["class_1"] for row in rows],
+        probabilities=_read_numbers(path, rows, "probability_1"),
         is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
         num_bad=sum(row["class_1"] == "" for row in rows),
     )
