@@ -190,7 +190,7 @@ def test_wandb_without_a_network_is_said_in_one_paragraph(folder, network):
         environment |= {"WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
         code, output, errors = run(command("train.py", "output_dir=run", "logger=wandb"), folder, env=environment)
     assert code == 1, output
-    assert "error: logger.wandb=true, but wandb cannot start" in errors
+    assert "error: logger=wandb asks for wandb, which cannot start" in errors
     assert "WANDB_MODE=offline" in errors
 
 

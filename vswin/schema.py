@@ -134,6 +134,7 @@ class LoggerConfig:
     csv: bool = MISSING
     wandb: bool = MISSING
     wandb_project: str = MISSING
+    wandb_weights: bool = MISSING
 
 
 @dataclass
@@ -177,6 +178,7 @@ class EvaluateConfig:
     allow_bad_videos: bool = MISSING
     average: str = MISSING
     results_dir: str | None = MISSING
+    wandb: bool = MISSING
 
 
 @dataclass

@@ -120,6 +120,7 @@ def make_config(tmp_path, videos):
             "init_from": None if weights is None else str(weights),
             "output_dir": str(tmp_path / "report"),
             "allow_bad_videos": False,
+            "wandb": False,
             "average": "prob",
             "results_dir": str(tmp_path / "results"),
         }

@@ -6,12 +6,13 @@ import tf_keras as keras
 
 from vswin.training.history import HistoryFile
 from vswin.training.loggers import open_loggers
+from vswin.training.tensorboard_log import TensorBoardLog
 
 
 def test_files_are_the_default_and_wandb_is_not_imported(compose_train, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vswin.training.wandb_log", None)
     with open_loggers(compose_train(), tmp_path, 0) as callbacks:
-        assert [type(callback) for callback in callbacks] == [HistoryFile, keras.callbacks.TensorBoard]
+        assert [type(callback) for callback in callbacks] == [HistoryFile, TensorBoardLog]
 
 
 def test_logs_can_be_switched_off(compose_train, tmp_path):

@@ -56,8 +56,12 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert float(rows[2]["val_loss"]) == pytest.approx(history["val_loss"][2])
     assert {"loss", "top1", "top5", "val_top1", "val_top5", "learning_rate", "clips_per_sec"} <= rows[0].keys()
-    events = EventAccumulator(str(run / "tensorboard" / "validation")).Reload()
-    assert [event.step for event in events.Tensors("epoch_top1")] == [0, 1, 2]
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [event.step for event in events.Tensors("val/top1")] == [1, 2, 3]
+    logged = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("train/loss")]
+    assert logged == pytest.approx([float(row["loss"]) for row in rows])
+    (shown,) = tf.make_ndarray(events.Tensors("config")[0].tensor_proto).ravel()
+    assert '"epochs": 3' in shown.decode()
     assert read_weights(run)["cls_head.fc_cls.weight"].shape == (2, 16)
     printed = capsys.readouterr().out
     for words in ("2 classes, 10 training videos, 2 validation videos", "every weight is random", "3 steps per epoch"):
@@ -136,8 +140,8 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
     log = (whole / "train.log").read_text()
     for words in ("frozen ", "parameters are trained", "group   ", "averaged top-1 "):
         assert words in log
-    events = EventAccumulator(str(whole / "tensorboard" / "validation")).Reload()
-    assert len(events.Tensors("epoch_ema_top1")) == 3
+    events = EventAccumulator(str(whole / "tensorboard")).Reload()
+    assert len(events.Tensors("val/ema_top1")) == 3
     average = open_checkpoint(whole / "checkpoints" / "best_ema.h5")
     assert average.metadata["val_top1"] == max(float(row["val_ema_top1"]) for row in rows[0])
     raw = read_weights(whole)

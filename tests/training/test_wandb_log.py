@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 import wandb
 from wandb.errors import CommError
 from wandb.proto.wandb_internal_pb2 import Record
 
+import vswin
 from vswin.errors import InputError
 from vswin.runtime import start_log
 from vswin.training.wandb_log import open_wandb
@@ -74,7 +76,7 @@ def figures(records: list[Record]) -> list[dict]:
     for record in records:
         if record.WhichOneof("record_type") == "history":
             items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            rows.append({key: items[key] for key in ("_step", "epoch", "loss", "val_top1")})
+            rows.append({key: items[key] for key in ("_step", "epoch", "train/loss", "val/top1")})
     return rows
 
 
@@ -107,15 +109,16 @@ def test_an_offline_run_has_configuration_and_figures_and_goes_on_when_resumed(c
         assert (run.project, run.display_name) == ("swins", "my run")
         logged = {item.key: json.loads(item.value_json) for item in run.config.update}
         assert logged["seed"] == 7
+        assert logged["versions"] == {"vswin": vswin.__version__, "tensorflow": tf.__version__}
         assert logged["model"]["name"] == "swin_tiny"
         assert logged["optimizer"]["learning_rate"] == config.optimizer.learning_rate
         assert exit_code_of(records) == 0
     assert run_of(first).run_id == run_of(second).run_id == (folder / "wandb_run_id.txt").read_text()
     assert figures(first) == [
-        {"_step": 1, "epoch": 1, "loss": 1.5, "val_top1": 0.25},
-        {"_step": 2, "epoch": 2, "loss": 0.5, "val_top1": 0.75},
+        {"_step": 1, "epoch": 1, "train/loss": 1.5, "val/top1": 0.25},
+        {"_step": 2, "epoch": 2, "train/loss": 0.5, "val/top1": 0.75},
     ]
-    assert figures(second) == [{"_step": 3, "epoch": 3, "loss": 0.25, "val_top1": 1.0}]
+    assert figures(second) == [{"_step": 3, "epoch": 3, "train/loss": 0.25, "val/top1": 1.0}]
 
 
 @pytest.mark.parametrize(("error", "code"), [(SystemExit(130), 130), (InputError("disk"), 1), (SystemExit("x"), 1)])
@@ -183,7 +186,7 @@ def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", init)
     # A real key would make wandb's service look for its server, also when it ends.
     monkeypatch.setattr(wandb, "login", login)
-    refused = "cannot start: no route to the server; set WANDB_MODE=offline or leave out logger=wandb"
+    refused = "which cannot start: no route to the server; set WANDB_MODE=offline or leave out logger=wandb"
     with pytest.raises(InputError, match=refused), open_wandb(compose_train("logger=wandb"), tmp_path):
         pass
     assert asked["login"] == (False, False)

@@ -75,6 +75,11 @@ def _evaluate(
     config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str]
 ) -> Metrics:
     """Does what `run_evaluation` says, on this worker's devices."""
+    if config.wandb:
+        # Seconds that only those who use it should wait.
+        from vswin.evaluation.wandb_report import check_wandb
+
+        check_wandb(config)
     set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
@@ -114,6 +119,10 @@ def _evaluate(
             _report(config, result, protocol, session, folder)
             # The videos of its clips are opened once more.
             logger.info(report_or_say_why(folder, frames))
+            if config.wandb:
+                from vswin.evaluation.wandb_report import log_to_wandb
+
+                log_to_wandb(config, result, store)
     if len(bad) > 0:
         bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
     workers.wait()

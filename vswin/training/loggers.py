@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from vswin.schema import TrainConfig
 from vswin.training.history import HistoryFile
+from vswin.training.tensorboard_log import TensorBoardLog
 
 
 @contextmanager
@@ -33,10 +34,7 @@ def open_loggers(
         if config.logger.csv:
             loggers.append(HistoryFile(folder / "history.csv", first_epoch))
         if config.logger.tensorboard:
-            tensorboard = keras.callbacks.TensorBoard(
-                str(folder / "tensorboard"), write_graph=False, update_freq="epoch"
-            )
-            loggers.append(tensorboard)
+            loggers.append(TensorBoardLog(folder / "tensorboard", config))
         if config.logger.wandb:
             # Seconds that only those who use it should wait.
             from vswin.training.wandb_log import open_wandb

@@ -1,12 +1,8 @@
-"""Figures for Weights & Biases: online where it finds an API key, else in files that `wandb sync` uploads."""
+"""Figures and weights of a training run for Weights & Biases."""
 
 import dataclasses
-import inspect
-import logging
-import secrets
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +10,19 @@ import tf_keras as keras
 import wandb
 from wandb.sdk.wandb_run import Run
 
-from vswin.atomic import replacing
-from vswin.errors import InputError
 from vswin.runtime import logger
 from vswin.schema import TrainConfig
+from vswin.training.standard_keys import standard_keys
+from vswin.wandb_run import wandb_run
+from vswin.weights.checkpoint import read_metadata
+from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.names import official_tensors
 
-_WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")
-# What is left at the end are some kilobytes. Without a bound wandb tries for as long as its server cannot be reached.
-_FINISH_SEC = 60.0
+_METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
 
 
 class WandbLog(keras.callbacks.Callback):
-    """Logs what `history.csv` has, with the epoch counted from 1 as the step.
+    """Logs what `history.csv` has under `train/...` and `val/...`, with the epoch counted from 1 as the step.
 
     Args:
         run: a started run of wandb.
@@ -34,121 +31,66 @@ class WandbLog(keras.callbacks.Callback):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
+        self.epoch, self.top1 = 0, 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Logs the epoch; training goes on where wandb cannot."""
+        self.epoch, self.top1 = epoch + 1, float(logs.get("val_top1", 0.0))
         try:
-            self.run.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
+            self.run.log({"epoch": epoch + 1, **standard_keys(logs)}, step=epoch + 1)
         except Exception as error:  # its process has ended, for one
             logger.info(f"wandb: epoch {epoch + 1} was not taken ({error}); training goes on")
+
+    def log_weights(self, folder: Path) -> None:
+        """Logs the weights of the best and of the last epoch as versions `best` and `last` of an artifact.
+
+        The average of the weights, where there is one, becomes an artifact of its own.
+
+        Args:
+            folder: the run's folder, whose run has come to its end.
+        """
+        checkpoints = folder / "checkpoints"
+        if not (checkpoints / "best.h5").is_file():
+            return
+        about = read_metadata(checkpoints / "best.h5")
+        is_last = about["epoch"] == self.epoch
+        self._log_file(checkpoints / "best.h5", about, "model", ["best", "last"] if is_last else ["best"])
+        if not is_last:
+            last = folder / "wandb" / "last.h5"
+            about = {key: value for key, value in about.items() if key != "vswin_version"}
+            about |= {"epoch": self.epoch, "val_top1": self.top1}
+            save_checkpoint(last, official_tensors(self.model.model), about)
+            self._log_file(last, about, "model", ["last"])
+        if (checkpoints / "best_ema.h5").is_file():
+            path = checkpoints / "best_ema.h5"
+            self._log_file(path, read_metadata(path), "ema", ["best"])
+
+    def _log_file(self, path: Path, about: Mapping[str, Any], name: str, aliases: list[str]) -> None:
+        metadata = {key: about[key] for key in _METADATA if key in about}
+        artifact = wandb.Artifact(f"run-{self.run.id}-{name}", type="model", metadata=metadata)
+        # Nothing writes to it any more, so wandb need not copy hundreds of megabytes.
+        artifact.add_file(str(path), name=path.name, policy="immutable", skip_cache=True)
+        self.run.log_artifact(artifact, aliases=aliases)
 
 
 @contextmanager
 def open_wandb(config: TrainConfig, folder: Path) -> Iterator[WandbLog]:
     """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
 
-    Without an API key (environment, netrc, settings: as wandb itself looks for it) the run is offline; nothing is
-    ever asked for. `WANDB_MODE` has its usual meaning. Figures that cannot be sent, as the network has gone, end no
-    training: after a minute, or `WANDB_FINISH_TIMEOUT` seconds, it is said how to send them.
+    A run that comes to its end leaves its best and its last weights as an artifact.
 
     Args:
-        config: the whole of it becomes the configuration of the wandb run.
-        folder: the run's folder; wandb writes into it, and it keeps the id of the wandb run.
+        config: becomes the configuration of the wandb run; `logger.wandb_weights` asks for the artifact.
+        folder: the run's folder.
 
     Raises:
         InputError: if wandb cannot start.
     """
-    run = _start(config, folder)
-    exit_code = 1
-    try:
-        yield WandbLog(run)
-        exit_code = 0
-    except SystemExit as stop:
-        exit_code = stop.code if isinstance(stop.code, int) else 1
-        raise
-    finally:
-        # wandb has a log of its own; where a full disk does not take it, the figures are what counts.
-        with _errors_of_logging_hidden():
-            _finish(run, exit_code)
-
-
-def _finish(run: Run, exit_code: int) -> None:
-    """Lets wandb send what is left, and says how to if it cannot."""
-    try:
-        run.finish(exit_code=exit_code)
-    except Exception as error:  # whatever becomes of wandb, the training is what counts
-        folder = shlex.quote(str(Path(run.dir).parent))
-        logger.info(
-            f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
-            f"  wandb sync --include-online {folder}"
-        )
-        if not isinstance(error, TimeoutError):
-            # Its process is gone: taken down now, it is not looked for when Python ends.
-            with suppress(Exception):
-                wandb.teardown()
-
-
-@contextmanager
-def _errors_of_logging_hidden() -> Iterator[None]:
-    shown, logging.raiseExceptions = logging.raiseExceptions, False
-    try:
-        yield
-    finally:
-        logging.raiseExceptions = shown
-
-
-def _start(config: TrainConfig, folder: Path) -> Run:
-    """Starts wandb and says where its figures go."""
-    try:
-        run = wandb.init(
-            project=config.logger.wandb_project,
-            name=folder.name,
-            id=_run_id(folder),
-            resume="allow",
-            dir=folder,
-            config=dataclasses.asdict(config),
-            mode=None if _needs_no_account() or _has_account() else "offline",
-            # train.log has what the terminal shows.
-            settings=wandb.Settings(console="off", silent=True, **_finish_limit()),
-        )
-    except wandb.Error as error:
-        raise InputError(
-            f"logger.wandb=true, but wandb cannot start: {error}; set WANDB_MODE=offline or leave out logger=wandb"
-        ) from error
-    if run.disabled:
-        where = "off, as WANDB_MODE=disabled says"
-    elif run.offline:
-        where = f"offline; upload with: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
-    else:
-        where = str(run.url)
-    logger.info(f"{'wandb:':<16}{where}")
-    return run
-
-
-def _finish_limit() -> dict[str, Any]:
-    """Gives the settings that bound how long wandb may take to finish; wandb 0.26 and before have none."""
-    settings = wandb.setup().settings
-    if not hasattr(settings, "finish_timeout"):
-        return {}
-    return {"finish_timeout": settings.finish_timeout or _FINISH_SEC, "finish_timeout_raises": True}
-
-
-def _needs_no_account() -> bool:
-    return wandb.setup().settings.mode in _WITHOUT_ACCOUNT
-
-
-def _has_account() -> bool:
-    """Looks for credentials without ever asking for them."""
-    if "prompt" in inspect.signature(wandb.login).parameters:
-        return wandb.login(prompt=False, verify=False)
-    # The wandb that TensorFlow before 2.18 allows: it takes an older protobuf.
-    return wandb.api.api_key is not None
-
-
-def _run_id(folder: Path) -> str:
-    """Returns the id of the folder's wandb run; a new one, which the agent of a sweep may have chosen, is kept."""
-    path = folder / "wandb_run_id.txt"
-    if not path.exists():
-        with replacing(path) as partial:
-            partial.write_text(wandb.setup().settings.run_id or secrets.token_hex(4), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
+    with wandb_run(folder, config.logger.wandb_project, dataclasses.asdict(config), "logger=wandb") as run:
+        log = WandbLog(run)
+        yield log
+        if config.logger.wandb_weights and log.epoch > 0 and not run.disabled:
+            try:
+                log.log_weights(folder)
+            except Exception as error:  # whatever becomes of wandb, the training is what counts
+                logger.info(f"wandb: the weights were not taken ({error}); they are in {folder / 'checkpoints'}")
