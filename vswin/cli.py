@@ -17,6 +17,7 @@ from vswin.errors import InputError, clean_errors
 from vswin.explain.command import add_explain
 from vswin.predict.command import add_extract, add_predict
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
+from vswin.tune.command import add_tune
 
 SCRIPTS = {
     "train": ("train.py", "fine-tune: KEY=VALUE ..., the same as python train.py"),
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_splits(commands)
     _add_selftest(commands)
+    add_tune(commands)
     add_bench(commands)
     return parser
 
