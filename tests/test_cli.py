@@ -34,6 +34,7 @@ def test_version_and_usage(monkeypatch, capsys):
         "extract",
         "compare",
         "explain",
+        "tune",
         "models",
         "inspect",
         "convert",
@@ -62,6 +63,7 @@ def test_an_unknown_command_is_an_error(monkeypatch, capsys):
         ["extract", "--help"],
         ["compare", "--help"],
         ["explain", "--help"],
+        ["tune", "lr", "--help"],
     ],
 )
 def test_nothing_waits_for_tensorflow_that_does_not_need_it(arguments, tmp_path):

@@ -19,6 +19,7 @@ from vswin.parser import Parser
 from vswin.predict.command import add_extract, add_predict
 from vswin.report.command import add_report
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
+from vswin.tune.command import add_tune
 
 SCRIPTS = {
     "train": ("train.py", "fine-tune: KEY=VALUE ..., the same as python train.py"),
@@ -111,6 +112,7 @@ def make_parser() -> Parser:
     for name, (_, text) in SCRIPTS.items():
         commands.add_parser(name, help=text, add_help=False)
     _add_splits(commands)
+    add_tune(commands)
     add_report(commands)
     add_compare(commands)
     commands.head("use a model")

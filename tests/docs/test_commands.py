@@ -108,7 +108,7 @@ def check_vswin(words: list[str]) -> None:
     match words[0]:
         case "data":
             check_settings(f"data_{parsed.action}", parsed.overrides)
-        case "splits":
+        case "splits" | "tune":
             check_settings("train", parsed.overrides)
         case "predict" | "extract":
             compose_evaluation(parsed.set)

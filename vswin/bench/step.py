@@ -117,17 +117,32 @@ def make_step(workload: Workload, way: Way) -> Callable[[], None]:
     Returns:
         A function that takes a step on the same clips each time, and returns when it is taken.
     """
-    config = _compose(workload, way)
-    set_precision(way.precision)
+    return prepare_step(_compose(workload, way), NUM_CLASSES, workload.make_clips())
+
+
+def prepare_step(config: TrainConfig, num_classes: int, clips: tf.Tensor) -> Callable[[], None]:
+    """Builds a run's model with random weights, its optimizer and trainer, on one device.
+
+    Args:
+        config: the run.
+        num_classes: classes K.
+        clips: as many as its global batch has, uint8 [B, T, H, W, 3].
+
+    Returns:
+        A function that takes a step on these clips each time, and returns when it is taken.
+    """
+    set_precision(config.runtime.precision)
     with make_strategy("one_device").scope():
-        model = build_model(configured_size(config.model), NUM_CLASSES, dropout=config.model.dropout, remat=way.remat)
+        size, dropout = configured_size(config.model), config.model.dropout
+        model = build_model(size, num_classes, dropout=dropout, remat=config.runtime.remat)
         trainer = build_trainer(config, model, _STEPS_PER_EPOCH)
     set_precision("float32")
+    batch_size = config.batch_size
     batch = {
-        "clips": workload.make_clips(),
-        "labels": tf.zeros([workload.batch_size], tf.int32),
-        "weights": tf.ones([workload.batch_size]),
-        "positions": tf.range(workload.batch_size),
+        "clips": clips,
+        "labels": tf.zeros([batch_size], tf.int32),
+        "weights": tf.ones([batch_size]),
+        "positions": tf.range(batch_size),
     }
     batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
     step = trainer.make_train_function()

@@ -76,12 +76,12 @@ def _train(
     """Does what `run_training` says, on this worker's devices."""
     set_precision(config.runtime.precision)
     keras.utils.set_random_seed(config.seed)
-    _check_batch(config, strategy.num_replicas_in_sync)
-    catalog = _find_inputs(config)
+    check_batch(config, strategy.num_replicas_in_sync)
+    catalog = find_inputs(config)
     paths = [video.path for video in catalog.train + catalog.val]
     frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
     with strategy.scope():
-        model, weights = _load_model(config, catalog)
+        model, weights = load_model(config, catalog)
         folder = Path(workers.chief_says(lambda: str(_claim_folder(config, held))))
         start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
@@ -191,15 +191,33 @@ def _claim_folder(config: TrainConfig, held: ExitStack) -> Path:
     return folder
 
 
-def _check_batch(config: TrainConfig, num_replicas: int) -> None:
-    """Checks that the batch can be divided among devices, micro-batches, mixed pairs and clips of a video."""
+def check_batch(config: TrainConfig, num_replicas: int) -> None:
+    """Checks that the batch can be divided among devices, micro-batches, mixed pairs and clips of a video.
+
+    Args:
+        config: the run.
+        num_replicas: devices of all workers.
+
+    Raises:
+        InputError: if it cannot.
+    """
     augment = config.augment
     in_pairs = augment.mixup > 0 or augment.cutmix > 0
     check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
 
 
-def _find_inputs(config: TrainConfig) -> Catalog:
-    """Finds the videos, and checks what the weights are called; the user hears of all problems at once."""
+def find_inputs(config: TrainConfig) -> Catalog:
+    """Finds the videos, and checks what the weights are called; the user hears of all problems at once.
+
+    Args:
+        config: the run.
+
+    Returns:
+        Its videos, some of them for training.
+
+    Raises:
+        InputError: if videos or weights are missing, or what is to be frozen is no part of the model.
+    """
     problems = []
     try:
         find_frozen(
@@ -225,8 +243,19 @@ def _find_inputs(config: TrainConfig) -> Catalog:
     return catalog
 
 
-def _load_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
-    """Builds the model and fills it; returns it with a line on what was loaded."""
+def load_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
+    """Builds the model and fills it, in whose strategy's scope this is called.
+
+    Args:
+        config: the run.
+        catalog: its videos, which say how many classes there are.
+
+    Returns:
+        The model, and what was loaded in words.
+
+    Raises:
+        InputError: if the weights do not fit.
+    """
     size, num_classes = configured_size(config.model), len(catalog.class_names)
     checkpoint = None if config.init_from is None else open_weights(config.init_from, config.source)
     model = build_model(size, num_classes, dropout=config.model.dropout, remat=config.runtime.remat)
@@ -242,13 +271,19 @@ def _load_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
     return model, str(load_weights(model, checkpoint, reset_head=True, resize_bias=config.model.resize_bias))
 
 
-def build_trainer(config: TrainConfig, model: VideoSwin, steps: int) -> Trainer:
+def build_trainer(
+    config: TrainConfig,
+    model: VideoSwin,
+    steps: int,
+    schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> Trainer:
     """Builds what trains a model: its optimizer, schedule and train step.
 
     Args:
         config: the run.
         model: in whose strategy's scope this is called.
         steps: steps per epoch.
+        schedule: learning rate by the step; None for that of the run.
     """
     runtime, weights = config.runtime, named_weights(model)
     trainer = Trainer(
@@ -264,7 +299,7 @@ def build_trainer(config: TrainConfig, model: VideoSwin, steps: int) -> Trainer:
         runtime.jit,
     )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
-    schedule = _build_schedule(config, steps)
+    schedule = schedule or _build_schedule(config, steps)
     trainer.compile(optimizer=build_optimizer(config.optimizer, weights, schedule, trainer.frozen))
     trainer.optimizer.build(trainer.trained_variables)
     return trainer

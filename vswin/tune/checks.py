@@ -1,0 +1,49 @@
+"""Checks what `vswin tune` is asked for, before TensorFlow is imported."""
+
+import math
+
+from vswin.cluster import find_cluster
+from vswin.errors import InputError
+from vswin.schema import TrainConfig
+
+_FEWEST_STEPS = 20
+
+
+def check_sweep(smallest: float, largest: float, steps: int) -> None:
+    """Checks the rates and the number of steps of a range test.
+
+    Raises:
+        InputError: if the rates do not rise from above 0, or the steps are too few for a curve.
+    """
+    if not (math.isfinite(largest) and 0 < smallest < largest):
+        raise InputError(f"--min {smallest:g} --max {largest:g}: two learning rates with 0 < smallest < largest")
+    if steps < _FEWEST_STEPS:
+        raise InputError(f"--steps {steps}: a curve needs at least {_FEWEST_STEPS} steps, better 100")
+
+
+def check_search(limit_gb: float | None, max_batch: int) -> None:
+    """Checks the limits of a search for a batch size.
+
+    Raises:
+        InputError: if one leaves nothing to try.
+    """
+    if limit_gb is not None and not (math.isfinite(limit_gb) and limit_gb > 0):
+        raise InputError(f"--limit-gb {limit_gb:g}: gigabytes above 0")
+    if max_batch < 1:
+        raise InputError(f"--max-batch {max_batch}: at least 1")
+
+
+def check_alone(config: TrainConfig) -> None:
+    """Checks that this process is to train by itself, from the beginning.
+
+    Raises:
+        InputError: if it is one of several workers, or a run is to be resumed.
+    """
+    strategy = config.runtime.strategy
+    if strategy == "multi_worker" or (strategy == "auto" and find_cluster() is not None):
+        raise InputError(
+            f"runtime.strategy={strategy}: vswin tune tries settings in one process, not in a job of several workers; "
+            "run it on one machine with runtime.strategy=mirrored or one_device"
+        )
+    if config.resume:
+        raise InputError("resume=true: vswin tune starts from the weights of init_from=, not in the middle of a run")
