@@ -1,6 +1,7 @@
 """`vswin tune` on the command line: real steps, what is written and printed, bad input."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -61,33 +62,23 @@ def test_a_range_test_writes_its_curve_and_says_how_to_train(tune, small_videos,
         ),
     ],
 )
-def test_what_cannot_be_tried_is_refused(tune, capsys, arguments, message):
-    with pytest.raises(SystemExit):
+def test_what_cannot_be_tried_is_refused(tune, arguments, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
         tune(*arguments)
-    assert message in capsys.readouterr().err
 
 
-def test_a_job_of_several_workers_is_refused(tune, monkeypatch, capsys):
+def test_a_job_of_several_workers_is_refused(tune, monkeypatch):
     cluster = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
     monkeypatch.setenv("TF_CONFIG", cluster)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="strategy=auto: vswin tune tries settings in one process"):
         tune("lr")
-    assert "runtime.strategy=auto: vswin tune tries settings in one process" in capsys.readouterr().err
 
 
-def test_a_folder_with_files_is_left_alone(tune, small_videos, tmp_path, capsys):
+def test_a_folder_with_files_is_left_alone(tune, small_videos, tmp_path):
     (tmp_path / "mine").write_text("kept")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="exists and is not an empty folder"):
         tune("lr", *TINY, f"dataset.root={small_videos}", "--output", str(tmp_path))
-    assert "exists and is not an empty folder" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "kept"
-
-
-@pytest.mark.parametrize("name", ["lr", "batch"])
-def test_the_help_has_examples(tune, capsys, name):
-    with pytest.raises(SystemExit, match="0"):
-        tune(name, "--help")
-    assert f"examples:\n  vswin tune {name}  " in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def _train(
     paths = [video.path for video in catalog.train + catalog.val]
     frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
     with strategy.scope():
-        model, weights = load_model(config, catalog)
+        model, weights = make_model(config, catalog)
         folder = Path(workers.chief_says(lambda: str(_claim_folder(config, held))))
         start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
@@ -243,7 +243,7 @@ def find_inputs(config: TrainConfig) -> Catalog:
     return catalog
 
 
-def load_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
+def make_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
     """Builds the model and fills it, in whose strategy's scope this is called.
 
     Args:

@@ -16,7 +16,7 @@ from vswin.errors import InputError
 from vswin.runtime import console, default_output_dir, describe_devices, logger, make_strategy, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.group_table import describe_groups
-from vswin.training.run import build_trainer, check_batch, find_inputs, load_model
+from vswin.training.run import build_trainer, check_batch, find_inputs, make_model
 from vswin.tune.curve import Suggestion, smooth, suggest
 from vswin.tune.sweep import Curve, RisingRate, sweep
 from vswin.weights.names import named_weights
@@ -57,7 +57,7 @@ def run_tune_rates(
     catalog = find_inputs(config)
     schedule = RisingRate(*span, steps)
     with strategy.scope():
-        model, weights = load_model(config, catalog)
+        model, weights = make_model(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps_per_epoch, schedule)
     logger.info(f"weights: {weights}")
@@ -96,7 +96,7 @@ def _write_csv(path: Path, curve: Curve) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "learning_rate", "loss", "smoothed_loss"])
-    smoothed = smooth(curve.losses).tolist() if curve.losses else []
+    smoothed: list[float] = smooth(curve.losses).tolist() if curve.losses else []
     for step, (rate, loss, level) in enumerate(zip(curve.rates, curve.losses, smoothed, strict=True)):
         writer.writerow([step, f"{rate:.6g}", f"{loss:.6g}", f"{level:.6g}"])
     with replacing(path) as partial:
