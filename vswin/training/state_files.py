@@ -14,7 +14,7 @@ from vswin.errors import InputError
 from vswin.runtime import logger
 
 # TensorFlow copies the variables, which takes a moment, and writes the copies while training goes on.
-_IN_BACKGROUND = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
+_IN_BACKGROUND = tf.train.CheckpointOptions(enable_async=True)
 # Before it raises what went wrong there, it prints it.
 logging.getLogger("absl").addFilter(lambda record: "error from the async thread" not in record.getMessage())
 
