@@ -77,8 +77,8 @@ fuzz: $(INSTALLED)  ## damage files and have them read (ARGS="--minutes 30"), se
 peers: $(INSTALLED)  ## create .venv-peers, for benchmarks/peers (ARGS="keras_cv decord"; default: all, 9 GB)
 	$(BIN)/python benchmarks/peers/install.py $(ARGS)
 
-wheel: $(INSTALLED)  ## build dist/vswin-*.whl
-	$(BIN)/python -m build --wheel
+wheel: $(INSTALLED)  ## build dist/vswin-*.whl, and the source distribution it comes from
+	$(BIN)/python -m build
 
 docs: $(INSTALLED)  ## build the documentation as a site, dist/site/index.html
 	$(BIN)/python -m mkdocs build --strict

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,8 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-import vswin
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,8 +53,14 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(built: Path) -> Path:
-    (wheel,) = built.glob(f"vswin-{vswin.__version__}-*.whl")
+    (wheel,) = built.glob("vswin-*.whl")
     return wheel
+
+
+@pytest.fixture(scope="module")
+def built_version(wheel: Path) -> str:
+    """Gives the version that git says now; that of this environment is from when the checkout was installed."""
+    return wheel.name.split("-")[1]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,7 @@ def run(command: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel):
+def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel, built_version):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     inside = {f"vswin/{path.relative_to(ROOT / 'vswin')}" for path in (ROOT / "vswin").rglob("*.py")}
@@ -115,12 +120,22 @@ def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel):
         inside |= {f"vswin/_root/{path.relative_to(ROOT)}" for path in described if "videos" not in path.parts}
     assert names >= inside | {"vswin/published.json", "vswin/_root/train.py", "vswin/_root/evaluate.py"}
     assert "vswin/py.typed" in names  # PEP 561: without it, type checkers take everything of vswin for Any.
-    assert {name.split("/")[0] for name in names} == {"vswin", f"vswin-{vswin.__version__}.dist-info"}
-    assert {Path(name).suffix for name in names - inside} <= {".json", ".py", ".txt", ".csv", "", ".md", ".typed"}
+    assert {name.split("/")[0] for name in names} == {"vswin", f"vswin-{built_version}.dist-info"}
+    assert {Path(name).suffix for name in names - inside} <= {
+        ".json",
+        ".py",
+        ".txt",
+        ".csv",
+        "",
+        ".md",
+        ".typed",
+        ".css",
+        ".j2",
+    }
 
 
 def test_the_source_distribution_holds_the_tests_and_no_leftovers(built):
-    (path,) = built.glob(f"vswin-{vswin.__version__}.tar.gz")
+    (path,) = built.glob("vswin-*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "tests/test_wheel.py", "vswin/cli.py"} <= names
@@ -158,9 +173,52 @@ def top_level_imports(source: str) -> set[str]:
     return found
 
 
-def test_version_and_help_work_from_another_folder(installed, elsewhere):
+def git(*arguments: str, cwd: Path) -> None:
+    author = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost")
+    subprocess.run(["git", *author, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copies what a build needs, without git."""
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "vswin", folder / "vswin", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("configs", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("videos*"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "train.py", "evaluate.py"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def build_sdist(folder: Path, output: Path) -> str:
+    """Builds a source distribution and gives the version it has."""
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(output), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = output.glob("vswin-*.tar.gz")
+    return path.name.removeprefix("vswin-").removesuffix(".tar.gz")
+
+
+def test_the_version_is_that_of_the_tag_or_of_the_commit(copy, tmp_path):
+    assert build_sdist(copy, tmp_path / "without git") == "0.1.dev0"
+    git("init", "--quiet", cwd=copy)
+    git("add", ".", cwd=copy)
+    git("commit", "--quiet", "--message", "first", cwd=copy)
+    assert re.fullmatch(r"0\.1\.dev1\+g[0-9a-f]{7,}", build_sdist(copy, tmp_path / "without a tag"))
+    git("tag", "v0.2.0", cwd=copy)
+    assert build_sdist(copy, tmp_path / "tag") == "0.2.0"
+    git("commit", "--quiet", "--allow-empty", "--message", "second", cwd=copy)
+    assert re.fullmatch(r"0\.2\.1\.dev1\+g[0-9a-f]{7,}", build_sdist(copy, tmp_path / "after a tag"))
+
+
+def test_a_folder_that_was_never_installed_says_that_its_version_is_not_known(copy):
+    code = "import sys; sys.path.insert(0, '.'); import vswin; print(vswin.__version__)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=copy, capture_output=True, text=True, check=True)
+    assert done.stdout == "0+unknown\n"
+
+
+def test_version_and_help_work_from_another_folder(installed, elsewhere, built_version):
     vswin_command = str(installed / "vswin")
-    assert run([vswin_command, "--version"], elsewhere) == f"vswin {vswin.__version__}\n"
+    assert run([vswin_command, "--version"], elsewhere) == f"vswin {built_version}\n"
     assert run([vswin_command, "--help"], elsewhere).startswith("usage: vswin ")
     for command in ("train", "evaluate"):
         text = run([vswin_command, command, "--help"], elsewhere)

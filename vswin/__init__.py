@@ -14,10 +14,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow greets with a page about instruction sets and absent GPUs; its warnings would drown in it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-__version__ = "0.1.0"
 __all__ = ["build_model", "grad_cam", "load_views", "published_models", "read_checkpoint"]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from vswin.build import build_model
     from vswin.data.views import load_views
     from vswin.explain.grad_cam import grad_cam
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name on first use (PEP 562)."""
+    """Imports a public name on first use (PEP 562), and looks the version up that git gave when it was installed."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("vswin")
+        except PackageNotFoundError:  # run from a folder, without having been installed
+            return "0+unknown"
     if name == "build_model":
         from vswin.build import build_model
 
