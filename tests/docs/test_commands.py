@@ -6,6 +6,7 @@ its options must exist.
 
 import argparse
 import functools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/peers/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.ipynb")),
     *sorted(ROOT.glob("data/*.md")),
     *sorted(ROOT.glob("data/*/README.md")),
 ]
@@ -40,6 +42,18 @@ PROGRAM = (
 )
 # `key=value` stands for any setting, and what is True or False is an argument in Python.
 SETTING = re.compile(r"(?!key=value)[a-z_]+(\.[a-z_0-9]+)*=(?!True|False)\S+")
+
+
+def read(document: Path) -> str:
+    """Reads a document; of a notebook the text and, as blocks, the code, the commands of a shell without their `!`."""
+    text = document.read_text()
+    if document.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(
+        source if kind == "markdown" else "```\n" + re.sub(r"^!", "", source, flags=re.MULTILINE) + "\n```"
+        for kind, source in cells
+    )
 
 
 def standing_alone(text: str) -> list[str]:
@@ -180,7 +194,7 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_commands_parse(document):
-    text = document.read_text()
+    text = read(document)
     for command in standing_alone(text):
         try:
             check_command(command, is_alone=True)
@@ -193,14 +207,14 @@ def test_commands_parse(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_settings_exist(document):
-    for span in in_text(document.read_text()):
+    for span in in_text(read(document)):
         if all(SETTING.fullmatch(word) for word in span.split()):
             check_named_settings(span)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_published_names_and_links_exist(document):
-    text = document.read_text()
+    text = read(document)
     for published in set(re.findall(r"\bswin_[a-z]+_patch\w+", text)):
         find_weights(published)
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
@@ -236,3 +250,9 @@ def test_commands_are_found():
     assert "python train.py model=swin_base dataset=ucf101" in standing_alone(text)
     assert len(standing_alone(text)) > 20
     assert {"dataset.cache=ram", "vswin bench input --isolate", "clip=16x4"} <= set(in_text(text))
+
+
+def test_commands_of_a_notebook_are_found():
+    commands = standing_alone(read(ROOT / "docs/notebooks/fine_tune.ipynb"))
+    assert "vswin export runs/motion exported" in commands
+    assert any(re.match(r"vswin train .* output_dir=runs/motion$", command) for command in commands)
