@@ -6,9 +6,14 @@ import vswin  # first, as it decides which Keras other libraries get from Tensor
 
 import itertools
 import json
+import os
 import signal
-from collections.abc import Callable
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -150,3 +155,100 @@ def formula_weights(model: VideoSwin, seed: int) -> dict[str, np.ndarray]:
             values = values / np.sqrt(np.prod(tensor.shape[1:]))
         tensors[name] = values.astype(np.float32)
     return tensors
+
+
+@dataclass(frozen=True)
+class WandbSession:
+    """Holds what one offline session of wandb would upload: messages of its protocol, in their order."""
+
+    records: list[Any]
+
+    def of(self, kind: str) -> list[Any]:
+        return [getattr(record, kind) for record in self.records if record.WhichOneof("record_type") == kind]
+
+    @property
+    def run(self) -> Any:
+        (run,) = {run.run_id: run for run in self.of("run")}.values()
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return _values(item for config in (self.run.config, *self.of("config")) for item in config.update)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [_values(row.item) for row in self.of("history")]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return _values(item for summary in self.of("summary") for item in summary.update)
+
+    @property
+    def artifacts(self) -> list[Any]:
+        """Those that `log_artifact` was given, without the tables that wandb stores as artifacts of its own."""
+        artifacts = [request.log_artifact.artifact for request in self.of("request")]
+        return [artifact for artifact in (*self.of("artifact"), *artifacts) if artifact.type == "model"]
+
+    @property
+    def exit_code(self) -> int:
+        (end,) = self.of("exit")
+        return end.exit_code
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture
+def wandb_offline(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Path], list[WandbSession]]]:
+    """Hides the account of whoever runs the tests from wandb, and reads what a folder's sessions have logged.
+
+    What it gives, called with a run's folder, ends wandb's process and returns the sessions in the order of their time.
+    """
+    import wandb
+
+    # wandb puts functions of its own in their place, and leaves them there.
+    for name in ("exit", "excepthook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    for name, value in {"HOME": home, "NETRC": home / "netrc", "WANDB_CONFIG_DIR": home / "wandb"}.items():
+        monkeypatch.setenv(name, str(value))
+    wandb.teardown()
+
+    def read(folder: Path) -> list[WandbSession]:
+        # Its process writes the last records while it ends.
+        wandb.teardown()
+        files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+        return [WandbSession(list(_read_records(path))) for path in files]
+
+    yield read
+    wandb.teardown()
+
+
+def _read_records(path: Path) -> Iterator[Any]:
+    """Yields the records of a file in LevelDB's log format; what a killed session wrote last may be cut off."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    block_bytes, header_bytes, full, last = 32 * 1024, 7, 1, 4
+    contents = path.read_bytes()
+    assert contents[:4] == b":W&B"
+    position, parts = header_bytes, b""
+    while position + header_bytes <= len(contents):
+        left = block_bytes - position % block_bytes
+        if left < header_bytes:
+            position += left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", contents, position)
+        position += header_bytes
+        if position + size > len(contents):
+            return
+        parts += contents[position : position + size]
+        position += size
+        if kind in (full, last):
+            yield Record.FromString(parts)
+            parts = b""

@@ -1,96 +1,39 @@
 """Real runs of wandb without a network, read back from the files that `wandb sync` would upload."""
 
+import gc
+import hashlib
 import json
-import os
 import re
-import signal
-import struct
-import sys
 import time
-from collections.abc import Iterator
+from base64 import b64decode
 from pathlib import Path
+from subprocess import Popen
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 import wandb
 from wandb.errors import CommError
-from wandb.proto.wandb_internal_pb2 import Record
 
 import vswin
 from vswin.errors import InputError
 from vswin.runtime import start_log
 from vswin.training.wandb_log import open_wandb
+from vswin.weights.checkpoint import open_weights
+from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.names import official_tensors
+from vswin.zoo import ModelSize
 
-BLOCK_BYTES = 32 * 1024
-HEADER_BYTES = 7
-FULL, LAST = 1, 4
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Yields what was logged: the file is a log in LevelDB's format, each record a message of wandb's protocol."""
-    contents = path.read_bytes()
-    assert contents[:4] == b":W&B"
-    position, parts = HEADER_BYTES, b""
-    while position + HEADER_BYTES <= len(contents):
-        left = BLOCK_BYTES - position % BLOCK_BYTES
-        if left < HEADER_BYTES:
-            position += left
-            continue
-        _, size, kind = struct.unpack_from("<IHB", contents, position)
-        position += HEADER_BYTES
-        parts += contents[position : position + size]
-        position += size
-        if kind in (FULL, LAST):
-            yield Record.FromString(parts)
-            parts = b""
+pytestmark = pytest.mark.usefixtures("wandb_offline")
 
 
-@pytest.fixture(autouse=True)
-def _no_account(tmp_path, monkeypatch):
-    """Hides the account of whoever runs the tests, and ends wandb's process afterwards."""
-    # wandb puts functions of its own in their place, and leaves them there.
-    for name in ("exit", "excepthook"):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    for name, value in {"HOME": home, "NETRC": home / "netrc", "WANDB_CONFIG_DIR": home / "wandb"}.items():
-        monkeypatch.setenv(name, str(value))
-    wandb.teardown()
-    yield
-    wandb.teardown()
+def figures(session) -> list[dict]:
+    return [{key: row[key] for key in ("_step", "epoch", "train/loss", "val/top1")} for row in session.history]
 
 
-def read_runs(folder: Path) -> list[list[Record]]:
-    """Reads the records of a folder's offline sessions, in the order of their time."""
-    # Its process writes the last records while it ends.
-    wandb.teardown()
-    files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-    return [list(read_records(path)) for path in files]
-
-
-def figures(records: list[Record]) -> list[dict]:
-    rows = []
-    for record in records:
-        if record.WhichOneof("record_type") == "history":
-            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            rows.append({key: items[key] for key in ("_step", "epoch", "train/loss", "val/top1")})
-    return rows
-
-
-def run_of(records: list[Record]):
-    (run,) = {record.run.run_id: record.run for record in records if record.WhichOneof("record_type") == "run"}.values()
-    return run
-
-
-def exit_code_of(records: list[Record]) -> int:
-    (code,) = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
-    return code
-
-
-def test_an_offline_run_has_configuration_and_figures_and_goes_on_when_resumed(compose_train, tmp_path, capsys):
+def test_an_offline_run_has_configuration_and_figures_and_goes_on_when_resumed(
+    compose_train, tmp_path, capsys, wandb_offline
+):
     start_log(None)
     folder = tmp_path / "my run"
     folder.mkdir()
@@ -103,17 +46,16 @@ def test_an_offline_run_has_configuration_and_figures_and_goes_on_when_resumed(c
     with open_wandb(config, folder) as log:
         log.on_epoch_end(2, {"loss": 0.25, "val_top1": 1.0})
 
-    first, second = read_runs(folder)
-    for records in (first, second):
-        run = run_of(records)
-        assert (run.project, run.display_name) == ("swins", "my run")
-        logged = {item.key: json.loads(item.value_json) for item in run.config.update}
+    first, second = wandb_offline(folder)
+    for session in (first, second):
+        logged = session.config
+        assert (session.run.project, session.run.display_name) == ("swins", "my run")
         assert logged["seed"] == 7
         assert logged["versions"] == {"vswin": vswin.__version__, "tensorflow": tf.__version__}
         assert logged["model"]["name"] == "swin_tiny"
         assert logged["optimizer"]["learning_rate"] == config.optimizer.learning_rate
-        assert exit_code_of(records) == 0
-    assert run_of(first).run_id == run_of(second).run_id == (folder / "wandb_run_id.txt").read_text()
+        assert session.exit_code == 0
+    assert first.run.run_id == second.run.run_id == (folder / "wandb_run_id.txt").read_text()
     assert figures(first) == [
         {"_step": 1, "epoch": 1, "train/loss": 1.5, "val/top1": 0.25},
         {"_step": 2, "epoch": 2, "train/loss": 0.5, "val/top1": 0.75},
@@ -122,7 +64,7 @@ def test_an_offline_run_has_configuration_and_figures_and_goes_on_when_resumed(c
 
 
 @pytest.mark.parametrize(("error", "code"), [(SystemExit(130), 130), (InputError("disk"), 1), (SystemExit("x"), 1)])
-def test_a_run_that_does_not_end_well_says_so(compose_train, tmp_path, error, code):
+def test_a_run_that_does_not_end_well_says_so(compose_train, tmp_path, wandb_offline, error, code):
     def train() -> None:
         with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
             log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.0})
@@ -130,28 +72,28 @@ def test_a_run_that_does_not_end_well_says_so(compose_train, tmp_path, error, co
 
     with pytest.raises(type(error)):
         train()
-    (records,) = read_runs(tmp_path)
-    assert exit_code_of(records) == code
-    assert len(figures(records)) == 1
+    (session,) = wandb_offline(tmp_path)
+    assert session.exit_code == code
+    assert len(figures(session)) == 1
 
 
-def test_nobody_is_asked_for_a_key_on_a_terminal(compose_train, tmp_path, monkeypatch):
+def test_nobody_is_asked_for_a_key_on_a_terminal(compose_train, tmp_path, monkeypatch, wandb_offline):
     asked = []
     monkeypatch.setattr("wandb.errors.term.can_use_terminput", lambda: True)
     monkeypatch.setattr("wandb.errors.term.terminput", lambda *args, **kwargs: asked.append(args))
     with open_wandb(compose_train("logger=wandb"), tmp_path):
         pass
     assert asked == []
-    assert len(read_runs(tmp_path)) == 1
+    assert len(wandb_offline(tmp_path)) == 1
 
 
-def test_wandb_can_be_switched_off_from_outside(compose_train, tmp_path, monkeypatch, capsys):
+def test_wandb_can_be_switched_off_from_outside(compose_train, tmp_path, monkeypatch, capsys, wandb_offline):
     start_log(None)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
         log.on_epoch_end(0, {"loss": 1.0})
     assert capsys.readouterr().out == "wandb:          off, as WANDB_MODE=disabled says\n"
-    assert read_runs(tmp_path) == []
+    assert wandb_offline(tmp_path) == []
 
 
 def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path, capsys):
@@ -159,8 +101,10 @@ def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path,
     with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
         children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
         (service,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "wandb-core\n"]
-        os.kill(service, signal.SIGKILL)
-        os.waitpid(service, 0)
+        # Its object would complain of being thrown away without having seen the end.
+        (process,) = [thing for thing in gc.get_objects() if isinstance(thing, Popen) and thing.pid == service]
+        process.kill()
+        process.wait()
         for epoch in range(20):
             log.on_epoch_end(epoch, {"loss": 1.0})
             time.sleep(0.01)
@@ -191,3 +135,115 @@ def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
         pass
     assert asked["login"] == (False, False)
     assert (asked["mode"], asked["resume"], asked["id"]) == (None, "allow", (tmp_path / "wandb_run_id.txt").read_text())
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network of 83,000 numbers, so that a copy of its files would be seen."""
+    size = ModelSize(embed_dim=32, depths=(1, 1), num_heads=(1, 2), patch_size=(2, 4, 4), window_size=(2, 2, 2))
+    return vswin.build_model(size, num_classes=3)
+
+
+@pytest.fixture
+def train(compose_train, tmp_path, model):
+    """Logs two epochs in a folder that has the weights of some, e.g. `train({"best": 1})`; gives the folder."""
+
+    def trained(best: dict[str, int], *overrides: str) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        for name, epoch in best.items():
+            about = {"model": "swin_micro", "dataset": "motion", "num_classes": 3, "class_names": ["a", "b", "c"]}
+            about |= {"epoch": epoch, "val_top1": 0.25 * epoch}
+            save_checkpoint(folder / "checkpoints" / f"{name}.h5", official_tensors(model), about)
+        with open_wandb(compose_train("logger=wandb", *overrides), folder) as log:
+            log.model = SimpleNamespace(model=model)
+            log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
+            log.on_epoch_end(1, {"loss": 0.5, "val_top1": 0.5})
+        return folder
+
+    return trained
+
+
+def describe(artifact, folder: Path) -> tuple:
+    """Gives what an artifact says of itself, its file checked against that on the disk."""
+    (entry,) = artifact.manifest.contents
+    path = Path(entry.local_path)
+    assert path.name == entry.path
+    assert b64decode(entry.digest) == hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()
+    assert entry.size == path.stat().st_size
+    about = json.loads(artifact.metadata)
+    assert about.keys() == {"epoch", "val_top1", "model", "dataset", "num_classes"}
+    assert (about["model"], about["dataset"], about["num_classes"]) == ("swin_micro", "motion", 3)
+    place, figures = str(path.relative_to(folder)), (about["epoch"], about["val_top1"])
+    return artifact.name, sorted({*artifact.aliases} - {"latest"}), place, figures
+
+
+def test_weights_of_a_run_whose_last_epoch_was_its_best_are_one_version(train, wandb_offline):
+    folder = train({"best": 2})
+    (session,) = wandb_offline(folder)
+    run_id = (folder / "wandb_run_id.txt").read_text()
+    described = [describe(artifact, folder) for artifact in session.artifacts]
+    assert described == [(f"run-{run_id}-model", ["best", "last"], "checkpoints/best.h5", (2, 0.5))]
+    assert {artifact.run_id for artifact in session.artifacts} == {run_id}
+    assert not (folder / "wandb" / "last.h5").exists()
+
+
+def test_the_weights_of_a_later_epoch_and_the_average_are_versions_of_their_own(train, wandb_offline, model):
+    folder = train({"best": 1, "best_ema": 2})
+    (session,) = wandb_offline(folder)
+    run_id = session.run.run_id
+    assert [describe(artifact, folder) for artifact in session.artifacts] == [
+        (f"run-{run_id}-model", ["best"], "checkpoints/best.h5", (1, 0.25)),
+        (f"run-{run_id}-model", ["last"], "wandb/last.h5", (2, 0.5)),
+        (f"run-{run_id}-ema", ["best"], "checkpoints/best_ema.h5", (2, 0.5)),
+    ]
+    last = open_weights(folder / "wandb" / "last.h5")
+    assert last.metadata["class_names"] == ["a", "b", "c"]
+    for name, values in official_tensors(model).items():
+        assert (last.tensors[name] == values).all()
+
+
+def test_wandb_copies_no_weights_where_it_cannot_send_them(train, wandb_offline):
+    folder = train({"best": 2, "best_ema": 2})
+    assert len(wandb_offline(folder)[0].artifacts) == 2
+    weights = (folder / "checkpoints" / "best.h5").stat().st_size
+    places = [folder / "wandb", Path.home()]
+    sizes = [path.stat().st_size for place in places for path in place.rglob("*") if path.is_file()]
+    assert max(sizes) < weights / 4
+
+
+@pytest.mark.parametrize(
+    ("best", "overrides"), [({"best": 1, "best_ema": 1}, ["logger.wandb_weights=false"]), ({}, [])]
+)
+def test_no_weights_are_logged_where_they_are_not_wanted_or_not_there(train, wandb_offline, best, overrides):
+    (session,) = wandb_offline(train(best, *overrides))
+    assert session.artifacts == []
+    assert len(session.history) == 2
+    assert session.exit_code == 0
+
+
+def test_damaged_weights_are_said_and_end_nothing(compose_train, tmp_path, wandb_offline, capsys):
+    start_log(None)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.h5").write_bytes(b"no weights")
+    with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
+        log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
+    said = rf"wandb: the weights were not taken \(.+best\.h5.+\); they are in {tmp_path / 'checkpoints'}\n"
+    assert re.search(said, capsys.readouterr().out)
+    (session,) = wandb_offline(tmp_path)
+    assert session.artifacts == []
+    assert session.exit_code == 0
+
+
+def test_an_interrupted_run_logs_no_weights(compose_train, tmp_path, wandb_offline, model):
+    about = {"epoch": 1, "val_top1": 0.5}
+    save_checkpoint(tmp_path / "checkpoints" / "best.h5", official_tensors(model), about)
+
+    def train() -> None:
+        with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
+            log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.5})
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        train()
+    assert wandb_offline(tmp_path)[0].artifacts == []

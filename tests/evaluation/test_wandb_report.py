@@ -1,0 +1,202 @@
+"""Evaluations that join the wandb run of their training run, read back from what `wandb sync` would upload."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import wandb
+
+from vswin.config import save_config
+from vswin.data.stores import VIDEO_FILES
+from vswin.errors import InputError
+from vswin.evaluation.metrics import compute_metrics
+from vswin.evaluation.report import Result
+from vswin.evaluation.wandb_report import check_wandb, log_to_wandb
+from vswin.runtime import start_log
+from vswin.training.wandb_log import open_wandb
+
+
+@pytest.fixture
+def run(compose_train, tmp_path, wandb_offline) -> Path:
+    """A training run of three epochs, two of which it has logged before it was stopped."""
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    config = compose_train("logger=wandb", "logger.wandb_project=swins", "epochs=3")
+    save_config(config, folder / "config.yaml")
+    with open_wandb(config, folder) as log:
+        log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.25})
+        log.on_epoch_end(1, {"loss": 0.5, "val_top1": 0.5})
+    return folder
+
+
+@pytest.fixture
+def evaluate(run, compose_evaluate, wandb_offline):
+    """Logs a result; gives the session of wandb, and the folder of its files."""
+
+    def evaluated(result: Result) -> tuple:
+        config = compose_evaluate(f"run='{run}'", "wandb=true")
+        check_wandb(config)
+        log_to_wandb(config, result, VIDEO_FILES)
+        session = wandb_offline(run)[-1]
+        (folder,) = [path.parent for path in run.glob("wandb/*/run-*.wandb") if path not in earlier]
+        return session, folder / "files"
+
+    earlier = list(run.glob("wandb/*/run-*.wandb"))
+    return evaluated
+
+
+def make_result(pairs, num_classes: int, paths=None) -> Result:
+    """Makes up an evaluation from (label, prediction) of each video; a prediction is -1 where there is none."""
+    labels = np.array([label for label, _ in pairs])
+    size = min(5, num_classes)
+    others = [[best, *(other for other in range(num_classes) if other != best)][:size] for _, best in pairs]
+    ranked = np.array([[-1] * len(row) if row[0] == -1 else row for row in others])
+    probabilities = np.full(ranked.shape, 0.1, "f4")
+    probabilities[:, 0] = 0.625
+    names = [f"class {label}" for label in range(num_classes)]
+    metrics = compute_metrics(ranked, labels, np.ones((len(labels), 2), int), 2)
+    paths = paths or [f"absent/{number}.avi" for number in range(len(labels))]
+    return Result([str(path) for path in paths], labels, ranked, probabilities, names, metrics)
+
+
+def entry_of(row: dict, key: str) -> dict:
+    """Gives what a row has of a table or film, of which wandb writes each field by itself."""
+    return {name.removeprefix(f"{key}/"): value for name, value in row.items() if name.startswith(f"{key}/")}
+
+
+def read_table(files: Path, entry: dict) -> list[list]:
+    assert entry["_type"] == "table-file"
+    return json.loads((files / entry["path"]).read_text())["data"]
+
+
+def test_an_evaluation_joins_the_run_with_its_figures_after_the_last_epoch(run, evaluate, wandb_offline):
+    (training,) = wandb_offline(run)
+    result = make_result([(0, 0), (0, 1), (1, 1), (2, -1)], 3)
+    session, _ = evaluate(result)
+    assert session.run.run_id == training.run.run_id == (run / "wandb_run_id.txt").read_text()
+    assert (session.run.project, session.run.display_name) == ("swins", "my run")
+    assert session.exit_code == 0
+    figures = {key: value for key, value in session.summary.items() if key.startswith("test/")}
+    assert figures["test/top1"] == 0.5
+    assert figures["test/top5"] == 0.75
+    assert figures["test/mean_class_accuracy"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert (figures["test/num_videos"], figures["test/num_bad_videos"]) == (4, 1)
+    assert figures["test/top1_interval"] == pytest.approx(list(result.metrics.top1_interval))
+    (row,) = session.history
+    assert row["_step"] == 4
+    assert session.config["test"]["average"] == "prob"
+    assert session.config["test"]["clip"]["num_frames"] == 8
+
+
+def test_confused_classes_are_listed_by_how_often(evaluate):
+    pairs = [(0, 1), (2, 0), (2, 0), (2, 0), (1, 2), (1, 2), (0, 0), (1, 1), (1, -1), (0, 2)]
+    session, files = evaluate(make_result(pairs, 3))
+    entry = entry_of(session.history[0], "test/confused_classes")
+    assert (entry["nrows"], entry["ncols"]) == (4, 3)
+    assert read_table(files, entry) == [
+        ["class 2", "class 0", 3],
+        ["class 1", "class 2", 2],
+        ["class 0", "class 1", 1],
+        ["class 0", "class 2", 1],
+    ]
+
+
+def test_no_more_than_a_hundred_pairs_are_listed(evaluate):
+    pairs = [(label, other) for label in range(12) for other in range(12) if other != label]
+    session, files = evaluate(make_result(pairs, 12))
+    rows = read_table(files, entry_of(session.history[0], "test/confused_classes"))
+    assert len(rows) == 100
+    assert rows[0] == ["class 0", "class 1", 1]
+
+
+@pytest.mark.parametrize(("num_classes", "has_plot"), [(3, True), (50, True), (51, False)])
+def test_few_classes_have_a_confusion_matrix(evaluate, num_classes, has_plot):
+    session, files = evaluate(make_result([(0, 1), (1, 1), (1, 1), (2, -1)], num_classes))
+    entry = entry_of(session.history[0], "test/confusion_matrix_table")
+    assert bool(entry) == has_plot
+    if not has_plot:
+        return
+    counts = {(row[0], row[1]): row[2] for row in read_table(files, entry) if row[2]}
+    assert counts == {("class 0", "class 1"): 1, ("class 1", "class 1"): 2}
+    assert len(read_table(files, entry)) == num_classes**2
+
+
+def test_videos_without_any_prediction_leave_the_figures(evaluate):
+    session, _ = evaluate(make_result([(0, -1), (1, -1)], 3))
+    assert session.summary["test/top1"] == 0
+    assert not [key for key in session.history[0] if "confusion_matrix" in key]
+
+
+def test_sample_videos_are_small_films_that_say_what_they_are(evaluate, small_videos):
+    bright, dark = ([small_videos / label / f"{number}.avi" for number in range(4)] for label in ("bright", "dark"))
+    dark[1] = dark[1].with_name("gone.avi")
+    pairs = [(0, 0), (0, 1), (0, -1), (0, 0), (1, 1), (1, 1), (1, 1), (1, 0)]
+    session, files = evaluate(make_result(pairs, 2, bright + dark))
+    films = entry_of(session.history[0], "test/samples")
+    assert films["_type"] == "videos"
+    assert films["captions"] == [
+        "class 0, predicted class 0 (62.5 %)",
+        "class 0, predicted class 1 (62.5 %)",
+        "class 0, predicted class 0 (62.5 %)",
+        "class 1, predicted class 1 (62.5 %)",
+        "class 1, predicted class 1 (62.5 %)",
+        "class 1, predicted class 0 (62.5 %)",
+    ]
+    levels = []
+    for film in films["videos"]:
+        assert film["path"].endswith(".mp4")
+        capture = cv2.VideoCapture(str(files / film["path"]))
+        frames = [capture.read()[1] for _ in range(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))]
+        capture.release()
+        assert {frame.shape for frame in frames} == {(40, 48, 3)}
+        assert len(frames) == 12
+        levels.append([frame.mean() for frame in frames])
+    starts = [200, 204, 212, 40, 48, 52]
+    np.testing.assert_allclose(levels, np.add.outer(starts, np.arange(12)), atol=3)
+
+
+def test_large_videos_are_reduced_and_no_more_than_eight_are_shown(evaluate, tmp_path):
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (322, 240))
+    for t in range(50):
+        writer.write(np.full((240, 322, 3), 2 * t, np.uint8))
+    writer.release()
+    session, files = evaluate(make_result([(0, 0)] * 9, 3, [path] * 9))
+    films = entry_of(session.history[0], "test/samples")["videos"]
+    assert len(films) == 8
+    capture = cv2.VideoCapture(str(files / films[0]["path"]))
+    sides = [
+        capture.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    ]
+    capture.release()
+    assert sides == [32, 172, 128]
+
+
+def test_only_a_run_that_logged_to_wandb_can_be_joined(compose_train, compose_evaluate, tmp_path):
+    save_config(compose_train("logger.wandb_project=swins"), tmp_path / "config.yaml")
+    with pytest.raises(InputError) as caught:
+        check_wandb(compose_evaluate(f"run={tmp_path}", "wandb=true"))
+    assert str(caught.value) == (
+        f"wandb=true needs run=<a training run with logger=wandb>, but run={tmp_path} has no wandb_run_id.txt; "
+        "leave out wandb=true"
+    )
+    with pytest.raises(InputError, match="but run=null has no wandb_run_id"):
+        check_wandb(compose_evaluate("wandb=true", "dataset=motion"))
+    check_wandb(compose_evaluate(f"run={tmp_path}"))
+
+
+def test_wandb_that_cannot_start_leaves_the_evaluation_whole(run, compose_evaluate, monkeypatch, capsys):
+    def init(**_):
+        raise wandb.Error("no process")
+
+    start_log(None)
+    capsys.readouterr()
+    monkeypatch.setattr(wandb, "init", init)
+    config = compose_evaluate(f"run='{run}'", "wandb=true")
+    log_to_wandb(config, make_result([(0, 0)], 3), VIDEO_FILES)
+    assert capsys.readouterr().out == (
+        "wandb: the evaluation was not taken (wandb=true asks for wandb, which cannot start: no process; set "
+        "WANDB_MODE=offline or leave out wandb=true); its report is complete\n"
+    )
