@@ -106,7 +106,7 @@ def test_screen_shows_percent_worst_classes_and_that_nothing_is_published(result
     text = printed(result, UNPUBLISHED)
     assert "60.00 %" in text
     assert "80.00 %" in text
-    assert "23.1 to 88.2 %" in text
+    assert "23.1 to 88.2" in text
     assert "50.00 %" in text
     assert "66.67 %" in text
     assert "no published number for this: best.h5 is not the name of a published model" in text

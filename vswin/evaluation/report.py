@@ -208,19 +208,20 @@ def _accuracy_table(metrics: Metrics, comparison: Comparison) -> Table:
     if metrics.num_bad_videos:
         caption += f", {metrics.num_bad_videos} of them could not be decoded and count as wrong"
     table = Table(title="Accuracy", caption=caption)
-    for heading in ("", "measured", "95 % interval", "published", "difference", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     published = comparison.published
+    compared = () if published is None else ("published", "difference", "verdict")
+    for heading in ("", "measured", "95 % interval", *compared):
+        table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     for name, measured, interval, reference in (
         ("top-1", metrics.top1, metrics.top1_interval, published.top1 if published else None),
         ("top-5", metrics.top5, metrics.top5_interval, published.top5 if published else None),
     ):
-        cells = ["-", "-", ""]
+        cells: Sequence[str] = [""] * len(compared)
         if reference is not None:
             difference = difference_points(measured, reference)
             cells = [f"{reference:.1f} %", f"{difference:+.2f}", verdict(measured, reference, interval)]
         low, high = interval
-        table.add_row(name, f"{100 * measured:.2f} %", f"{100 * low:.1f} to {100 * high:.1f} %", *cells)
+        table.add_row(name, f"{100 * measured:.2f} %", f"{100 * low:.1f} to {100 * high:.1f}", *cells)
     for name, measured in (
         ("mean class accuracy", metrics.mean_class_accuracy),
         ("clip top-1 (views by themselves)", metrics.clip_top1),
