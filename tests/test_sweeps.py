@@ -1,6 +1,5 @@
 """Sweeps: `--multirun`, processes side by side, and what wandb's agent makes of docs/sweeps/wandb.yaml."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -77,7 +76,7 @@ def test_the_agent_of_a_wandb_sweep_makes_commands_that_compose(end, compose_tra
 
 
 @pytest.mark.slow
-def test_a_command_of_a_wandb_agent_trains_and_its_run_is_that_of_the_agent(folder):
+def test_a_command_of_a_wandb_agent_trains_and_its_run_is_that_of_the_agent(folder, wandb_offline):
     command = agent_command({"optimizer.learning_rate": 0.002})
     command = [word for word in command if not word.startswith(("model=", "dataset="))]
     environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "run1"}
@@ -89,7 +88,8 @@ def test_a_command_of_a_wandb_agent_trains_and_its_run_is_that_of_the_agent(fold
     (logged,) = (folder / "run" / "wandb").glob("offline-run-*")
     assert logged.name.endswith("-run1")
     metric = yaml.safe_load(SWEEP.read_text())["metric"]["name"]
-    (row,) = csv.DictReader((folder / "run" / "history.csv").read_text().splitlines())
+    (session,) = wandb_offline(folder / "run")
+    (row,) = session.history
     assert metric in row
 
 
