@@ -200,10 +200,18 @@ def build_sdist(folder: Path, output: Path) -> str:
 
 def test_the_version_is_that_of_the_tag_or_of_the_commit(copy, tmp_path):
     assert build_sdist(copy, tmp_path / "without git") == "0.1.dev0"
+    with pytest.MonkeyPatch.context() as patch:
+        (variable,) = re.findall(r"RUN (\w+)=\"\$VERSION\"", (ROOT / "Dockerfile").read_text())
+        patch.setenv(variable, "")
+        assert build_sdist(copy, tmp_path / "image") == "0.1.dev0"
+        patch.setenv(variable, "0.3.0")
+        assert build_sdist(copy, tmp_path / "image of a release") == "0.3.0"
     git("init", "--quiet", cwd=copy)
     git("add", ".", cwd=copy)
     git("commit", "--quiet", "--message", "first", cwd=copy)
     assert re.fullmatch(r"0\.1\.dev1\+g[0-9a-f]{7,}", build_sdist(copy, tmp_path / "without a tag"))
+    git("tag", "nightly-2026", cwd=copy)
+    assert re.fullmatch(r"0\.1\.dev1\+g[0-9a-f]{7,}", build_sdist(copy, tmp_path / "tag of no release"))
     git("tag", "v0.2.0", cwd=copy)
     assert build_sdist(copy, tmp_path / "tag") == "0.2.0"
     git("commit", "--quiet", "--allow-empty", "--message", "second", cwd=copy)
