@@ -11,11 +11,11 @@ from pathlib import Path
 from vswin import __version__
 from vswin.bench.command import add_bench
 from vswin.compare.command import add_compare
-from vswin.config import CONFIG_DIR, ROOT
-from vswin.config_help import print_help_if_asked
+from vswin.config import ROOT
+from vswin.config_help import describe_keys, print_help_if_asked
 from vswin.errors import InputError, clean_errors
 from vswin.explain.command import add_explain
-from vswin.parser import Parser
+from vswin.parser import Commands, Parser
 from vswin.predict.command import add_extract, add_predict
 from vswin.report.command import add_report
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, TrainConfig
@@ -132,9 +132,9 @@ def make_parser() -> Parser:
     return parser
 
 
-def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_models(commands: Commands) -> None:
     text = "list the published models: accuracy, cost, where their weights are and whether they are here"
-    parser = commands.add_parser("models", help=text, description=text.capitalize() + ".", epilog=_MODELS_EXAMPLES)
+    parser = commands.add_command("models", text, _MODELS_EXAMPLES)
     parser.add_argument("--sources", action="store_true", help="show every copy and its address")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(run=_models)
@@ -149,9 +149,9 @@ def _models(arguments: argparse.Namespace) -> None:
         print_models(show_sources=arguments.sources)
 
 
-def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_inspect(commands: Commands) -> None:
     text = "say what a file of weights holds and what it can be used for; nothing in it is run"
-    parser = commands.add_parser("inspect", help=text, description=text.capitalize() + ".", epilog=_INSPECT_EXAMPLES)
+    parser = commands.add_command("inspect", text, _INSPECT_EXAMPLES)
     parser.add_argument("weights", metavar="FILE", help=_WEIGHTS)
     parser.add_argument("--source", help=_SOURCE)
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
@@ -165,9 +165,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(describe_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors))
 
 
-def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_convert(commands: Commands) -> None:
     text = "write weights in another format, under their official names"
-    parser = commands.add_parser("convert", help=text, description=text.capitalize() + ".", epilog=_CONVERT_EXAMPLES)
+    parser = commands.add_command("convert", text, _CONVERT_EXAMPLES)
     parser.add_argument("weights", metavar="IN", help=_WEIGHTS)
     parser.add_argument(
         "output",
@@ -187,10 +187,9 @@ def _convert(arguments: argparse.Namespace) -> None:
     convert(arguments.weights, arguments.output, arguments.source)
 
 
-def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_export(commands: Commands) -> None:
     text = "write a model for other programs: a SavedModel with the interface of the TF-Hub collection, TFLite or ONNX"
-    description = text[0].upper() + text[1:] + "."
-    parser = commands.add_parser("export", help=text, description=description, epilog=_EXPORT_EXAMPLES)
+    parser = commands.add_command("export", text, _EXPORT_EXAMPLES)
     parser.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS)
     parser.add_argument("output", metavar="OUT", type=Path, help="folder (savedmodel) or file to write")
     parser.add_argument("--format", default="savedmodel", help="savedmodel (default), tflite or onnx")
@@ -208,27 +207,14 @@ def _export(arguments: argparse.Namespace) -> None:
     run_export(arguments.weights, arguments.output, arguments.format, arguments.model, arguments.frames, arguments.size)
 
 
-def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_data(commands: Commands) -> None:
     text = "check a data set, pack it for a cluster, or show what training makes of its clips"
-    parser = commands.add_parser("data", help=text, description=text.capitalize() + ".")
-    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser = commands.add_command("data", text)
+    actions = parser.add_commands()
     for name, text in _DATA_COMMANDS.items():
-        description = text.capitalize() + "."
-        action = actions.add_parser(name, help=text, description=description, epilog=_describe_keys(f"data_{name}"))
+        action = actions.add_command(name, text, describe_keys(f"data_{name}"))
         action.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="e.g. dataset=ucf101, see below")
         action.set_defaults(run=_data, action=name)
-
-
-def _describe_keys(config: str) -> str:
-    """Writes the keys of a configuration with its own comments, below the examples it begins with."""
-    examples, _, rest = (CONFIG_DIR / f"{config}.yaml").read_text(encoding="utf-8").partition("defaults:\n")
-    lines = [line.removeprefix("# ") for line in examples.splitlines()]
-    commands = [line for line in lines if line.startswith("vswin")]
-    notes = [line for line in lines if line not in commands]
-    keys = rest.partition("\n\n")[2].strip().splitlines()
-    groups = "and the groups of vswin train --help, dataset and clip among them."
-    shown = "\n  ".join(["examples:", *commands])
-    return "\n\n".join([shown, *notes, "\n  ".join([f"keys and their defaults, {groups}", *keys])])
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -253,9 +239,9 @@ def _data(arguments: argparse.Namespace) -> None:
             run_show(show)
 
 
-def _add_splits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_splits(commands: Commands) -> None:
     text = "train and test on each of the three official splits of a data set, and print the mean"
-    parser = commands.add_parser("splits", help=text, description=text.capitalize() + ".", epilog=_SPLITS_EXAMPLES)
+    parser = commands.add_command("splits", text, _SPLITS_EXAMPLES)
     parser.add_argument(
         "overrides", metavar="KEY=VALUE", nargs="*", help="as for train, e.g. experiment=swin_base_ucf101"
     )
@@ -271,9 +257,9 @@ def _splits(arguments: argparse.Namespace) -> None:
     run_splits(config, arguments.overrides)
 
 
-def _add_selftest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_selftest(commands: Commands) -> None:
     text = "train for fifty steps and compare their losses with known ones: does this installation work as it should?"
-    parser = commands.add_parser("selftest", help=text, description=text.capitalize(), epilog=_SELFTEST_EXAMPLES)
+    parser = commands.add_command("selftest", text, _SELFTEST_EXAMPLES)
     parser.add_argument("overrides", metavar="runtime.KEY=VALUE", nargs="*", help="e.g. runtime.precision=float16")
     parser.add_argument(
         "--record", action="store_true", help="store the losses as the known ones, after a change of vswin"
@@ -294,9 +280,9 @@ def _selftest(arguments: argparse.Namespace) -> None:
     run_selftest(config, arguments.record)
 
 
-def _add_completion(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_completion(commands: Commands) -> None:
     text = "print the script that teaches a shell to complete commands, options, keys and names"
-    parser = commands.add_parser("completion", help=text, description=text.capitalize() + ".", epilog=_COMPLETION)
+    parser = commands.add_command("completion", text, _COMPLETION)
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
     parser.set_defaults(run=_completion)
 

@@ -190,3 +190,19 @@ def _lay_out(settings: Sequence[Setting], indent: str, columns: int) -> str:
 
 def _mark(start: str, comment: str, columns: int) -> list[str]:
     return textwrap.wrap(comment, columns, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)
+
+
+def describe_keys(config: str) -> str:
+    """Writes the keys of a configuration with its own comments, below the examples it begins with.
+
+    Args:
+        config: the name of a file in `configs/`, without its ending.
+    """
+    examples, _, rest = (CONFIG_DIR / f"{config}.yaml").read_text(encoding="utf-8").partition("defaults:\n")
+    lines = [line.removeprefix("# ") for line in examples.splitlines()]
+    commands = [line for line in lines if line.startswith("vswin")]
+    notes = [line for line in lines if line not in commands]
+    keys = rest.partition("\n\n")[2].strip().splitlines()
+    groups = "and the groups of vswin train --help, dataset and clip among them."
+    shown = "\n  ".join(["examples:", *commands])
+    return "\n\n".join([shown, *notes, "\n  ".join([f"keys and their defaults, {groups}", *keys])])

@@ -112,11 +112,6 @@ def nearest(name: str, choices: Sequence[str]) -> str:
     return (hint + listed).strip() or "see --help"
 
 
-def printable(text: str) -> str:
-    """Spells out what a terminal would obey instead of show, and what is no text, as file names may hold."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 class DiskFault(NamedTuple):
     """Says why a file could not be written.
 

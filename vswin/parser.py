@@ -1,6 +1,6 @@
 """The parser of `vswin`: help that fits the terminal, commands under headings, errors of one paragraph.
 
-The parsers of commands are of this class too, whatever formatter they ask for, so a new command needs nothing here.
+The parsers of commands are of this class, too, so a new command needs nothing here.
 """
 
 import argparse
@@ -35,6 +35,19 @@ class Commands(_Action):
     def head(self, title: str) -> None:
         """Begins a group of commands."""
         self.headings[len(self._choices_actions)] = title
+
+    def add_command(self, name: str, text: str, epilog: str = "") -> "Parser":
+        """Adds a command.
+
+        Args:
+            name: what it is called.
+            text: what it does, beginning in lower case; stands in the list of commands, and first in its own help.
+            epilog: what its help ends with: prose, and indented lines of examples.
+        """
+        end = "" if text.endswith("?") else "."
+        command = self.add_parser(name, help=text, description=text[0].upper() + text[1:] + end, epilog=epilog)
+        assert isinstance(command, Parser)
+        return command
 
 
 class Layout(argparse.HelpFormatter):
@@ -85,8 +98,9 @@ class Parser(argparse.ArgumentParser):
         self.register("action", "parsers", Commands)
 
     def add_commands(self) -> Commands:
-        """Adds commands, one of which is required."""
-        commands = self.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        """Lets commands be added; without one of them the help is printed."""
+        self.set_defaults(run=lambda _: self.print_help())
+        commands = self.add_subparsers(title="commands", metavar="COMMAND")
         assert isinstance(commands, Commands)
         return commands
 

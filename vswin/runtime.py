@@ -38,6 +38,12 @@ class _Console(Console):
 console = _Console(highlight=False, soft_wrap=True)
 
 
+def program(command: str) -> str:
+    """Says how "train" or "evaluate" is called from where the user is: in a checkout by its script, else as vswin's."""
+    script = f"{command}.py"
+    return f"python {script}" if Path(script).exists() else f"vswin {command}"
+
+
 def set_precision(precision: str) -> None:
     """Sets the Keras policy: weights stay float32, the layers compute in `precision`.
 

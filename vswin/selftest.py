@@ -30,7 +30,7 @@ from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.runtime import console, describe_devices, make_strategy, set_precision
 from vswin.schema import TrainConfig
-from vswin.training.run import build_trainer
+from vswin.training.setup import build_trainer
 from vswin.zoo import configured_size
 
 NUM_STEPS = 50

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vswin.parser import Commands, Parser
+
 if TYPE_CHECKING:
     from vswin.bench.result import Result
 
@@ -30,17 +32,11 @@ _EXAMPLES = {
 }
 
 
-def add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_bench(commands: Commands) -> None:
     """Adds `bench` and its subcommands to those of `vswin`."""
     text = "measure this machine: the model, a training step, the input pipeline, evaluation, start-up"
-    parser = commands.add_parser(
-        "bench",
-        help=text,
-        description=text.capitalize() + ". Contenders take turns, medians are compared.",
-        epilog="vswin bench COMMAND --help says more about a command.",
-    )
-    parser.set_defaults(run=lambda arguments: parser.print_help())
-    benchmarks = parser.add_subparsers(title="commands", metavar="COMMAND")
+    end = "Contenders take turns, medians are compared. vswin bench COMMAND --help says more about a command."
+    benchmarks = commands.add_command("bench", text, end).add_commands()
     _add_model(benchmarks)
     _add_step(benchmarks)
     _add_input(benchmarks)
@@ -48,17 +44,9 @@ def add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _add_startup(benchmarks)
 
 
-def _add(
-    benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, rounds: int
-) -> argparse.ArgumentParser:
+def _add(benchmarks: Commands, name: str, text: str, rounds: int) -> Parser:
     """Adds a subcommand with the options that all have."""
-    parser = benchmarks.add_parser(
-        name,
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=_EXAMPLES[name],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmarks.add_command(name, text, _EXAMPLES[name])
     parser.add_argument("--rounds", type=int, default=rounds, help=f"runs of each contender, in turns ({rounds})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was measured, as JSON")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with what --json wrote earlier")
@@ -87,7 +75,7 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_model(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_model(benchmarks: Commands) -> None:
     text = "forward pass: seconds, clips per second, and the share of what a large matrix product reaches"
     parser = _add(benchmarks, "model", text, rounds=7)
     _add_workload(parser)
@@ -102,7 +90,7 @@ def _model(arguments: argparse.Namespace) -> None:
     _report(bench_model(workload, arguments.precision, arguments.rounds, arguments.trace), arguments)
 
 
-def _add_step(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_step(benchmarks: Commands) -> None:
     text = "training step as `vswin train` takes it: seconds, share of the matrix products' rate, memory"
     parser = _add(benchmarks, "step", text, rounds=5)
     _add_workload(parser)
@@ -128,7 +116,7 @@ def _step(arguments: argparse.Namespace) -> None:
     _report(result, arguments)
 
 
-def _add_input(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_input(benchmarks: Commands) -> None:
     text = "input pipeline of training: clips per second by number of threads"
     parser = _add(benchmarks, "input", text, rounds=5)
     _add_overrides(parser, "train", "clip=16x4")
@@ -147,7 +135,7 @@ def _input(arguments: argparse.Namespace) -> None:
     _report(result, arguments)
 
 
-def _add_eval(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_eval(benchmarks: Commands) -> None:
     text = "evaluation, decoding included: all views of a video at once, against one view after another"
     parser = _add(benchmarks, "eval", text, rounds=3)
     _add_overrides(parser, "evaluate", "model=swin_tiny")
@@ -164,7 +152,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     _report(result, arguments)
 
 
-def _add_startup(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_startup(benchmarks: Commands) -> None:
     text = "start-up: seconds to the help of train.py and to the first training step"
     parser = _add(benchmarks, "startup", text, rounds=3)
     _add_overrides(parser, "train", "model=swin_tiny")

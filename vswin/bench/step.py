@@ -25,7 +25,7 @@ from vswin.checks import check_divides
 from vswin.compose import compose_config
 from vswin.runtime import make_strategy, set_precision
 from vswin.schema import TrainConfig
-from vswin.training.run import build_trainer
+from vswin.training.setup import build_trainer
 from vswin.zoo import configured_size
 
 # The backward pass has two products for each of the forward pass.

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from vswin.parser import Commands
+
 _EXAMPLES = """\
 Printed are what each run reached, the keys in which they differ, and for each run against the first one whether the
 difference in top-1 is more than chance: an exact McNemar test and a bootstrap interval on the videos that both were
@@ -17,16 +19,10 @@ examples:
   vswin compare outputs/a outputs/b --json - | jq '.pairs[0].sentence'"""
 
 
-def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_compare(commands: Commands) -> None:
     """Adds `compare` to the commands of `vswin`."""
     text = "set runs side by side: what they reached, what differed, and whether that is more than chance"
-    parser = commands.add_parser(
-        "compare",
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_command("compare", text, _EXAMPLES)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or a pattern in quotes; two runs")
     parser.add_argument("--all-pairs", action="store_true", help="test each run against each, not the first alone")
     parser.add_argument(

@@ -12,8 +12,8 @@ import numpy as np
 
 from vswin.compare.differences import protocol_differences
 from vswin.compare.statistics import bootstrap_interval, count_discordant, format_p, holm, mcnemar_p
-from vswin.predict.results import printable
 from vswin.runs.files import Run
+from vswin.wording import printable
 
 LEVEL = 0.05
 

@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
-from vswin.predict.results import printable
 from vswin.runs.files import Run
+from vswin.wording import printable
 
 # Okabe and Ito's colours, which most people tell apart; gray stands for their yellow, too faint for a line on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#7F7F7F")

@@ -16,8 +16,9 @@ from vswin.compare.folders import find_folders, label_runs, name_folders
 from vswin.compare.pairs import compare_pairs
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
 from vswin.errors import InputError
-from vswin.predict.results import STDOUT, check_outputs, printable
+from vswin.predict.results import STDOUT, check_outputs
 from vswin.runs.files import read_run
+from vswin.wording import printable
 
 _PICTURES = (".png", ".pdf", ".svg")
 

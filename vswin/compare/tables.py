@@ -14,9 +14,9 @@ from rich.text import Text
 
 from vswin.compare.differences import ABSENT, Difference, differs
 from vswin.compare.pairs import Pair, say_missing, say_pair
-from vswin.predict.results import printable
 from vswin.runs.figures import sum_up
 from vswin.runs.files import Run
+from vswin.wording import printable
 
 # Heading of a column -> what it is called where a line has room for it.
 _COLUMNS = {

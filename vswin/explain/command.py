@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vswin.errors import InputError
-from vswin.predict.command import add_command, add_model, add_overwrite, overrides
+from vswin.parser import Commands
+from vswin.predict.command import add_model, add_overwrite, overrides
 
 if TYPE_CHECKING:
     from vswin.zoo import Triple
@@ -28,10 +29,10 @@ examples:
   vswin explain jump.mp4 --model outputs/<run> --output explained --attention 4.1 --token 16,112,80"""
 
 
-def add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_explain(commands: Commands) -> None:
     """Adds `explain` to the commands of `vswin`."""
     text = "show what in a video speaks for a class (Grad-CAM), or where a token looks (attention)"
-    parser = add_command(commands, "explain", text, _EXAMPLES)
+    parser = commands.add_command("explain", text, _EXAMPLES)
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a file, a folder or a pattern")
     add_model(parser, "1")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where films and sheets go")

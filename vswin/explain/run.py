@@ -29,10 +29,11 @@ from vswin.explain.places import find_extents, interpolate
 from vswin.predict.inputs import find_videos
 from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
-from vswin.predict.results import check_outputs, printable
+from vswin.predict.results import check_outputs
 from vswin.predict.save import name_outputs
 from vswin.runtime import logger, start_log
 from vswin.training.contact_sheet import save_sheets
+from vswin.wording import printable
 from vswin.zoo import Triple
 
 # One clip is what a person looks at, and float32 what small gradients need; both can be set otherwise.

@@ -21,7 +21,7 @@ CHUNK_LOGITS = 1 << 20
 def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
     """Lets the tokens of each window attend to each other.
 
-    Bias, mask and softmax are computed in float32, whatever the dtype.
+    Bias and softmax are computed in float32, whatever the dtype; the mask is part of the product, exact in each.
 
     Args:
         qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d], the windows of one sample side by side.
@@ -153,21 +153,21 @@ def _attend_gradient(
 
 def _split(qkv: tf.Tensor) -> list[tf.Tensor]:
     """Takes queries, keys and values apart: [B*nW, N, 3, nH, d] -> three times [B*nW, nH, N, d]."""
-    return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+    return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # of [3, B*nW, nH, N, d]
 
 
 def _part(x: tf.Tensor, num_heads: int) -> tf.Tensor:
     """Takes heads apart: [B*nW, N, nH*d] -> [B*nW, nH, N, d]."""
     shape = tf.shape(x)
     x = tf.reshape(x, [shape[0], shape[1], num_heads, x.shape[-1] // num_heads])  # [B*nW, N, nH, d]
-    return tf.transpose(x, [0, 2, 1, 3])
+    return tf.transpose(x, [0, 2, 1, 3])  # [B*nW, nH, N, d]
 
 
 def _join(x: tf.Tensor) -> tf.Tensor:
     """Puts heads side by side: [B*nW, nH, N, d] -> [B*nW, N, nH*d]."""
     x = tf.transpose(x, [0, 2, 1, 3])  # [B*nW, N, nH, d]
     shape = tf.shape(x)
-    return tf.reshape(x, [shape[0], shape[1], math.prod(x.shape[2:])])
+    return tf.reshape(x, [shape[0], shape[1], math.prod(x.shape[2:])])  # [B*nW, N, nH*d]
 
 
 def _append(x: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ from vswin.zoo import Triple
 class WindowAttention3D(keras.layers.Layer):
     """Lets the tokens of each window attend to each other, with a learned bias per relative position.
 
-    Bias, mask and softmax are computed in float32 under every precision policy.
+    Bias and softmax are computed in float32 under every precision policy.
 
     Args:
         dim: channels C.

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from vswin.parser import Commands
+
 _PREDICT_EXAMPLES = """\
 The model brings its protocol: a run that of its evaluation, a published name the published one; weights that do not
 say are given that of Kinetics. What was averaged, in which precision and where stands in the last line. Fewer views
@@ -28,10 +30,10 @@ examples:
   vswin extract my/videos --model outputs/<run> --output features.parquet --level clip --clips 10 --crops 1"""
 
 
-def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_predict(commands: Commands) -> None:
     """Adds `predict` to the commands of `vswin`."""
     text = "say what is done in videos of your own: files, folders, patterns, or a camera"
-    parser = add_command(commands, "predict", text, _PREDICT_EXAMPLES)
+    parser = commands.add_command("predict", text, _PREDICT_EXAMPLES)
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a file, a folder, a pattern, camera or camera:N")
     add_model(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="best classes of each video (5)")
@@ -49,10 +51,10 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.set_defaults(run=_predict)
 
 
-def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_extract(commands: Commands) -> None:
     """Adds `extract` to the commands of `vswin`."""
     text = "write the features that a model computes of videos, as .npz or Parquet"
-    parser = add_command(commands, "extract", text, _EXTRACT_EXAMPLES)
+    parser = commands.add_command("extract", text, _EXTRACT_EXAMPLES)
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a file, a folder or a pattern")
     add_model(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="FILE.npz or FILE.parquet")
@@ -64,19 +66,6 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add_overwrite(parser)
     parser.set_defaults(run=_extract)
-
-
-def add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, examples: str
-) -> argparse.ArgumentParser:
-    """Adds a command that ends its help with examples."""
-    return commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def add_model(parser: argparse.ArgumentParser, usual: str = "as the protocol says") -> None:

@@ -20,9 +20,9 @@ from vswin.predict.feature_file import Features, check_format, write_features
 from vswin.predict.inputs import Input, find_videos
 from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
-from vswin.predict.results import check_outputs, printable
+from vswin.predict.results import check_outputs
 from vswin.runtime import logger, start_log
-from vswin.wording import count_of
+from vswin.wording import count_of, printable
 
 LEVELS = ("video", "clip")
 

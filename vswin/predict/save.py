@@ -18,9 +18,10 @@ from vswin.errors import InputError
 from vswin.predict.annotate import Annotator
 from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
-from vswin.predict.results import check_outputs, printable
+from vswin.predict.results import check_outputs
 from vswin.predict.timeline import make_timeline
 from vswin.runtime import console, make_progress_bar
+from vswin.wording import printable
 
 
 def name_outputs(

@@ -20,8 +20,9 @@ from vswin.data.frames import FrameLoader
 from vswin.data.packed.contents import is_packed, read_description, read_videos
 from vswin.data.packed.videos import PackedVideos
 from vswin.data.stores import VIDEO_FILES, VideoStore
-from vswin.errors import InputError, printable
+from vswin.errors import InputError
 from vswin.runs.files import Predictions
+from vswin.wording import printable
 
 _HEIGHT, _WIDEST = 112, 200  # pixels
 _NUM_FRAMES = 14

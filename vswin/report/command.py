@@ -2,6 +2,8 @@
 
 import argparse
 
+from vswin.parser import Commands
+
 _EXAMPLES = """\
 report.html is one page that can be mailed: curves, accuracies beside the published ones, the most confused classes,
 the accuracy of each class, the surest right and wrong clips, configuration, protocol, machine and versions. Every
@@ -13,16 +15,10 @@ examples:
   vswin report 'outputs/*'"""
 
 
-def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_report(commands: Commands) -> None:
     """Adds `report` to the commands of `vswin`."""
     text = "make the report of a run, one page of HTML, from the files in its folder"
-    parser = commands.add_parser(
-        "report",
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_command("report", text, _EXAMPLES)
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", help="the folder of a training or an evaluation, or a pattern in quotes"
     )

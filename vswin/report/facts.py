@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from vswin.compose import compose_config
 from vswin.config import flatten
-from vswin.errors import InputError, printable
+from vswin.errors import InputError
 from vswin.runs.files import Run
 from vswin.runs.settings import format_value, is_setting
 from vswin.schema import TrainConfig
+from vswin.wording import printable
 
 _MACHINE = {"cpu": "processor", "gpus": "GPUs", "system": "system"}
 _VERSIONS = {

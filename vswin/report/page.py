@@ -14,12 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vswin import __version__
-from vswin.errors import printable
 from vswin.report.clips import Clip
 from vswin.report.facts import describe_session, describe_test, list_changes, list_settings
 from vswin.report.scores import ClassScore, Matrix, make_matrix, most_confused, score_classes
 from vswin.runs.figures import sum_up
 from vswin.runs.files import Run
+from vswin.wording import count_of, printable
 
 _NUM_PAIRS = 20
 _NUM_WORST, _NUM_BEST = 20, 10
@@ -134,18 +134,18 @@ def _state(run: Run) -> str:
         return "evaluation only"
     figures = sum_up(run)
     if figures.epochs is None:
-        return f"{figures.epochs_done} epochs"
-    is_short = figures.epochs_done < figures.epochs
-    return f"{figures.epochs_done} of {figures.epochs} epochs" + (", stopped early or not finished" if is_short else "")
+        return count_of(figures.epochs_done, "epoch")
+    end = ", stopped early or not finished" if figures.epochs_done < figures.epochs else ""
+    return f"{figures.epochs_done} of {count_of(figures.epochs, 'epoch')}{end}"
 
 
 def _test_tiles(run: Run) -> list[Tile]:
     if run.metrics is None:
         return []
     metrics = run.metrics
-    tiles = [Tile("test top-1", _percent(metrics["top1"], 2), _interval(metrics.get("top1_interval")))]
+    tiles = [Tile("test top-1", _percent(metrics["top1"], 2), _within(metrics.get("top1_interval")))]
     if not run.class_names or len(run.class_names) > 5:
-        tiles.append(Tile("test top-5", _percent(metrics["top5"], 2), _interval(metrics.get("top5_interval"))))
+        tiles.append(Tile("test top-5", _percent(metrics["top5"], 2), _within(metrics.get("top5_interval"))))
     bad = metrics.get("num_bad_videos")
     videos = f"{metrics['num_videos']:,} videos" + (f", {bad:,} of them bad" if isinstance(bad, int) and bad else "")
     return [*tiles, Tile("mean class accuracy", _percent(metrics["mean_class_accuracy"], 2), videos)]
@@ -167,8 +167,13 @@ def _training_tiles(run: Run) -> list[Tile]:
 def _interval(interval: Any) -> str:
     match interval:
         case [int() | float() as low, int() | float() as high]:
-            return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+            return f"{100 * low:.1f} to {100 * high:.1f}"
     return ""
+
+
+def _within(interval: Any) -> str:
+    text = _interval(interval)
+    return text and f"95 % interval {text}"
 
 
 def _epoch_table(run: Run) -> tuple[list[str], list[list[str]]] | None:
@@ -198,11 +203,7 @@ def _accuracies(run: Run) -> list[list[str]]:
         if key not in run.metrics:
             continue
         measured, reference = run.metrics[key], published.get(key)
-        row = [
-            name,
-            _percent(measured, 2),
-            _interval(run.metrics.get(f"{key}_interval")).removeprefix("95 % interval "),
-        ]
+        row = [name, _percent(measured, 2), _interval(run.metrics.get(f"{key}_interval"))]
         if isinstance(reference, int | float):
             difference = 100 * (measured - reference)
             row += [_percent(reference), f"{difference:+.2f}", printable(str(published.get(f"{key}_verdict", "")))]

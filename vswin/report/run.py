@@ -10,13 +10,14 @@ import numpy as np
 
 from vswin.atomic import replacing
 from vswin.data.frames import FrameLoader
-from vswin.errors import InputError, printable
+from vswin.errors import InputError
 from vswin.report.clips import Clip, choose_best, choose_worst, draw_clips, open_videos
 from vswin.report.page import Plots, write_page
 from vswin.report.plots import draw_all, draw_class_accuracy, draw_panel, find_panels
 from vswin.report.scores import MAX_WHOLE_MATRIX, score_classes
 from vswin.runs.files import Run, read_run
 from vswin.runs.folders import check_is_run, list_runs
+from vswin.wording import printable
 
 REPORT_NAME, CURVES_NAME, CLASSES_NAME = "report.html", "curves.png", "class_accuracy.png"
 _NUM_CLIPS = 6

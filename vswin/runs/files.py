@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vswin.config import saved_values
-from vswin.errors import InputError, printable
+from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
+from vswin.wording import printable
 
 _SHARES = ("top1", "top5", "mean_class_accuracy")
 _DEVICES = re.compile(r"devices:\s+(\S.*)")

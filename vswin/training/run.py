@@ -11,37 +11,35 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.build import build_model, check_weights, load_weights
-from vswin.checks import check_divides
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog, load_catalog
+from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
-from vswin.data.pipeline import make_train_dataset, make_val_dataset
-from vswin.errors import InputError
-from vswin.models.video_swin import VideoSwin
+from vswin.data.pipeline import make_val_dataset
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
-from vswin.runtime import logger, make_strategy, set_precision, start_log
+from vswin.runtime import logger, make_strategy, program, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.faults import faults_explained
 from vswin.training.finite import FiniteGuard
-from vswin.training.freezing import find_frozen
 from vswin.training.group_table import describe_groups
 from vswin.training.interruptions import SignalStop, resume_command
 from vswin.training.loggers import open_loggers
-from vswin.training.mixing import Mixing
-from vswin.training.optimizer import build_optimizer
 from vswin.training.periodic_save import PeriodicSave
 from vswin.training.progress import BadVideoGuard, EpochReport
 from vswin.training.run_folder import only_run, open_run_folder
-from vswin.training.schedule import WarmupCosine
+from vswin.training.setup import (
+    build_schedule,
+    build_trainer,
+    check_batch,
+    distribute_training,
+    find_inputs,
+    make_model,
+)
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
-from vswin.weights.checkpoint import open_weights
 from vswin.weights.names import named_weights
-from vswin.weights.shapes import official_names
 from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size
@@ -95,7 +93,7 @@ def _train(
             record_session(folder, command)
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
-    rate_now = float(_build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
+    rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
     groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
     size = configured_size(config.model)
     logger.info(describe_run(config, size, catalog, groups, weights, strategy))
@@ -116,8 +114,8 @@ def _train(
     if workers.count > 1:
         num_decoded, num_videos = sum(frames.count_videos().values()), len(catalog.train) + len(catalog.val)
         logger.info(f"this worker decoded {num_decoded:,} of the {num_videos:,} videos")
-    program = "python evaluate.py" if Path("evaluate.py").exists() else "vswin evaluate"
-    logger.info(f"test it on several views of every video: {program} {shlex.quote(f'run={folder}')}")
+    command_line = f"{program('evaluate')} {shlex.quote(f'run={folder}')}"
+    logger.info(f"test it on several views of every video: {command_line}")
     return history
 
 
@@ -138,17 +136,7 @@ def _fit(
     start, repeats = (first_epoch, trainer.first_step), config.augment.repeats
     order = Order(config.seed, config.batch_size, config.epochs, *start, repeats=repeats)
     strategy = trainer.distribute_strategy
-    train = strategy.distribute_datasets_from_function(
-        lambda context: make_train_dataset(
-            catalog.train,
-            config.clip,
-            config.augment,
-            config.dataset.allow_flip,
-            dataclasses.replace(order, share=Share.of(context)),
-            bad,
-            frames,
-        )
-    )
+    train = distribute_training(strategy, config, catalog, order, bad, frames)
     val = strategy.distribute_datasets_from_function(
         lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Share.of(context), frames)
     )
@@ -189,131 +177,6 @@ def _claim_folder(config: TrainConfig, held: ExitStack) -> Path:
     folder = open_run_folder(config)
     held.enter_context(only_run(folder))
     return folder
-
-
-def check_batch(config: TrainConfig, num_replicas: int) -> None:
-    """Checks that the batch can be divided among devices, micro-batches, mixed pairs and clips of a video.
-
-    Args:
-        config: the run.
-        num_replicas: devices of all workers.
-
-    Raises:
-        InputError: if it cannot.
-    """
-    augment = config.augment
-    in_pairs = augment.mixup > 0 or augment.cutmix > 0
-    check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
-
-
-def find_inputs(config: TrainConfig) -> Catalog:
-    """Finds the videos, and checks what the weights are called; the user hears of all problems at once.
-
-    Args:
-        config: the run.
-
-    Returns:
-        Its videos, some of them for training.
-
-    Raises:
-        InputError: if videos or weights are missing, or what is to be frozen is no part of the model.
-    """
-    problems = []
-    try:
-        find_frozen(
-            official_names(configured_size(config.model).depths, has_head=True),
-            config.model.freeze_stages,
-            config.model.freeze,
-        )
-    except InputError as error:
-        problems.append(str(error))
-    try:
-        if config.init_from is not None:
-            check_weights(config.init_from)
-    except InputError as error:
-        problems.append(str(error))
-    try:
-        catalog = load_catalog(config.dataset)
-    except InputError as error:
-        problems.append(str(error))
-    if problems:
-        raise InputError("\n\n".join(problems))
-    if not catalog.train:
-        raise InputError("there is nothing to train on: no training list is named or found; set dataset.train_list")
-    return catalog
-
-
-def make_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
-    """Builds the model and fills it, in whose strategy's scope this is called.
-
-    Args:
-        config: the run.
-        catalog: its videos, which say how many classes there are.
-
-    Returns:
-        The model, and what was loaded in words.
-
-    Raises:
-        InputError: if the weights do not fit.
-    """
-    size, num_classes = configured_size(config.model), len(catalog.class_names)
-    checkpoint = None if config.init_from is None else open_weights(config.init_from, config.source)
-    model = build_model(size, num_classes, dropout=config.model.dropout, remat=config.runtime.remat)
-    if checkpoint is None:
-        if config.model.init_from is not None:
-            logger.warning(
-                f"RANDOM WEIGHTS: init_from=null, but the recipe of {config.model.name} is one for fine-tuning. From "
-                "random weights users of the official code reached 55 % where 78.8 % are published"
-            )
-        if config.model.freeze_stages or config.model.freeze:
-            logger.warning("RANDOM WEIGHTS are frozen: init_from=null, so what is not trained stays random")
-        return model, "none: every weight is random (init_from=null)"
-    return model, str(load_weights(model, checkpoint, reset_head=True, resize_bias=config.model.resize_bias))
-
-
-def build_trainer(
-    config: TrainConfig,
-    model: VideoSwin,
-    steps: int,
-    schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
-) -> Trainer:
-    """Builds what trains a model: its optimizer, schedule and train step.
-
-    Args:
-        config: the run.
-        model: in whose strategy's scope this is called.
-        steps: steps per epoch.
-        schedule: learning rate by the step; None for that of the run.
-    """
-    runtime, weights = config.runtime, named_weights(model)
-    trainer = Trainer(
-        model,
-        config.batch_size,
-        config.seed,
-        config.augment.label_smoothing,
-        runtime.micro_batches,
-        config.augment.erasing,
-        Mixing(config.augment.mixup, config.augment.cutmix),
-        find_frozen(weights, config.model.freeze_stages, config.model.freeze),
-        config.optimizer.ema_decay,
-        runtime.jit,
-    )
-    # Under float16 Keras wraps the optimizer for dynamic loss scaling.
-    schedule = schedule or _build_schedule(config, steps)
-    trainer.compile(optimizer=build_optimizer(config.optimizer, weights, schedule, trainer.frozen))
-    trainer.optimizer.build(trainer.trained_variables)
-    return trainer
-
-
-def _build_schedule(config: TrainConfig, steps: int) -> WarmupCosine:
-    return WarmupCosine(
-        config.optimizer.learning_rate,
-        steps,
-        config.epochs,
-        config.optimizer.warmup_epochs,
-        config.optimizer.warmup_ratio,
-        is_staircase=config.optimizer.schedule == "cosine_per_epoch",
-    )
 
 
 def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:

@@ -3,24 +3,25 @@
 import math
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
 from vswin.bench.result import print_lines
 from vswin.errors import InputError
-from vswin.runtime import console, logger, start_log
+from vswin.runtime import console, logger, program, start_log
 from vswin.schema import TrainConfig
 from vswin.training.memory import estimate_step
 from vswin.tune.limits import free_gb
 from vswin.tune.search import count_parts, find_knee, find_largest
 from vswin.tune.trial import Trial, run_trial
+from vswin.wording import count_of
 from vswin.zoo import configured_size
 
 # Python, TensorFlow and the traced graph, which the estimate does not count.
 _PROCESS_GB = 1.0
-# Where the data say how many classes there are, a head as large as that of Kinetics-400 stands for theirs.
+# Where the configuration does not say how many classes there are, the head is as large as that of Kinetics-400.
 _NUM_CLASSES = 400
+_REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
 
 
 def run_tune_batch(
@@ -61,7 +62,7 @@ def run_tune_batch(
     _print_table(config, num_classes, tried, is_cpu)
     if largest == 0:
         raise InputError(
-            f"not even {unit} clip{'s' if unit > 1 else ''} at a time fit into memory; set runtime.remat=true, or take "
+            f"not even {count_of(unit, 'clip')} at a time fit into memory; set runtime.remat=true, or take "
             "a smaller clip (clip.num_frames, clip.crop) or model"
         )
     devices = 1 if config.runtime.strategy == "one_device" else max(1, num_gpus)
@@ -133,9 +134,8 @@ def _print_way_on(
     total = largest * devices
     rate = config.optimizer.learning_rate * total / config.batch_size
     kept = [word for word in overrides if word.partition("=")[0] not in _REPLACED]
-    program = "python train.py" if Path("train.py").exists() else "vswin train"
     command = shlex.join([*kept, f"batch_size={total}", f"optimizer.learning_rate={rate:.2g}"])
-    logger.info(f"to use it, with the learning rate in proportion:\n  {program} {command}")
+    logger.info(f"to use it, with the learning rate in proportion:\n  {program('train')} {command}")
     share = config.batch_size // devices
     parts = count_parts(share, largest, unit)
     recipe = f"the batch of the recipe, batch_size={config.batch_size}"
@@ -148,9 +148,6 @@ def _print_way_on(
             f"{recipe}, fits with runtime.micro_batches={parts}: the same step, {share // parts} clips at a time"
         )
     _say_remat(config, tried, largest)
-
-
-_REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
 
 
 def _say_remat(config: TrainConfig, tried: dict[int, Trial], largest: int) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from vswin.parser import Commands, Parser
+
 _LR_EXAMPLES = """\
 The weights the run would start from are trained with a learning rate that rises from step to step, until the loss
 diverges. Everything else is as in the run: clips, optimizer with its groups and their ratios, precision, devices.
@@ -26,36 +28,22 @@ examples:
   vswin tune batch model=swin_base clip=16x4 --limit-gb 12 --max-batch 32"""
 
 
-def add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_tune(commands: Commands) -> None:
     """Adds `tune` and its subcommands to those of `vswin`."""
     text = "find settings by trying: the learning rate, the largest batch that fits into memory"
-    parser = commands.add_parser(
-        "tune",
-        help=text,
-        description=text.capitalize() + ".",
-        epilog="vswin tune COMMAND --help says more about a command. What training sees: vswin data show.",
-    )
-    parser.set_defaults(run=lambda arguments: parser.print_help())
-    tunings = parser.add_subparsers(title="commands", metavar="COMMAND")
+    end = "vswin tune COMMAND --help says more about a command. What training sees: vswin data show."
+    tunings = commands.add_command("tune", text, end).add_commands()
     _add_lr(tunings)
     _add_batch(tunings)
 
 
-def _add(
-    tunings: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, epilog: str
-) -> argparse.ArgumentParser:
-    parser = tunings.add_parser(
-        name,
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add(tunings: Commands, name: str, text: str, epilog: str) -> Parser:
+    parser = tunings.add_command(name, text, epilog)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for train, e.g. model=swin_tiny")
     return parser
 
 
-def _add_lr(tunings: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_lr(tunings: Commands) -> None:
     text = "learning-rate range test: train for some steps with a rising rate and suggest one"
     parser = _add(tunings, "lr", text, _LR_EXAMPLES)
     parser.add_argument("--min", type=float, default=1e-7, metavar="RATE", help="rate of the first step (1e-7)")
@@ -82,7 +70,7 @@ def _lr(arguments: argparse.Namespace) -> None:
     run_tune_rates(config, arguments.overrides, span, arguments.steps, arguments.output)
 
 
-def _add_batch(tunings: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_batch(tunings: Commands) -> None:
     text = "largest batch per device whose training step fits into memory, and where it stops being faster"
     parser = _add(tunings, "batch", text, _BATCH_EXAMPLES)
     parser.add_argument(

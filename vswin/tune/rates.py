@@ -13,10 +13,19 @@ from vswin.atomic import replacing
 from vswin.bench.result import print_lines
 from vswin.data.order import count_steps
 from vswin.errors import InputError
-from vswin.runtime import console, default_output_dir, describe_devices, logger, make_strategy, set_precision, start_log
+from vswin.runtime import (
+    console,
+    default_output_dir,
+    describe_devices,
+    logger,
+    make_strategy,
+    program,
+    set_precision,
+    start_log,
+)
 from vswin.schema import TrainConfig
 from vswin.training.group_table import describe_groups
-from vswin.training.run import build_trainer, check_batch, find_inputs, make_model
+from vswin.training.setup import build_trainer, check_batch, find_inputs, make_model
 from vswin.tune.curve import Suggestion, smooth, suggest
 from vswin.tune.sweep import Curve, RisingRate, sweep
 from vswin.weights.names import named_weights
@@ -143,8 +152,8 @@ def _print_way_on(config: TrainConfig, overrides: Sequence[str], found: Suggesti
         logger.info("no learning rate is suggested; see first what training sees: vswin data show")
         return
     kept = [word for word in overrides if word.partition("=")[0] != "optimizer.learning_rate"]
-    program = "python train.py" if Path("train.py").exists() else "vswin train"
-    logger.info(f"train with it:\n  {program} {shlex.join([*kept, f'optimizer.learning_rate={found.rate:g}'])}")
+    command = shlex.join([*kept, f"optimizer.learning_rate={found.rate:g}"])
+    logger.info(f"train with it:\n  {program('train')} {command}")
     logger.info(
         f"It holds for batch_size={config.batch_size}: the rate is not scaled by itself. With another batch_size, "
         f"change it in proportion, e.g. batch_size={2 * config.batch_size} optimizer.learning_rate={2 * found.rate:g}"

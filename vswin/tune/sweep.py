@@ -11,11 +11,11 @@ import tf_keras as keras
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
-from vswin.data.order import Order, Share, count_steps
-from vswin.data.pipeline import make_train_dataset
+from vswin.data.order import Order, count_steps
 from vswin.errors import InputError
 from vswin.runtime import make_progress_bar
 from vswin.schema import TrainConfig
+from vswin.training.setup import distribute_training
 from vswin.training.trainer import Trainer
 
 # Where the running mean of the loss stands at so many times its best, nothing is to be learned any more.
@@ -135,15 +135,4 @@ def _make_batches(
     repeats = config.augment.repeats
     epochs = -(-steps // count_steps(len(catalog.train), config.batch_size, repeats))
     order = Order(config.seed, config.batch_size, epochs, repeats=repeats)
-    dataset = trainer.distribute_strategy.distribute_datasets_from_function(
-        lambda context: make_train_dataset(
-            catalog.train,
-            config.clip,
-            config.augment,
-            config.dataset.allow_flip,
-            dataclasses.replace(order, share=Share.of(context)),
-            bad,
-            frames,
-        )
-    )
-    return iter(dataset)
+    return iter(distribute_training(trainer.distribute_strategy, config, catalog, order, bad, frames))
