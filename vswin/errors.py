@@ -104,12 +104,18 @@ def drop_output() -> bool:
     return is_over
 
 
-def nearest(name: str, choices: Sequence[str]) -> str:
-    """Says which names come close to a wrong one, e.g. "did you mean 'swin_base'? (choices: ...)"."""
+def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") -> str:
+    """Says which names come close to a wrong one, e.g. "did you mean 'swin_base'? (choices: ...)".
+
+    Args:
+        name: the wrong one.
+        choices: the right ones.
+        otherwise: what to say where none is near, and they are too many to list.
+    """
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     listed = f"(choices: {', '.join(choices)})" if len(choices) <= 12 else ""
-    return (hint + listed).strip() or "see --help"
+    return (hint + listed).strip() or otherwise
 
 
 class DiskFault(NamedTuple):

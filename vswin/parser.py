@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
-        hint = nearest(str(value), choices).removesuffix("see --help").strip()
+        hint = nearest(str(value), choices, otherwise="")
         listed = "" if "(choices" in hint else f"(choices: {', '.join(choices)})"
         raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint} {listed}".rstrip().replace("  ", " "))
 

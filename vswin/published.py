@@ -194,7 +194,8 @@ def _find(name: str, rows: Sequence[Row]) -> Row:
     """Finds a row by its name or its alias."""
     named = {alias: row for row in rows for alias in row.names}
     if name not in named:
-        raise InputError(f"no published model is called {name!r}: {nearest(name, list(named))}")
+        near = nearest(name, list(named), otherwise="`vswin models` lists them")
+        raise InputError(f"no published model is called {name!r}: {near}")
     return named[name]
 
 

@@ -10,7 +10,7 @@ import pytest
 import vswin
 from vswin.errors import InputError
 from vswin.export import export_saved_model
-from vswin.weights.checkpoint import open_checkpoint, read_metadata
+from vswin.weights.checkpoint import open_checkpoint, open_weights, read_metadata
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.formats.safetensors_file import write_safetensors
 from vswin.weights.names import official_tensors
@@ -109,3 +109,14 @@ def test_what_is_no_checkpoint_says_what_would_be(tmp_path):
         file["layer/kernel"] = np.zeros(2)
     with pytest.raises(InputError, match="named as in none of"):
         open_checkpoint(tmp_path / "keras.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("nothere.pth", "`vswin models` lists them"), ("swin_tiny_k400", "did you mean 'swin_tiny_patch244")],
+)
+def test_what_is_neither_a_file_nor_a_published_name_is_said_to_be_neither(name, near):
+    with pytest.raises(InputError) as caught:
+        open_weights(name)
+    assert str(caught.value).startswith(f"{name}: there is no such file or folder, and no published model is called")
+    assert near in str(caught.value)

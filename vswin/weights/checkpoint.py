@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vswin.errors import InputError
+from vswin.published import find_weights
 from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.downloads.download import fetch
 from vswin.weights.formats.archive import unpack_saved_model
@@ -73,7 +74,14 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
     Raises:
         InputError: if there are no such weights, they cannot be had, or they are damaged.
     """
-    return open_checkpoint(weights if Path(weights).exists() else fetch(os.fspath(weights), source))
+    if Path(weights).exists():
+        return open_checkpoint(weights)
+    name = os.fspath(weights)
+    try:
+        find_weights(name)
+    except InputError as error:
+        raise InputError(f"{name}: there is no such file or folder, and {error}") from None
+    return open_checkpoint(fetch(name, source))
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
