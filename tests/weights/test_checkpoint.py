@@ -113,7 +113,7 @@ def test_what_is_no_checkpoint_says_what_would_be(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("nothere.pth", "`vswin models` lists them"), ("swin_tiny_k400", "did you mean 'swin_tiny_patch244")],
+    [("nothere.pth", "`vswin models` lists them"), ("swin_tiny_k400", "did you mean 'swin_tiny_patch4_window7_224'?")],
 )
 def test_what_is_neither_a_file_nor_a_published_name_is_said_to_be_neither(name, near):
     with pytest.raises(InputError) as caught:
