@@ -27,7 +27,6 @@ import numpy as np
 
 from vswin.bench.memory import peak_gb
 from vswin.bench.model import make_forward
-from vswin.bench.result import print_lines
 from vswin.bench.timing import timed
 from vswin.bench.workload import Workload
 from vswin.compose import compose_config
@@ -36,7 +35,9 @@ from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.runs.machine import describe_machine, summarise
+from vswin.runtime import console
 from vswin.schema import TrainConfig
+from vswin.tables import print_table
 
 MODEL = "swin_tiny"
 FRAMES = (8, 16, 32, 64, 128)
@@ -153,7 +154,7 @@ def print_clips(table: Table) -> None:
                     f"{row['memory_gb'] / rows[0]['memory_gb'] / factor:.2f}",
                 ]
             )
-        print_lines(lines)
+        print_table(console, lines)
         slope = np.polyfit(np.log([r["tokens"] for r in rows]), np.log([r["seconds"] for r in rows]), 1)[0]
         print(f"time grows with the tokens to the power of {slope:.2f}\n")
 
@@ -162,7 +163,8 @@ def print_records(table: Table) -> None:
     """Prints the lists, and how much more ten times as many videos take."""
     rows = table["videos"]
     keys = [key for key in rows[0] if key != "value"]
-    print_lines([["videos", *keys], *([f"{row['value']:,}", *(f"{row[key]:.3g}" for key in keys)] for row in rows)])
+    lines = [[f"{row['value']:,}", *(f"{row[key]:.3g}" for key in keys)] for row in rows]
+    print_table(console, [["videos", *keys], *lines])
     for smaller, larger in pairwise(rows):
         ratio = larger["list_seconds"] / smaller["list_seconds"]
         print(f"{larger['value'] / smaller['value']:g} times the videos take {ratio:.1f} times as long to list")

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.bench.result import print_lines
 from vswin.models import attention
 from vswin.models.layers import SwinBlock3D
 from vswin.models.windows import plan_windows
-from vswin.runtime import set_precision
+from vswin.runtime import console, set_precision
+from vswin.tables import print_table
 from vswin.zoo import SIZES
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
@@ -129,7 +129,7 @@ def main() -> None:
         products = sum(kernel.kind in ("dot", "custom-call") for kernel in kernels)
         times = f"{moved / (x.shape.num_elements() * x.dtype.size):.0f} times"
         lines.append([name, str(len(kernels)), str(products), f"{moved / 1e6:,.0f}", times, f"rank {max(ranks)}"])
-    print_lines(lines)
+    print_table(console, lines)
     print("\nwhat moves most, with gradients:")
     for kernel in sorted(kernels, key=lambda kernel: -kernel.num_bytes)[:10]:
         print(f"  {kernel.num_bytes / 1e6:8,.0f} MB  {kernel.name}")

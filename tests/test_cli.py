@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from vswin.zoo import ModelSize
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from vswin.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_version_and_usage(monkeypatch, capsys):
@@ -85,6 +87,9 @@ def test_a_file_is_inspected_and_converted_on_the_command_line(tmp_path):
     done = run("inspect", "b.safetensors", "--tensors", cwd=tmp_path)
     for words in ("official", "classes:        2: jump, run", "cls_head.fc_cls.bias [2] float32"):
         assert words in done.stdout, done.stderr
+    done = run("inspect", "b.safetensors", cwd=tmp_path, COLUMNS="40")
+    assert max(map(len, done.stdout.splitlines())) <= 40
+    assert "network:        embed_dim 8, depths [1,\n  2], heads [1, 2], patches [2, 4, 4]\n" in done.stdout
     done = run("convert", "a.h5", "b.safetensors", cwd=tmp_path)
     assert done.stderr.endswith("error: b.safetensors exists; name another file, or delete it first\n")
     done = run("inspect", "gone.pth", cwd=tmp_path)

@@ -13,8 +13,8 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
     {"errors", "atomic", "cores", "file_lock", "schema", "wording"},
-    {"checks", "cluster", "compose", "config", "config_help", "parser", "zoo", "published", "runtime", "wandb_run"}
-    | {"workers"},
+    {"checks", "cluster", "compose", "config", "config_help", "parser", "zoo", "published", "runtime", "tables"}
+    | {"wandb_run", "workers"},
     {"models", "weights", "data", "runs"},
     {"build", "models_table", "report"},
     {"evaluation"},
@@ -89,6 +89,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/tune/limits.py",
     "vswin/tune/plot.py",
     "vswin/tune/search.py",
+    "vswin/tables.py",
     "vswin/data/catalog.py",
     "vswin/data/check.py",
     "vswin/data/decode_process.py",

@@ -19,12 +19,14 @@ TINY = "swin_tiny_patch244_window877_kinetics400_1k"
 def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VSWIN_CACHE", str(tmp_path))
     monkeypatch.delenv("VSWIN_WEIGHTS_DIR", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
-def printed(**options):
-    """Prints the table as to a pipe."""
+def printed(width=None, **options):
+    """Prints the table as to a pipe, or to a window of so many columns."""
     file = io.StringIO()
-    print_models(Console(file=file, width=80, highlight=False), **options)
+    is_terminal = width is not None
+    print_models(Console(file=file, width=width, highlight=False, soft_wrap=not is_terminal), **options)
     return file.getvalue().splitlines()
 
 
@@ -55,6 +57,16 @@ def test_a_row_has_accuracy_views_parameters_macs_training_copies_and_state(tmp_
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{TINY}.pth").write_bytes(b"x" * 2_000_000)
     assert below(printed(), TINY)[-1].endswith("mmaction2; cached: official 2 MB")
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_window_has_the_figures_below_each_name(width, tmp_path):
+    lines = printed(width)
+    assert [line for line in lines if len(line) > width and len(line.split()) > 1] == []
+    assert [line for line in lines if line.startswith("swin_")] == [weights.name for weights in all_published()]
+    assert below(lines, TINY)[:3] == [TINY, "top-1 78.8, top-5 93.6, views 4x3", "params 28.2 M, GMACs 88"]
+    assert below(lines, "swin_tiny_patch4_window7_224")[:2] == ["swin_tiny_patch4_window7_224", "params 28.3 M"]
+    assert "Your own files: a folder, or the address" in " ".join(" ".join(lines).split())
 
 
 def test_the_hub_page_is_shown_where_it_differs():

@@ -1,5 +1,6 @@
 """Tests of `vswin.splits`: three real runs on a small data set in the layout of UCF101."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
+from vswin import splits
 from vswin.data.catalog import read_class_names
 from vswin.errors import InputError
 from vswin.splits import run_splits
@@ -35,6 +38,21 @@ def test_a_data_set_without_splits_and_keys_that_are_decided_here(compose_train)
     for override in ("dataset.split=2", "resume=true"):
         with pytest.raises(InputError, match=f"{override.partition('=')[0]} is decided for each split"):
             run_splits(compose_train("dataset=ucf101", override), ["dataset=ucf101", override])
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_mean_in_a_window_of_any_width(compose_train, monkeypatch, tmp_path, width):
+    shown = io.StringIO()
+    monkeypatch.setattr(splits, "console", Console(file=shown, width=width, highlight=False))
+    summaries = [{"top1": top1, "top5": 1.0, "mean_class_accuracy": 0.5} for top1 in (0.5, 0.6, 0.7)]
+    splits._report(tmp_path, compose_train("dataset=ucf101"), summaries)
+    lines = shown.getvalue().splitlines()
+    if width == 40:
+        mean = ["mean", "  top-1: 60.00 %", "  top-5: 100.00 %", "  mean class accuracy: 50.00 %"]
+        assert lines[lines.index("mean") :][:5] == [*mean, "standard deviation"]
+    else:
+        assert lines[0].split() == ["swin_micro", "on", "ucf101", "top-1", "top-5", "mean", "class", "accuracy"]
+        assert lines[4].split() == ["mean", "60.00", "%", "100.00", "%", "50.00", "%"]
 
 
 @pytest.fixture

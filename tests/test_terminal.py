@@ -126,6 +126,15 @@ def test_colours_are_for_terminals_that_want_them():
     assert "\x1b" not in in_shell("vswin models").stdout
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_published_models_fit_the_terminal(columns):
+    lines = re.sub("\x1b\\[[0-9;]*m", "", on_terminal(columns, "models")).splitlines()
+    # Names stay whole, and are never beside anything that would have to be broken for them.
+    assert [line for line in lines if len(line) > columns and len(line.split()) > 1] == []
+    figures = ("top-1", "top-5", "views", "params", "GMACs")
+    assert " ".join(lines[0].split()) == ("video models " + " ".join(figures) if columns == 80 else "video models")
+
+
 @pytest.mark.parametrize("command", ["models", "models --json", "train --help"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_who_is_gone_ends_the_program_without_a_word(command, unbuffered):

@@ -159,10 +159,16 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from vswin.weights.checkpoint import open_weights
-    from vswin.weights.description import describe_checkpoint
+    from rich.console import Console
 
-    print(describe_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors))
+    from vswin.tables import NARROW, say
+    from vswin.weights.checkpoint import open_weights
+    from vswin.weights.description import INDENT, describe_checkpoint
+
+    console = Console(highlight=False, soft_wrap=True)
+    hanging = INDENT if console.width >= NARROW else 2
+    for line in describe_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors).splitlines():
+        say(console, line, hanging=hanging)
 
 
 def _add_convert(commands: Commands) -> None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from vswin.published import PublishedModel, PublishedWeights, Source, all_published
+from vswin.tables import say, window_width
 from vswin.weights.downloads.places import cache_folder, local_copies, local_state
 from vswin.zoo import SIZES, count_macs
 
@@ -18,7 +20,10 @@ _LABELS = {
     "imagenet_1k": "ImageNet-1K",
     "imagenet_22k": "ImageNet-22K",
 }
+_HEADINGS = ("top-1", "top-5", "views", "params", "GMACs")
+_WIDTH = 80
 _NAME_WIDTH = 45
+_INDENT = 4
 
 
 def models_records() -> list[dict[str, Any]]:
@@ -35,7 +40,7 @@ def models_records() -> list[dict[str, Any]]:
 
 
 def print_models(console: Console | None = None, show_sources: bool = False) -> None:
-    """Prints the table of published names, 80 columns wide but for addresses.
+    """Prints the table of published names, 80 columns wide but for addresses; less in a narrower window.
 
     Args:
         console: where to; None for standard output.
@@ -44,21 +49,23 @@ def print_models(console: Console | None = None, show_sources: bool = False) -> 
     Raises:
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
     """
-    console = console or Console(highlight=False)
+    # A pipe wants names and addresses whole.
+    console = console or Console(highlight=False, soft_wrap=True)
     videos = [weights for weights in all_published() if not weights.is_image_model]
     images = [weights for weights in all_published() if weights.is_image_model]
-    lines = [Text(_columns("video models", "top-1", "top-5", "views", "params", "GMACs"), style="bold")]
+    _print_row(console, ("video models", *_HEADINGS), is_heading=True)
     for weights in videos:
-        lines += [Text(_video_row(weights)), *(Text(f"    {line}", style="dim") for line in _describe(weights))]
-        lines += _source_lines(weights) if show_sources else []
-    lines += [Text(""), Text(_columns("image models", "", "", "", "params", ""), style="bold")]
+        _print_row(console, _video_row(weights))
+        _print_below(console, weights, _describe(weights), show_sources)
+    console.print()
+    _print_row(console, ("image models", "", "", "", "params", ""), is_heading=True)
     for weights in images:
-        lines += [Text(_columns(weights.name, "", "", "", _millions(weights), ""))]
-        lines += [Text(f"    {_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}", style="dim")]
-        lines += _source_lines(weights) if show_sources else []
-    for line in lines + [Text(note) for note in _notes()]:
-        # Nothing is folded: a pipe wants names and addresses whole.
-        console.print(line, soft_wrap=True)
+        _print_row(console, (weights.name, "", "", "", _millions(weights), ""))
+        text = f"{_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}"
+        _print_below(console, weights, [text], show_sources)
+    console.print()
+    for note in _notes():
+        say(console, note, widest=_WIDTH)
 
 
 def _make_record(weights: PublishedWeights) -> dict[str, Any]:
@@ -68,17 +75,39 @@ def _make_record(weights: PublishedWeights) -> dict[str, Any]:
     return dataclasses.asdict(weights) | {"gmacs": _count_gmacs(weights), "sources": sources, "local": copies}
 
 
-def _columns(name: str, top1: str, top5: str, views: str, parameters: str, gmacs: str) -> str:
-    """Aligns a row."""
-    return f"{name:{_NAME_WIDTH}} {top1:>5} {top5:>5} {views:>5} {parameters:>7} {gmacs:>5}".rstrip()
+def _print_row(console: Console, cells: Sequence[str], is_heading: bool = False) -> None:
+    """Prints a name and its figures, in columns where they have room, else below it."""
+    name, *figures = cells
+    style = "bold" if is_heading else ""
+    if window_width(console) >= _WIDTH:
+        top1, top5, views, parameters, gmacs = figures
+        line = f"{name:{_NAME_WIDTH}} {top1:>5} {top5:>5} {views:>5} {parameters:>7} {gmacs:>5}".rstrip()
+        console.print(Text(line, style=style), soft_wrap=True)
+        return
+    console.print(Text(name, style=style), soft_wrap=True)
+    if not is_heading:
+        named = [f"{heading} {figure}" if figure else "" for heading, figure in zip(_HEADINGS, figures, strict=True)]
+        for part in (named[:3], named[3:]):  # what it reaches, and what it costs
+            say(console, ", ".join(filter(None, part)), indent=_INDENT)
 
 
-def _video_row(weights: PublishedWeights) -> str:
-    """Writes the first line of a video model."""
+def _print_below(console: Console, weights: PublishedWeights, texts: Sequence[str], show_sources: bool) -> None:
+    """Prints what belongs to a name."""
+    for text in texts:
+        say(console, text, style="dim", indent=_INDENT, hanging=_INDENT)
+    if show_sources:
+        for source in weights.sources:
+            # An address is not broken.
+            text = f"{source.name}: {source.url}{_remarks(source)}"
+            console.print(Text(f"{' ' * (_INDENT + 2)}{text}", style="dim"), soft_wrap=True)
+
+
+def _video_row(weights: PublishedWeights) -> Sequence[str]:
+    """Gives the name of a video model and its figures."""
     accuracy = ("", "", "")
     if isinstance(weights, PublishedModel):
         accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
-    return _columns(weights.name, *accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}")
+    return weights.name, *accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}"
 
 
 def _describe(weights: PublishedWeights) -> list[str]:
@@ -110,11 +139,6 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def _source_lines(weights: PublishedWeights) -> list[Text]:
-    """Lists the copies of a model, each with its address."""
-    return [Text(f"      {source.name}: {source.url}{_remarks(source)}", style="dim") for source in weights.sources]
-
-
 def _remarks(source: Source) -> str:
     """Says in parentheses what is special about a copy."""
     remarks = f" ({source.describe()})" if source.describe() else ""
@@ -122,13 +146,12 @@ def _remarks(source: Source) -> str:
 
 
 def _notes() -> list[str]:
-    """Explains the columns."""
+    """Explains the columns, a paragraph each."""
     return [
-        "",
-        "Accuracies in percent, the official ones (swin_large: those of mmaction2).",
+        "Accuracies in percent, the official ones (swin_large: those of mmaction2). "
         "Views: clips x crops. GMACs: 10^9 multiply-adds of the backbone on 32x224x224.",
-        "Image models are inflated. The official copy is taken, or innat's (same values)",
-        "where that cannot be had; the others only if source=NAME asks for them:",
+        "Image models are inflated. The official copy is taken, or innat's (same values) "
+        "where that cannot be had; the others only if source=NAME asks for them: "
         "torchvision and mmaction2 trained weights of their own, tfhub has no head.",
         f"Downloads go to {cache_folder()} (VSWIN_CACHE).",
         "Your own files: a folder, or the address of a mirror, in VSWIN_WEIGHTS_DIR.",

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
 from vswin.errors import InputError, drop_output
+from vswin.tables import NARROW
 
 OUTPUTS = Path("outputs")
 
@@ -177,10 +178,10 @@ def make_progress_bar(unit: str) -> Progress:
     """
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        *([BarColumn()] if console.width >= NARROW else []),
         MofNCompleteColumn(),
         TextColumn(unit + "  {task.fields[note]}"),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if console.width >= NARROW else []),
         console=console,
         transient=True,
         disable=not console.is_terminal,

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from rich.table import Table
-
 from vswin.atomic import replacing
 from vswin.config import ROOT
 from vswin.errors import InputError
 from vswin.runtime import console, default_output_dir
 from vswin.schema import TrainConfig
+from vswin.tables import print_table
 
 SPLITS = (1, 2, 3)
 _WITH_SPLITS = ("ucf101", "hmdb51")
@@ -65,17 +64,15 @@ def _call(script: str, *overrides: str) -> None:
 
 def _report(folder: Path, config: TrainConfig, summaries: Sequence[dict[str, float]]) -> None:
     """Prints the splits and their mean, and writes them to `splits.json`."""
-    table = Table(title=f"{config.model.name} on {config.dataset.name}")
-    for heading in ("", "top-1", "top-5", "mean class accuracy"):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+    lines = [[f"{config.model.name} on {config.dataset.name}", "top-1", "top-5", "mean class accuracy"]]
     keys = ("top1", "top5", "mean_class_accuracy")
     for split, summary in zip(SPLITS, summaries, strict=True):
-        table.add_row(f"split {split}", *(f"{100 * summary[key]:.2f} %" for key in keys))
+        lines.append([f"split {split}", *(f"{100 * summary[key]:.2f} %" for key in keys)])
     means = {key: mean(summary[key] for summary in summaries) for key in keys}
     spread = {key: stdev(summary[key] for summary in summaries) for key in keys}
-    table.add_row("mean", *(f"{100 * means[key]:.2f} %" for key in keys), style="bold")
-    table.add_row("standard deviation", *(f"{100 * spread[key]:.2f}" for key in keys))
-    console.print(table)
+    lines.append(["mean", *(f"{100 * means[key]:.2f} %" for key in keys)])
+    lines.append(["standard deviation", *(f"{100 * spread[key]:.2f}" for key in keys)])
+    print_table(console, lines)
     with replacing(folder / "splits.json") as partial:
         splits = {
             str(split): {key: summary[key] for key in keys} for split, summary in zip(SPLITS, summaries, strict=True)

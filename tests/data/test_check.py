@@ -19,7 +19,7 @@ from vswin.data.catalog import load_catalog
 @pytest.fixture
 def vswin(monkeypatch, capsys):
     """Runs `vswin data check` and gives its exit code and what it printed."""
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*overrides):
         monkeypatch.setattr(sys, "argv", ["vswin", "data", "check", *map(str, overrides)])

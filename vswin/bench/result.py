@@ -11,6 +11,7 @@ from vswin.atomic import replacing
 from vswin.errors import InputError
 from vswin.runs.machine import describe_machine, summarise
 from vswin.runtime import console
+from vswin.tables import print_table, say
 
 if TYPE_CHECKING:
     from vswin.bench.trace import Breakdown
@@ -113,10 +114,10 @@ def print_result(result: Result, stored: Path | None = None) -> None:
         ratio = [f"{before[row.name] / row.median:.2f}"] if row.name in before else []
         spread = f"{min(row.seconds):.3g} .. {max(row.seconds):.3g}"
         lines.append([row.name, f"{row.median:.3g}", spread, *figures, speed, *ratio])
-    console.print(summarise(result.machine), style="dim")
-    print_lines(lines)
+    say(console, summarise(result.machine), style="dim")
+    print_table(console, lines)
     for title, values in result.notes.items():
-        console.print(f"{title}: {', '.join(values)}")
+        say(console, f"{title}: {', '.join(values)}")
     for name, breakdown in result.breakdowns.items():
         _print_breakdown(name, breakdown)
 
@@ -137,16 +138,7 @@ def _print_breakdown(name: str, breakdown: "Breakdown") -> None:
     lines.append(["a run, recorded", "", f"{1e3 * breakdown.wall_seconds:.2f}", ""])
     lines.append(["its matrix products at the rate of a large one", "", f"{1e3 * breakdown.floor_seconds:.2f}", ""])
     console.print()
-    print_lines(lines)
-
-
-def print_lines(lines: Sequence[Sequence[str]]) -> None:
-    """Prints a table whose first line is its heading and whose first column stands to the left."""
-    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(lines[0]))]
-    for number, line in enumerate(lines):
-        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=False)]
-        text = "  ".join([line[0].ljust(widths[0]), *cells]).rstrip()
-        console.print(text, style="bold" if number == 0 else None)
+    print_table(console, lines)
 
 
 def load_medians(path: Path, result: Result) -> dict[str, float]:

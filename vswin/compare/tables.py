@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +15,7 @@ from vswin.compare.differences import ABSENT, Difference, differs
 from vswin.compare.pairs import Pair, say_missing, say_pair
 from vswin.runs.figures import sum_up
 from vswin.runs.files import Run
+from vswin.tables import say
 from vswin.wording import printable
 
 # Heading of a column -> what it is called where a line has room for it.
@@ -44,15 +44,15 @@ def print_runs(console: Console, runs: Sequence[Run]) -> None:
     longest = max(cell_len(printable(run.name)) for run in runs)
     if console.width - other >= min(longest, _NARROWEST_NAME):
         console.print(_runs_table(runs, min(max(longest, 3), console.width - other)))
-        _say(console, _LEGEND, style="dim")
+        say(console, _LEGEND, style="dim")
     else:
         for run in runs:
             # A name stays on one line, however long.
             console.print(Text(f"{run.label}  {printable(run.name)}", style="bold"), soft_wrap=True)
             for name, cell in zip(_COLUMNS.values(), _cells(run), strict=True):
-                _say(console, f"{name}: {cell}", indent=_INDENT)
+                say(console, f"{name}: {cell}", indent=_INDENT)
     for note in _notes(runs):
-        _say(console, note)
+        say(console, note)
 
 
 def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Difference]) -> None:
@@ -67,9 +67,9 @@ def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Diff
     configured = [run for run in runs if run.config is not None]
     if len(configured) < len(runs):
         without = ", ".join(run.label for run in runs if run.config is None)
-        _say(console, f"no config.yaml, so nothing is known of the training: {without}")
+        say(console, f"no config.yaml, so nothing is known of the training: {without}")
     if not rows:
-        _say(console, "nothing in the configuration, but for where the runs write")
+        say(console, "nothing in the configuration, but for where the runs write")
         return
     # One long path must not take the others out of a table.
     short = [row for row in rows if max(map(len, row.values)) <= _WIDEST_VALUE]
@@ -79,10 +79,10 @@ def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Diff
     for row in rows:
         if row in in_table:
             continue
-        _say(console, row.key)
+        say(console, row.key)
         for value in dict.fromkeys(row.values):
             labels = ", ".join(run.label for run, own in zip(runs, row.values, strict=True) if own == value)
-            _say(console, f"{labels}: {value}", indent=_INDENT)
+            say(console, f"{labels}: {value}", indent=_INDENT)
 
 
 def print_environment(console: Console, runs: Sequence[Run], rows: Sequence[Difference]) -> None:
@@ -102,7 +102,7 @@ def print_environment(console: Console, runs: Sequence[Run], rows: Sequence[Diff
         texts = [f"{value} ({', '.join(labels)})" for value, labels in owners.items()]
         if len(values) == 1:
             texts = [f"{values[0]} ({', '.join(silent)} not known)" if silent else f"{values[0]} (all)"]
-        _say(console, f"{row.key}: {'; '.join(texts)}", style="bold" if differs(row) else "")
+        say(console, f"{row.key}: {'; '.join(texts)}", style="bold" if differs(row) else "")
 
 
 def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
@@ -117,15 +117,15 @@ def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) ->
     untested = [run.label for run in runs if run.predictions is None]
     if untested:
         command = "vswin evaluate run=FOLDER"
-        _say(console, f"no predictions.csv yet: {', '.join(untested)} ({command} writes one)")
+        say(console, f"no predictions.csv yet: {', '.join(untested)} ({command} writes one)")
     if not pairs:
-        _say(console, "a test needs two runs with one")
+        say(console, "a test needs two runs with one")
         return
     for pair in pairs:
-        _say(console, say_pair(pair))
+        say(console, say_pair(pair))
         missing = say_missing(pair)
         for note in [missing, *pair.notes] if missing else pair.notes:
-            _say(console, note, indent=_INDENT)
+            say(console, note, indent=_INDENT)
     num_tests = sum(not pair.problem for pair in pairs)
     if num_tests == 0:
         return
@@ -134,7 +134,7 @@ def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) ->
         f"p: exact McNemar test{holm}. Intervals: paired bootstrap{', each by itself' if holm else ''}. Both ask "
         "whether other videos would show the same, not whether another seed would."
     )
-    _say(console, explanation, style="dim")
+    say(console, explanation, style="dim")
 
 
 def _cells(run: Run) -> list[str]:
@@ -196,18 +196,4 @@ def _width(console: Console, table: Table) -> int:
 
 def _heading(console: Console, text: str) -> None:
     console.print()
-    _say(console, text, style="bold")
-
-
-def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
-    """Prints a paragraph; names and paths that are longer than a line stay whole."""
-    lines = textwrap.wrap(
-        printable(text),
-        max(console.width, 20),
-        initial_indent=" " * indent,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for line in lines:
-        console.print(Text(line, style=style), soft_wrap=True)
+    say(console, text, style="bold")

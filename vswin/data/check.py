@@ -19,6 +19,7 @@ from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed.contents import is_packed
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig
+from vswin.tables import NARROW, say
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -36,7 +37,7 @@ def run_check(config: DataCheckConfig) -> None:
         SystemExit: with code 1, if videos are missing or broken.
         KeyboardInterrupt: after Ctrl-C, when what was found so far has been reported.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     check_opencv()
     dataset = replace(config.dataset, allow_missing=True)
     if dataset.source == "tfds":
@@ -44,7 +45,7 @@ def run_check(config: DataCheckConfig) -> None:
     if is_packed(Path(dataset.root)):
         raise InputError(f"{dataset.root} is packed: its videos were compared with their files when it was written")
     catalog = find_videos(dataset)
-    console.print(f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", markup=False, soft_wrap=True)
+    say(console, f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}")
 
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
@@ -111,10 +112,10 @@ def _show(
     """Shows a bar while results come in; where there is no terminal, a line every ten seconds."""
     bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        *([BarColumn()] if console.width >= NARROW else []),
         MofNCompleteColumn(),
         TextColumn("files  {task.fields[note]}"),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if console.width >= NARROW else []),
         console=console,
         transient=True,
         disable=not console.is_terminal,

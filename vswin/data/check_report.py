@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from vswin.atomic import replacing
 from vswin.data.annotations.counts import official_counts
@@ -18,6 +16,7 @@ from vswin.data.check_files import FileFacts
 from vswin.data.check_findings import FAILURES, Finding, count_kinds, measure_balance, subsets_of, usual_size
 from vswin.data.records import VideoRecord
 from vswin.schema import DatasetConfig
+from vswin.tables import print_table
 
 _NUM_SHOWN = 3
 
@@ -47,13 +46,10 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
                 **_describe_balance(videos, catalog.class_names),
             }
         )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for subset in subsets:
-        table.add_column(ROLES[subset], overflow="fold")
+    lines = [["", *(ROLES[subset] for subset in subsets)]]
     for row in dict.fromkeys(key for column in columns for key in column):
-        table.add_row(row, *(escape(column.get(row, "")) for column in columns))
-    console.print(table)
+        lines.append([row, *(column.get(row, "") for column in columns)])
+    print_table(console, lines, texts=range(len(lines[0])))
 
 
 def print_findings(console: Console, findings: Sequence[Finding], root: str) -> None:

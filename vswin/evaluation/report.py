@@ -15,8 +15,6 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from vswin.atomic import replacing
 from vswin.evaluation.metrics import (
@@ -28,6 +26,8 @@ from vswin.evaluation.metrics import (
 )
 from vswin.evaluation.published import Comparison, difference_points, verdict
 from vswin.report.run import CLASSES_NAME, REPORT_NAME
+from vswin.tables import print_table, say
+from vswin.wording import count_of
 
 # Not the list that a training run keeps in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
@@ -115,15 +115,18 @@ def print_report(console: Console, result: Result, comparison: Comparison) -> No
         comparison: The published row, or why there is none.
     """
     metrics = result.metrics
-    console.print(_accuracy_table(metrics, comparison))
+    lines = _accuracy_lines(metrics, comparison)
+    print_table(console, lines, texts=(0, 5))
+    say(console, _describe_count(metrics), style="dim")
     if comparison.published is None:
-        console.print(escape(f"no published number for this: {comparison.reason}"))
+        say(console, f"no published number for this: {comparison.reason}")
     elif comparison.note:
-        console.print(escape(comparison.note))
+        say(console, comparison.note)
     scores = score_classes(result.ranked, result.labels, len(result.class_names))
     worst = sorted((score for score in scores if score.top1 < 1), key=lambda score: score.top1)
     if worst:
-        console.print(_worst_table(worst[:_NUM_WORST], result.class_names))
+        console.print()
+        print_table(console, _worst_lines(worst[:_NUM_WORST], result.class_names), texts=(0, 3))
 
 
 def _published_entry(metrics: Metrics, comparison: Comparison) -> dict[str, object]:
@@ -203,44 +206,43 @@ def _png_bytes(matrix: np.ndarray, class_names: Sequence[str], metrics: Metrics)
     return png.getvalue()
 
 
-def _accuracy_table(metrics: Metrics, comparison: Comparison) -> Table:
-    caption = f"{metrics.num_videos} videos"
+def _describe_count(metrics: Metrics) -> str:
+    text = count_of(metrics.num_videos, "video")
     if metrics.num_bad_videos:
-        caption += f", {metrics.num_bad_videos} of them could not be decoded and count as wrong"
-    table = Table(title="Accuracy", caption=caption)
+        text += f", {metrics.num_bad_videos} of them could not be decoded and count as wrong"
+    return text
+
+
+def _accuracy_lines(metrics: Metrics, comparison: Comparison) -> list[list[str]]:
+    """Writes a line for each accuracy; without a published one the columns that compare are left out."""
     published = comparison.published
-    compared = () if published is None else ("published", "difference", "verdict")
-    for heading in ("", "measured", "95 % interval", *compared):
-        table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
+    compared = [] if published is None else ["published", "difference", "verdict"]
+    lines = [["Accuracy", "measured", "95 % interval", *compared]]
     for name, measured, interval, reference in (
         ("top-1", metrics.top1, metrics.top1_interval, published.top1 if published else None),
         ("top-5", metrics.top5, metrics.top5_interval, published.top5 if published else None),
     ):
-        cells: Sequence[str] = [""] * len(compared)
+        low, high = interval
+        lines.append([name, f"{100 * measured:.2f} %", f"{100 * low:.1f} to {100 * high:.1f}"])
         if reference is not None:
             difference = difference_points(measured, reference)
-            cells = [f"{reference:.1f} %", f"{difference:+.2f}", verdict(measured, reference, interval)]
-        low, high = interval
-        table.add_row(name, f"{100 * measured:.2f} %", f"{100 * low:.1f} to {100 * high:.1f}", *cells)
+            lines[-1] += [f"{reference:.1f} %", f"{difference:+.2f}", verdict(measured, reference, interval)]
     for name, measured in (
         ("mean class accuracy", metrics.mean_class_accuracy),
         ("clip top-1 (views by themselves)", metrics.clip_top1),
     ):
-        table.add_row(name, f"{100 * measured:.2f} %")
-    return table
+        lines.append([name, f"{100 * measured:.2f} %"])
+    return lines
 
 
-def _worst_table(scores: Sequence[ClassScore], class_names: Sequence[str]) -> Table:
-    table = Table(title="Worst classes")
-    for heading in ("class", "videos", "top-1", "most often taken for"):
-        table.add_column(heading, justify="right" if heading in ("videos", "top-1") else "left")
+def _worst_lines(scores: Sequence[ClassScore], class_names: Sequence[str]) -> list[list[str]]:
+    lines = [["Worst classes", "videos", "top-1", "most often taken for"]]
     for score in scores:
         taken_for = ""
         if score.confused_with != NO_PREDICTION:
-            taken_for = f"{escape(class_names[score.confused_with])} ({score.num_confused})"
-        name = escape(class_names[score.label])
-        table.add_row(name, str(score.num_videos), f"{100 * score.top1:.1f} %", taken_for)
-    return table
+            taken_for = f"{class_names[score.confused_with]} ({score.num_confused})"
+        lines.append([class_names[score.label], str(score.num_videos), f"{100 * score.top1:.1f} %", taken_for])
+    return lines
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from vswin.bench.result import print_lines
 from vswin.errors import InputError
 from vswin.runtime import console, logger, program, start_log
 from vswin.schema import TrainConfig
+from vswin.tables import print_table, say
 from vswin.training.memory import estimate_step
 from vswin.tune.limits import free_gb
 from vswin.tune.search import count_parts, find_knee, find_largest
@@ -110,9 +110,9 @@ def _print_table(config: TrainConfig, num_classes: int, tried: dict[int, Trial],
         peak = f"{trial.peak_gb:.2f}" if trial.fits else f"> {trial.peak_gb:.2f}"
         lines.append([str(size), peak, f"{estimate:.2f}", speed, "fits" if trial.fits else trial.reason])
     console.print()
-    print_lines(lines)
+    print_table(console, lines, texts=(4,))
     what = "process, with about 1 GB of Python and TensorFlow that the estimate leaves out" if is_cpu else "device"
-    console.print(f"peak: of the {what}; a run holds batches of its input besides", style="dim")
+    say(console, f"peak: of the {what}; a run holds batches of its input besides", style="dim")
     console.print()
 
 

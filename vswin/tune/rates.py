@@ -10,7 +10,6 @@ from pathlib import Path
 import tf_keras as keras
 
 from vswin.atomic import replacing
-from vswin.bench.result import print_lines
 from vswin.data.order import count_steps
 from vswin.errors import InputError
 from vswin.runtime import (
@@ -24,6 +23,7 @@ from vswin.runtime import (
     start_log,
 )
 from vswin.schema import TrainConfig
+from vswin.tables import print_table, say
 from vswin.training.group_table import describe_groups
 from vswin.training.setup import build_trainer, check_batch, find_inputs, make_model
 from vswin.tune.curve import Suggestion, smooth, suggest
@@ -130,10 +130,8 @@ def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[fl
             ["configured", f"{config.optimizer.learning_rate:.1e}"],
         ]
         console.print()
-        print_lines(lines)
-        console.print(
-            "range test: L. N. Smith, Cyclical Learning Rates for Training Neural Networks, 2015", style="dim"
-        )
+        print_table(console, lines)
+        say(console, "range test: L. N. Smith, Cyclical Learning Rates for Training Neural Networks, 2015", style="dim")
         console.print()
     for warning in found.warnings:
         logger.warning(f"WARNING: {warning}")

@@ -1,9 +1,27 @@
 """What a file of weights holds, in words: `vswin inspect FILE`."""
 
+from rich.console import Console
+
+from vswin.tables import NARROW, say
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects.translate import IMAGE_2D
 
+# How far the facts stand to the right.
+_INDENT = 16
 _NUM_SHOWN = 8
+
+
+def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
+    """Prints what `describe_checkpoint` says, folded to the window.
+
+    Args:
+        checkpoint: the weights.
+        is_long: whether every tensor is listed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    hanging = _INDENT if console.width >= NARROW else 2
+    for line in describe_checkpoint(checkpoint, is_long).splitlines():
+        say(console, line, hanging=hanging)
 
 
 def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
@@ -38,7 +56,7 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
         for key, value in checkpoint.metadata.items()
         if key not in ("size", "class_names", "num_classes", "model") and value is not None
     }
-    lines = [f"{key + ':':<16}{value}" for key, value in rows.items()]
+    lines = [f"{key + ':':<{_INDENT}}{value}" for key, value in rows.items()]
     if is_long:
         lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
         lines += [f"  {name} (no weight)" for name in checkpoint.ignored]

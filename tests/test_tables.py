@@ -1,0 +1,85 @@
+"""Tests of `vswin.tables`: numbers stay whole at any width, and a row that does not fit becomes a paragraph."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from vswin.tables import print_table, say
+
+LINES = [
+    ["Accuracy", "measured", "95 % interval", "verdict"],
+    ["top-1", "78.80 %", "76.4 to 81.0", "below, but too few videos to tell"],
+    ["clip top-1 (views by themselves)", "100.00 %"],
+]
+
+
+def shown(print_it, *arguments, width=80, is_pipe=False, **options):
+    """Gives the lines that a window of so many columns shows, or a pipe."""
+    text = io.StringIO()
+    is_soft = {"soft_wrap": True, "force_terminal": False} if is_pipe else {}
+    print_it(Console(file=text, width=width, highlight=False, **is_soft), *arguments, **options)
+    return text.getvalue().splitlines()
+
+
+def test_a_table_as_wide_as_it_needs():
+    assert shown(print_table, LINES, width=120, texts=(0, 3)) == [
+        "Accuracy                          measured  95 % interval  verdict",
+        "top-1                              78.80 %   76.4 to 81.0  below, but too few videos to tell",
+        "clip top-1 (views by themselves)  100.00 %",
+    ]
+
+
+def test_words_are_folded_where_that_is_enough():
+    assert shown(print_table, LINES, width=66, texts=(0, 3)) == [
+        "Accuracy             measured  95 % interval  verdict",
+        "top-1                 78.80 %   76.4 to 81.0  below, but too few",
+        "                                              videos to tell",
+        "clip top-1 (views    100.00 %",
+        "by themselves)",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 54])
+def test_a_narrow_window_has_a_paragraph_for_each_row(width):
+    verdict = ["  verdict: below, but too few videos to", "    tell"] if width == 40 else [f"  verdict: {LINES[1][3]}"]
+    assert shown(print_table, LINES, width=width, texts=(0, 3)) == [
+        *("Accuracy", "top-1", "  measured: 78.80 %", "  95 % interval: 76.4 to 81.0", *verdict),
+        *("clip top-1 (views by themselves)", "  measured: 100.00 %"),
+    ]
+
+
+@pytest.mark.parametrize("width", range(20, 121))
+def test_no_number_is_ever_broken_and_no_line_too_wide(width):
+    lines = shown(print_table, LINES, width=width, texts=(0, 3))
+    assert max(map(len, lines)) <= width
+    assert all(any(number in line for line in lines) for number in ("78.80 %", "100.00 %"))
+    words = {word for line in LINES for cell in line for word in cell.split()}
+    assert words <= {word.removesuffix(":") for line in lines for word in line.split()} | {"Accuracy:"}
+
+
+def test_a_name_longer_than_its_column_is_folded_and_nothing_of_it_lost():
+    lines = shown(print_table, [["file", "clips/s"], ["x" * 40, "1.5"]], width=30)
+    assert lines == ["file                   clips/s", "x" * 21 + "      1.5", "x" * 19]
+
+
+def test_a_pipe_has_no_end_unless_columns_says_so(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert len(shown(print_table, LINES, width=40, texts=(0, 3), is_pipe=True)) == 3
+    assert shown(say, "one two three " * 9, width=40, is_pipe=True) == [("one two three " * 9).strip()]
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "  measured: 78.80 %" in shown(print_table, LINES, width=40, texts=(0, 3), is_pipe=True)
+
+
+def test_what_a_terminal_would_obey_is_spelt_out():
+    assert shown(print_table, [["class"], ["a\x1b[31mb[bold]"]]) == ["class", "a\\x1b[31mb[bold]"]
+
+
+def test_a_paragraph_hangs_and_keeps_long_words():
+    path = "/data/" + "x" * 30
+    assert shown(say, f"file: {path} and more", width=20, indent=2, hanging=2) == [
+        "  file:",
+        f"    {path}",
+        "    and more",
+    ]
+    assert shown(say, "one two three", width=80, widest=8) == ["one two", "three"]
