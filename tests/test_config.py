@@ -18,6 +18,10 @@ from vswin.schema import EvaluateConfig, TrainConfig
         ("leraning_rate=1", "there is no key 'leraning_rate'"),
         ("=null", "'=null' has no key before the `=`"),
         ("x" * 300 + "=1", "there is no key 'xxx"),
+        ("+unknown=1", "there is no key 'unknown'; see --help"),
+        ("++clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
+        ("+model=swin_bass", "no model is called 'swin_bass'"),
+        ("+=1", "'+=1' has no key before the `=`"),
     ],
 )
 def test_wrong_names_are_answered_with_the_nearest(override, words):
@@ -27,7 +31,7 @@ def test_wrong_names_are_answered_with_the_nearest(override, words):
 
 def test_right_names_and_hydras_own_grammar_pass():
     check_overrides(
-        ["model=swin_base,swin_tiny", "clip.crop=112", "--multirun", "hydra.verbose=true", "+new=1", "~clip"],
+        ["model=swin_base,swin_tiny", "clip.crop=112", "--multirun", "hydra.verbose=true", "++epochs=1", "+hydra.x=1", "~clip"],
         TrainConfig,
     )
     check_overrides(["run=outputs/x", "dataset=folder"], EvaluateConfig)

@@ -188,6 +188,12 @@ def test_a_debugging_user_is_shown_where_an_error_comes_from():
         ("train epochs=", "Value '' of type 'str' could not be converted to Integer"),
         ("train optimiser.lr=1", "did you mean 'optimizer.learning_rate'?"),
         ("train lr=1", "did you mean 'model.learning_rate' or 'optimizer.learning_rate'?"),
+        ("train +unknown=1", "there is no key 'unknown'; see --help"),
+        ("evaluate ++clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
+        ("data check +decoed=true", "there is no key 'decoed'; did you mean 'decode'"),
+        ("data prepare +shard=2", "there is no key 'shard'; did you mean 'shards'"),
+        ("data show +clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
+        ("tune lr +unknown=1", "there is no key 'unknown'"),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_paragraph(command, words):

@@ -236,8 +236,8 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
     """Checks the names on a command line, so that a misspelt one is answered with the nearest.
 
     Args:
-        overrides: arguments such as `model=swin_base` and `clip.crop=112`; Hydra's own grammar (`+key`,
-            `~key`, `hydra.*`, flags) is left to Hydra.
+        overrides: arguments such as `model=swin_base` and `clip.crop=112`; Hydra's own grammar (`~key`,
+            `hydra.*`, flags) is left to Hydra.
         schema: `TrainConfig` or `EvaluateConfig`.
 
     Raises:
@@ -246,6 +246,8 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
     keys = set(list_keys(schema))
     for override in overrides:
         key, equals, value = override.partition("=")
+        # Hydra would add a key by `+`, and nothing would ever read it.
+        key = key.lstrip("+")
         if equals and not key:
             raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
         if not equals or not _is_plain(key):
