@@ -31,7 +31,15 @@ def test_wrong_names_are_answered_with_the_nearest(override, words):
 
 def test_right_names_and_hydras_own_grammar_pass():
     check_overrides(
-        ["model=swin_base,swin_tiny", "clip.crop=112", "--multirun", "hydra.verbose=true", "++epochs=1", "+hydra.x=1", "~clip"],
+        [
+            "model=swin_base,swin_tiny",
+            "clip.crop=112",
+            "--multirun",
+            "hydra.verbose=true",
+            "++epochs=1",
+            "+hydra.x=1",
+            "~clip",
+        ],
         TrainConfig,
     )
     check_overrides(["run=outputs/x", "dataset=folder"], EvaluateConfig)

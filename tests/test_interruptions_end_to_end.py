@@ -165,7 +165,7 @@ def test_a_run_that_has_stopped_early_is_complete(folder):
     overrides = ("output_dir=run", "epochs=8", "patience=1", "optimizer.learning_rate=0")
     code, output, errors = finish(start(*overrides, cwd=folder))
     assert code == 0, output + errors
-    assert "stopped early: no better val top-1 for patience=1 epochs" in output
+    assert "stopped early: no better val top-1 for patience=1 epoch" in output
     assert len(read_history(folder / "run")) == 2
     code, output, _ = finish(start(*overrides, "resume=true", cwd=folder))
     assert code == 0

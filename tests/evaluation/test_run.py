@@ -147,7 +147,7 @@ def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make
     assert float(rows[0]["probability_1"]) == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), abs=1e-6)
     text = capsys.readouterr().out
     assert "7 validation videos, 3 classes" in text
-    assert "2 x 3 views (clips x crops), 4 frames, dense with stride 1" in text
+    assert "2 clips x 3 crops, 4 frames, dense with stride 1" in text
     assert "42 views" in text
     assert "42.86 %" in text
     assert "no published number for this" in text

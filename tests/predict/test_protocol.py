@@ -22,13 +22,13 @@ def test_a_run_is_predicted_as_it_is_evaluated(run_folder):
     assert tuple(vars(protocol.config.clip).values()) == OF_RUN  # the short side is that of the crop, not of training
     assert (protocol.config.average, protocol.config.init_from) == ("prob", str(run_folder))
     assert protocol.describe() == (
-        "average of 6 views each (2 x 3 clips x crops; 4 frames, one in 2; short side 32, 32 x 32 px)"
+        "average of 6 views each (2 clips x 3 crops; 4 frames, one in 2; short side 32, 32 x 32 px)"
     )
 
 
 def test_options_come_before_the_run(run_folder):
     protocol = find_protocol(str(run_folder), ["clip.num_clips=1", "clip.num_crops=1", "clip.frame_stride=1"])
-    text = "1 view each (1 x 1 clips x crops; 4 frames in a row; short side 32, 32 x 32 px)"
+    text = "1 view each (1 clip x 1 crop; 4 frames in a row; short side 32, 32 x 32 px)"
     assert protocol.describe() == text
     assert clip_of(run_folder, "clip.crop=64", "clip.resize=70")[2:4] == (70, 64)
     assert clip_of(run_folder / "checkpoints" / "best.h5", "clip.num_frames=8")[0] == 8

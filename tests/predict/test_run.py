@@ -62,7 +62,7 @@ def test_predictions_are_those_of_the_model_on_the_protocol_of_its_run(run_folde
     assert first[0] == f"{run_folder}: 3 classes; protocol of the run in {run_folder}"
     assert first[1] == predictions[0].path
     assert first[2].split()[0] == f"{100 * predictions[0].probabilities[0]:.2f}"
-    assert "average of 6 views each (2 x 3 clips x crops; 4 frames, one in 2; short side 32" in printed
+    assert "average of 6 views each (2 clips x 3 crops; 4 frames, one in 2; short side 32" in printed
     assert "float32 on CPU" in printed
 
     content = json.loads((tmp_path / "new" / "p.json").read_text())

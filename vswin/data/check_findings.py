@@ -11,6 +11,7 @@ from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.records import VideoRecord
 from vswin.schema import ClipConfig
+from vswin.wording import count_of
 
 MISSING, BROKEN, LEAK, TWO_LABELS = "missing", "broken", "in training and validation", "two labels"
 REPEATED, DUPLICATE, SHORT, SMALL, ODD_SIZE = "listed twice", "same content", "short", "small", "other size"
@@ -122,7 +123,7 @@ def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipCon
             yield Finding(BROKEN, subset, name, video.path, fact.reason)
             continue
         if fact.num_frames < span:
-            yield Finding(SHORT, subset, name, video.path, f"{fact.num_frames} frames, a clip spans {span}")
+            yield Finding(SHORT, subset, name, video.path, f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}")
         if min(fact.height, fact.width) < clip.crop / 2:
             detail = f"{fact.width} x {fact.height}, less than half of the crop of {clip.crop}"
             yield Finding(SMALL, subset, name, video.path, detail)

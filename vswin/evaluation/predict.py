@@ -164,7 +164,7 @@ def map_batches(
                 raise
             fewer = max(views_per_step // 2, 1)
             raise InputError(
-                f"out of memory: clip.views_per_step={views_per_step} views at once on each device; take "
+                f"out of memory: clip.views_per_step={count_of(views_per_step, 'view')} at once on each device; take "
                 f"clip.views_per_step={fewer}, which leaves every figure as it is, or a smaller batch_size"
             ) from error
         shares = {key: strategy.experimental_local_results(values) for key, values in results.items()}

@@ -8,6 +8,7 @@ from vswin.data.annotations.counts import official_counts
 from vswin.errors import InputError
 from vswin.published import PublishedModel, find_published
 from vswin.schema import ClipConfig
+from vswin.wording import count_of
 
 TOLERANCE_POINTS = 0.5
 
@@ -57,7 +58,7 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_vi
     assert counts is not None, model.dataset
     full_count = counts["val"]
     if num_videos < _SMALLEST_SHARE * full_count:
-        return Comparison(None, f"{num_videos:,} videos of the {full_count:,} in the validation set")
+        return Comparison(None, f"{count_of(num_videos, 'video')} of the {full_count:,} in the validation set")
     return Comparison(model, note=_hub_note(model))
 
 

@@ -190,7 +190,7 @@ def _png_bytes(matrix: np.ndarray, class_names: Sequence[str], metrics: Metrics)
     # The root keeps a mix-up of a few percent visible.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     axes.set(xlabel="prediction", ylabel="label")
-    axes.set_title(f"{metrics.num_videos} videos, top-1 {100 * metrics.top1:.2f} %")
+    axes.set_title(f"{count_of(metrics.num_videos, 'video')}, top-1 {100 * metrics.top1:.2f} %")
     if num_classes <= _MAX_NAMES:
         font_size = 9 if num_classes <= _MAX_COUNTS else 7
         axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=font_size)

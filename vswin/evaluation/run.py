@@ -189,7 +189,7 @@ def _check_class_names(
     num_named = num_trained if trained is None else len(trained)
     if not num_trained == num_named == len(given):
         raise InputError(
-            f"{weights} was trained for {num_named} classes, the data set has {len(given)}; evaluate on "
+            f"{weights} was trained for {count_of(num_named, 'class')}, the data set has {len(given)}; evaluate on "
             "the data set it was trained for, or fine-tune it on this one first (train.py init_from=...)"
         )
     if trained is None:
@@ -230,8 +230,9 @@ def _describe_cost(
         f"{macs / 1e9:.2f} GMACs per view",
         "weights": weights,
         "data": f"{config.dataset.name}, {count_of(num_videos, 'validation video')}, {count_of(num_classes, 'class')}",
-        "protocol": f"{clip.num_clips} x {clip.num_crops} views (clips x crops), {count_of(clip.num_frames, 'frame')}, "
-        f"{clip.sampling}{stride}, short side {clip.resize}, {clip.crop} x {clip.crop} px",
+        "protocol": f"{count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}, "
+        f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}{stride}, short side {clip.resize}, "
+        f"{clip.crop} x {clip.crop} px",
         "cost": f"{count_of(num_videos * num_views, 'view')}, {num_videos * num_views * macs / 1e12:.2f} TMACs",
         "batch": f"{count_of(batch_size, 'video')}, {count_of(clip.views_per_step, 'view')} per step",
         "precision": config.runtime.precision,

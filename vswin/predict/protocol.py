@@ -52,8 +52,8 @@ class Protocol(NamedTuple):
         num_views = clip.num_clips * clip.num_crops
         views = "1 view each" if num_views == 1 else f"average of {num_views} views each"
         return (
-            f"{views} ({clip.num_clips} x {clip.num_crops} clips x crops; {frames}; short side {clip.resize}, "
-            f"{clip.crop} x {clip.crop} px)"
+            f"{views} ({count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}; {frames}; "
+            f"short side {clip.resize}, {clip.crop} x {clip.crop} px)"
         )
 
 

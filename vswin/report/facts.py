@@ -13,7 +13,7 @@ from vswin.errors import InputError
 from vswin.runs.files import Run
 from vswin.runs.settings import format_value, is_setting
 from vswin.schema import TrainConfig
-from vswin.wording import printable
+from vswin.wording import count_of, printable
 
 _MACHINE = {"cpu": "processor", "gpus": "GPUs", "system": "system"}
 _VERSIONS = {
@@ -124,7 +124,9 @@ def _describe_code(git: Mapping[str, Any]) -> str:
 
 def _count_decoders(decoders: Mapping[str, Any]) -> str:
     used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
-    return ", ".join(f"{name} {entry.get('version')}: {entry['videos']} videos" for name, entry in used.items())
+    return ", ".join(
+        f"{name} {entry.get('version')}: {count_of(entry['videos'], 'video')}" for name, entry in used.items()
+    )
 
 
 def _fill(pattern: str, values: Mapping[str, Any]) -> str:

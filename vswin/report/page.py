@@ -147,7 +147,9 @@ def _test_tiles(run: Run) -> list[Tile]:
     if not run.class_names or len(run.class_names) > 5:
         tiles.append(Tile("test top-5", _percent(metrics["top5"], 2), _within(metrics.get("top5_interval"))))
     bad = metrics.get("num_bad_videos")
-    videos = f"{metrics['num_videos']:,} videos" + (f", {bad:,} of them bad" if isinstance(bad, int) and bad else "")
+    videos = count_of(metrics["num_videos"], "video") + (
+        f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
+    )
     return [*tiles, Tile("mean class accuracy", _percent(metrics["mean_class_accuracy"], 2), videos)]
 
 

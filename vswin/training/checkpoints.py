@@ -13,6 +13,7 @@ from vswin.training.best import BestWeights
 from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
 from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT
+from vswin.wording import count_of
 from vswin.workers import Workers
 
 
@@ -139,8 +140,9 @@ class Checkpoints(keras.callbacks.Callback):
             best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
         self.save_state(epoch + 1, 0, wait=False)
         if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
+            assert self.patience is not None
             self.model.stop_training = True
-            logger.info(f"stopped early: no better val top-1 for patience={self.patience} epochs")
+            logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Waits for the last state, and says which epoch was the best."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
+from vswin.wording import count_of
 
 
 @contextmanager
@@ -49,7 +50,8 @@ def _explain_memory(config: TrainConfig) -> str:
     """Says what did not fit, and every setting that makes a step smaller."""
     runtime, clip = config.runtime, config.clip
     return (
-        f"out of memory: batch_size={config.batch_size} clips of {clip.num_frames} x {clip.crop} x {clip.crop} with "
+        f"out of memory: batch_size={count_of(config.batch_size, 'clip')} of {clip.num_frames} x {clip.crop} x "
+        f"{clip.crop} with "
         f"runtime.micro_batches={runtime.micro_batches} and runtime.remat={str(runtime.remat).lower()}; the line "
         "`memory:` of the log estimates what a device needs. runtime.micro_batches takes the same step in parts, "
         "runtime.remat=true computes each block twice instead of keeping what is inside, and a smaller batch_size, "

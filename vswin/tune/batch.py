@@ -53,9 +53,9 @@ def run_tune_batch(
     tried: dict[int, Trial] = {}
 
     def fits(batch_size: int) -> bool:
-        with console.status(f"trying {batch_size} clips"):
+        with console.status(f"trying {count_of(batch_size, 'clip')}"):
             trial = tried[batch_size] = run_trial(overrides, batch_size, num_classes, limit, is_cpu)
-        logger.info(f"  {batch_size} clips: " + (f"{trial.peak_gb:.2f} GB" if trial.fits else trial.reason))
+        logger.info(f"  {count_of(batch_size, 'clip')}: " + (f"{trial.peak_gb:.2f} GB" if trial.fits else trial.reason))
         return trial.fits
 
     largest = find_largest(fits, _first_guess(config, num_classes, limit, is_cpu, max_batch), unit, max_batch)
@@ -127,10 +127,10 @@ def _print_way_on(
 ) -> None:
     """Prints the overrides that follow: for the largest batch, and for the batch of the recipe."""
     more = "" if any(not trial.fits for trial in tried.values()) else f" (no more was tried: --max-batch {max_batch})"
-    logger.info(f"largest batch that fits: {largest} clips per device{more}")
+    logger.info(f"largest batch that fits: {count_of(largest, 'clip')} per device{more}")
     knee = find_knee({size: trial.clips_per_second for size, trial in tried.items() if trial.fits})
     if knee < largest:
-        logger.info(f"from {knee} clips on, a larger batch is hardly faster (within 5 % of the fastest)")
+        logger.info(f"from {count_of(knee, 'clip')} on, a larger batch is hardly faster (within 5 % of the fastest)")
     total = largest * devices
     rate = config.optimizer.learning_rate * total / config.batch_size
     kept = [word for word in overrides if word.partition("=")[0] not in _REPLACED]
@@ -145,7 +145,8 @@ def _print_way_on(
         logger.info(f"{recipe}, fits as it is: runtime.micro_batches=1")
     else:
         logger.info(
-            f"{recipe}, fits with runtime.micro_batches={parts}: the same step, {share // parts} clips at a time"
+            f"{recipe}, fits with runtime.micro_batches={parts}: the same step, "
+            f"{count_of(share // parts, 'clip')} at a time"
         )
     _say_remat(config, tried, largest)
 
@@ -158,6 +159,6 @@ def _say_remat(config: TrainConfig, tried: dict[int, Trial], largest: int) -> No
     num_classes = config.dataset.num_classes or _NUM_CLASSES
     kept, twice = (_estimate_gb(config, num_classes, largest, is_cpu, remat) for remat in (False, True))
     logger.info(
-        f"runtime.remat=true computes blocks twice and takes about {max(0.0, kept - twice):.2f} GB less at {largest} "
-        f"clips (estimated: {twice:.2f} in place of {kept:.2f}); add it to this command to try"
+        f"runtime.remat=true computes blocks twice and takes about {max(0.0, kept - twice):.2f} GB less at "
+        f"{count_of(largest, 'clip')} (estimated: {twice:.2f} in place of {kept:.2f}); add it to this command to try"
     )

@@ -29,6 +29,7 @@ from vswin.training.setup import build_trainer, check_batch, find_inputs, make_m
 from vswin.tune.curve import Suggestion, smooth, suggest
 from vswin.tune.sweep import Curve, RisingRate, sweep
 from vswin.weights.names import named_weights
+from vswin.wording import count_of
 
 
 def run_tune_rates(
@@ -70,9 +71,9 @@ def run_tune_rates(
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps_per_epoch, schedule)
     logger.info(f"weights: {weights}")
-    epochs = steps / steps_per_epoch
+    epochs = count_of(float(f"{steps / steps_per_epoch:.2g}"), "epoch")
     logger.info(
-        f"{steps} steps of {config.batch_size} clips ({epochs:.2g} epochs of {config.dataset.name}) on "
+        f"{steps} steps of {count_of(config.batch_size, 'clip')} ({epochs} of {config.dataset.name}) on "
         f"{describe_devices(strategy)}, learning rate {span[0]:g} to {span[1]:g}"
     )
     _make_folder(folder)
@@ -83,7 +84,7 @@ def run_tune_rates(
         # Half a second that only those who draw should wait.
         from vswin.tune.plot import draw_curve
 
-        title = f"{config.model.name} on {config.dataset.name}, {config.batch_size} clips per step"
+        title = f"{config.model.name} on {config.dataset.name}, {count_of(config.batch_size, 'clip')} per step"
         draw_curve(folder / "learning_rates.png", curve.rates, curve.losses, found, title)
     _report(config, curve, found, span)
     if found.rate is not None:
@@ -120,7 +121,7 @@ def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[fl
     else:
         logger.info(f"the loss did not diverge up to a rate of {span[1]:g}")
     if curve.num_bad:
-        logger.warning(f"{curve.num_bad} videos could not be decoded; vswin data check lists them")
+        logger.warning(f"{count_of(curve.num_bad, 'video')} could not be decoded; vswin data check lists them")
     if found.rate is not None and found.steepest is not None and found.tenth is not None:
         lines = [
             ["rule", "learning rate"],
