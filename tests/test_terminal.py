@@ -94,6 +94,13 @@ def test_the_help_of_keys_fits_the_terminal(command, columns):
     assert columns == 40 or len(wide) <= 2
 
 
+def test_seeing_what_training_sees_and_tuning_it_point_to_each_other():
+    for name in ("data", "data show"):
+        assert re.search(r"batch size that\ssuit.*: vswin\stune\.", COMMANDS[name].format_help(), re.DOTALL)
+    for name in ("tune", "tune lr", "tune batch"):
+        assert re.search(r"vswin\sdata\sshow", COMMANDS[name].format_help())
+
+
 def test_commands_stand_below_headings_and_each_once(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = make_parser().format_help()

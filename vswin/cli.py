@@ -159,16 +159,10 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from vswin.tables import NARROW, say
     from vswin.weights.checkpoint import open_weights
-    from vswin.weights.description import INDENT, describe_checkpoint
+    from vswin.weights.description import print_checkpoint
 
-    console = Console(highlight=False, soft_wrap=True)
-    hanging = INDENT if console.width >= NARROW else 2
-    for line in describe_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors).splitlines():
-        say(console, line, hanging=hanging)
+    print_checkpoint(open_weights(arguments.weights, arguments.source), arguments.tensors)
 
 
 def _add_convert(commands: Commands) -> None:
@@ -215,7 +209,9 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _add_data(commands: Commands) -> None:
     text = "check a data set, pack it for a cluster, or show what training makes of its clips"
-    parser = commands.add_command("data", text)
+    parser = commands.add_command(
+        "data", text, "The learning rate and the batch size that suit what training sees: vswin tune."
+    )
     actions = parser.add_commands()
     for name, text in _DATA_COMMANDS.items():
         action = actions.add_command(name, text, describe_keys(f"data_{name}"))

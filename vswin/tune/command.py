@@ -20,7 +20,7 @@ _BATCH_EXAMPLES = """\
 The real model, optimizer and precision take steps on made-up clips of the configured shape, each batch size in a
 process of its own, on one device: first from the estimate that a run prints, then doubling, then halving the gap. On
 a CPU a size fits while its process holds less than the limit; on a GPU, until TensorFlow is refused memory.
-runtime.micro_batches is 1 in the trials.
+runtime.micro_batches is 1 in the trials. What clips of the configured shape look like: vswin data show.
 
 examples:
   vswin tune batch                                       swin_micro on clips as motion has them
