@@ -19,7 +19,8 @@ from vswin.zoo import configured_size
 
 # Python, TensorFlow and the traced graph, which the estimate does not count.
 _PROCESS_GB = 1.0
-# Where the configuration does not say how many classes there are, the head is as large as that of Kinetics-400.
+# Where the configuration does not say how many classes there are, the head is as large as that of Kinetics-400; that
+# is said, and it is little beside the activations.
 _NUM_CLASSES = 400
 _REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
 
@@ -95,9 +96,12 @@ def _say_what_is_tried(config: TrainConfig, limit: float | None, is_cpu: bool) -
     clip, runtime = config.clip, config.runtime
     device = "the CPU" if is_cpu else "one GPU"
     within = "all of its memory" if limit is None else f"{limit:.2f} GB"
+    num_classes = config.dataset.num_classes
+    known = f"{num_classes} classes" if num_classes else f"{_NUM_CLASSES} classes (dataset.num_classes is not set)"
+    remat = ", blocks computed twice" if runtime.remat else ""
     logger.info(
-        f"training steps of {config.model.name} on made-up clips of {clip.num_frames} x {clip.crop} x {clip.crop}, "
-        f"{runtime.precision}{', blocks computed twice' if runtime.remat else ''}, on {device} within {within}:"
+        f"training steps of {config.model.name} with {known} on made-up clips of {clip.num_frames} x {clip.crop} x "
+        f"{clip.crop}, {runtime.precision}{remat}, on {device} within {within}:"
     )
 
 
