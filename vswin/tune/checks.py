@@ -18,7 +18,7 @@ def check_sweep(smallest: float, largest: float, steps: int) -> None:
     if not (math.isfinite(largest) and 0 < smallest < largest):
         raise InputError(f"--min {smallest:g} --max {largest:g}: two learning rates with 0 < smallest < largest")
     if steps < _FEWEST_STEPS:
-        raise InputError(f"--steps {steps}: a curve needs at least {_FEWEST_STEPS} steps, better 100")
+        raise InputError(f"--steps {steps}: a curve needs at least {_FEWEST_STEPS} steps, better 200")
 
 
 def check_search(limit_gb: float | None, max_batch: int) -> None:

@@ -29,19 +29,21 @@ def draw_curve(path: Path, rates: Sequence[float], losses: Sequence[float], foun
     axes.plot(rates, losses, color=_RAW, linewidth=1, marker=".", markersize=4, label="loss of each batch")
     smoothed = smooth(losses)
     axes.plot(rates, smoothed, color=_SMOOTH, linewidth=2.2, label="smoothed")
-    if found.rate is not None and found.steepest is not None and found.tenth is not None:
+    if found.rate is not None and found.steepest is not None and found.third is not None:
+        # Wide and behind the rule it follows, so that both are seen.
+        axes.axvline(found.rate, color=_MARK, linewidth=5, alpha=0.5, zorder=1, label=f"suggested: {found.rate:.1e}")
         axes.axvline(found.steepest, color=_OTHER, linestyle=":", label=f"falls fastest: {found.steepest:.1e}")
-        axes.axvline(found.tenth, color=_OTHER, linestyle="--", label=f"a tenth of the lowest: {found.tenth:.1e}")
-        axes.axvline(found.rate, color=_MARK, linewidth=1.8, label=f"suggested: {found.rate:.1e}")
+        axes.axvline(found.third, color=_OTHER, linestyle="--", label=f"a third of the lowest: {found.third:.1e}")
     # The last steps may be far above all others; what matters is below the beginning.
-    top, bottom = 1.6 * float(smoothed[: max(1, len(smoothed) // 4)].max()), float(smoothed.min())
-    axes.set_ylim(max(0.0, bottom - 0.15 * (top - bottom)), max(top, bottom + 1e-6))
+    top, bottom = 1.3 * float(smoothed[: max(1, len(smoothed) // 4)].max()), float(min(losses))
+    axes.set_ylim(max(0.0, bottom - 0.05 * (top - bottom)), max(top, bottom + 1e-6))
     axes.set_xscale("log")
     axes.set_xlabel("learning rate (optimizer.learning_rate)")
     axes.set_ylabel("training loss")
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    # Below the axes it covers nothing.
+    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=150)

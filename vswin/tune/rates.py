@@ -122,11 +122,11 @@ def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[fl
         logger.info(f"the loss did not diverge up to a rate of {span[1]:g}")
     if curve.num_bad:
         logger.warning(f"{count_of(curve.num_bad, 'video')} could not be decoded; vswin data check lists them")
-    if found.rate is not None and found.steepest is not None and found.tenth is not None:
+    if found.rate is not None and found.steepest is not None and found.third is not None:
         lines = [
             ["rule", "learning rate"],
             ["where the smoothed loss falls fastest", f"{found.steepest:.1e}"],
-            ["a tenth of where it is lowest", f"{found.tenth:.1e}"],
+            ["a third of where it is lowest", f"{found.third:.1e}"],
             ["suggested: the lower of both", f"{found.rate:.1e}"],
             ["configured", f"{config.optimizer.learning_rate:.1e}"],
         ]
