@@ -2,6 +2,8 @@
 
 import csv
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -81,18 +83,54 @@ def test_a_folder_with_files_is_left_alone(tune, small_videos, tmp_path):
     assert (tmp_path / "mine").read_text() == "kept"
 
 
-@pytest.mark.slow
-def test_the_largest_batch_trains_and_the_next_does_not_fit(tmp_path):
-    code = "from vswin.cli import main; main()"
-    overrides = ["model=swin_micro", "dataset=motion", "clip.resize=112", "clip.crop=112"]
-    command = [sys.executable, "-c", code, "tune", "batch", *overrides, "--limit-gb", "1.6", "--max-batch", "256"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
+def in_shell(folder, *arguments):
+    """Runs `vswin ARGUMENT ...` in a process of its own; gives what it prints."""
+    command = [sys.executable, "-c", "from vswin.cli import main; main()", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if line.startswith("largest batch that fits: "))
+    return done.stdout
+
+
+def suggested_command(printed, introduction):
+    """Finds the command that is printed below a line; gives its words after `vswin`."""
+    lines = printed.splitlines()
+    program, *words = shlex.split(lines[lines.index(introduction) + 1])
+    assert (program, words[0]) == ("vswin", "train")
+    return words
+
+
+def last_top1(folder):
+    return float(list(csv.DictReader((folder / "history.csv").read_text().splitlines()))[-1]["val_top1"])
+
+
+@pytest.mark.slow
+def test_the_defaults_suggest_a_rate_that_learns_and_a_hundredth_of_it_does_not(tmp_path):
+    printed = in_shell(tmp_path, "tune", "lr", f"dataset.root={tmp_path / 'motion'}", "epochs=1")
+    words = suggested_command(printed, "train with it:")
+    rate = float(words[-1].removeprefix("optimizer.learning_rate="))
+    assert 2e-4 <= rate <= 2e-3
+    in_shell(tmp_path, *words, "output_dir=suggested")
+    in_shell(tmp_path, *words[:-1], f"optimizer.learning_rate={rate / 100:g}", "output_dir=low")
+    assert last_top1(tmp_path / "suggested") >= last_top1(tmp_path / "low") + 0.3
+
+
+@pytest.mark.slow
+def test_the_largest_batch_trains_and_the_next_does_not_fit(small_videos, tmp_path):
+    for video in small_videos.glob("*/*.avi"):
+        for number in range(40):
+            shutil.copy(video, video.with_name(f"{video.stem}_{number}.avi"))
+    overrides = ["model=swin_micro", "dataset=folder", "clip=8x1_64px", "clip.resize=112", "clip.crop=112"]
+    overrides += [f"dataset.root={small_videos}", "epochs=1", "init_from=null"]
+    printed = in_shell(tmp_path, "tune", "batch", *overrides, "--limit-gb", "1.6", "--max-batch", "256")
+    assert "swin_micro with 400 classes (dataset.num_classes is not set) on made-up clips of 8 x 112 x 112" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("largest batch that fits: "))
     largest = int(line.split()[4])
-    rows = [line.split() for line in done.stdout.splitlines() if line.split()[1:2] and line.split()[0].isdigit()]
+    rows = [line.split() for line in printed.splitlines() if line.split()[1:2] and line.split()[0].isdigit()]
     fitting = [int(row[0]) for row in rows if row[-1] == "fits"]
     others = [int(row[0]) for row in rows if "limit" in row[-1]]
     assert max(fitting) == largest
     assert 0 < min(others) - largest <= max(1, largest // 16)
-    assert f"batch_size={largest}" in done.stdout
+    words = suggested_command(printed, "to use it, with the learning rate in proportion:")
+    assert f"batch_size={largest}" in words
+    in_shell(tmp_path, *words, "output_dir=run")
+    assert (tmp_path / "run" / "checkpoints" / "best.h5").is_file()
