@@ -34,7 +34,7 @@ def open_loggers(
         if config.logger.csv:
             loggers.append(HistoryFile(folder / "history.csv", first_epoch))
         if config.logger.tensorboard:
-            loggers.append(TensorBoardLog(folder / "tensorboard", config))
+            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch))
         if config.logger.wandb:
             # Seconds that only those who use it should wait.
             from vswin.training.wandb_log import open_wandb
