@@ -13,7 +13,7 @@ from vswin.training.tensorboard_log import TensorBoardLog
 
 @contextmanager
 def open_loggers(
-    config: TrainConfig, folder: Path, first_epoch: int, is_chief: bool = True
+    config: TrainConfig, folder: Path, first_epoch: int, best_top1: float = -1.0, is_chief: bool = True
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, and closes those that need it however training ends.
 
@@ -21,6 +21,7 @@ def open_loggers(
         config: the run.
         folder: its folder.
         first_epoch: epoch that this session starts with, counted from 0.
+        best_top1: highest top-1 in validation before it; below 0 for none.
         is_chief: whether this process writes the files of the run; without, there are no logs.
 
     Yields:
@@ -34,7 +35,7 @@ def open_loggers(
         if config.logger.csv:
             loggers.append(HistoryFile(folder / "history.csv", first_epoch))
         if config.logger.tensorboard:
-            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch))
+            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
         if config.logger.wandb:
             # Seconds that only those who use it should wait.
             from vswin.training.wandb_log import open_wandb

@@ -150,7 +150,7 @@ def _fit(
         faults_explained(config, checkpoints, folder, go_on),
         checkpoints,
         SignalStop(checkpoints, finite, workers, go_on) as signals,
-        open_loggers(config, folder, first_epoch, workers.is_chief) as loggers,
+        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief) as loggers,
         EpochReport(steps, len(catalog.train) * config.augment.repeats, config.epochs) as report,
     ):
         history = trainer.fit(
