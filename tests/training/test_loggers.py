@@ -34,7 +34,7 @@ def test_wandb_is_closed_when_training_fails(compose_train, tmp_path, monkeypatc
     events = []
 
     @contextmanager
-    def open_wandb(config, folder):
+    def open_wandb(config, folder, predict_samples):
         events.append("open")
         try:
             yield keras.callbacks.Callback()

@@ -46,8 +46,7 @@ def list_confused(result: Result) -> list[tuple[str, str, int]]:
 
 def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
     """Yields the same few videos in every evaluation of a data set, without those that have no prediction."""
-    chosen = np.random.default_rng(0).permutation(len(result.paths))[:_NUM_SAMPLES]
-    for number in sorted(chosen):
+    for number in choose_samples(len(result.paths)):
         predicted = result.ranked[number, 0]
         if predicted == NO_PREDICTION:
             continue
@@ -56,20 +55,30 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
         # A store whose files have changed; all of these videos were read a moment ago.
         except (DecodeError, InputError, OSError):
             continue
-        names, probability = result.class_names, result.probabilities[number, 0]
-        yield Sample(
-            f"{names[result.labels[number]]}, predicted {names[predicted]} ({100 * probability:.1f} %)", frames
-        )
+        names = result.class_names
+        label, said = names[result.labels[number]], names[predicted]
+        yield Sample(describe(label, said, result.probabilities[number, 0]), frames)
+
+
+def choose_samples(num_videos: int) -> list[int]:
+    """Chooses the videos that are shown, the same few each time."""
+    return sorted(np.random.default_rng(0).permutation(num_videos)[:_NUM_SAMPLES].tolist())
+
+
+def describe(label: str, said: str, probability: float) -> str:
+    """Says what a video is and what was predicted with which probability, 0..1."""
+    return f"{label}, predicted {said} ({100 * probability:.1f} %)"
 
 
 def _read_frames(path: str, store: VideoStore) -> np.ndarray:
     """Reads frames spread over a video, uint8 [T, H, W, 3], their short side reduced."""
     with store.open(path, timeout_sec=_SECONDS_FOR_ONE) as reader:
         numbers = np.unique(np.linspace(0, reader.num_video_frames - 1, _SAMPLE_FRAMES).astype(int))
-        return reader.read(numbers, _reduce)
+        return reader.read(numbers, reduce_frame)
 
 
-def _reduce(frame: np.ndarray) -> np.ndarray:
+def reduce_frame(frame: np.ndarray) -> np.ndarray:
+    """Reduces a frame, uint8 [H, W, 3], so that its short side has at most 128 pixels; both become even."""
     height, width = frame.shape[:2]
     scale = min(1.0, _SAMPLE_SIDE / min(height, width))
     # Even sides are what every player takes.

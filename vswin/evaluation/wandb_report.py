@@ -58,7 +58,7 @@ def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sampl
             # After the epochs, whether the run goes on online or in a file of its own.
             run.log(
                 {
-                    "test/samples": [_make_film(sample) for sample in samples],
+                    "test/samples": [make_film(sample) for sample in samples],
                     "test/confused_classes": wandb.Table(
                         columns=list(CONFUSED_COLUMNS), data=list(map(list, list_confused(result)))
                     ),
@@ -84,7 +84,7 @@ def _confusion_plot(result: Result) -> dict[str, object]:
     return {"test/confusion_matrix": plot}
 
 
-def _make_film(sample: Sample) -> wandb.Video:
+def make_film(sample: Sample) -> wandb.Video:
     """Makes an MP4."""
     file, frames = io.BytesIO(), sample.frames
     encode_video(file, frames, (frames.shape[2], frames.shape[1]), _FRAME_RATE)
