@@ -21,7 +21,8 @@ import vswin
 from vswin.errors import InputError
 from vswin.evaluation.highlights import Sample
 from vswin.runtime import start_log
-from vswin.training.wandb_log import open_wandb
+from vswin.training.loggers import open_loggers
+from vswin.training.wandb_log import WandbLog, open_wandb
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
@@ -299,3 +300,27 @@ def test_a_run_that_is_stopped_predicts_nothing(compose_train, tmp_path, wandb_o
     with pytest.raises(SystemExit):
         train()
     assert asked == []
+
+
+def test_a_resumed_session_has_the_epochs_that_a_killed_one_had_not_written_yet(compose_train, tmp_path, wandb_offline):
+    (tmp_path / "history.csv").write_text("epoch,loss,val_top1,lr_head\n0,1.5,0.25,\n1,0.5,0.75,0.125\n2,9,9,9\n")
+    config = compose_train("logger=wandb", "logger.tensorboard=false")
+    with open_loggers(config, tmp_path, 2) as (history, log):
+        for logger in (history, log):
+            logger.on_epoch_end(2, {"loss": 0.25, "val_top1": 1.0, "lr_head": 0.0})
+    (session,) = wandb_offline(tmp_path)
+    assert figures(session) == [
+        {"_step": 1, "epoch": 1, "train/loss": 1.5, "val/top1": 0.25},
+        {"_step": 2, "epoch": 2, "train/loss": 0.5, "val/top1": 0.75},
+        {"_step": 3, "epoch": 3, "train/loss": 0.25, "val/top1": 1.0},
+    ]
+    assert ["train/lr_head" in row for row in session.history] == [False, True, True]
+
+
+def test_epochs_that_were_sent_are_not_sent_again(compose_train, tmp_path):
+    logged = []
+    run = SimpleNamespace(offline=False, log=lambda *args, **kwargs: logged.append(kwargs))
+    log = WandbLog(run)
+    log.log_earlier([{"epoch": "0", "loss": "1.5"}])
+    assert logged == []
+    assert log.epoch == 0

@@ -39,13 +39,16 @@ def open_loggers(
         return
     with ExitStack() as stack:
         loggers: list[keras.callbacks.Callback] = []
+        earlier: list[dict[str, str | float]] = []
         if config.logger.csv:
-            loggers.append(HistoryFile(folder / "history.csv", first_epoch))
+            history = HistoryFile(folder / "history.csv", first_epoch)
+            earlier = list(history.rows)
+            loggers.append(history)
         if config.logger.tensorboard:
             loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
         if config.logger.wandb:
             # Seconds that only those who use it should wait.
             from vswin.training.wandb_log import open_wandb
 
-            loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples)))
+            loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples, earlier)))
         yield loggers
