@@ -43,7 +43,7 @@ ONLY_IN = {
         "vswin/explain/draw.py",
         "vswin/predict/annotate.py",
         "vswin/report/clips.py",
-        "vswin/training/contact_sheet.py",
+        "vswin/report/contact_sheet.py",
     },
     "jinja2": {"vswin/report/page.py"},
     "markupsafe": {"vswin/report/page.py"},

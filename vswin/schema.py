@@ -178,6 +178,7 @@ class EvaluateConfig:
     allow_bad_videos: bool = MISSING
     average: str = MISSING
     results_dir: str | None = MISSING
+    tensorboard: bool = MISSING
     wandb: bool = MISSING
 
 

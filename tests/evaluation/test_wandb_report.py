@@ -11,6 +11,7 @@ import wandb
 from vswin.config import save_config
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
+from vswin.evaluation.highlights import read_samples
 from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.report import Result
 from vswin.evaluation.wandb_report import check_wandb, log_to_wandb
@@ -38,7 +39,7 @@ def evaluate(run, compose_evaluate, wandb_offline):
     def evaluated(result: Result) -> tuple:
         config = compose_evaluate(f"run='{run}'", "wandb=true")
         check_wandb(config)
-        log_to_wandb(config, result, VIDEO_FILES)
+        log_to_wandb(config, result, list(read_samples(result, VIDEO_FILES)))
         session = wandb_offline(run)[-1]
         (folder,) = [path.parent for path in run.glob("wandb/*/run-*.wandb") if path not in earlier]
         return session, folder / "files"
@@ -195,7 +196,7 @@ def test_wandb_that_cannot_start_leaves_the_evaluation_whole(run, compose_evalua
     capsys.readouterr()
     monkeypatch.setattr(wandb, "init", init)
     config = compose_evaluate(f"run='{run}'", "wandb=true")
-    log_to_wandb(config, make_result([(0, 0)], 3), VIDEO_FILES)
+    log_to_wandb(config, make_result([(0, 0)], 3), [])
     assert capsys.readouterr().out == (
         "wandb: the evaluation was not taken (wandb=true asks for wandb, which cannot start: no process; set "
         "WANDB_MODE=offline or leave out wandb=true); its report is complete\n"

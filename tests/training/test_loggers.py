@@ -34,7 +34,7 @@ def test_wandb_is_closed_when_training_fails(compose_train, tmp_path, monkeypatc
     events = []
 
     @contextmanager
-    def open_wandb(config, folder):
+    def open_wandb(*_):
         events.append("open")
         try:
             yield keras.callbacks.Callback()
@@ -53,3 +53,10 @@ def test_wandb_is_closed_when_training_fails(compose_train, tmp_path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         train()
     assert events == ["open", "closed"]
+
+
+def test_workers_beside_the_chief_log_nothing(compose_train, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vswin.training.wandb_log", None)
+    with open_loggers(compose_train("logger=wandb"), tmp_path, 0, is_chief=False) as callbacks:
+        assert callbacks == []
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,8 @@ from pathlib import Path
 from subprocess import Popen
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import tensorflow as tf
 import wandb
@@ -17,8 +19,10 @@ from wandb.errors import CommError
 
 import vswin
 from vswin.errors import InputError
+from vswin.evaluation.highlights import Sample
 from vswin.runtime import start_log
-from vswin.training.wandb_log import open_wandb
+from vswin.training.loggers import open_loggers
+from vswin.training.wandb_log import WandbLog, open_wandb
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
@@ -247,3 +251,76 @@ def test_an_interrupted_run_logs_no_weights(compose_train, tmp_path, wandb_offli
     with pytest.raises(SystemExit):
         train()
     assert wandb_offline(tmp_path)[0].artifacts == []
+
+
+def test_sample_predictions_stand_beside_the_last_epoch_of_a_run_that_ends(compose_train, tmp_path, wandb_offline):
+    samples = [Sample(f"caption {level}", np.full((4, 32, 48, 3), level, np.uint8)) for level in (40, 200)]
+    with open_wandb(compose_train("logger=wandb"), tmp_path, lambda: samples) as log:
+        log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
+        log.on_epoch_end(1, {"loss": 0.5, "val_top1": 0.5})
+    (session,) = wandb_offline(tmp_path)
+    first, last = session.history
+    assert not [key for key in first if key.startswith("val/samples")]
+    assert (last["_step"], last["val/top1"], last["val/samples/_type"]) == (2, 0.5, "videos")
+    assert last["val/samples/captions"] == ["caption 40", "caption 200"]
+    for film, level in zip(last["val/samples/videos"], (40, 200), strict=True):
+        (path,) = tmp_path.glob(f"wandb/offline-run-*/files/{film['path']}")
+        capture = cv2.VideoCapture(str(path))
+        frames = [capture.read()[1] for _ in range(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))]
+        capture.release()
+        assert [frame.shape for frame in frames] == [(32, 48, 3)] * 4
+        np.testing.assert_allclose(frames, level, atol=3)
+
+
+def test_samples_that_cannot_be_predicted_are_said_and_the_weights_are_logged(
+    compose_train, tmp_path, wandb_offline, capsys, model
+):
+    def predict():
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    start_log(None)
+    about = {"epoch": 1, "val_top1": 0.75}
+    save_checkpoint(tmp_path / "checkpoints" / "best.h5", official_tensors(model), about)
+    with open_wandb(compose_train("logger=wandb"), tmp_path, predict) as log:
+        log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
+    assert "wandb: the sample predictions were not taken (no memory)\n" in capsys.readouterr().out
+    (session,) = wandb_offline(tmp_path)
+    assert len(session.artifacts) == 1
+    assert session.exit_code == 0
+
+
+def test_a_run_that_is_stopped_predicts_nothing(compose_train, tmp_path, wandb_offline):
+    asked = []
+
+    def train() -> None:
+        with open_wandb(compose_train("logger=wandb"), tmp_path, lambda: asked.append(1)) as log:
+            log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        train()
+    assert asked == []
+
+
+def test_a_resumed_session_has_the_epochs_that_a_killed_one_had_not_written_yet(compose_train, tmp_path, wandb_offline):
+    (tmp_path / "history.csv").write_text("epoch,loss,val_top1,lr_head\n0,1.5,0.25,\n1,0.5,0.75,0.125\n2,9,9,9\n")
+    config = compose_train("logger=wandb", "logger.tensorboard=false")
+    with open_loggers(config, tmp_path, 2) as (history, log):
+        for logger in (history, log):
+            logger.on_epoch_end(2, {"loss": 0.25, "val_top1": 1.0, "lr_head": 0.0})
+    (session,) = wandb_offline(tmp_path)
+    assert figures(session) == [
+        {"_step": 1, "epoch": 1, "train/loss": 1.5, "val/top1": 0.25},
+        {"_step": 2, "epoch": 2, "train/loss": 0.5, "val/top1": 0.75},
+        {"_step": 3, "epoch": 3, "train/loss": 0.25, "val/top1": 1.0},
+    ]
+    assert ["train/lr_head" in row for row in session.history] == [False, True, True]
+
+
+def test_epochs_that_were_sent_are_not_sent_again(compose_train, tmp_path):
+    logged = []
+    run = SimpleNamespace(offline=False, log=lambda *args, **kwargs: logged.append(kwargs))
+    log = WandbLog(run)
+    log.log_earlier([{"epoch": "0", "loss": "1.5"}])
+    assert logged == []
+    assert log.epoch == 0

@@ -99,10 +99,9 @@ def write_report(
         "protocol": protocol,
         **({"environment": session} if session else {}),
     }
-    matrix = confusion_matrix(result.labels, result.ranked[:, 0], len(result.class_names))
     _replace(folder / "predictions.csv", _csv_bytes(_prediction_rows(result)))
     _replace(folder / "per_class.csv", _csv_bytes(_class_rows(result)))
-    _replace(folder / "confusion_matrix.png", _png_bytes(matrix, result.class_names, result.metrics))
+    _replace(folder / "confusion_matrix.png", draw_confusion_matrix(result))
     _replace(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
 
 
@@ -178,9 +177,10 @@ def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def _png_bytes(matrix: np.ndarray, class_names: Sequence[str], metrics: Metrics) -> bytes:
-    """Draws the confusion matrix; colours are shares of a row, so that rare classes show as well."""
-    num_classes = len(class_names)
+def draw_confusion_matrix(result: Result) -> bytes:
+    """Draws the confusion matrix as PNG; colours are shares of a row, so that rare classes show as well."""
+    class_names, metrics, num_classes = result.class_names, result.metrics, len(result.class_names)
+    matrix = confusion_matrix(result.labels, result.ranked[:, 0], num_classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 12.0  # inches
     if num_classes <= _MAX_NAMES:

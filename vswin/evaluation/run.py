@@ -19,12 +19,15 @@ from vswin.checks import check_divides
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
 from vswin.data.frames import FrameLoader, open_store
+from vswin.data.stores import VideoStore
 from vswin.errors import InputError
+from vswin.evaluation.highlights import read_samples
 from vswin.evaluation.metrics import Metrics, compute_metrics
 from vswin.evaluation.predict import predict_videos
 from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
+from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
 from vswin.file_lock import file_lock_if_possible
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import describe_session
@@ -119,10 +122,7 @@ def _evaluate(
             _report(config, result, protocol, session, folder)
             # The videos of its clips are opened once more.
             logger.info(report_or_say_why(folder, frames))
-            if config.wandb:
-                from vswin.evaluation.wandb_report import log_to_wandb
-
-                log_to_wandb(config, result, store)
+            _log(config, result, store, 0 if checkpoint is None else checkpoint.metadata.get("epoch", 0))
     if len(bad) > 0:
         bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
     workers.wait()
@@ -153,6 +153,20 @@ def _report(
     if config.results_dir is not None:
         append_result(Path(config.results_dir), result.metrics, comparison, protocol, folder)
         logger.info(f"table: {Path(config.results_dir) / 'results.md'}")
+
+
+def _log(config: EvaluateConfig, result: Result, store: VideoStore, epoch: int) -> None:
+    """Adds what was found, of the weights of an epoch, to the logs of the training run behind them."""
+    has_tensorboard = config.tensorboard and has_log(config)
+    if not (has_tensorboard or config.wandb):
+        return
+    samples = list(read_samples(result, store))
+    if has_tensorboard:
+        log_to_tensorboard(config, result, samples, epoch)
+    if config.wandb:
+        from vswin.evaluation.wandb_report import log_to_wandb
+
+        log_to_wandb(config, result, samples)
 
 
 def _count_decoders(frames: FrameLoader, workers: Workers) -> dict[str, object]:

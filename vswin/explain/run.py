@@ -31,8 +31,8 @@ from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.results import check_outputs
 from vswin.predict.save import name_outputs
+from vswin.report.contact_sheet import save_sheets
 from vswin.runtime import logger, start_log
-from vswin.training.contact_sheet import save_sheets
 from vswin.wording import printable
 from vswin.zoo import Triple
 

@@ -122,6 +122,11 @@ class Checkpoints(keras.callbacks.Callback):
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
+    @property
+    def best_top1(self) -> float:
+        """Gives the highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
+        return max(best.top1 for best in self._bests)
+
     def is_stalled(self, epochs_done: int) -> bool:
         """Tells whether `patience` epochs have passed without a better one, of the weights or of their average."""
         newest = max(best.epoch for best in self._bests)

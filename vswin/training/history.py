@@ -17,20 +17,23 @@ class HistoryFile(keras.callbacks.Callback):
     Args:
         path: the file; rows of an earlier session are kept.
         first_epoch: epoch that this session starts with, counted from 0.
+
+    Attributes:
+        rows: column -> value of each epoch so far, as read or logged.
     """
 
     def __init__(self, path: Path, first_epoch: int) -> None:
         super().__init__()
         self.path = path
-        self._rows: list[dict[str, str | float]] = []
+        self.rows: list[dict[str, str | float]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                self._rows.extend(row for row in csv.DictReader(file) if int(row["epoch"]) < first_epoch)
+                self.rows.extend(row for row in csv.DictReader(file) if int(row["epoch"]) < first_epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Adds the row of the epoch."""
-        self._rows.append({"epoch": epoch, **logs})
+        self.rows.append({"epoch": epoch, **logs})
         with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._rows[-1], restval="", extrasaction="ignore")
+            writer = csv.DictWriter(file, self.rows[-1], restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(self._rows)
+            writer.writerows(self.rows)

@@ -1,11 +1,12 @@
 """The logs of a run besides what it prints, as `logger.*` asks for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import tf_keras as keras
 
+from vswin.evaluation.highlights import Sample
 from vswin.schema import TrainConfig
 from vswin.training.history import HistoryFile
 from vswin.training.tensorboard_log import TensorBoardLog
@@ -13,7 +14,12 @@ from vswin.training.tensorboard_log import TensorBoardLog
 
 @contextmanager
 def open_loggers(
-    config: TrainConfig, folder: Path, first_epoch: int, is_chief: bool = True
+    config: TrainConfig,
+    folder: Path,
+    first_epoch: int,
+    best_top1: float = -1.0,
+    is_chief: bool = True,
+    predict_samples: Callable[[], Sequence[Sample]] = tuple,
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, and closes those that need it however training ends.
 
@@ -21,7 +27,9 @@ def open_loggers(
         config: the run.
         folder: its folder.
         first_epoch: epoch that this session starts with, counted from 0.
+        best_top1: highest top-1 in validation before it; below 0 for none.
         is_chief: whether this process writes the files of the run; without, there are no logs.
+        predict_samples: gives validation videos with what is predicted of them, for wandb at the end of the run.
 
     Yields:
         A callback for each.
@@ -31,13 +39,16 @@ def open_loggers(
         return
     with ExitStack() as stack:
         loggers: list[keras.callbacks.Callback] = []
+        earlier: list[dict[str, str | float]] = []
         if config.logger.csv:
-            loggers.append(HistoryFile(folder / "history.csv", first_epoch))
+            history = HistoryFile(folder / "history.csv", first_epoch)
+            earlier = list(history.rows)
+            loggers.append(history)
         if config.logger.tensorboard:
-            loggers.append(TensorBoardLog(folder / "tensorboard", config))
+            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
         if config.logger.wandb:
             # Seconds that only those who use it should wait.
             from vswin.training.wandb_log import open_wandb
 
-            loggers.append(stack.enter_context(open_wandb(config, folder)))
+            loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples, earlier)))
         yield loggers

@@ -39,6 +39,7 @@ from vswin.training.setup import (
 )
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
+from vswin.training.val_samples import predict_clips
 from vswin.weights.names import named_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
@@ -145,12 +146,13 @@ def _fit(
     bad_guard = BadVideoGuard(
         bad, workers.own_file(folder / "bad_videos.csv"), num_videos, config.dataset.max_bad_share
     )
+    predict_samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
     saving = PeriodicSave(checkpoints, finite, workers, config.save_minutes, config.save_steps)
     with (
         faults_explained(config, checkpoints, folder, go_on),
         checkpoints,
         SignalStop(checkpoints, finite, workers, go_on) as signals,
-        open_loggers(config, folder, first_epoch, workers.is_chief) as loggers,
+        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, predict_samples) as loggers,
         EpochReport(steps, len(catalog.train) * config.augment.repeats, config.epochs) as report,
     ):
         history = trainer.fit(

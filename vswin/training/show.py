@@ -19,9 +19,9 @@ from vswin.data.order import Order, batch_indices, clip_generator
 from vswin.data.views import TrainClip, draw_train_clip, load_train_clip
 from vswin.errors import InputError
 from vswin.models.video_swin import MEAN, STD, Normalize
+from vswin.report.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.runtime import logger, start_log
 from vswin.schema import DataShowConfig
-from vswin.training.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.training.erasing import erase, make_erasing_boxes
 from vswin.training.mixing import MixDraws, Mixing, keep_uncounted, make_mix_draws, mix_clips
 

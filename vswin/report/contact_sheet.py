@@ -1,6 +1,6 @@
 """Draw frames of clips with captions: a picture, or a film whose every frame is one.
 
-Nothing here knows where the frames come from; `vswin.training.show` fills the panels.
+Nothing here knows where the frames come from; `vswin.training.show`, `vswin.explain` and evaluations fill the panels.
 """
 
 import shutil

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vswin.training.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
+from vswin.report.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 
 RED, BLUE = np.full((20, 30, 3), (255, 0, 0), np.uint8), np.full((20, 50, 3), (0, 0, 255), np.uint8)
 

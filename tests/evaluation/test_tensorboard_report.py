@@ -1,0 +1,122 @@
+"""Evaluations that join the TensorBoard files of their training run, read back as TensorBoard reads them."""
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+from vswin.config import save_config
+from vswin.data.stores import VIDEO_FILES
+from vswin.evaluation.highlights import read_samples
+from vswin.evaluation.metrics import compute_metrics
+from vswin.evaluation.report import Result, draw_confusion_matrix
+from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
+from vswin.runtime import start_log
+from vswin.training.tensorboard_log import TensorBoardLog
+
+NAMES = ["bright", "dark | night"]
+
+
+@pytest.fixture
+def run(compose_train, tmp_path):
+    """A training run of two epochs."""
+    folder = tmp_path / "my run"
+    log = TensorBoardLog(folder / "tensorboard", compose_train(), 0, -1.0)
+    log.on_train_begin()
+    for epoch in (0, 1):
+        log.on_epoch_end(epoch, {"val_top1": 0.25})
+    log.on_train_end()
+    save_config(compose_train(), folder / "config.yaml")
+    return folder
+
+
+@pytest.fixture
+def result(small_videos) -> Result:
+    """Two bright videos, one taken for dark, and two dark ones, one of which is bad."""
+    labels, said = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
+    ranked = np.stack([said, np.where(said < 0, -1, 1 - said)], axis=1)
+    probabilities = np.tile(np.array([0.625, 0.375], "f4"), (4, 1))
+    metrics = compute_metrics(ranked, labels, np.ones((4, 2), int), 2)
+    paths = [str(small_videos / name / f"{number}.avi") for name in ("bright", "dark") for number in (0, 1)]
+    return Result(paths, labels, ranked, probabilities, NAMES, metrics)
+
+
+def read(folder) -> EventAccumulator:
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
+
+
+def test_an_evaluation_has_its_figures_at_the_epoch_of_its_weights(run, result, compose_evaluate):
+    config = compose_evaluate(f"run='{run}'")
+    assert config.tensorboard
+    assert has_log(config)
+    log_to_tensorboard(config, result, [], 2)
+    events = read(run)
+    figures = {
+        tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+        for tag in events.PluginTagToContent("scalars")
+        if tag.startswith("test/")
+    }
+    low, high = result.metrics.top1_interval
+    assert figures["test/top1"] == [(2, 0.5)]
+    assert figures["test/top5"] == [(2, 0.75)]
+    assert figures["test/top1_interval/low"] == [(2, pytest.approx(low))]
+    assert figures["test/top1_interval/high"] == [(2, pytest.approx(high))]
+    assert figures["test/num_videos"] == [(2, 4.0)]
+    assert figures["test/num_bad_videos"] == [(2, 1.0)]
+    assert len(figures) == 11
+    assert len(events.Tensors("val/top1")) == 2
+    assert "test/samples" not in events.Tags()["tensors"]
+    (table,) = events.Tensors("test/confused_classes")
+    assert tf.make_ndarray(table.tensor_proto).item().decode().splitlines() == [
+        "| class | predicted | videos |",
+        "| --- | --- | --- |",
+        r"| bright | dark \| night | 1 |",
+    ]
+
+
+def read_image(events: EventAccumulator, tag: str) -> np.ndarray:
+    (event,) = events.Tensors(tag)
+    width, height, *images = tf.make_ndarray(event.tensor_proto)
+    (image,) = [tf.io.decode_png(image).numpy() for image in images]
+    assert image.shape == (int(height), int(width), 3)
+    return image
+
+
+def test_the_confusion_matrix_is_that_of_the_report_and_samples_have_captions_and_stills(run, result, compose_evaluate):
+    log_to_tensorboard(compose_evaluate(f"run='{run}'"), result, list(read_samples(result, VIDEO_FILES)), 2)
+    events = read(run)
+    drawn = cv2.imdecode(np.frombuffer(draw_confusion_matrix(result), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(read_image(events, "test/confusion_matrix"), drawn)
+
+    sheet = read_image(events, "test/samples")
+    # Six stills of each video that has a prediction, from its first frame to its last; gray, by their level.
+    levels = [[level + t for t in (0, 2, 4, 7, 9, 11)] for level in (200, 204, 40)]
+    rows = [row for row in range(len(sheet)) if (np.abs(sheet[row, 20].astype(int) - 255) > 20).all()]
+    starts = [row for row in rows if row - 1 not in rows]
+    stills = [row for row in starts if (sheet[row : row + 100, 20].std(axis=0) < 3).all()]
+    widths = np.arange(6) * (round(48 * 112 / 40) + 4) + 16 + 60
+    np.testing.assert_allclose([[sheet[row + 50, x].mean() for x in widths] for row in stills], levels, atol=3)
+    captions = [sheet[row - 26 : row - 2] for row in stills]
+    assert all((caption < 100).any() for caption in captions)
+    assert not np.array_equal(captions[0], captions[1])
+
+
+def test_a_run_without_tensorboard_has_none_from_its_evaluation(compose_train, compose_evaluate, tmp_path):
+    save_config(compose_train("logger.tensorboard=false"), tmp_path / "config.yaml")
+    assert not has_log(compose_evaluate(f"run={tmp_path}"))
+    assert not has_log(compose_evaluate("dataset=motion"))
+
+
+def test_files_that_cannot_be_written_end_no_evaluation(run, result, compose_evaluate, capsys):
+    start_log(None)
+    config = compose_evaluate(f"run='{run}'")
+    for file in (run / "tensorboard").iterdir():
+        file.unlink()
+    (run / "tensorboard").rmdir()
+    (run / "tensorboard").write_text("no folder")
+    capsys.readouterr()
+    log_to_tensorboard(config, result, [], 2)
+    output = capsys.readouterr().out
+    assert output.startswith("TensorBoard: the evaluation was not taken (")
+    assert output.endswith("); its report is complete\n")
