@@ -1,17 +1,16 @@
 """Every command and every setting in the documents: names, options and targets exist, configurations compose.
 
 A command that stands alone must parse as it is. In running text, where commands are named without all that they need,
-its options must exist.
+its options must exist. The slow tests/docs/test_readme_end_to_end.py and its neighbours execute those that stand alone.
 """
 
 import argparse
 import functools
-import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from documents import DOCUMENTS, PROGRAM, ROOT, in_text, name, read, standing_alone
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vswin.cli import SCRIPTS, make_parser
@@ -21,14 +20,6 @@ from vswin.errors import InputError
 from vswin.published import find_weights
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/peers/README.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "docs").rglob("*.ipynb")),
-    *sorted(ROOT.glob("data/*.md")),
-    *sorted(ROOT.glob("data/*/README.md")),
-]
 SCHEMAS = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -36,44 +27,8 @@ SCHEMAS = {
     "data_prepare": DataPrepareConfig,
     "data_show": DataShowConfig,
 }
-PROGRAM = (
-    r"(?:(?:\S*/)?python (?:train|evaluate|benchmarks/\S+|-m \S+)|vswin |make |sbatch |wandb sweep "
-    r"|pip install |\S+/pip )"
-)
 # `key=value` stands for any setting, and what is True or False is an argument in Python.
 SETTING = re.compile(r"(?!key=value)[a-z_]+(\.[a-z_0-9]+)*=(?!True|False)\S+")
-
-
-def read(document: Path) -> str:
-    """Reads a document; of a notebook the text and, as blocks, the code, the commands of a shell without their `!`."""
-    text = document.read_text()
-    if document.suffix != ".ipynb":
-        return text
-    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
-    return "\n\n".join(
-        source if kind == "markdown" else "```\n" + re.sub(r"^!", "", source, flags=re.MULTILINE) + "\n```"
-        for kind, source in cells
-    )
-
-
-def standing_alone(text: str) -> list[str]:
-    """Lists the commands of indented and fenced blocks, lines that end in a backslash joined, comments cut off.
-
-    In a block with prompts the other lines are what a command printed.
-    """
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    prompted = ["".join(re.findall(r"^\$ .*\n", block, flags=re.MULTILINE)) for block in blocks]
-    fenced = "".join(commands or block for commands, block in zip(prompted, blocks, strict=True))
-    indented = "".join(re.findall(r"^    .*\n", text, flags=re.MULTILINE))
-    lines = re.sub(r"\\\n\s*", "", fenced + indented).splitlines()
-    bodies = [match[1] for line in lines if (match := re.match(rf"(?:    |\$ )?({PROGRAM}.*)", line))]
-    return [re.sub(r"\s{2,}#.*|\s+# on .*", "", body).strip() for body in bodies]
-
-
-def in_text(text: str) -> list[str]:
-    """Lists what stands in backticks in running text; a span may go over the end of a line."""
-    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
 
 
 def plain(command: str) -> list[str]:
@@ -135,8 +90,8 @@ def check_options(words: list[str]) -> None:
         choices = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
         if not choices:
             break
-        for name in words[0].split("|"):
-            assert name in choices[0], f"{name}: not among {list(choices[0])}"
+        for word in words[0].split("|"):
+            assert word in choices[0], f"{word}: not among {list(choices[0])}"
         parser, words = choices[0][words[0].split("|")[0]], words[1:]
     if parser.prog.split()[-1] not in SCRIPTS:
         for word in words:
@@ -176,20 +131,16 @@ def check_named_settings(span: str) -> None:
     """Checks that settings named in the text exist; those of one span go together."""
     words = [word for word in plain(span) if "$" not in word]
     errors = []
-    for name, schema in SCHEMAS.items():
+    for entry_point, schema in SCHEMAS.items():
         try:
             check_overrides(first_choices(words), schema)
             if "..." not in span and "|" not in span:
-                check_settings(name, words)
+                check_settings(entry_point, words)
         except InputError as error:
             errors.append(str(error))
         else:
             return
     raise AssertionError(f"{span}: {errors[0]}")
-
-
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
