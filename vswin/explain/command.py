@@ -24,9 +24,9 @@ numbers: `heat`, float32 [views, frames, rows, columns] in [0, 1], and `map`, th
 
 examples:
   vswin explain jump.mp4 --model outputs/<run> --output explained
-  vswin explain jump.mp4 --model outputs/<run> --output explained --class "high jump" --clips 4
-  vswin explain my/videos --model swin_tiny_patch244_window877_kinetics400_1k --output explained --stage 3 --npz
-  vswin explain jump.mp4 --model outputs/<run> --output explained --attention 4.1 --token 16,112,80"""
+  vswin explain jump.mp4 --model outputs/<run> --output high_jump --class "high jump" --clips 4
+  vswin explain my/videos --model swin_tiny_patch244_window877_kinetics400_1k --output stage_3 --stage 3 --npz
+  vswin explain jump.mp4 --model outputs/<run> --output attention --attention 4.1 --token 16,112,80"""
 
 
 def add_explain(commands: Commands) -> None:
