@@ -1,0 +1,48 @@
+"""A reader's folder: a checkout with videos, data sets and weights where the documents have them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import places
+import pytest
+from documents import ROOT
+from reader import SMALL_MODELS, Reader, small_environment
+
+# What bounds the work of commands that train: a recipe of 30 epochs takes one, in steps of two clips.
+BOUNDS = {"epochs": "1", "batch_size": "2", "warmup_epochs": "0.5"}
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes weights of every published name for small models, and configurations whose recipes end soon."""
+    folder = tmp_path_factory.mktemp("small_models")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path in (folder / "configs" / "dataset").glob("*.yaml"):
+        text = path.read_text()
+        for key, value in BOUNDS.items():
+            text = re.sub(rf"^{key}: .*", f"{key}: {value}", text, flags=re.MULTILINE)
+        path.write_text(text)
+    (folder / "weights").mkdir()
+    command = [sys.executable, str(SMALL_MODELS / "write_weights.py"), str(folder / "weights")]
+    subprocess.run(command, env=os.environ | small_environment(folder), check=True)
+    return folder
+
+
+@pytest.fixture
+def reader(tmp_path: Path, small_models: Path) -> Reader:
+    """Makes the folder of a reader; what the documents have in /data lies in `data`, where vswin looks by itself."""
+    for name in ("train.py", "evaluate.py", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "home" / ".config" / "fish" / "completions").mkdir(parents=True)
+    (tmp_path / "data" / "motion").mkdir(parents=True)
+    places.make_own_videos(tmp_path)
+    places.make_ucf101(tmp_path / "data" / "ucf101")
+    places.make_kinetics(tmp_path / "data" / "kinetics400")
+    places.make_kinetics(tmp_path / "data" / "kinetics600")
+    places.make_sthv2(tmp_path / "data" / "sthv2")
+    shutil.copy(small_models / "weights" / "swin_tiny_patch244_window877_kinetics400_1k.pth", tmp_path / "weights.pth")
+    return Reader(tmp_path, small_models)

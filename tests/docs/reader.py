@@ -1,0 +1,139 @@
+"""A reader, who runs the commands of a document one after another."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from documents import DOCUMENTS, ROOT, python_blocks, read, standing_alone
+
+SMALL_MODELS = Path(__file__).parent / "small_models"
+
+# How commands begin that are not executed, and why not.
+NOT_EXECUTED = {
+    ".venv/bin/pip install ": "needs a network; below is what the reader has instead",
+    "pip install 'vswin[slurm]'": "needs a network; the environment of the tests has it",
+    "make test": "it is the suite that this belongs to",
+    "python benchmarks/peers/": "needs 9 GB of other frameworks; tests/benchmarks has stand-ins for them",
+    "sbatch ": "needs Slurm; tests/test_cluster_files.py trains with the file and a stand-in for srun",
+    "python train.py ...": "needs a second host; tests/test_workers_end_to_end.py starts workers by TF_CONFIG",
+    "python train.py --multirun hydra/launcher=submitit_slurm ": "needs Slurm; submitit_local is executed",
+    "wandb ": "needs an account; tests/test_sweeps.py trains with the command that an agent makes of the file",
+}
+# What the reader does first: what was installed, or an earlier run, which is a copy here.
+BEFORE = {
+    "make train": f"echo {Path(cv2.__file__).parents[1]} > .venv/lib/python3.{sys.version_info.minor}/site-packages/"
+    "dependencies.pth && touch .venv/.installed",
+    "vswin compare outputs/baseline outputs/mixup": "for name in baseline mixup lr_0.001; "
+    "do cp -a outputs/*_swin_base_ucf101 outputs/$name; done",
+}
+# One of the two files is none that can be decoded, which the document shows.
+CODES = {"vswin predict data/motion/videos/val/zoom_in/00001.avi README.md --model outputs/<run> --top-k 3": 1}
+# What is there in the end.
+FILES = {
+    ROOT / "README.md": (
+        *("clips.png", "features.npz", "runs.png", "runs.json", "weights.safetensors", "my_model/saved_model.pb"),
+        *("explained/jump.mp4", "high_jump/jump.npz", "attention/jump.mp4", "fast/ucf101/vswin.json"),
+        *("home/.bashrc", "home/.zshrc", "home/.config/fish/completions/vswin.fish"),
+    ),
+    ROOT / "docs/own_videos.md": ("clips.png", "runs/mine/metrics.json", "predictions.csv", "annotated/new.mp4"),
+    ROOT / "data/README.md": ("lists/train.csv", "lists/val.csv"),
+}
+# What stands for something else; `outputs/<run>` is the last run, see small_models/follow.py.
+FILLED_IN = {"<folder>": "/data/kinetics400", "<list>": "/data/kinetics400/annotations/val.csv"}
+# Nothing is to be downloaded: whoever tries finds nobody there.
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Says how a command ended; seconds are those that it took."""
+
+    command: str
+    code: int
+    output: str
+    seconds: float
+
+
+def executed(document: Path) -> list[str]:
+    """Lists the commands of a document that are executed."""
+    return [command for command in standing_alone(read(document)) if not command.startswith(tuple(NOT_EXECUTED))]
+
+
+# The notebook is executed by tests/docs/test_notebook.py.
+FOLLOWED = [document for document in DOCUMENTS if document.suffix == ".md" and executed(document)]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Runs commands as in a new terminal.
+
+    Args:
+        folder: where, with what `places.py` makes in it.
+        models: a folder with `weights` for the small models, and `configs`.
+    """
+
+    folder: Path
+    models: Path
+
+    def follow(self, document: Path) -> None:
+        """Executes the commands of a document in their order, then its programs, and looks for what they make.
+
+        Raises:
+            AssertionError: if one ends otherwise than it should, or a file is not there.
+        """
+        commands = []
+        for command in executed(document):
+            commands += [BEFORE[command], command] if command in BEFORE else [command]
+        for number, program in enumerate(python_blocks(read(document))):
+            (self.folder / f"program{number}.py").write_text(program)
+            commands.append(f"python program{number}.py")
+        for command, step in zip(commands, self.run(commands), strict=True):
+            print(f"{step.seconds:6.1f} s  {step.command}")
+            assert step.code == CODES.get(command, 0), explain(step)
+            assert "Traceback" not in step.output, explain(step)
+        files = FILES.get(document, ())
+        assert [file for file in files if not (self.folder / file).is_file()] == []
+
+    def run(self, commands: Sequence[str]) -> list[Step]:
+        """Runs commands in their order; `/data` and `/fast` are folders in the reader's own."""
+        done = subprocess.run(
+            [sys.executable, str(SMALL_MODELS / "follow.py")],
+            input=json.dumps([self._place(command) for command in commands]),
+            cwd=self.folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return [Step(**json.loads(line)) for line in done.stdout.splitlines()]
+
+    def _place(self, command: str) -> str:
+        for placeholder, value in FILLED_IN.items():
+            command = command.replace(placeholder, value)
+        return re.sub(r"(?<==)/(?=data/|fast/)", f"{self.folder}/", command)
+
+    def _environment(self) -> dict[str, str]:
+        own = ("VSWIN_", "WANDB_", "PYTEST_", "PYTHON", "TF_", "VIRTUAL_ENV")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return kept | NO_NETWORK | small_environment(self.models) | {"PATH": path, "HOME": str(self.folder / "home")}
+
+
+def small_environment(models: Path) -> dict[str, str]:
+    """Gives the variables with which every Python has small models and short recipes."""
+    return {
+        "PYTHONPATH": os.pathsep.join([str(SMALL_MODELS), str(ROOT)]),
+        "VSWIN_WEIGHTS_DIR": str(models / "weights"),
+        "DOCUMENT_CONFIGS": str(models / "configs"),
+    }
+
+
+def explain(step: Step) -> str:
+    """Shows a command and the end of what it printed."""
+    return f"$ {step.command}\n{step.output[-3000:]}\n(code {step.code})"
