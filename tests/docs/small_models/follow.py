@@ -60,11 +60,9 @@ def _become(words: list[str], output: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    program = (
-        [sys.executable] if words[0] == "python" else [sys.executable, str(Path(sys.executable).with_name("vswin"))]
-    )
-    sys.orig_argv = [*program, *words[1:]]
+    sys.orig_argv = [sys.executable, *words[1:]]
     if words[0] == "vswin":
+        sys.orig_argv.insert(1, str(Path(sys.executable).with_name("vswin")))
         sys.argv = words
         from vswin.cli import main as run_vswin
 
