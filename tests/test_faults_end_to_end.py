@@ -226,7 +226,8 @@ class WandbRequest(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        text = (gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body).decode()
+        plain = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
+        text = plain.decode(errors="replace")  # sample videos come this way too
         if not self.server.answers.wait(600):
             return
         self.server.sent.append((self.path, text))
