@@ -11,11 +11,9 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras as keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
 from vswin.errors import InputError, drop_output
-from vswin.tables import NARROW
 
 OUTPUTS = Path("outputs")
 
@@ -168,24 +166,6 @@ def default_output_dir(model: str, dataset: str) -> Path:
     path = OUTPUTS / f"{datetime.now():%Y-%m-%d_%H%M%S}_{model}_{dataset}"
     # Two runs started in the same second, as a sweep does, must not meet in one folder.
     return path.with_name(f"{path.name}_{os.getpid()}") if path.exists() else path
-
-
-def make_progress_bar(unit: str) -> Progress:
-    """Makes a bar for a terminal; elsewhere it shows nothing, and its user prints lines instead.
-
-    Args:
-        unit: what is counted, e.g. "steps". Tasks have a field `note`, a text to the right of the count.
-    """
-    return Progress(
-        TextColumn("{task.description}"),
-        *([BarColumn()] if console.width >= NARROW else []),
-        MofNCompleteColumn(),
-        TextColumn(unit + "  {task.fields[note]}"),
-        *([TimeRemainingColumn()] if console.width >= NARROW else []),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""Tables and paragraphs that fit a window; a table that would break its numbers becomes a paragraph for each row."""
+"""Tables, paragraphs and progress bars that fit a window.
+
+A table that would break its numbers becomes a paragraph for each row.
+"""
 
 import os
 import textwrap
@@ -6,6 +9,7 @@ from collections.abc import Collection, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -71,6 +75,26 @@ def say(
     )
     for line in lines:
         console.print(Text(line, style=style), soft_wrap=True)
+
+
+def make_progress_bar(console: Console, unit: str) -> Progress:
+    """Makes a bar for a terminal; elsewhere it shows nothing, and its user prints lines instead.
+
+    Args:
+        console: Where to.
+        unit: What is counted, e.g. "steps". Tasks have a field `note`, a text to the right of the count.
+    """
+    is_wide = console.width >= NARROW
+    return Progress(
+        TextColumn("{task.description}"),
+        *([BarColumn()] if is_wide else []),
+        MofNCompleteColumn(),
+        TextColumn(unit + "  {task.fields[note]}"),
+        *([TimeRemainingColumn()] if is_wide else []),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def _print_rows(console: Console, columns: Sequence[Sequence[str]], texts: Collection[int], width: int) -> None:

@@ -6,7 +6,6 @@ import pytest
 import tf_keras as keras
 from rich.console import Console
 
-from vswin import runtime
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.runtime import start_log
@@ -106,7 +105,7 @@ def test_without_loss_scaling_there_is_no_scale(report):
 def test_a_terminal_gets_its_cursor_back_when_training_fails(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, force_interactive=True)
-    monkeypatch.setattr(runtime, "console", terminal)
+    monkeypatch.setattr(progress, "console", terminal)
     report = EpochReport(steps_per_epoch=4, num_clips=30, epochs=12)
 
     def train() -> None:

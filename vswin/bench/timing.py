@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from vswin.errors import InputError
-from vswin.runtime import make_progress_bar
+from vswin.runtime import console
+from vswin.tables import make_progress_bar
 
 # Runs once and says how many seconds it took; one that lives in another process has its own clock.
 Contender: TypeAlias = Callable[[], float]
@@ -42,7 +43,7 @@ def interleave(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 
     """
     check_counts({"--rounds": rounds})
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    with make_progress_bar("runs") as bar:
+    with make_progress_bar(console, "runs") as bar:
         task = bar.add_task("", total=(warm_up + rounds) * len(contenders), note="")
         for number in range(-warm_up, rounds):
             for name, contender in contenders.items():

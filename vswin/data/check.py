@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.check_files import FileFacts, hash_file, in_parallel, inspect_file, same_sized
@@ -19,7 +18,7 @@ from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed.contents import is_packed
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig
-from vswin.tables import NARROW, say
+from vswin.tables import make_progress_bar, say
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -110,17 +109,7 @@ def _show(
     console: Console, verb: str, results: Iterable[ItemT], num_files: int, make_note: Callable[[], str]
 ) -> Iterator[ItemT]:
     """Shows a bar while results come in; where there is no terminal, a line every ten seconds."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        *([BarColumn()] if console.width >= NARROW else []),
-        MofNCompleteColumn(),
-        TextColumn("files  {task.fields[note]}"),
-        *([TimeRemainingColumn()] if console.width >= NARROW else []),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    with make_progress_bar(console, "files") as bar:
         task = bar.add_task(verb, total=num_files, note="")
         last = time.monotonic()
         for done, result in enumerate(results, start=1):

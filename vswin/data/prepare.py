@@ -35,8 +35,9 @@ from vswin.data.packed.record_files import check_file_format
 from vswin.data.pyav_encoder import ENCODING
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
-from vswin.runtime import logger, make_progress_bar, start_log
+from vswin.runtime import console, logger, start_log
 from vswin.schema import DataPrepareConfig
+from vswin.tables import make_progress_bar
 from vswin.wording import count_of
 
 _PLAN = "plan.sha256"
@@ -196,7 +197,7 @@ def _report(plan: Plan, videos: list[PackedVideo], output: Path, config: DataPre
 
 @contextmanager
 def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    with make_progress_bar("videos") as bar:
+    with make_progress_bar(console, "videos") as bar:
         number = bar.add_task(task, total=total, note="")
         yield lambda count: bar.advance(number, count)
 

@@ -19,8 +19,9 @@ from vswin.errors import InputError, is_out_of_memory
 from vswin.evaluation.metrics import NO_PREDICTION, NUM_BEST, rank_classes
 from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
-from vswin.runtime import console, format_seconds, logger, make_progress_bar
+from vswin.runtime import console, format_seconds, logger
 from vswin.schema import EvaluateConfig
+from vswin.tables import make_progress_bar
 from vswin.wording import count_of
 from vswin.workers import Workers
 
@@ -204,7 +205,7 @@ def show_progress(
     """
     started = last_line = warm_since = time.perf_counter()
     done = num_before = 0
-    with make_progress_bar("videos") as bar:
+    with make_progress_bar(console, "videos") as bar:
         task = bar.add_task(task_name, total=num_videos, note="")
         for batch in batches:
             yield batch

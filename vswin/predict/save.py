@@ -20,7 +20,8 @@ from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import check_outputs
 from vswin.predict.timeline import make_timeline
-from vswin.runtime import console, make_progress_bar
+from vswin.runtime import console
+from vswin.tables import make_progress_bar
 from vswin.wording import printable
 
 
@@ -77,7 +78,7 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
         return 0
     num_left_out = 0
     classify = loaded.make_classifier()
-    with make_progress_bar("") as bar:
+    with make_progress_bar(console, "") as bar:
         for number, (path, target) in enumerate(targets.items(), start=1):
             name = escape(printable(target.name))
             task = bar.add_task(f"{number} of {len(targets)}: {name}", total=None, note="clips")

@@ -7,7 +7,8 @@ import tf_keras as keras
 
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
-from vswin.runtime import console, format_seconds, logger, make_progress_bar
+from vswin.runtime import console, format_seconds, logger
+from vswin.tables import make_progress_bar
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -33,7 +34,7 @@ class EpochReport(keras.callbacks.Callback):
         self.num_clips = num_clips
         self.epochs = epochs
         self._epochs_seen = 0
-        self._bar = make_progress_bar("steps")
+        self._bar = make_progress_bar(console, "steps")
 
     def __enter__(self) -> "EpochReport":
         """Changes nothing."""
@@ -53,7 +54,7 @@ class EpochReport(keras.callbacks.Callback):
         self._started = self._last_line = time.perf_counter()
         self._train_seconds = 0.0
         self._steps_seen = 0
-        self._bar = make_progress_bar("steps")
+        self._bar = make_progress_bar(console, "steps")
         self._task = self._bar.add_task(self._title, total=self.steps_per_epoch, note="")
         self._bar.start()
 

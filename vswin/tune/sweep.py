@@ -13,8 +13,9 @@ from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, count_steps
 from vswin.errors import InputError
-from vswin.runtime import make_progress_bar
+from vswin.runtime import console
 from vswin.schema import TrainConfig
+from vswin.tables import make_progress_bar
 from vswin.training.setup import distribute_training
 from vswin.training.trainer import Trainer
 
@@ -103,7 +104,7 @@ def sweep(trainer: Trainer, config: TrainConfig, catalog: Catalog, schedule: Ris
     paths = [video.path for video in catalog.train]
     with (
         closing(open_frames(config.dataset, config.clip.resize, paths, catalog.store)) as frames,
-        make_progress_bar("steps") as bar,
+        make_progress_bar(console, "steps") as bar,
     ):
         task = bar.add_task("range test", total=schedule.steps, note="")
         step = trainer.make_train_function()
