@@ -2,7 +2,8 @@
 
 The logits are the largest tensors of the network, 128 x 3 x 392 x 392 of them in the first block on 32 x 224 x 224
 pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient,
-written by hand, computes them anew. Called by `layers`.
+written by hand, computes them anew. All of that is in float32: to convert logits for the softmax and back takes more
+time than products in bfloat16 save. Called by `layers`.
 """
 
 import math
@@ -21,7 +22,8 @@ CHUNK_LOGITS = 1 << 20
 def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
     """Lets the tokens of each window attend to each other.
 
-    Bias and softmax are computed in float32, whatever the dtype; the mask is part of the product, exact in each.
+    Bias and softmax are computed in float32, whatever the dtype, and products too where windows come in chunks; the
+    mask is part of the product, exact in each.
 
     Args:
         qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d], the windows of one sample side by side.
@@ -84,7 +86,7 @@ def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
 
 
 def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None, size: int) -> tf.Tensor:
-    """Runs `_attend` on `size` windows after the other; nothing inside it is kept for the gradient."""
+    """Runs `_attend` in float32 on `size` windows after the other, and keeps nothing inside it for the gradient."""
     rounds = qkv.shape[0] // size
 
     def cut(x: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
@@ -96,14 +98,16 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
     @tf.custom_gradient
     def run(qkv: tf.Tensor, bias: tf.Tensor) -> tuple:
         def forward(i: tf.Tensor, done: tf.TensorArray) -> tuple:
-            return i + 1, done.write(i, _attend(cut(qkv, i), bias, cut_regions(i)))
+            attended = _attend(tf.cast(cut(qkv, i), tf.float32), bias, cut_regions(i))
+            return i + 1, done.write(i, tf.cast(attended, qkv.dtype))
 
         def gradient(upstream: tf.Tensor) -> tuple:
             shares = _share_in_softmax(attended, upstream, num_heads=qkv.shape[3])
 
             def backward(i: tf.Tensor, done: tf.TensorArray, dbias: tf.Tensor) -> tuple:
-                dqkv, more = _attend_gradient(cut(qkv, i), cut(upstream, i), cut(shares, i), bias, cut_regions(i))
-                return i + 1, done.write(i, dqkv), dbias + more
+                wide = (tf.cast(cut(x, i), tf.float32) for x in (qkv, upstream, shares))
+                dqkv, more = _attend_gradient(*wide, bias, cut_regions(i))
+                return i + 1, done.write(i, tf.cast(dqkv, qkv.dtype)), dbias + more
 
             done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
             return tf.reshape(done.concat(), qkv.shape), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
@@ -137,15 +141,14 @@ def _share_in_softmax(attended: tf.Tensor, upstream: tf.Tensor, num_heads: int) 
 def _attend_gradient(
     qkv: tf.Tensor, upstream: tf.Tensor, shares: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Differentiates `_attend`: the gradients of queries, keys and values [B*nW, N, 3, nH, d], and of the bias."""
+    """Differentiates `_attend` in float32: the gradients of qkv [B*nW, N, 3, nH, d] and of the bias [nH, N, N]."""
     q, k, v = _split(qkv)  # each [B*nW, nH, N, d]
     scale = q.shape[-1] ** -0.5
     upstream = _part(upstream, q.shape[1])  # [B*nW, nH, N, d]
     weights = weigh(q, k, bias, regions)  # [B*nW, nH, N, N]
     dweights = tf.matmul(upstream, v, transpose_b=True)  # [B*nW, nH, N, N]
-    dlogits = tf.cast(weights, tf.float32) * (tf.cast(dweights, tf.float32) - shares)
+    dlogits = weights * (dweights - shares)
     dbias = tf.reduce_sum(dlogits, axis=0)  # [nH, N, N]
-    dlogits = tf.cast(dlogits, qkv.dtype)
     dq, dk = tf.matmul(dlogits, k) * scale, tf.matmul(dlogits, q * scale, transpose_a=True)
     dv = tf.matmul(weights, upstream, transpose_a=True)
     return tf.transpose(tf.stack([dq, dk, dv]), [1, 3, 0, 2, 4]), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
