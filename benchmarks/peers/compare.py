@@ -32,8 +32,8 @@ CLIPS = HERE.parents[1] / "tests" / "clips"
 VIDEOS = [str(CLIPS / name) for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]
 # Task -> peer -> the ways in which it can do that.
 VARIANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "forward": {"keras_cv": ("graph", "xla"), "torchvision": ("eager", "compiled")},
-    "step": {"keras_cv": ("graph", "xla"), "torchvision": ("eager", "compiled")},
+    "forward": {"keras_cv": ("graph", "onednn", "xla"), "torchvision": ("eager", "compiled")},
+    "step": {"keras_cv": ("graph", "onednn", "xla"), "torchvision": ("eager", "compiled")},
     "input": {"decord": ("",)},
 }
 

@@ -1,20 +1,25 @@
-"""keras-cv's VideoSwinT with a head, as a graph or compiled by XLA; see `protocol.py`.
+"""keras-cv's VideoSwinT with a head, as a graph, the same with oneDNN, or compiled by XLA; see `protocol.py`.
 
 Its clips are normalised beforehand.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable
+
+from protocol import Case, serve
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+if json.loads(sys.argv[1])["variant"] == "onednn":
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
 import keras  # noqa: TID251 (another program's Keras)
 import keras_cv
 import tensorflow as tf
-from protocol import Case, serve
 
 NUM_CLASSES = 400
 

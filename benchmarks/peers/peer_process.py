@@ -13,7 +13,7 @@ from types import TracebackType
 
 from protocol import Case
 
-_OURS = ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
+_OURS = ("TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 class PeerError(Exception):

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +13,15 @@ from vswin.errors import InputError
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
 FAKE = """
+import os
 import sys
 sys.path.insert(0, {peers!r})
 from protocol import Case, serve
 
 def build(case):
     print("a library prints what it likes")
+    if case.variant == "asked":
+        raise NotImplementedError(" ".join(name for name in os.environ if name.startswith("TF_")))
     if case.variant == "unable":
         raise NotImplementedError("not here")
     if case.variant == "crashing":
@@ -83,6 +88,25 @@ def test_a_peer_that_cannot_is_left_out_with_its_reason_but_the_first_must(conte
         compare([unable, able], rounds=1, clips=1)
 
 
+def test_what_vswin_sets_on_import_reaches_no_peer(contender, monkeypatch):
+    from peer_process import PeerError, PeerProcess
+
+    program = "import os; given = set(os.environ); import vswin; print(*(set(os.environ) - given))"
+    given = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    printed = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
+    ours = set(printed.stdout.split())
+    assert {"TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS"} <= ours
+    for name in ours:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TF_OF_THE_USER", "1")
+    _, command, case = contender("a", variant="asked")
+    with pytest.raises(PeerError, match="NotImplementedError") as caught:
+        PeerProcess(command, case)
+    seen = set(str(caught.value).split())
+    assert "TF_OF_THE_USER" in seen
+    assert not ours & seen
+
+
 def test_a_peer_that_fails_later_says_so(contender):
     from peer_process import PeerError, PeerProcess
 
@@ -116,6 +140,7 @@ def test_vswin_is_a_peer_and_contenders_that_are_not_there_are_named(peers, monk
             "vswin remat float32",
             "vswin jit float32",
             "keras_cv graph float32",
+            "keras_cv onednn float32",
             "keras_cv xla float32",
         ),
         *(
@@ -123,6 +148,7 @@ def test_vswin_is_a_peer_and_contenders_that_are_not_there_are_named(peers, monk
             "vswin remat bfloat16",
             "vswin jit bfloat16",
             "keras_cv graph bfloat16",
+            "keras_cv onednn bfloat16",
             "keras_cv xla bfloat16",
         ),
     ]
