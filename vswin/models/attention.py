@@ -105,8 +105,8 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
             shares = _share_in_softmax(attended, upstream, num_heads=qkv.shape[3])
 
             def backward(i: tf.Tensor, done: tf.TensorArray, dbias: tf.Tensor) -> tuple:
-                wide = (tf.cast(cut(x, i), tf.float32) for x in (qkv, upstream, shares))
-                dqkv, more = _attend_gradient(*wide, bias, cut_regions(i))
+                wide_qkv, wide_upstream = (tf.cast(cut(x, i), tf.float32) for x in (qkv, upstream))
+                dqkv, more = _attend_gradient(wide_qkv, wide_upstream, cut(shares, i), bias, cut_regions(i))
                 return i + 1, done.write(i, tf.cast(dqkv, qkv.dtype)), dbias + more
 
             done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
