@@ -2,8 +2,8 @@
 
 The logits are the largest tensors of the network, 128 x 3 x 392 x 392 of them in the first block on 32 x 224 x 224
 pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient,
-written by hand, computes them anew. All of that is in float32: to convert logits for the softmax and back takes more
-time than products in bfloat16 save. Called by `layers`.
+written by hand, computes them anew. All of that is in float32: few CPUs are faster at products in bfloat16, and on
+those the logits would still be converted for the softmax and back. Called by `layers`.
 """
 
 import math
@@ -98,8 +98,8 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
     @tf.custom_gradient
     def run(qkv: tf.Tensor, bias: tf.Tensor) -> tuple:
         def forward(i: tf.Tensor, done: tf.TensorArray) -> tuple:
-            attended = _attend(tf.cast(cut(qkv, i), tf.float32), bias, cut_regions(i))
-            return i + 1, done.write(i, tf.cast(attended, qkv.dtype))
+            some = _attend(tf.cast(cut(qkv, i), tf.float32), bias, cut_regions(i))
+            return i + 1, done.write(i, tf.cast(some, qkv.dtype))
 
         def gradient(upstream: tf.Tensor) -> tuple:
             shares = _share_in_softmax(attended, upstream, num_heads=qkv.shape[3])
