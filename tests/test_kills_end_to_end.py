@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 ROOT = Path(__file__).parents[1]
-NUM_KILLS = 20
+NUM_KILLS = 12
 OVERRIDES = [
     "dataset=folder",
     "clip=8x1_64px",
@@ -30,7 +30,7 @@ OVERRIDES = [
     "augment=strong",
     "optimizer.ema_decay=0.9",
     "batch_size=8",
-    "epochs=20",
+    "epochs=14",
     "save_steps=2",
     "output_dir=run",
 ]
@@ -92,7 +92,7 @@ def wait_until(is_so, process, seconds):
     return False
 
 
-def test_twenty_kills_leave_no_trace(tmp_path, videos):
+def test_twelve_kills_leave_no_trace(tmp_path, videos):
     """A third of the kills comes before there is anything new, a third at any moment, a third inside a save."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, videos).wait(600) == 0, (whole / "out.txt").read_text()
@@ -119,7 +119,7 @@ def test_twenty_kills_leave_no_trace(tmp_path, videos):
     if num_kills == NUM_KILLS:
         process = start(killed, videos, "resume=true")
     assert process.wait(600) == 0, (killed / "out.txt").read_text()
-    assert num_kills >= 10, "the run was over too soon to be killed so often"
+    assert num_kills >= 9, "the run was over too soon to be killed so often"
     assert num_in_saves >= 3
     expected, found = read_run(whole), read_run(killed)
     assert expected.keys() == found.keys()

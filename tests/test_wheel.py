@@ -44,7 +44,7 @@ CHOSEN = {"tensorflow_addons", "apache_beam", "pyarrow"}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """Builds the source distribution, and the wheel from it, as an upload would."""
+    """Builds the source distribution, and the wheel from it, as an upload would: in an environment of their own."""
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -191,8 +191,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 def build_sdist(folder: Path, output: Path) -> str:
-    """Builds a source distribution and gives the version it has."""
-    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(output), str(folder)]
+    """Builds a source distribution with the backend of this environment and gives the version it has."""
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(output), str(folder)]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = output.glob("vswin-*.tar.gz")
     return path.name.removeprefix("vswin-").removesuffix(".tar.gz")
