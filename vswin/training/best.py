@@ -44,6 +44,7 @@ class BestWeights:
         if top1 <= self.top1:
             return
         if is_chief:
+            self.path.parent.stat()  # where the run's folder was moved, none must be made in its place
             about = metadata | {"epoch": epoch, "val_top1": top1}
             save_checkpoint(self.path, official_tensors(self.model), about)
         self.epoch, self.top1 = epoch, top1
