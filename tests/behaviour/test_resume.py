@@ -91,7 +91,7 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
     changes = [
         ((TRAIN[:-2], VAL), "2 of 10 training videos gone: dark/3 (dark), dark/4 (dark). Give it those that"),
         ((TRAIN, VAL[:1]), "1 of 2 validation videos gone"),
-        (([*TRAIN[:-1], "dark/5.avi"], VAL), "gone: dark/4 (dark); 1 training video new: dark/5 (dark)"),
+        (([*TRAIN[:-1], "dark/5.avi"], VAL), "gone: dark/4 (dark); 1 new training video: dark/5 (dark)"),
     ]
     for (training, validation), words in changes:
         write_lists(small_videos, training, validation)
@@ -104,7 +104,7 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
     write_lists(small_videos, TRAIN, VAL)
     text = Path("train.txt").read_text()
     Path("train.txt").write_text(text.replace("dark/4.avi dark", "dark/4.avi bright"))
-    with pytest.raises(InputError, match=r"gone: dark/4 \(dark\); 1 training video new: dark/4 \(bright\)"):
+    with pytest.raises(InputError, match=r"gone: dark/4 \(dark\); 1 new training video: dark/4 \(bright\)"):
         train(*lists, "resume=true", epochs=3)
     for name in ("train.txt", "val.txt"):
         Path(name).write_text(Path(name).read_text().replace(" dark\n", " night\n"))

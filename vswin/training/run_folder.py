@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,19 +173,23 @@ def _holds_state(folder: Path) -> bool:
 
 
 def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, Any]:
-    """Lists the classes, and for each video its class and the last parts of its path, as many as tell all apart."""
+    """Lists the classes, and for each video as many last parts of its path as tell all apart, and its class."""
     videos = {
-        split: [(os.path.splitext(os.path.abspath(video.path))[0].split(os.sep), video.label) for video in split_videos]
+        split: [(os.path.splitext(os.path.abspath(video.path))[0], video.label) for video in split_videos]
         for split, split_videos in (("train", catalog.train), ("val", catalog.val))
     }
-    paths = {tuple(parts) for split_videos in videos.values() for parts, _ in split_videos}
+    paths = {path for split_videos in videos.values() for path, _ in split_videos}
     if num_parts is None:
-        num_parts = next(count for count in itertools.count(1) if len({path[-count:] for path in paths}) == len(paths))
+        num_parts = next(count for count in itertools.count(1) if len({_tail(p, count) for p in paths}) == len(paths))
     listed = {
-        split: [["/".join(parts[-num_parts:]), catalog.class_names[label]] for parts, label in split_videos]
+        split: [f"{_tail(path, num_parts)} ({catalog.class_names[label]})" for path, label in split_videos]
         for split, split_videos in videos.items()
     }
     return {"class_names": list(catalog.class_names), "num_parts": num_parts, **listed}
+
+
+def _tail(path: str, num_parts: int) -> str:
+    return "/".join(path.rsplit(os.sep, num_parts)[-num_parts:])
 
 
 def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -199,21 +203,19 @@ def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
             f"{len(changed)} of {len(classes)} classes differ, the first: class {changed[0]} was {old!r}, is {new!r}"
         )
     for split, role in ROLES.items():
-        old_videos, new_videos = (Counter(map(tuple, listed[split])) for listed in (there, here))
-        if gone := list((old_videos - new_videos).elements()):
-            differing.append(f"{len(gone):,} of {count_of(len(there[split]), f'{role} video')} gone: {_name(gone)}")
-        if new := list((new_videos - old_videos).elements()):
-            differing.append(f"{count_of(len(new), f'{role} video')} new: {_name(new)}")
+        before, now = Counter(there[split]), Counter(here[split])
+        if gone := list((before - now).elements()):
+            differing.append(f"{len(gone):,} of {count_of(len(there[split]), f'{role} video')} gone: {_first(gone)}")
+        if new := list((now - before).elements()):
+            differing.append(f"{count_of(len(new), f'new {role} video')}: {_first(new)}")
     return differing
 
 
-def _name(videos: Sequence[tuple[str, str]]) -> str:
-    """Names the first of some videos with their classes."""
-    named = [f"{printable(path)} ({printable(label)})" for path, label in videos[:_NUM_NAMED]]
-    return ", ".join([*named, *(["..."] if len(videos) > _NUM_NAMED else [])])
+def _first(names: list[str]) -> str:
+    return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")
 
 
-def _put_in_order(videos: list[VideoRecord], here: list[list[str]], there: list[list[str]]) -> list[VideoRecord]:
+def _put_in_order(videos: list[VideoRecord], here: list[str], there: list[str]) -> list[VideoRecord]:
     """Reorders videos, listed as `here`, to the order of `there`, which lists the same."""
     ordered = list(videos)
     old, new = (sorted(range(len(listed)), key=listed.__getitem__) for listed in (there, here))
