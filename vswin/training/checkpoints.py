@@ -73,8 +73,6 @@ class Checkpoints(keras.callbacks.Callback):
             **averages,
         )
         self.files = StateFiles(folder / STATES, state, keep_states, workers.is_chief)
-        if workers.is_chief:
-            self.files.folder.mkdir(parents=True, exist_ok=True)
         self._restored_metrics: list[tf.Tensor] = []
 
     def __enter__(self) -> "Checkpoints":

@@ -63,7 +63,8 @@ class StateFiles:
         """
         self.finish()
         if self._is_chief:
-            # The folder alone: that of a run which was moved must not be made anew.
+            # But not the run's folder: it was moved where it is gone.
+            self.folder.parent.mkdir(exist_ok=True)
             self.folder.mkdir(exist_ok=True)
             folder = self.folder
         else:
