@@ -7,7 +7,7 @@ the dataclasses of `vswin.schema`.
 import dataclasses
 import difflib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,9 +42,10 @@ _MAX_SAVED_DEPTH = 20
 _NOT_COMPARED = (
     *("output_dir", "resume", "patience", "save_minutes", "save_steps", "keep_states"),
     *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
-    *("dataset.cache", "dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate"),
-    "dataset.max_bad_share",
+    *("dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate", "dataset.max_bad_share"),
 )
+# Both keep the same frames.
+_CACHES = {"ram", "disk"}
 
 ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
 
@@ -206,24 +207,34 @@ def _check_plain(path: Path, text: str) -> None:
             raise InputError(f"{path}:{event.start_mark.line + 1}: a reference, which no run writes; name another run")
 
 
-def differing_keys(config: TrainConfig, run: str | Path) -> list[str]:
+def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection[str] = ()) -> list[str]:
     """Lists the keys whose values differ between a configuration and that of an earlier run.
 
     Where a run writes, what it logs, when it gives up, how many devices share a step and in which process it decodes
     are not compared.
+
+    Args:
+        config: the configuration.
+        run: the folder of the earlier run.
+        passed_over: further keys that are not compared.
 
     Returns:
         E.g. `["epochs: 30 there, 20 here"]`.
     """
     here = OmegaConf.structured(config)
     there = load_saved(run)
-    compared = [key for key in list_keys(TrainConfig) if key not in _NOT_COMPARED and not key.startswith("logger")]
+    not_compared = {*_NOT_COMPARED, *passed_over}
+    compared = [key for key in list_keys(TrainConfig) if key not in not_compared and not key.startswith("logger")]
     # A key that an earlier version did not know has the value that it stands for by default.
     values = [
         (key, OmegaConf.select(there, key, default=OmegaConf.select(here, key)), OmegaConf.select(here, key))
         for key in compared
     ]
-    return [f"{key}: {old} there, {new} here" for key, old, new in values if old != new and not OmegaConf.is_dict(new)]
+    return [
+        f"{key}: {old} there, {new} here"
+        for key, old, new in values
+        if old != new and not OmegaConf.is_dict(new) and not (key == "dataset.cache" and {old, new} <= _CACHES)
+    ]
 
 
 def save_config(config: TrainConfig, path: Path) -> None:

@@ -54,8 +54,9 @@ def test_a_folder_that_was_removed_is_named(compose_train, tmp_path):
 
     message = explain(fail, compose_train, tmp_path / "gone", "epoch 1")
     assert message == (
-        f"the folder of the run, {tmp_path / 'gone'}, was removed while it went on, with everything in it; start it "
-        "again"
+        f"the folder of the run, {tmp_path / 'gone'}, was moved or removed while it went on. The state after epoch 1 "
+        f"is whole in it: bring it back and go on with\n  {GO_ON}\nor name its new place there with output_dir=; if it "
+        "is gone, start again"
     )
 
 
@@ -82,6 +83,7 @@ def test_too_little_memory_is_explained_by_what_does_not_fit_and_what_to_try(
 
 @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4")])
 def test_other_errors_stay_what_they_are(error, compose_train, tmp_path):
+    (tmp_path / "checkpoints" / "last").mkdir(parents=True)
     with (
         pytest.raises(type(error)) as caught,
         faults_explained(compose_train(), SimpleNamespace(place=""), tmp_path, GO_ON),

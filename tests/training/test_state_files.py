@@ -98,6 +98,19 @@ def test_so_many_states_are_kept_and_none_goes_before_the_next_is_written(tmp_pa
     assert files.numbers() == [2, 3, 4]
 
 
+def test_states_are_kept_by_when_they_were_written_not_by_their_number(tmp_path):
+    files, variable = make_files(tmp_path)
+    write(files, variable, 90, 100)
+    files.finish()
+    later, variable = make_files(tmp_path)
+    write(later, variable, 5)
+    later.finish()
+    assert later.numbers() == [5, 100]
+    write(later, variable, 10, 9)
+    later.finish()
+    assert later.numbers() == [9, 10]
+
+
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
 def test_a_damaged_state_is_set_aside_and_the_one_before_it_read(tmp_path, suffix):
     files, variable = make_files(tmp_path)
@@ -124,6 +137,9 @@ def test_without_a_whole_state_there_is_an_error_with_the_way_out(tmp_path):
     files.finish()
     (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(InputError, match=r"every state in .* is damaged; copy them again, or start anew"):
+        make_files(tmp_path)[0].read_newest("start anew")
+    # Nor does it start over when it is asked once more.
+    with pytest.raises(InputError, match=r"every state in .* is damaged"):
         make_files(tmp_path)[0].read_newest("start anew")
 
 

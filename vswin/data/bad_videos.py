@@ -13,8 +13,17 @@ from vswin.atomic import replacing
 class BadVideos:
     """Counts and lists bad videos; the threads of an input pipeline share one object."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Path | None = None) -> None:
+        """Starts a list.
+
+        Args:
+            earlier: The list that earlier sessions of the same run have written, if they have: `write` adds to it.
+        """
         self._lock = threading.Lock()
+        self._earlier: dict[str, tuple[str, int]] = {}
+        if earlier is not None and earlier.exists():
+            with earlier.open(newline="", encoding="utf-8") as file:
+                self._earlier = {row["path"]: (row["cause"], int(row["times"])) for row in csv.DictReader(file)}
         self._causes: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
         self._times: dict[str, int] = {}
@@ -33,7 +42,7 @@ class BadVideos:
             self._times[path] = self._times.get(path, 0) + 1
 
     def __len__(self) -> int:
-        """Counts distinct files."""
+        """Counts distinct files, of this session alone."""
         return len(self._reasons)
 
     def describe_causes(self) -> str:
@@ -44,7 +53,7 @@ class BadVideos:
         return ", ".join(f"{count} {cause}" for cause, count in ordered)
 
     def rows(self) -> list[tuple[str, str, int]]:
-        """Lists what was noted.
+        """Lists what was noted in this session.
 
         Returns:
             (path, reason, times it was met), sorted by path.
@@ -53,16 +62,16 @@ class BadVideos:
             return [(path, reason, self._times[path]) for path, reason in sorted(self._reasons.items())]
 
     def write(self, csv_path: Path) -> None:
-        """Writes the list as CSV with a header, in one step: readers never see half a file.
+        """Writes the list, of all sessions, as CSV with a header, in one step: readers never see half a file.
 
         Args:
             csv_path: Destination, replaced if it exists; its folder must exist.
         """
-        with (
-            replacing(csv_path) as partial,
-            # File names need not be UTF-8.
-            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
+        listed = dict(self._earlier)
+        for path, reason, times in self.rows():
+            name = path.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8
+            listed[name] = (reason, times + listed.get(name, ("", 0))[1])
+        with replacing(csv_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "cause", "times"))
-            writer.writerows(self.rows())
+            writer.writerows((name, *row) for name, row in sorted(listed.items()))

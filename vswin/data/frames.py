@@ -77,7 +77,7 @@ class FrameLoader:
 
         Frames that are not asked for may be left undecoded, see `VideoReader.read`. A cache has the frames at `size`
         pixels, so what is cut out of them has been resized twice: where videos have another size, its pixels differ a
-        little from those without a cache.
+        little from those without a cache. With one, they do so whether or not it has room for the video.
 
         Args:
             path: Name of the video; for files, their path.
@@ -99,8 +99,8 @@ class FrameLoader:
             numbers, draw_box = plan(num_video_frames)
             return numbers
 
-        frames = self._load_cached(str(path), size, choose)
-        if frames is not None:
+        if self._cache is not None:
+            frames = self.load(path, size, choose)  # [n, H, W, 3]
             height, width = frames.shape[1:3]
             return resize(crop(frames, draw_box(height, width)), side, side), (height, width)
         with self._store.open(str(path), self._decoder, self._timeout_sec) as reader:

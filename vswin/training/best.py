@@ -5,6 +5,7 @@ from typing import Any
 
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
+from vswin.runtime import logger
 from vswin.weights.checkpoint import read_metadata
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
@@ -32,7 +33,7 @@ class BestWeights:
         self.top1 = -1.0
 
     def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
-        """Saves the weights if they are the best so far.
+        """Saves the weights if they are the best so far, or the file of those that were is gone.
 
         Args:
             epoch: the epoch that has just ended, counted from 1.
@@ -41,12 +42,15 @@ class BestWeights:
             is_chief: whether this process writes.
         """
         top1 = float(logs[self.log])
-        if top1 <= self.top1:
-            return
-        if is_chief:
+        is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
+        if is_chief and (is_better or is_gone):
+            self.path.parent.mkdir(exist_ok=True)  # but not the run's folder: it was moved where it is gone
             about = metadata | {"epoch": epoch, "val_top1": top1}
             save_checkpoint(self.path, official_tensors(self.model), about)
-        self.epoch, self.top1 = epoch, top1
+        if is_better:
+            self.epoch, self.top1 = epoch, top1
+        elif is_gone:
+            logger.warning(f"{self.path} was removed: it holds the {self.name} of epoch {epoch} now")
 
     def read(self, num_epochs: int) -> None:
         """Finds out which of some epochs was the best.

@@ -8,8 +8,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.atomic import remove_partial
+from vswin.errors import InputError
 from vswin.runtime import logger
 from vswin.training.best import BestWeights
+from vswin.training.run_folder import STATES
 from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
 from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT
@@ -70,7 +72,7 @@ class Checkpoints(keras.callbacks.Callback):
             steps_done=self._steps_done,
             **averages,
         )
-        self.files = StateFiles(folder / "checkpoints" / "last", state, keep_states, workers.is_chief)
+        self.files = StateFiles(folder / STATES, state, keep_states, workers.is_chief)
         self._restored_metrics: list[tf.Tensor] = []
 
     def __enter__(self) -> "Checkpoints":
@@ -94,17 +96,25 @@ class Checkpoints(keras.callbacks.Callback):
             Complete epochs behind it; `steps_saved` is the number of steps of the next one behind it.
 
         Raises:
-            InputError: if there are states and none can be read, or the best weights are gone.
+            InputError: if there are states and none can be read, an epoch had other steps, or the best weights are
+                gone.
         """
         if self.workers.is_chief:
             self.files.remove_unfinished()
             for best in self._bests:
                 remove_partial(best.path)
         self.workers.wait()
-        self.files.read_newest(f"start a new run in another output_dir with init_from={self.folder}")
+        way_out = f"start a new run in another output_dir with init_from={self.folder}"
+        number = self.files.read_newest(way_out)
         self.epochs_saved, self.steps_saved = int(self._epochs_done.numpy()), int(self._steps_done.numpy())
+        same_place = self.epochs_saved * self.steps_per_epoch + self.steps_saved
+        if number not in (None, same_place) or self.steps_saved >= self.steps_per_epoch:
+            raise InputError(
+                f"an epoch of the run in {self.folder} did not have {count_of(self.steps_per_epoch, 'step')} as it has "
+                f"now, so its training videos were others; bring them back, or {way_out}"
+            )
         self.workers.check_same(
-            self.epochs_saved * self.steps_per_epoch + self.steps_saved,
+            same_place,
             f"the workers do not see the same states in {self.files.folder}: output_dir must be on a file system that "
             "all of them share",
         )

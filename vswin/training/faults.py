@@ -7,6 +7,8 @@ from pathlib import Path
 from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
+from vswin.training.run_folder import STATES
+from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT
 from vswin.wording import count_of
 
 
@@ -31,8 +33,10 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         fault, place = disk_fault(error), checkpoints.place
         saved = f"the state after {place} is saved and whole" if place else "no state is saved yet"
         if not folder.is_dir():
+            kept = f"The state after {place} is whole in it" if place else "No state was saved in it yet"
             raise InputError(
-                f"the folder of the run, {folder}, was removed while it went on, with everything in it; start it again"
+                f"the folder of the run, {folder}, was moved or removed while it went on. {kept}: bring it back and "
+                f"go on with\n  {go_on}\nor name its new place there with output_dir=; if it is gone, start again"
             ) from error
         if fault is not None:
             raise InputError(
@@ -42,6 +46,13 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         if is_out_of_memory(error):
             raise InputError(
                 f"{_explain_memory(config)}. {saved.capitalize()}. Go on with\n  {go_on} {_less_memory(config)}"
+            ) from error
+        if not (folder / STATES).is_dir():
+            best = folder / BEST_CHECKPOINT
+            raise InputError(
+                f"{folder / STATES} was removed while the run went on, and its states with it. "
+                + (f"The best weights are in {best}: start a new run from them" if best.exists() else "Start again")
+                + f" in another output_dir{f', with init_from={folder}' * best.exists()}"
             ) from error
         raise
 

@@ -112,7 +112,7 @@ class BadVideoGuard(keras.callbacks.Callback):
 
     Args:
         bad: collects the videos while they are read.
-        path: the list, written when there is something to list.
+        path: the list, written when there is something to list; those of earlier sessions stay in it.
         num_videos: videos of the run, both splits.
         max_bad_share: largest share of them that may be bad.
     """
@@ -123,24 +123,32 @@ class BadVideoGuard(keras.callbacks.Callback):
         self.path = path
         self.num_videos = num_videos
         self.max_bad_share = max_bad_share
-        self._num_listed = 0
+        self._listed: list[tuple[str, str, int]] = []
+
+    def close(self) -> None:
+        """Writes the list if there is more to list."""
+        rows = self.bad.rows()
+        if rows != self._listed:
+            self._listed = rows
+            self.bad.write(self.path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Writes the list if it has grown.
+        """Writes the list, and says how long it is if it has grown.
 
         Raises:
             InputError: if too large a share of the videos is bad.
         """
-        if len(self.bad) == self._num_listed:
+        num_listed = len(self._listed)
+        self.close()
+        if len(self._listed) == num_listed:
             return
-        self._num_listed = len(self.bad)
-        self.bad.write(self.path)
         causes = self.bad.describe_causes()
         summary = f"{len(self.bad)} of {self.num_videos} videos could not be decoded so far ({causes}), see {self.path}"
         if len(self.bad) > self.max_bad_share * self.num_videos:
             raise InputError(
-                f"{summary}; that is more than dataset.max_bad_share={self.max_bad_share}: "
-                "mend or remove them, or raise the share"
+                f"{summary}; that is more than dataset.max_bad_share={self.max_bad_share}: repair or replace them "
+                "under the same names, or raise the share, then go on with resume=true. Without them it is another "
+                f"run: start it in another output_dir, from these weights with init_from={self.path.parent}"
             )
         logger.info(f"{summary}; in training they weigh nothing, in validation they count as wrong")
 

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from vswin.config import saved_values
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
@@ -28,7 +29,7 @@ from vswin.training.interruptions import SignalStop, resume_command
 from vswin.training.loggers import open_loggers
 from vswin.training.periodic_save import PeriodicSave
 from vswin.training.progress import BadVideoGuard, EpochReport
-from vswin.training.run_folder import only_run, open_run_folder
+from vswin.training.run_folder import has_state, keep_videos, match_videos, only_run, open_run_folder
 from vswin.training.setup import (
     build_schedule,
     build_trainer,
@@ -76,13 +77,17 @@ def _train(
     set_precision(config.runtime.precision)
     keras.utils.set_random_seed(config.seed)
     check_batch(config, strategy.num_replicas_in_sync)
-    catalog = find_inputs(config)
+    goes_on = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
+    catalog = find_inputs(config, goes_on)
     paths = [video.path for video in catalog.train + catalog.val]
     frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
     with strategy.scope():
-        model, weights = make_model(config, catalog)
-        folder = Path(workers.chief_says(lambda: str(_claim_folder(config, held))))
+        model, weights = make_model(config, catalog, goes_on)
+        folder = Path(workers.chief_says(lambda: str(_claim_folder(config, catalog, held))))
         start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
+        catalog = match_videos(folder, catalog)
+        if goes_on:
+            config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps)
         checkpoints = Checkpoints(
@@ -130,7 +135,9 @@ def _fit(
     go_on: str,
 ) -> dict[str, list[float]]:
     """Trains the epochs that are left, ends cleanly whatever happens, and returns the history."""
-    bad, folder = BadVideos(), checkpoints.folder
+    folder = checkpoints.folder
+    bad_list = workers.own_file(folder / "bad_videos.csv")
+    bad = BadVideos(bad_list)
     num_videos = len(catalog.train) + len(catalog.val)
     steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
     first_epoch = checkpoints.epochs_saved
@@ -143,13 +150,12 @@ def _fit(
     )
     find_records = partial(batch_records, catalog.train, order)
     finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
-    bad_guard = BadVideoGuard(
-        bad, workers.own_file(folder / "bad_videos.csv"), num_videos, config.dataset.max_bad_share
-    )
+    bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
     predict_samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
     saving = PeriodicSave(checkpoints, finite, workers, config.save_minutes, config.save_steps)
     with (
         faults_explained(config, checkpoints, folder, go_on),
+        closing(bad_guard),
         checkpoints,
         SignalStop(checkpoints, finite, workers, go_on) as signals,
         open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, predict_samples) as loggers,
@@ -174,10 +180,11 @@ def _report(folder: Path, workers: Workers) -> None:
         logger.info(report_or_say_why(folder))
 
 
-def _claim_folder(config: TrainConfig, held: ExitStack) -> Path:
+def _claim_folder(config: TrainConfig, catalog: Catalog, held: ExitStack) -> Path:
     """Finds or makes the folder of the run, which is this process's own until `held` is left."""
     folder = open_run_folder(config)
     held.enter_context(only_run(folder))
+    keep_videos(folder, catalog)
     return folder
 
 

@@ -1,16 +1,35 @@
 """The folder of a run: where it is, that it belongs to this run alone, and which run to resume."""
 
+import dataclasses
+import itertools
+import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from vswin.atomic import replacing
 from vswin.config import differing_keys, save_config
+from vswin.data.annotations.entries import ROLES
+from vswin.data.catalog import Catalog
+from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.file_lock import file_lock_if_possible
-from vswin.runtime import OUTPUTS, default_output_dir
+from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.schema import TrainConfig
+from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT
+from vswin.wording import count_of, printable
+
+STATES = Path("checkpoints", "last")
+_VIDEOS = "videos.json"
+_NUM_NAMED = 3
+# A state holds all weights.
+_NEEDED_ONCE = ("init_from", "source")
+# Where the same videos are.
+_PLACES = ("root", "train_list", "val_list", "allow_missing", "tfds_dir", "download")
 
 
 def open_run_folder(config: TrainConfig) -> Path:
@@ -45,6 +64,56 @@ def open_run_folder(config: TrainConfig) -> Path:
     return folder
 
 
+def has_state(config: TrainConfig) -> bool:
+    """Tells whether a run goes on from a state.
+
+    Raises:
+        InputError: if there is no run to resume.
+    """
+    if not config.resume:
+        return False
+    return _holds_state(_newest_run(config) if config.output_dir is None else Path(config.output_dir))
+
+
+def keep_videos(folder: Path, catalog: Catalog) -> None:
+    """Writes down what a run learns from, unless it has a state that has learned from something already."""
+    path = folder / _VIDEOS
+    if _holds_state(folder):
+        if path.exists():
+            return
+        logger.info(f"an earlier version began this run and left no {path}: its videos cannot be compared with these")
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_list_videos(catalog), indent=0) + "\n", encoding="utf-8")
+
+
+def match_videos(folder: Path, catalog: Catalog) -> Catalog:
+    """Puts the videos into the order in which a run has learned from them so far, wherever they are now.
+
+    Raises:
+        InputError: if they are others; names the first of them.
+    """
+    path = folder / _VIDEOS
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        here = _list_videos(catalog, there["num_parts"])
+        differing = _compare_videos(there, here)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); copy it again, or remove it to go on without a comparison of the videos"
+        ) from error
+    if differing:
+        weights = f" from its weights, with init_from={folder}" if (folder / BEST_CHECKPOINT).exists() else ""
+        raise InputError(
+            f"the run in {folder} has learned from other videos than are found now: {'; '.join(differing)}. Give it "
+            f"those that {path} lists, or start a new run in another output_dir{weights}"
+        )
+    return dataclasses.replace(
+        catalog,
+        train=_put_in_order(catalog.train, here["train"], there["train"]),
+        val=_put_in_order(catalog.val, here["val"], there["val"]),
+    )
+
+
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
     """Keeps other processes, on this machine or another, from training in the same folder meanwhile.
@@ -77,7 +146,10 @@ def only_run(folder: Path) -> Iterator[None]:
 def _check_same_run(config: TrainConfig, folder: Path) -> None:
     if not config.resume:
         raise InputError(f"output_dir={folder} holds another run; name another folder, or continue it with resume=true")
-    differing = differing_keys(config, folder)
+    needless = [*_NEEDED_ONCE] if _holds_state(folder) else []
+    if needless and (folder / _VIDEOS).exists():
+        needless += [f"dataset.{key}" for key in _PLACES]
+    differing = differing_keys(config, folder, needless)
     if differing:
         raise InputError(
             f"resume=true: the run in {folder} was configured otherwise: {'; '.join(differing)}; "
@@ -94,3 +166,59 @@ def _newest_run(config: TrainConfig) -> Path:
             "name the run with output_dir=, or leave out resume=true to start a new one"
         )
     return max(same, key=lambda run: (run / "config.yaml").stat().st_mtime)
+
+
+def _holds_state(folder: Path) -> bool:
+    return any((folder / STATES).glob("ckpt-*.index"))
+
+
+def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, Any]:
+    """Lists the classes, and for each video as many last parts of its path as tell all apart, and its class."""
+    videos = {
+        split: [(os.path.splitext(os.path.abspath(video.path))[0], video.label) for video in split_videos]
+        for split, split_videos in (("train", catalog.train), ("val", catalog.val))
+    }
+    paths = {path for split_videos in videos.values() for path, _ in split_videos}
+    if num_parts is None:
+        num_parts = next(count for count in itertools.count(1) if len({_tail(p, count) for p in paths}) == len(paths))
+    listed = {
+        split: [f"{_tail(path, num_parts)} ({catalog.class_names[label]})" for path, label in split_videos]
+        for split, split_videos in videos.items()
+    }
+    return {"class_names": list(catalog.class_names), "num_parts": num_parts, **listed}
+
+
+def _tail(path: str, num_parts: int) -> str:
+    return "/".join(path.rsplit(os.sep, num_parts)[-num_parts:])
+
+
+def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Says what differs between two lists of videos, whatever their order."""
+    differing = []
+    classes = list(itertools.zip_longest(there["class_names"], here["class_names"]))
+    changed = [number for number, (old, new) in enumerate(classes) if old != new]
+    if changed:
+        old, new = classes[changed[0]]
+        differing.append(
+            f"{len(changed)} of {len(classes)} classes differ, the first: class {changed[0]} was {old!r}, is {new!r}"
+        )
+    for split, role in ROLES.items():
+        before, now = Counter(there[split]), Counter(here[split])
+        if gone := list((before - now).elements()):
+            differing.append(f"{len(gone):,} of {count_of(len(there[split]), f'{role} video')} gone: {_first(gone)}")
+        if new := list((now - before).elements()):
+            differing.append(f"{count_of(len(new), f'new {role} video')}: {_first(new)}")
+    return differing
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")
+
+
+def _put_in_order(videos: list[VideoRecord], here: list[str], there: list[str]) -> list[VideoRecord]:
+    """Reorders videos, listed as `here`, to the order of `there`, which lists the same."""
+    ordered = list(videos)
+    old, new = (sorted(range(len(listed)), key=listed.__getitem__) for listed in (there, here))
+    for place, source in zip(old, new, strict=True):
+        ordered[place] = videos[source]
+    return ordered

@@ -42,11 +42,12 @@ def check_batch(config: TrainConfig, num_replicas: int) -> None:
     check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
 
 
-def find_inputs(config: TrainConfig) -> Catalog:
+def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
     """Finds the videos, and checks what the weights are called; the user hears of all problems at once.
 
     Args:
         config: the run.
+        goes_on: whether it has a state, which holds all weights.
 
     Returns:
         Its videos, some of them for training.
@@ -64,7 +65,7 @@ def find_inputs(config: TrainConfig) -> Catalog:
     except InputError as error:
         problems.append(str(error))
     try:
-        if config.init_from is not None:
+        if config.init_from is not None and not goes_on:
             check_weights(config.init_from)
     except InputError as error:
         problems.append(str(error))
@@ -79,12 +80,13 @@ def find_inputs(config: TrainConfig) -> Catalog:
     return catalog
 
 
-def make_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
+def make_model(config: TrainConfig, catalog: Catalog, goes_on: bool = False) -> tuple[VideoSwin, str]:
     """Builds the model and fills it, in whose strategy's scope this is called.
 
     Args:
         config: the run.
         catalog: its videos, which say how many classes there are.
+        goes_on: whether the run has a state, which fills the model later.
 
     Returns:
         The model, and what was loaded in words.
@@ -93,8 +95,10 @@ def make_model(config: TrainConfig, catalog: Catalog) -> tuple[VideoSwin, str]:
         InputError: if the weights do not fit.
     """
     size, num_classes = configured_size(config.model), len(catalog.class_names)
-    checkpoint = None if config.init_from is None else open_weights(config.init_from, config.source)
+    checkpoint = None if config.init_from is None or goes_on else open_weights(config.init_from, config.source)
     model = build_model(size, num_classes, dropout=config.model.dropout, remat=config.runtime.remat)
+    if goes_on:
+        return model, "those of the state that the run goes on from; init_from is not read again"
     if checkpoint is None:
         if config.model.init_from is not None:
             logger.warning(

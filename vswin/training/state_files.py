@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +41,7 @@ class StateFiles:
         assert state.save_counter is not None
         self._is_chief = is_chief
         self._unfinished: int | None = None
+        self._written: list[int] = []
         # Waits for a slow disk in training's stead.
         self._waiter = ThreadPoolExecutor(1, "state_files")
         self._waiting: Future[None] | None = None
@@ -61,7 +63,9 @@ class StateFiles:
         """
         self.finish()
         if self._is_chief:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # But not the run's folder: it was moved where it is gone.
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             folder = self.folder
         else:
             self._scratch = tempfile.TemporaryDirectory()
@@ -94,11 +98,14 @@ class StateFiles:
         except BaseException:
             self._give_up()
             raise
-        self._unfinished = self._waiting = None
+        number, self._unfinished, self._waiting = self._unfinished, None, None
         if self._scratch is not None:
             self._scratch.cleanup()
             return
-        for old in self.numbers()[: -self.num_kept]:
+        # Those of this session are the newest, whatever their numbers.
+        self._written = [*(other for other in self._written if other != number), number]
+        earlier = [other for other in self.numbers() if other not in self._written]
+        for old in [*earlier, *self._written][: -self.num_kept]:
             self._remove(old)
 
     def read_newest(self, way_out: str) -> int | None:
@@ -119,7 +126,7 @@ class StateFiles:
                 return number
             if self._is_chief:
                 self._set_aside(number)
-        if numbers:
+        if numbers or any(self.folder.glob("damaged/*")):
             raise InputError(f"every state in {self.folder} is damaged; copy them again, or {way_out}")
         return None
 
@@ -152,6 +159,8 @@ class StateFiles:
         """Raises what went wrong in the background, which TensorFlow does at the next write alone."""
         if self._is_written_whole(number):
             return
+        if not self.folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
         self._state.write(str(self.folder / f"ckpt-{number}_failed"), _IN_BACKGROUND)
         self._state.sync()
         raise OSError(errno.EIO, "written, but not readable", str(self.folder / f"ckpt-{number}"))
