@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vswin import __version__
-from vswin.build import build_from, read_class_names
+from vswin.build import read_class_names
 from vswin.errors import InputError
-from vswin.export import export_saved_model
+from vswin.export import run_export
 from vswin.runtime import logger
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.dialects.translate import IMAGE_2D
@@ -38,8 +38,7 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
         raise InputError(f"{output} exists; name another file, or delete it first")
     checkpoint = open_weights(weights, source)
     if output.suffix == "":
-        model, class_names = build_from(weights)
-        export_saved_model(model, output, class_names, source_weights=weights, clip=checkpoint.metadata.get("clip"))
+        run_export(weights, output, source=source)
     elif output.suffix == ".h5":
         save_checkpoint(output, checkpoint.tensors, _describe(weights, checkpoint))
     else:
