@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vswin import __version__
-from vswin.build import read_class_names
 from vswin.errors import InputError
 from vswin.export import run_export
 from vswin.runtime import logger
@@ -57,9 +56,6 @@ def _describe(weights: str, checkpoint: Checkpoint) -> dict[str, Any]:
         described.setdefault("size", dataclasses.asdict(SIZES[network.size_name]))
     if network.num_classes is not None:
         described["num_classes"] = network.num_classes
-    class_names = read_class_names(weights, checkpoint)
-    if class_names is not None:
-        described["class_names"] = class_names
     if checkpoint.dialect == IMAGE_2D:
         described.pop("size", None)
     return described
