@@ -91,10 +91,10 @@ def test_every_format_at_the_sizes_of_published_models(tmp_path, export, name, n
 
 @pytest.mark.slow
 def test_one_saved_model_takes_clips_of_all_sizes(tmp_path):
-    model = build("swin_tiny")
+    model = build("swin_micro")
     folder = export_saved_model(model, tmp_path / "m")
     assert_classifies_as(model, folder, 16, 224)
-    assert_classifies_as(model, folder, 32, 224)
+    assert_classifies_as(model, folder, 8, 64)
 
 
 @pytest.mark.parametrize(
