@@ -14,6 +14,14 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow greets with a page about instruction sets and absent GPUs; its warnings would drown in it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# Public name -> the module that has it.
+_MODULES = {
+    "build_model": "vswin.build",
+    "grad_cam": "vswin.explain.grad_cam",
+    "load_views": "vswin.data.views",
+    "published_models": "vswin.published",
+    "read_checkpoint": "vswin.weights.checkpoint",
+}
 __all__ = ["build_model", "grad_cam", "load_views", "published_models", "read_checkpoint"]
 
 if TYPE_CHECKING:
@@ -35,24 +43,13 @@ def __getattr__(name: str) -> object:
             return version("vswin")
         except PackageNotFoundError:  # run from a folder, without having been installed
             return "0+unknown"
-    if name == "build_model":
-        from vswin.build import build_model
+    if name in _MODULES:
+        from importlib import import_module
 
-        return build_model
-    if name == "grad_cam":
-        from vswin.explain.grad_cam import grad_cam
-
-        return grad_cam
-    if name == "load_views":
-        from vswin.data.views import load_views
-
-        return load_views
-    if name == "published_models":
-        from vswin.published import published_models
-
-        return published_models
-    if name == "read_checkpoint":
-        from vswin.weights.checkpoint import read_checkpoint
-
-        return read_checkpoint
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'vswin' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, which are not imported yet."""
+    return [*__all__, "__version__"]

@@ -1,15 +1,18 @@
 """Builds models: the one place where models meet weights."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from vswin.config import DATA_DIR
+import numpy as np
+
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.published import find_weights
 from vswin.weights.adapt import adapt
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.load import LoadReport, assign_weights
+from vswin.weights.names import HEAD_PREFIX
 from vswin.zoo import ModelSize, find_size
 
 Weights = str | os.PathLike[str]
@@ -17,7 +20,7 @@ Weights = str | os.PathLike[str]
 
 def build_model(
     size: str | ModelSize,
-    num_classes: int = 400,
+    num_classes: int | None = None,
     weights: Weights | None = None,
     dropout: float = 0.5,
     reset_head: bool = False,
@@ -28,7 +31,7 @@ def build_model(
 
     Args:
         size: key of `vswin.zoo.SIZES`, or the fields of another network.
-        num_classes: classes K of the head.
+        num_classes: classes K of the head; None: those of the weights, 400 without any.
         weights: checkpoint file (.pth, .safetensors, .h5), SavedModel, run folder or published name; None leaves
             random initial weights.
         dropout: rate before the head, in [0, 1).
@@ -37,16 +40,25 @@ def build_model(
         resize_bias: whether weights of another attention window are accepted, their bias tables interpolated.
 
     Returns:
-        The model: uint8 clips [B, T, H, W, 3] -> logits, float32 [B, num_classes].
+        The model: uint8 clips [B, T, H, W, 3] -> logits, float32 [B, num_classes]. Where the weights say them, its
+        `class_names` are a list, and its `clip` holds the fields of `ClipConfig` that it was trained on.
 
     Raises:
         InputError: if there is no such size or weights, or the weights do not fit.
     """
     model_size = find_size(size) if isinstance(size, str) else size
+    checkpoint = None if weights is None else open_weights(weights)
+    if num_classes is None:
+        num_classes = (checkpoint.network.num_classes if checkpoint else None) or 400
     model = VideoSwin(model_size, num_classes, dropout, remat)
     model.build()
-    if weights is not None:
-        load_weights(model, open_weights(weights), reset_head, resize_bias)
+    if checkpoint is not None:
+        report = load_weights(model, checkpoint, reset_head, resize_bias)
+        # Past Keras, which would make parts of its checkpoints of them.
+        known = {"clip": checkpoint.metadata.get("clip")}
+        if not report.reinitialised:
+            known["class_names"] = checkpoint.metadata.get("class_names")
+        model.__dict__.update(known)
     return model
 
 
@@ -77,7 +89,7 @@ def build_from(
         raise InputError(f"weights={os.fspath(weights)}: they fit no known size; name one of the same network")
     model = build_model(size or str(network.size_name), network.num_classes or 1)
     load_weights(model, checkpoint, reset_head=network.num_classes is None)
-    return model, read_class_names(weights, checkpoint)
+    return model, checkpoint.metadata.get("class_names")
 
 
 def check_weights(weights: Weights) -> None:
@@ -98,7 +110,13 @@ def check_weights(weights: Weights) -> None:
         ) from None
 
 
-def load_weights(model: VideoSwin, checkpoint: Checkpoint, reset_head: bool, resize_bias: bool = False) -> LoadReport:
+def load_weights(
+    model: VideoSwin,
+    checkpoint: Checkpoint,
+    reset_head: bool,
+    resize_bias: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> LoadReport:
     """Loads weights into a model.
 
     Args:
@@ -106,6 +124,8 @@ def load_weights(model: VideoSwin, checkpoint: Checkpoint, reset_head: bool, res
         checkpoint: the weights.
         reset_head: whether a head that is missing or of another size keeps its initial values or is an error.
         resize_bias: whether bias tables of another window are interpolated or an error.
+        class_names: those that the model is to tell apart. Where the weights name theirs, a head of the same ones in
+            another order is brought into this order, and one of others is not loaded.
 
     Returns:
         What was loaded.
@@ -115,34 +135,36 @@ def load_weights(model: VideoSwin, checkpoint: Checkpoint, reset_head: bool, res
     """
     try:
         adapted = adapt(checkpoint, model.size, resize_bias)
-        reinitialised, reason = assign_weights(model, adapted.tensors, reset_head)
+        tensors, permuted, dropped = _sort_head(adapted.tensors, checkpoint.metadata.get("class_names"), class_names)
+        reinitialised, reason = assign_weights(model, tensors, reset_head)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
     return LoadReport(
         source=f"{checkpoint.path} ({checkpoint.dialect})",
-        loaded=tuple(name for name in adapted.tensors if name not in reinitialised),
+        loaded=tuple(name for name in tensors if name not in reinitialised),
         inflated=adapted.inflated,
         resized=adapted.resized,
         adapted=adapted.note,
         reinitialised=reinitialised,
-        head=reason,
+        head=dropped or reason,
+        permuted=permuted,
         ignored=checkpoint.ignored,
     )
 
 
-def read_class_names(weights: Weights, checkpoint: Checkpoint) -> list[str] | None:
-    """Finds the names of the classes that weights tell apart, in order.
-
-    Args:
-        weights: as the user gave them: a published name stands for a data set, whose classes are known.
-        checkpoint: the same weights, opened; ours hold the names.
-
-    Returns:
-        The names; None where nobody says.
-    """
-    if "class_names" in checkpoint.metadata:
-        return list(checkpoint.metadata["class_names"])
-    if Path(weights).exists():
-        return None
-    published = DATA_DIR / find_weights(os.fspath(weights)).dataset / "classes.txt"
-    return published.read_text(encoding="utf-8").splitlines() if published.is_file() else None
+def _sort_head(
+    tensors: dict[str, np.ndarray], trained: Sequence[str] | None, wanted: Sequence[str] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
+    """Brings a head into the order of the wanted classes and names what moved, or drops one of others and says why."""
+    # Plain numbers, which a list without names gives, say nothing of what a class is.
+    numbers = [str(label) for label in range(len(wanted or ()))]
+    if trained is None or wanted is None or len(trained) != len(wanted) or numbers in (list(trained), list(wanted)):
+        return tensors, (), ""
+    head = tuple(name for name in tensors if name.startswith(HEAD_PREFIX))
+    others = [name for name in wanted if name not in trained]
+    if others:
+        backbone = {name: tensor for name, tensor in tensors.items() if name not in head}
+        return backbone, (), f"a head of other classes, without {others[0]!r}"
+    rows = [trained.index(name) for name in wanted]
+    moved = head if rows != sorted(rows) else ()
+    return tensors | {name: tensors[name][rows] for name in moved}, moved, ""

@@ -70,8 +70,8 @@ examples:
 _EXPORT_EXAMPLES = """\
 examples:
   vswin export outputs/<run> my_export
-  vswin export outputs/<run> model.tflite --format tflite --frames 16
-  vswin export swin_tiny_k400_1k.pth model.onnx --format onnx --model swin_tiny"""
+  vswin export outputs/<run> model.tflite --frames 16
+  vswin export swin_tiny_k400_1k.pth model.onnx --model swin_tiny"""
 _SPLITS_EXAMPLES = """\
 examples:
   vswin splits experiment=swin_base_ucf101
@@ -192,10 +192,10 @@ def _add_export(commands: Commands) -> None:
     parser = commands.add_command("export", text, _EXPORT_EXAMPLES)
     parser.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS)
     parser.add_argument("output", metavar="OUT", type=Path, help="folder (savedmodel) or file to write")
-    parser.add_argument("--format", default="savedmodel", help="savedmodel (default), tflite or onnx")
+    parser.add_argument("--format", help="savedmodel, tflite or onnx; by default as the ending of OUT says")
     parser.add_argument("--model", help="size of the network, where the weights do not say it, e.g. swin_tiny")
-    parser.add_argument("--frames", type=int, default=32, help="frames of a clip, where the shape is fixed (32)")
-    parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side, where it is fixed (224)")
+    parser.add_argument("--frames", type=int, help="frames of a clip, where the shape is fixed (those of the run)")
+    parser.add_argument("--size", type=int, help="pixels of a frame's side, where it is fixed (those of the run)")
     parser.set_defaults(run=_export)
 
 

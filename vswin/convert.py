@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vswin import __version__
-from vswin.build import build_from, read_class_names
 from vswin.errors import InputError
-from vswin.export import export_saved_model
+from vswin.export import run_export
 from vswin.runtime import logger
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.dialects.translate import IMAGE_2D
@@ -38,8 +37,7 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
         raise InputError(f"{output} exists; name another file, or delete it first")
     checkpoint = open_weights(weights, source)
     if output.suffix == "":
-        model, class_names = build_from(weights)
-        export_saved_model(model, output, class_names, source_weights=weights, clip=checkpoint.metadata.get("clip"))
+        run_export(weights, output, source=source)
     elif output.suffix == ".h5":
         save_checkpoint(output, checkpoint.tensors, _describe(weights, checkpoint))
     else:
@@ -58,9 +56,6 @@ def _describe(weights: str, checkpoint: Checkpoint) -> dict[str, Any]:
         described.setdefault("size", dataclasses.asdict(SIZES[network.size_name]))
     if network.num_classes is not None:
         described["num_classes"] = network.num_classes
-    class_names = read_class_names(weights, checkpoint)
-    if class_names is not None:
-        described["class_names"] = class_names
     if checkpoint.dialect == IMAGE_2D:
         described.pop("size", None)
     return described

@@ -97,36 +97,43 @@ def export_saved_model(
 def run_export(
     weights: str,
     output: Path,
-    format: str = "savedmodel",
+    format: str | None = None,
     model: str | None = None,
-    num_frames: int = 32,
-    size: int = 224,
+    num_frames: int | None = None,
+    size: int | None = None,
+    source: str | None = None,
 ) -> None:
     """Exports weights and says what was written.
 
     Args:
         weights: run folder, checkpoint file or published name.
         output: folder (`savedmodel`) or file to write.
-        format: one of `FORMATS`.
+        format: one of `FORMATS`; None: as the ending of the output says, a SavedModel if it is none of theirs.
         model: key of `vswin.zoo.SIZES`, for weights that do not say what network they are of.
-        num_frames: frames of the clips whose shape the format fixes.
-        size: their rows, and their columns.
+        num_frames: frames of the clips whose shape the format fixes; None: as the model was trained or tested.
+        size: their rows, and their columns; None likewise.
+        source: which copy of a published name.
 
     Raises:
         InputError: if there are no such weights or format, the weights have no head, the output exists, or a package
             is missing.
     """
+    format = format or {".tflite": "tflite", ".onnx": "onnx"}.get(output.suffix, "savedmodel")
     _check_output(format, output)
-    built, class_names = build_from(weights, model)
+    built, class_names = build_from(weights, model, source)
     if class_names is None:
         logger.info(f"{weights} does not name its classes; the export will not either")
+    protocol = find_protocol(weights)
+    clip = protocol.config.clip
+    num_frames, size = clip.num_frames if num_frames is None else num_frames, clip.crop if size is None else size
+    origin = protocol.origin if protocol.is_known else "for want of a protocol in the weights, that of Kinetics"
+    logger.info(f"its clips have {num_frames} frames of {size} x {size} pixels ({origin}; --frames and --size win)")
     logger.info(f"exporting to {output} ({format}); this takes a minute or two")
     exports: dict[str, Callable[..., Path]] = dict(
         zip(FORMATS, (export_saved_model, export_tflite, export_onnx), strict=True)
     )
-    protocol = find_protocol(weights)
-    clip = dataclasses.asdict(protocol.config.clip) if protocol.is_known else None
-    exports[format](built, output, class_names, num_frames, size, weights, clip)
+    known = dataclasses.asdict(clip) if protocol.is_known else None
+    exports[format](built, output, class_names, num_frames, size, weights, known)
     files = [path for path in [output, *output.rglob("*")] if path.is_file()]
     logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 

@@ -76,6 +76,11 @@ class ClipConfig:
     spacing: str = MISSING
     views_per_step: int = MISSING
 
+    def __post_init__(self) -> None:
+        """Takes the word that the API once had for it."""
+        if self.sampling == "uniform":
+            self.sampling = "segments"
+
 
 @dataclass
 class AugmentConfig:

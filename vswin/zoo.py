@@ -62,6 +62,8 @@ class ModelSize:
             raise InputError(f"depths={self.depths} and mlp_ratio={self.mlp_ratio} must be positive")
         if not 0 <= self.drop_path_rate < 1:
             raise InputError(f"drop_path_rate={self.drop_path_rate} must be in [0, 1)")
+        if not 0 < self.init_std < 10:
+            raise InputError(f"init_std={self.init_std} must be in (0, 10)")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "ModelSize":

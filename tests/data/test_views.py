@@ -76,7 +76,7 @@ def test_short_video_loops(write_video, frames_seen) -> None:
     ("options", "message"),
     [
         ({"num_crops": 2}, "num_crops=2"),
-        ({"sampling": "uniform"}, "sampling=uniform"),
+        ({"sampling": "random"}, "sampling=random"),
         ({"sampling": "segments"}, "num_clips=4"),
         ({"num_clips": 0}, "num_clips=0"),
         ({"crop": 256}, "crop=256"),

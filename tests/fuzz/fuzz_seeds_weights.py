@@ -41,7 +41,8 @@ def written(write: Callable[[Path], None], name: str) -> bytes:
 @cache
 def hdf5() -> list[Files]:
     """A checkpoint of ours, and one with groups, chunks, compression, links and texts."""
-    metadata = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2]}, "class_names": ["a", "b"]}
+    metadata = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": [2, 2, 2]}}
+    metadata["class_names"] = ["a", "b"]
     ours = written(lambda path: save_checkpoint(path, _network(), metadata), "a.h5")
 
     def write_other(path: Path) -> None:
@@ -99,7 +100,8 @@ def saved_model() -> list[Files]:
     weights = {name: tf.Variable(from_official(name, values), name=name) for name, values in _network().items()}
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(tf.train.Checkpoint(weights=weights), folder)
-        about = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2]}, "class_names": ["a", "b"]}
+        size = {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": [2, 2, 2]}
+        about = {"size": size, "class_names": ["a", "b"]}
         (Path(folder) / "assets").mkdir(exist_ok=True)
         (Path(folder) / "assets" / "vswin.json").write_text(json.dumps(about))
         paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]

@@ -39,7 +39,7 @@ def load_views(
         num_crops: 1 takes the centre, 3 the start, end and middle of the longer side.
         resize: Pixels of the shorter side before cropping.
         crop: Pixels of the square crop's side, at most `resize`.
-        sampling: "dense" takes clips, "segments" takes frames spread over the whole video.
+        sampling: "dense" takes clips, "segments", once called "uniform", takes frames spread over the whole video.
         spacing: places dense clips "centred" in equal shares of the video, as officially, or "end_to_end", as
             mmaction2 1.x and SlowFast do.
 

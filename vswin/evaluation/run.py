@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin import __version__
-from vswin.build import build_model, check_weights, load_weights, read_class_names
+from vswin.build import build_model, check_weights, load_weights
 from vswin.checks import check_divides
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
@@ -183,7 +183,7 @@ def _open_checkpoint(config: EvaluateConfig, class_names: Sequence[str]) -> Chec
     if config.init_from is None:
         return None
     checkpoint = open_weights(config.init_from, config.source)
-    trained = read_class_names(config.init_from, checkpoint)
+    trained = checkpoint.metadata.get("class_names")
     _check_class_names(config.init_from, checkpoint.network.num_classes, trained, class_names)
     return checkpoint
 

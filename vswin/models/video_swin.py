@@ -123,6 +123,10 @@ class VideoSwin(keras.Model):
         InputError: if there is no class, or the rate is out of range.
     """
 
+    # What weights say beside their values, see `vswin.build_model`.
+    class_names: list[str] | None = None
+    clip: dict[str, Any] | None = None
+
     def __init__(
         self,
         size: ModelSize | dict[str, Any],

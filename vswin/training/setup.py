@@ -108,7 +108,13 @@ def make_model(config: TrainConfig, catalog: Catalog, goes_on: bool = False) -> 
         if config.model.freeze_stages or config.model.freeze:
             logger.warning("RANDOM WEIGHTS are frozen: init_from=null, so what is not trained stays random")
         return model, "none: every weight is random (init_from=null)"
-    return model, str(load_weights(model, checkpoint, reset_head=True, resize_bias=config.model.resize_bias))
+    report = load_weights(model, checkpoint, True, config.model.resize_bias, catalog.class_names)
+    frozen = find_frozen(named_weights(model), config.model.freeze_stages, config.model.freeze)
+    if frozen.intersection(report.reinitialised):
+        logger.warning(
+            f"RANDOM WEIGHTS are frozen: the head is new ({report.head}), and model.freeze keeps it from being trained"
+        )
+    return model, str(report)
 
 
 def build_trainer(

@@ -6,7 +6,6 @@ import numpy as np
 
 from vswin.errors import InputError
 from vswin.weights.checkpoint import Checkpoint
-from vswin.weights.dialects.translate import IMAGE_2D
 from vswin.weights.inflate import inflate
 from vswin.weights.recognise import fits
 from vswin.weights.resize_bias import resize_bias_table
@@ -48,10 +47,10 @@ def adapt(checkpoint: Checkpoint, size: ModelSize, resize_bias: bool) -> Adapted
     Raises:
         InputError: if the network is another one, or another window and `resize_bias` is false.
     """
-    if checkpoint.dialect == IMAGE_2D:
+    if checkpoint.network.is_2d:
         return _inflate(checkpoint, size)
     differences = fits(checkpoint.tensors, size)
-    if not differences:
+    if not differences and checkpoint.window in (None, size.window_size):
         return Adapted(checkpoint.tensors)
     if not all(difference.name.endswith(_TABLE_SUFFIX) for difference in differences):
         more = f" and {len(differences) - _NUM_NAMED} more" if len(differences) > _NUM_NAMED else ""
@@ -72,8 +71,7 @@ def _inflate(checkpoint: Checkpoint, size: ModelSize) -> Adapted:
 
 def _resize(checkpoint: Checkpoint, window: Triple, resize_bias: bool) -> Adapted:
     """Resizes the bias tables to another window."""
-    saved_window = checkpoint.metadata.get("size", {}).get("window_size")
-    old: Triple | None = tuple(saved_window) if saved_window else checkpoint.network.window_size
+    old = checkpoint.window or checkpoint.network.window_size
     if old is None:
         candidates = ", ".join(map(str, checkpoint.network.window_candidates))
         raise InputError(f"the weights are of another window, and do not say which: it may be {candidates}")

@@ -4,7 +4,9 @@ The format is told by what the file holds, the dialect by the names in it; neith
 in a file is run.
 """
 
+import dataclasses
 import json
+import operator
 import os
 import tarfile
 import tempfile
@@ -16,22 +18,31 @@ from typing import Any
 
 import numpy as np
 
+from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
 from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.downloads.download import fetch
 from vswin.weights.formats.archive import unpack_saved_model
 from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, read_hdf5
-from vswin.weights.formats.safetensors_file import read_safetensors, read_safetensors_metadata
+from vswin.weights.formats.safetensors_file import (
+    read_safetensors,
+    read_safetensors_metadata,
+    read_sharded_safetensors,
+)
 from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
 from vswin.weights.formats.torch_file import read_torch_file
-from vswin.weights.recognise import Recognised, recognise
-from vswin.zoo import ModelSize
+from vswin.weights.recognise import Recognised, fits, recognise
+from vswin.zoo import SIZES, ModelSize, Triple
 
 VSWIN = "vswin"
 # Metadata that files of ours have.
 _MARK = "vswin_version"
+# Of what a file says that is quoted in an error.
+_MAX_CHARS = 200
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# What weights are called in a folder, that of a run first.
+_IN_FOLDER = (BEST_CHECKPOINT, "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 _PICKLE_PROTOCOL_2 = b"\x80\x02"
 
 
@@ -60,6 +71,13 @@ class Checkpoint:
         """Says which network the weights are of."""
         return recognise(self.tensors, self.position_index)
 
+    @property
+    def window(self) -> Triple | None:
+        """Gives the attention window where the file says it, not where rows of bias tables make it likely."""
+        if "size" in self.metadata:
+            return tuple(self.metadata["size"]["window_size"])
+        return None if self.position_index is None else self.network.window_size
+
 
 def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> Checkpoint:
     """Opens weights by path or published name; a name is downloaded once.
@@ -78,19 +96,25 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
         return open_checkpoint(weights)
     name = os.fspath(weights)
     try:
-        find_weights(name)
+        published = find_weights(name)
     except InputError as error:
         raise InputError(f"{name}: there is no such file or folder, and {error}") from None
-    return open_checkpoint(fetch(name, source))
+    checkpoint = open_checkpoint(fetch(name, source))
+    size, names = SIZES[published.size], DATA_DIR / published.dataset / "classes.txt"
+    known: dict[str, Any] = {} if fits(checkpoint.tensors, size) else {"size": dataclasses.asdict(size)}
+    if names.is_file() and checkpoint.network.num_classes == published.num_classes:
+        known["class_names"] = names.read_text(encoding="utf-8").splitlines()
+    return dataclasses.replace(checkpoint, metadata={**known, **checkpoint.metadata})
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens weights; the values are read as they are used.
 
     Args:
-        path: a `.pth` file, `.safetensors`, `.h5` (ours or of the innat port), a SavedModel folder or an archive of
-            one, or the folder of a run, which stands for its best checkpoint: raw or averaged weights, whichever were
-            better in validation; of equals the averaged ones.
+        path: a `.pth` file, `.safetensors` or the index of several, `.h5` (ours or of the innat port), a SavedModel
+            folder or an archive of one, a folder with `model.safetensors` or its index, or the folder of a run, which
+            stands for its best checkpoint: raw or averaged weights, whichever were better in validation; of equals
+            the averaged ones.
 
     Returns:
         The checkpoint.
@@ -104,11 +128,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             return _open_saved_model(given, given)
         if (given / BEST_AVERAGE).is_file():
             return _better(_open_file(given / BEST_AVERAGE), open_checkpoint(given / BEST_CHECKPOINT))
-        given /= BEST_CHECKPOINT
+        given /= next((name for name in _IN_FOLDER if (given / name).is_file()), BEST_CHECKPOINT)
     if not given.is_file():
         raise InputError(
             f"{given} does not exist; give a checkpoint file (.pth, .safetensors, .h5), a SavedModel (folder or "
-            ".tar.gz), or the folder of a run that holds checkpoints/best.h5"
+            ".tar.gz), a folder with model.safetensors or its index, or the folder of a run (checkpoints/best.h5)"
         )
     return _open_file(given)
 
@@ -147,7 +171,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _better(average: Checkpoint, raw: Checkpoint) -> Checkpoint:
     """Chooses between the averaged and the raw weights of a run."""
-    return max(average, raw, key=lambda checkpoint: checkpoint.metadata.get("val_top1", -1.0))
+    return max(average, raw, key=lambda checkpoint: float(checkpoint.metadata.get("val_top1", -1.0)))
 
 
 def _open_file(path: Path) -> Checkpoint:
@@ -156,8 +180,10 @@ def _open_file(path: Path) -> Checkpoint:
     if start.startswith(_HDF5_MAGIC):
         tensors, metadata = read_hdf5(path)
         if metadata is not None:
-            return Checkpoint(path, VSWIN, tensors, metadata=_checked(path, metadata))
+            return _described(Checkpoint(path, VSWIN, tensors), metadata)
         return _translated(path, to_official(tensors))
+    if start.startswith(b"{") and b"\0" not in start:
+        return _translated(path, to_official(read_sharded_safetensors(path)))
     if start[8:9] == b"{":
         tensors, texts = read_safetensors(path), read_safetensors_metadata(path)
         return _translated(path, to_official(tensors), _parse(path, texts) if _MARK in texts else {})
@@ -181,14 +207,9 @@ def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
 
 
 def _translated(path: Path, translation: Translation, metadata: Any = None) -> Checkpoint:
-    return Checkpoint(
-        path,
-        translation.dialect,
-        translation.tensors,
-        translation.ignored,
-        _checked(path, metadata or {}),
-        translation.position_index,
-    )
+    ignored, index = translation.ignored, translation.position_index
+    checkpoint = Checkpoint(path, translation.dialect, translation.tensors, ignored, position_index=index)
+    return _described(checkpoint, metadata or {})
 
 
 def _parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -199,16 +220,39 @@ def _parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
         raise InputError(f"{path}: its metadata is damaged ({error})") from None
 
 
-def _checked(path: Path, metadata: Any) -> dict[str, Any]:
-    """Checks the entries that others rely on; None stands for an absent one."""
+def _described(checkpoint: Checkpoint, metadata: Any) -> Checkpoint:
+    """Adds what a file says of its weights, if it is sound and true; None stands for an absent entry."""
     try:
         known = {key: value for key, value in metadata.items() if value is not None}
         if "size" in known:
-            ModelSize.from_fields(known["size"])
-        names = known.get("class_names", [])
-        is_sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: what it says of its model is damaged ({error})") from None
-    if not is_sound:
-        raise InputError(f"{path}: its class_names are not a list of names")
-    return known
+            known["size"] = _check_size(checkpoint, known["size"])
+        names, num_classes = known.get("class_names", []), None
+        if "class_names" in known or "num_classes" in known:
+            num_classes = checkpoint.network.num_classes
+        float(known.get("val_top1", 0))
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        message = f"{checkpoint.path}: what it says of its model is damaged ({str(error)[:_MAX_CHARS]})"
+        raise InputError(message) from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{checkpoint.path}: its class_names are not a list of names")
+    for key, count in (("class_names", len(names) or None), ("num_classes", known.get("num_classes"))):
+        if None not in (count, num_classes) and count != num_classes:
+            raise InputError(
+                f"{checkpoint.path}: its {key} are {str(count)[:_MAX_CHARS]}, its head has {num_classes} classes"
+            )
+    return dataclasses.replace(checkpoint, metadata=known)
+
+
+def _check_size(checkpoint: Checkpoint, claimed: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks a claimed network against the tensors, before anything as large as it claims is made."""
+    network = checkpoint.network
+    found = {key: getattr(network, key) for key in ("embed_dim", "depths", "num_heads", "mlp_ratio", "patch_size")}
+    for key, value in found.items():
+        given = claimed.get(key, value)
+        if (tuple(given) if isinstance(given, list) else given) != value:
+            raise ValueError(f"{key} is {str(given)[:_MAX_CHARS]}, its tensors are of {value}")
+    size = ModelSize.from_fields({**claimed, **found})
+    if fits(checkpoint.tensors, size):
+        raise ValueError(f"window_size is {size.window_size}, its bias tables are of another one")
+    t, h, w = map(operator.index, size.window_size)
+    return dataclasses.asdict(dataclasses.replace(size, window_size=(t, h, w)))

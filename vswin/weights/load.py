@@ -28,6 +28,7 @@ class LoadReport:
         adapted: from what to what the weights were inflated or resized.
         reinitialised: weights of the head that keep their initial values.
         head: why the head was not loaded.
+        permuted: weights of the head that were brought into the order of the classes.
         ignored: what in the file was passed over.
     """
 
@@ -38,6 +39,7 @@ class LoadReport:
     adapted: str = ""
     reinitialised: tuple[str, ...] = ()
     head: str = ""
+    permuted: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -46,6 +48,7 @@ class LoadReport:
             ("loaded", self.loaded, ""),
             ("inflated", self.inflated, self.adapted),
             ("resized", self.resized, self.adapted),
+            ("permuted", self.permuted, "the same classes in another order"),
             ("re-initialised", self.reinitialised, self.head),
             ("ignored", self.ignored, "no weights of the model"),
         )

@@ -56,19 +56,24 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
         tensors: name in the file (of an HDF5 file the path of the data set) -> values.
 
     Returns:
-        The weights of one whole network. Nothing is copied: what is transposed is a view.
+        The weights of one whole network. Nothing is copied, but what Hugging Face keeps apart is joined: what is
+        transposed is a view.
 
     Raises:
         InputError: if no dialect is recognised, or the tensors are not the weights of one whole network.
     """
+    tensors = _unwrap(tensors)
+    if any(map(torch_names.is_hugging_face, tensors)):
+        tensors = torch_names.from_hugging_face(tensors)
     dialect = _find_dialect(tensors)
     rename, is_ignored = _rules(dialect, tensors)
     translated: dict[str, np.ndarray] = {}
     given_as: dict[str, str] = {}
     ignored, unknown = [], []
     for key, tensor in tensors.items():
-        name = None if is_ignored(key) else rename(key)
-        if is_ignored(key):
+        is_passed_over = is_ignored(key) or torch_names.is_of_training(key)
+        name = None if is_passed_over else rename(key)
+        if is_passed_over:
             ignored.append(key)
         elif name is None:
             unknown.append(key)
@@ -78,6 +83,8 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
             given_as[name] = key
             translated[name] = to_official_layout(name, tensor) if dialect == INNAT else tensor
     _check_names(dialect, given_as, unknown)
+    # First what is not in every file.
+    ignored.sort(key=torch_names.is_of_training, reverse=True)
     indices = [key for key in ignored if _POSITION_INDEX.fullmatch(key)]
     index = tensors[indices[0]] if indices else None
     recognise(translated)
@@ -105,6 +112,17 @@ def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Tran
     tensors = translate_in_order([(name, array) for name, array in variables if not is_position_index(array)])
     recognise(tensors)
     return Translation(TFHUB, tensors, tuple(name for name, _ in indices), indices[0][1] if indices else None)
+
+
+def _unwrap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes what wrappers put into names out of them."""
+    unwrapped: dict[str, np.ndarray] = {}
+    for key, tensor in tensors.items():
+        name = torch_names.unwrap(key)
+        if name in unwrapped:
+            raise InputError(f"{key} and another tensor are both {name}; files of two kinds were mixed")
+        unwrapped[name] = tensor
+    return unwrapped
 
 
 def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
@@ -146,7 +164,11 @@ def _rules(
     if dialect == MMACTION2:
         return torch_names.from_mmaction2, torch_names.is_buffer
     if dialect == IMAGE_2D:
-        return torch_names.from_official, lambda key: torch_names.is_buffer(key) or torch_names.is_image_head(key)
+        is_late = not any("layers.0.downsample." in key for key in tensors)
+        return (
+            lambda key: torch_names.from_official(torch_names.before_merging(key) if is_late else key),
+            lambda key: torch_names.is_buffer(key) or torch_names.is_image_head(key),
+        )
     return torch_names.from_official, torch_names.is_buffer
 
 

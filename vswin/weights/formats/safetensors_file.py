@@ -72,6 +72,29 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
+    """Reads the files beside an index such as `model.safetensors.index.json` that it says to belong together.
+
+    Raises:
+        InputError: if it is no such index, a file is missing or damaged, or they do not hold what the index says.
+    """
+    try:
+        with index.open("rb") as file:
+            parts = json.loads(file.read(_MAX_HEADER_BYTES), object_pairs_hook=_unique)["weight_map"]
+        if not all(Path(part).name == part for part in parts.values()):
+            raise MalformedError("a part of it is not beside it")
+        tensors: dict[str, np.ndarray] = {}
+        for part in sorted(set(parts.values())):
+            tensors |= read_safetensors(index.with_name(part))
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{index} is no index of safetensors files that belong together: {error}") from error
+    if differing := sorted(parts.keys() ^ tensors.keys()):
+        raise InputError(
+            f"{index} and its parts do not hold the same tensors: {', '.join(differing[:5])} is in one alone"
+        )
+    return tensors
+
+
 def read_safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Reads the texts that describe a `.safetensors` file which `read_safetensors` accepts; often none."""
     with Path(path).open("rb") as file:

@@ -18,7 +18,6 @@ from vswin.weights.formats.torch_zip import read_zip
 
 # Under which keys training programs keep the model's state dict, beside optimizer states and settings.
 _STATE_DICT_KEYS = ("state_dict", "model", "model_state")
-_PARALLEL_PREFIX = "module."
 # What stands in a .pth file that a download or a clone left without its content.
 _IMPOSTORS = {
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
@@ -38,8 +37,8 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         path: the file.
 
     Returns:
-        Name -> values, in the order of the file; a `module.` before all names is removed. Read-only views of the
-        file, which may be strided and share memory; bfloat16 becomes float32, other dtypes stay.
+        Name -> values, in the order of the file. Read-only views of the file, which may be strided and share memory;
+        bfloat16 becomes float32, other dtypes stay.
 
     Raises:
         InputError: if there is no such file, it is damaged or hostile, names globals that weights do not need, or
@@ -47,7 +46,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     try:
         payload, bytes_of = _read(Path(path))
-        return view_tensors(_without_prefix(_state_dict(payload)), bytes_of)
+        return view_tensors(_state_dict(payload), bytes_of)
     except RefusedGlobalError as error:
         raise InputError(
             f"{path} wants the global {str(error)[:200]!r}, which weights do not need; nothing was run. Take the file "
@@ -89,10 +88,3 @@ def _state_dict(payload: Any) -> dict[str, RawTensor]:
             return tensors
     keys = ", ".join(repr(key[:40]) for key in list(payload)[:10]) or "none"
     raise MalformedError(f"it has no tensors under {', '.join(_STATE_DICT_KEYS)} or at its top, whose keys are {keys}")
-
-
-def _without_prefix(tensors: dict[str, RawTensor]) -> dict[str, RawTensor]:
-    """Removes what DataParallel puts before the names, if all have it."""
-    if not all(name.startswith(_PARALLEL_PREFIX) for name in tensors):
-        return tensors
-    return {name.removeprefix(_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}

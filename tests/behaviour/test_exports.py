@@ -1,0 +1,130 @@
+"""Exports of every format give what the model gives, in the shape of the run's clips."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import vswin
+from vswin.cli import main
+from vswin.compose import compose_config
+from vswin.config import save_config
+from vswin.export import export_saved_model
+from vswin.export_formats import export_onnx, export_tflite
+from vswin.schema import TrainConfig
+from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.names import official_tensors
+from vswin.zoo import ModelSize
+
+INTERPRETER_MOVES = r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning"
+TINY = ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3))
+pytestmark = pytest.mark.filterwarnings(INTERPRETER_MOVES)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """Makes the folder of a run on clips of 4 x 32 x 32."""
+    network = ("embed_dim=8", "depths=[1,1]", "num_heads=[1,2]", "window_size=[2,2,3]")
+    clip = ("num_frames=4", "frame_stride=2", "resize=36", "crop=32")
+    settings = (*(f"model.{setting}" for setting in network), *(f"clip.{setting}" for setting in clip))
+    config = compose_config("train", [*settings, "dataset=folder", "dataset.root=nowhere"], TrainConfig)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    metadata = {"size": vars(TINY), "class_names": ["bright", "dark"], "clip": vars(config.clip)}
+    save_checkpoint(folder / "checkpoints" / "best.h5", official_tensors(vswin.build_model(TINY, 2)), metadata)
+    save_config(config, folder / "config.yaml")
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch) -> Callable[..., None]:
+    def run(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["vswin", *map(str, arguments)])
+        main()
+
+    return run
+
+
+def build(size: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = vswin.build_model(size, num_classes=7)
+    # A new head is so faint that all classes are as likely.
+    model.head.linear.kernel.assign(30 * model.head.linear.kernel)
+    return model
+
+
+def assert_classifies_as(model: keras.Model, path: Path, num_frames: int, size: int) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (1, num_frames, size, size, 3), np.uint8)
+    expected = tf.nn.softmax(model(clips)).numpy()
+    assert expected.max() < 0.9999
+    if path.suffix == ".tflite":
+        classify = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
+        actual = classify(clips=clips)["probabilities"]
+    elif path.suffix == ".onnx":
+        onnxruntime = pytest.importorskip("onnxruntime", reason="needs vswin[onnx] and onnxruntime")
+        (actual,) = onnxruntime.InferenceSession(str(path)).run(["probabilities"], {"clips": clips})
+    else:
+        actual = tf.saved_model.load(str(path)).signatures["probabilities"](clips=tf.constant(clips))["probabilities"]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_tflite_of_so_many_windows_that_attention_takes_them_in_chunks(tmp_path):
+    model = build("swin_micro")
+    path = export_tflite(model, tmp_path / "m.tflite", num_frames=16, size=224)
+    assert_classifies_as(model, path, 16, 224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("export", "name", "num_frames"),
+    [(export_tflite, "m.tflite", 16), (export_tflite, "m.tflite", 32), (export_onnx, "m.onnx", 32)],
+)
+def test_every_format_at_the_sizes_of_published_models(tmp_path, export, name, num_frames):
+    if export is export_onnx:
+        pytest.importorskip("tf2onnx", reason="needs vswin[onnx]")
+    model = build("swin_tiny")
+    assert_classifies_as(model, export(model, tmp_path / name, None, num_frames), num_frames, 224)
+
+
+@pytest.mark.slow
+def test_one_saved_model_takes_clips_of_all_sizes(tmp_path):
+    model = build("swin_micro")
+    folder = export_saved_model(model, tmp_path / "m")
+    assert_classifies_as(model, folder, 16, 224)
+    assert_classifies_as(model, folder, 8, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "shape"),
+    [
+        ("m.tflite", [], (4, 32)),
+        ("m.tflite", ["--frames", "6", "--size", "40"], (6, 40)),
+        ("m.onnx", [], (4, 32)),
+    ],
+)
+def test_an_export_of_a_run_has_the_shape_of_its_clips(tmp_path, run_folder, call, capsys, name, flags, shape):
+    num_frames, size = shape
+    if name == "m.onnx":
+        pytest.importorskip("tf2onnx", reason="needs vswin[onnx]")
+    call("export", run_folder, tmp_path / name, *flags)
+    assert (
+        f"clips have {num_frames} frames of {size} x {size} pixels (protocol of the run in" in capsys.readouterr().out
+    )
+    assert_classifies_as(vswin.build_model(TINY, 2, run_folder), tmp_path / name, num_frames, size)
+
+
+def test_convert_takes_the_copy_that_source_names(tmp_path, monkeypatch, call):
+    """The copies of one name differ: what was converted is that of the second, with its classes."""
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
+    name = "swin_tiny_patch244_window877_kinetics400_1k"
+    files = {"official": f"{name}.pth", "innat": "videoswin_tiny_kinetics400_classifier.weights.h5"}
+    for number, file in enumerate(files.values()):
+        model = vswin.build_model(TINY, num_classes=400)
+        model.head.linear.bias.assign(tf.fill([400], float(number)))
+        save_checkpoint(tmp_path / file, official_tensors(model), {"size": vars(TINY)})
+    call("convert", name, tmp_path / "converted", "--source", "innat")
+    assert vswin.read_checkpoint(tmp_path / "converted")["cls_head.fc_cls.bias"].max() == 1
+    assert len((tmp_path / "converted" / "assets" / "classes.txt").read_text().splitlines()) == 400
