@@ -17,7 +17,7 @@ from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, NotFoun
 from vswin.data.annotations.file_index import FileIndex
 from vswin.data.annotations.labels import MissingVideo, label_videos
 from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
-from vswin.data.folder import load_folder
+from vswin.data.folder import load_folder, note_spellings
 from vswin.data.lists import ACCEPTED, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
 from vswin.data.packed.contents import is_packed
@@ -224,7 +224,9 @@ def _load_lists(dataset: DatasetConfig) -> Catalog:
     paths = _named_lists(dataset)
     notes: list[str] = []
     lists = [read_list(path, _base(dataset, path), notes) if path else [] for path in paths]
-    classes = ClassLookup(find_class_names(lists[0] + lists[1], dataset.num_classes), is_exact=True)
+    entries = lists[0] + lists[1]
+    classes = ClassLookup(find_class_names(entries, dataset.num_classes), is_exact=True)
+    note_spellings({entry.label for entry in entries}, notes)
     return _find_listed(dataset, paths, lists, classes, notes, search=False)
 
 
@@ -271,8 +273,8 @@ def _find_listed(
         if missing:
             _check_missing(missing, len(videos) + len(repeated), dataset, path, classes.class_names)
         if repeated:
-            number, first = count_of(len(repeated), "line"), f"{repeated[0].path} ({repeated[0].place})"
-            notes.append(f"{number} of {path} name a video once more, which counts once: first {first}")
+            where = f"{repeated[0].place}: {repeated[0].path}"
+            notes.append(f"videos that {path} names again: {len(repeated):,}; each counts once, the first is {where}")
     train, val = found
     catalog = Catalog(
         classes.class_names,

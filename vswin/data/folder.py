@@ -5,7 +5,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
@@ -62,10 +62,19 @@ def load_folder(
                 f"There are no videos of the class {name!r} in {', '.join(places)} ({ENDINGS}); add some or remove the "
                 f"class folder. {_LAYOUT.capitalize()}"
             )
+    note_spellings({os.path.basename(path) for names in folders for paths in names.values() for path in paths}, notes)
     if others:
         notes.append(f"left out of the class folders: {count_others(others)}")
     records = [_make_records(videos, class_names, notes) for videos in subsets]
     return class_names, records[0], records[1] if len(records) > 1 else []
+
+
+def note_spellings(names: Iterable[str], notes: list[str]) -> None:
+    """Says which names are spelt in several compositions of Unicode, as those of other systems are."""
+    counts = Counter(normalize("NFC", name) for name in names)
+    several = [name for name, count in counts.items() if count > 1]
+    if several:
+        notes.append(f"spelt in two compositions of Unicode, which count as one class: {', '.join(sorted(several))}")
 
 
 def only_class(name: str) -> str:
@@ -185,5 +194,5 @@ def _make_records(
                     f"{class_names[label]!r}; remove one of them"
                 )
     if num_files > len(first):
-        notes.append(f"{count_of(num_files - len(first), 'link')} to videos that are there already: each counts once")
+        notes.append(f"links to videos that are there already: {num_files - len(first):,}; each video counts once")
     return list(first.values())

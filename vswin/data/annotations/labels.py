@@ -125,9 +125,10 @@ def _find_path(
     # Other systems separate folders and compose letters otherwise.
     written = entry.path.replace("\\", "/")
     for spelling in dict.fromkeys((written, normalize("NFC", written), normalize("NFD", written))):
-        if paths := folders.find(spelling):
+        if spelling != entry.path and (paths := folders.find(spelling)):
             return paths
     path = files and files.find_elsewhere(
         written, lambda found: classes.find_folder(os.path.dirname(found).replace(os.sep, "/")) in (-1, label)
     )
-    return (path, os.path.realpath(path)) if path else None
+    paths = folders.find(os.path.abspath(path)) if path else None
+    return (path, paths[1]) if path and paths else None
