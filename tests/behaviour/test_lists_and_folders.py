@@ -94,6 +94,7 @@ def lines(form, header="", **words):
         (lines("{path}\t12\t{name}"), "list.txt", "utf-8", "name", "the column frames"),
         (lines("{path} 12 {index}", "path frames label"), "list.txt", "utf-8", "index", "the column frames"),
         (lines("{path}\t{name}"), "list.txt", "utf-8", "name", ""),
+        (lines("{path} {word}").replace("bright/0", "bright\\0"), "list.txt", "utf-8", "word", ""),
         (lines("{path}\t{name}", "path\tlabel"), "list.tsv", "utf-16", "name", ""),
         (lines("{name}\t{path}\t3", "\ufeffClass\tFile name\tRoom"), "a.tsv", "utf-16-be", "name", "the column Room"),
         (lines("{path},{name}", "file_name,label"), "list.csv", "utf-8-sig", "name", ""),
@@ -164,7 +165,7 @@ def test_names_that_begin_with_a_hash_are_files_and_what_else_does_is_counted(li
     for separator, name in ((" ", "l.txt"), (",", "l.csv"), (";", "l.csv"), ("\t", "l.txt")):
         quote = '"' * (separator == ";")
         rows = "".join(f"{quote}{path}{quote}{separator}{label}\n" for path, label in labels.items())
-        for text in (comments + rows, rows + comments, f"file{separator}class\n{comments}{rows}"):
+        for text in (comments + rows, f"file{separator}class\n{comments}{rows}"):
             printed, found = listed(text, name)
             assert found == labels
             assert f"not used of {tmp_path / name}: 3 lines of comments\n" in printed
@@ -251,6 +252,8 @@ def test_a_folder_of_folders_that_is_called_train_is_no_class(check, small_video
 
 
 def test_spellings_of_unicode_are_one_class_and_spellings_in_case_are_said_to_be_two(check, small_videos, listed):
+    (small_videos / "raw").mkdir()
+    (small_videos / ".git").mkdir()
     names = {"train": {NFC: "0", "run": "1", "Run": "2"}, "val": {NFD: "0", "run": "1", "new": "2"}}
     for (part, classes), source in zip(names.items(), ("bright", "dark"), strict=True):
         for name, number in classes.items():
@@ -263,6 +266,7 @@ def test_spellings_of_unicode_are_one_class_and_spellings_in_case_are_said_to_be
         "1 class without validation videos: Run",
     )
     printed, labels = check()
+    assert f"not used of {small_videos}: bright, dark, raw\n" in printed
     assert "4 classes, 3 training videos, 3 validation videos" in printed
     assert set(labels.values()) == {NFC, "run", "Run", "new"}
     # The lists name the files in the other composition.
@@ -365,3 +369,17 @@ def test_training_evaluation_and_prediction_find_the_same_videos_and_say_the_sam
     printed = vswin("predict", *arguments, "--model", run, "--csv", predicted)
     assert f"{root / 'val'}: 2 other files (2 .txt) left out" in printed
     assert len(predicted.read_text(encoding="utf-8").splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("name", ["ucf101", "kinetics400"])
+def test_lists_of_raw_frames_are_read_for_their_videos(vswin, small_videos, tmp_path, name):
+    os.rename(small_videos / "bright/0.avi", small_videos / "v_one.avi")
+    os.rename(small_videos / "bright/1.avi", small_videos / "v_two.avi")
+    path = tmp_path / "rawframes.txt"
+    path.write_text("old/v_one 120 0\nold/v_two 64 1\n")
+    clean = tmp_path / "clean"
+    keys = (f"dataset={name}", f"dataset.root={small_videos}", f"dataset.val_list={path}", f"clean_lists={clean}")
+    printed = vswin("data", "check", *keys, "clip.num_frames=4")
+    assert f"not used of {path}: the column frames\n" in printed
+    paths = [row["path"] for row in csv.DictReader((clean / "val.csv").read_text().splitlines())]
+    assert paths == ["v_one.avi", "v_two.avi"]

@@ -45,6 +45,8 @@ def load_folder(
     parts = [root / "train", root / "val"]
     if not all(part.is_dir() for part in parts):
         parts = [root]
+    elif unused := {path.name for path in root.glob("[!.]*") if path.is_dir()} - {"train", "val", "test"}:
+        notes.append(f"not used of {root}: {', '.join(sorted(unused))}")
     folders = [_find_classes(part) for part in parts]
     class_names = tuple(sorted({name for names in folders for name in names}))
     if len(class_names) < 2:

@@ -24,8 +24,6 @@ _PATHS = (
 )
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
-
-
 # More is no header and no form.
 _LONGEST_LINE = 10_000
 
@@ -116,7 +114,8 @@ def _find_form(path: Path, text: str, base: str) -> tuple[_Form, list[str]]:
         cells = [cell.strip() for cell in _cells(first, form)]
         if len(cells) != form.num_cells or not all(cells) or (form.num_cells == 3 and not cells[1].isdecimal()):
             return -1
-        return 2 * os.path.exists(os.path.join(base, cells[0])) + is_video(os.path.basename(cells[0]))
+        is_there = os.path.exists(os.path.join(base, cells[0]))
+        return 4 * is_there + 2 * is_video(os.path.basename(cells[0])) + (form.num_cells == len(first.split()) == 3)
 
     is_csv = path.suffix.lower() == ".csv"
     return max(sorted(_FORMS, key=lambda form: (form.separator == " ") == is_csv), key=rank), []
