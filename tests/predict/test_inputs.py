@@ -42,10 +42,8 @@ def test_links_in_circles_end_and_each_real_file_comes_once(folder):
     names = ["again.mp4", "run/10.MKV", "run/2.avi", "walk/deep/3.webm"]
     for arguments in (["videos"], ["videos/**/*.*[!t]"], ["videos", "videos/run/../run", "./videos/b.mp4"]):
         assert [entry.name for entry in find_videos(arguments)] == names
-    assert [entry.name for entry in find_videos(["videos/**/run/**", "videos/**/2.*"])] == [
-        *names[1:3],
-        "run/notes.txt",
-    ]
+    found = find_videos(["videos/**/run/**", "videos/**/2.*"])
+    assert [entry.name for entry in found] == ["run/10.MKV", "run/2.avi", "run/notes.txt"]
     assert find_videos(["videos/walk/**"]) == [Input("videos/walk/deep/3.webm", "deep/3.webm", "deep")]
 
 

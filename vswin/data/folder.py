@@ -100,6 +100,15 @@ def refuse_folder(error: OSError) -> None:
     raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})") from None
 
 
+def real_path(link: str, folders: dict[str, str]) -> str:
+    """Gives the real path of a link; `folders` keeps those of folders, as many links lead into one."""
+    folder, name = os.path.split(os.path.join(os.path.dirname(link), os.readlink(link)))
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    found = os.path.join(folders[folder], name)
+    return os.path.realpath(link) if name in ("", ".", "..") or os.path.islink(found) else found
+
+
 def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
     """Finds the files below a folder, through links too; each real folder once, as links may lead in a circle.
 
@@ -114,6 +123,7 @@ def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -
     # A link to a folder around this one leads in a circle, too.
     seen = set(map(str, Path(real_root).parents))
     waiting = deque([(root, real_root)])
+    links: dict[str, str] = {}
     while waiting:
         folder, real = waiting.popleft()
         if real in seen:
@@ -127,7 +137,7 @@ def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -
             continue
         for entry in entries:
             if entry.is_symlink():
-                path, target = entry.path, os.path.realpath(entry.path)
+                path, target = entry.path, real_path(entry.path, links)
                 if os.path.isdir(path):
                     # Last: a folder is called by its own name where it lies here itself.
                     waiting.append((path, target))

@@ -10,7 +10,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from vswin.data.annotations.entries import ListEntry
-from vswin.data.folder import is_video, walk_files
+from vswin.data.folder import is_video, real_path, walk_files
 
 # Folders as people name the parts of a data set.
 _SUBSET_FOLDERS = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid", "test")}
@@ -125,6 +125,7 @@ class Folders:
         """Takes the folder that relative paths start from."""
         self._base = base
         self._folders: dict[str, tuple[str, str, dict[str, bool]]] = {}
+        self._links: dict[str, str] = {}
 
     def find(self, path: str) -> tuple[str, str] | None:
         """Gives the path from here of a file, and its real path; None if there is none."""
@@ -140,7 +141,9 @@ class Folders:
         joined, real, names = self._folders[folder]
         if name in names:
             found = joined + name
-            return found, os.path.realpath(found) if names[name] else found if real is joined else real + name
+            if names[name]:
+                return found, real_path(found, self._links)
+            return found, found if real is joined else real + name
         # A file system may take names for equal that differ in case.
         return (joined + name, os.path.realpath(joined + name)) if name and os.path.exists(joined + name) else None
 
