@@ -122,6 +122,11 @@ def test_a_list_is_understood_in_every_form(listed, tmp_path, text, name, encodi
 @pytest.mark.parametrize(
     ("text", "name", "words"),
     [
+        (
+            'bright/0.avi,"a\ndark/0.avi,b\ndark/1.avi,b\n',
+            "l.csv",
+            ["l.csv:3: expected `path,label`, found 'bright/0.avi"],
+        ),
         ("path,label\nbright/0.avi,a\nbright/1.avi\n", "l.csv", ["l.csv:3: expected `path,label`", "'bright/1.avi'"]),
         ("path,label\nbright/0, 1.avi,a\n", "l.csv", ["l.csv:2: expected `path,label`, found 'bright/0, 1.avi,a'"]),
         ("bright/0.avi,a,g1\ndark/0.avi,b,g2\n", "l.csv", ["l.csv:1: expected", "'bright/0.avi,a,g1'", "video_path"]),
@@ -139,6 +144,11 @@ def test_a_list_is_understood_in_every_form(listed, tmp_path, text, name, encodi
         ),
         ("bright/0.avi a\n#dark/0.avi\n", "l.txt", ["l.txt:2: expected `path label`, found '#dark/0.avi'"]),
         ("bright/0.avi,a\nbright/1.avi,a\n", "l.csv", ["holds one class only, 'a'; there must be two or more"]),
+        (
+            "b\0r\0i\0",
+            "l.txt",
+            ["l.txt cannot be read: it holds zeros; lists are UTF-8, or UTF-16 with a byte order mark"],
+        ),
         ("bright/0.avi 1\nbright/1.avi 1\n", "l.txt", ["holds one class only, '1'; there must be two or more"]),
     ],
 )

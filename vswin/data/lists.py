@@ -80,11 +80,11 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
             continue
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
-        elif video and label:
+        elif video and label and "\n" not in label:  # which a quote that is never closed would bring
             entries.append(ListEntry(source, number, video, label))
         else:
             raise InputError(
-                f"{path}:{number}: expected `{form.name}`, found {form.separator.join(cells)!r}; {ACCEPTED}"
+                f"{path}:{number}: expected `{form.name}`, found {form.separator.join(cells)!r:.200}; {ACCEPTED}"
             )
     if not entries:
         raise InputError(f"The list {path} names no videos")
@@ -103,7 +103,7 @@ def _find_form(path: Path, text: str, base: str) -> tuple[_Form, list[str]]:
     """Tells the form of a list by its first line, comments aside; gives the cells of the header, if there is one."""
     first = ""
     for line in filter(str.strip, io.StringIO(text, newline="")):
-        first = line.rstrip("\r\n").replace("\0", "")[:_LONGEST_LINE]
+        first = line.rstrip("\r\n")[:_LONGEST_LINE]
         for form in (_read_header(first, separator) for separator in "\t,; "):
             if form:
                 return form, _cells(first, form)

@@ -65,9 +65,14 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if "\0" in text:
+            raise UnicodeError("it holds zeros")
     except (OSError, UnicodeError) as error:
-        raise InputError(f"The list {path} cannot be read: {error}; lists are UTF-8 or UTF-16") from error
+        raise InputError(
+            f"The list {path} cannot be read: {error}; lists are UTF-8, or UTF-16 with a byte order mark"
+        ) from error
+    return text
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
