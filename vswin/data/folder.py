@@ -14,8 +14,8 @@ from vswin.errors import InputError
 from vswin.wording import count_of
 
 _FORMATS = (
-    "264 265 3g2 3gp amv asf avi divx dv f4v flv gif gxf h264 h265 hevc ivf m1v m2p m2t m2ts m2v m4v mjpeg mjpg mk3d "
-    "mkv mov mp4 mpe mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb ts vob webm wmv wtv y4m"
+    "264 265 3g2 3gp amv apng asf avi divx dv f4v flv gif gxf h264 h265 hevc ivf m1v m2p m2t m2ts m2v m4v mjpeg mjpg "
+    "mk3d mkv mov mp4 mpe mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb swf ts vob webm wmv wtv y4m"
 )
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 ENDINGS = "files ending in .avi, .mp4, .mkv, .webm and so on; data/README.md lists the endings"
@@ -158,7 +158,7 @@ def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
         others: counts the other files by ending.
 
     Returns:
-        Path and real path of each, sorted.
+        Path and real path of each, sorted by folder and name.
     """
     videos = []
     for path, real in walk_files(folder):
@@ -166,7 +166,7 @@ def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
             videos.append((path, real))
         else:
             others[os.path.splitext(path)[1].lower()] += 1
-    return sorted(videos)
+    return sorted(videos, key=lambda video: os.path.split(video[0]))
 
 
 def _find_classes(root: Path) -> dict[str, list[str]]:
