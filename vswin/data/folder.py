@@ -130,36 +130,24 @@ def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -
             continue
         seen.add(real)
         try:
-            with os.scandir(folder) as found:
-                entries = [entry for entry in found if not entry.name.startswith(".")]
+            with os.scandir(folder) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
         except OSError as error:
             on_error(error)
             continue
         for entry in entries:
-            if entry.is_symlink():
-                path, target = entry.path, real_path(entry.path, links)
-                if os.path.isdir(path):
-                    # Last: a folder is called by its own name where it lies here itself.
-                    waiting.append((path, target))
-                    continue
+            is_link = entry.is_symlink()
+            found = entry.path, real_path(entry.path, links) if is_link else os.path.join(real, entry.name)
+            if not (os.path.isdir(entry.path) if is_link else entry.is_dir()):
+                yield found
+            elif is_link:
+                waiting.append(found)  # last: a folder is called by its own name where it lies here itself
             else:
-                path, target = entry.path, os.path.join(real, entry.name)
-                if entry.is_dir():
-                    waiting.appendleft((path, target))
-                    continue
-            yield path, target
+                waiting.appendleft(found)
 
 
 def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
-    """Lists the videos below a folder.
-
-    Args:
-        folder: their folder.
-        others: counts the other files by ending.
-
-    Returns:
-        Path and real path of each, sorted by folder and name.
-    """
+    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending."""
     videos = []
     for path, real in walk_files(folder):
         if is_video(os.path.basename(path)):
