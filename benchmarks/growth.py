@@ -5,13 +5,14 @@
 
 `clips` runs the forward pass of swin_tiny on clips of more frames, more pixels, and more clips at once, each in a
 process of its own, and compares time and memory with those of the smallest clip times the number of tokens. `records`
-makes lists of up to a million videos, real files behind symbolic links, and times reading them, and the first batch.
+makes lists of up to a million videos, real files behind hard links, and times reading them, and the first batch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -122,14 +123,14 @@ def measure_list(root: Path) -> dict[str, float]:
 
 
 def _make_list(root: Path, count: int) -> None:
-    """Makes a folder of symbolic links to one clip, and a list of them in ten classes."""
-    target = CLIPS / "test.avi"
+    """Makes a list of videos in ten classes: hard links to copies of one clip, as symbolic ones would be one video."""
     with _opened(root / "list.txt") as file:
         for start in range(0, count, _FILES_PER_FOLDER):
             folder = root / f"{start // _FILES_PER_FOLDER:04d}"
             folder.mkdir()
+            target = Path(shutil.copy(CLIPS / "test.avi", folder / "copy"))
             for number in range(start, min(start + _FILES_PER_FOLDER, count)):
-                (folder / f"{number}.avi").symlink_to(target)
+                (folder / f"{number}.avi").hardlink_to(target)
                 file.write(f"{folder.name}/{number}.avi {number % 10}\n")
 
 

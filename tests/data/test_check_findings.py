@@ -84,8 +84,8 @@ def test_same_content_in_several_places():
 
 
 def test_a_file_that_is_listed_twice_is_broken_once():
-    record = VideoRecord("hop/a", 0)
-    catalog = Catalog(NAMES, [record, VideoRecord("hop/a", 0), VideoRecord("run/b", 1)], [])
+    again = MissingVideo("train.csv:2", "hop/a", 0)
+    catalog = Catalog(NAMES, [VideoRecord("hop/a", 0), VideoRecord("run/b", 1)], [], repeated_train=(again,))
     facts = {"hop/a": FileFacts(1, reason="empty"), "run/b": FileFacts(1, 99, 240, 320)}
     findings = find_problems(catalog, facts, {}, CLIP)
     assert [finding.kind for finding in findings] == ["broken", "listed twice"]

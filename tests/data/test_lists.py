@@ -16,24 +16,28 @@ def write(path, text, encoding="utf-8"):
     return path
 
 
+def read(path):
+    return read_list(path, str(path.parent), [])
+
+
 def entries_of(*pairs):
     return [ListEntry("l", number, path, label) for number, (path, label) in enumerate(pairs, start=1)]
 
 
 def test_text_lists(tmp_path):
     path = write(tmp_path / "l.txt", "# mine\r\n\r\na b/c d.mp4 \t 12\r\n  e.mp4 0  \r\n", "utf-8-sig")
-    assert read_list(path) == [
+    assert read(path) == [
         ListEntry(str(path), 3, "a b/c d.mp4", "12"),
         ListEntry(str(path), 4, "e.mp4", "0"),
     ]
-    assert read_list(path)[0].place == f"{path}:3"
+    assert read(path)[0].place == f"{path}:3"
 
 
 @pytest.mark.parametrize("header", ["", "path,label\n", "Path, Label\r\n"])
 def test_csv_lists(tmp_path, header):
     path = write(tmp_path / "l.CSV", header + '# mine\n"a, b.mp4",air drumming\n\nc.mp4 , yoga\n', "utf-8-sig")
     first = 3 if header else 2
-    assert read_list(path) == [
+    assert read(path) == [
         ListEntry(str(path), first, "a, b.mp4", "air drumming"),
         ListEntry(str(path), first + 2, "c.mp4", "yoga"),
     ]
@@ -54,7 +58,7 @@ def test_csv_lists(tmp_path, header):
     ],
 )
 def test_the_first_line_tells_the_form_of_a_list(tmp_path, name, text, expected):
-    entries = read_list(write(tmp_path / name, text))
+    entries = read(write(tmp_path / name, text))
     assert [(entry.path, entry.label) for entry in entries] == expected
 
 
@@ -74,14 +78,14 @@ def test_the_first_line_tells_the_form_of_a_list(tmp_path, name, text, expected)
 )
 def test_malformed_lists(tmp_path, name, text, message):
     with pytest.raises(InputError, match=message):
-        read_list(write(tmp_path / name, text))
+        read(write(tmp_path / name, text))
 
 
 def test_unreadable_lists(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.txt cannot be read"):
-        read_list(tmp_path / "nowhere.txt")
+        read(tmp_path / "nowhere.txt")
     with pytest.raises(InputError, match=r"l\.txt cannot be read: 'utf-8'"):
-        read_list(write(tmp_path / "l.txt", "é.mp4 0", "latin-1"))
+        read(write(tmp_path / "l.txt", "é.mp4 0", "latin-1"))
 
 
 def test_class_names_from_labels():

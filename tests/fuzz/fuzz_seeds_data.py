@@ -19,14 +19,22 @@ from vswin.config import CONFIG_DIR
 
 
 def lists() -> list[Files]:
-    """Lists of paths and labels, in both forms."""
+    """Lists of paths and labels, in all forms."""
     texts = (
         "a/1.avi 0\nb/2.avi 1\na/3.avi 0\nb/4.avi 1\n",
         "# ours\r\na/1.avi walk\r\nb/2.avi run\r\na/3.avi walk\r\nb/4.avi run\r\n",
         'path,label\n"a/1.avi",walk\nb/2.avi,"run, fast"\na/3.avi,walk\nb/4.avi,"run, fast"\n',
         "a/1.avi,0\nb/2.avi,1\na/3.avi,0\nb/4.avi,1\n",
+        ",label;video_path;group\n0;walk;a/1.avi;g\n1;run;b/2.avi;g\n".replace(",", ";"),
+        'a/1.avi\t9\trun fast\n"a/3.avi"\t9\trun fast\n./b/2.avi\t9\tw\nb/2.avi\t8\tw\n',
+        "\ufeffpath\tclass\r\na/1.avi\trun\r\nb/2.avi\tw\r\n",
+        "a/1.avi 9 0\n'a/3.avi' 9 0\nb/2.avi 9 1\nb/4.avi 9 1\n",
     )
-    return [{"list.txt" if number % 2 else "list.csv": text.encode()} for number, text in enumerate(texts)]
+    names = ("list.txt", "list.csv")
+    return [
+        {names[1 - number % 2]: text.encode("utf-16-le" if text.startswith("\ufeff") else "utf-8")}
+        for number, text in enumerate(texts)
+    ]
 
 
 def ucf101() -> list[Files]:

@@ -16,9 +16,6 @@ CORPUS = Path(__file__).parent / "corpus"
 CASES = sorted(case for case in CORPUS.glob("*/*") if case.is_dir())
 # Odd, and not wrong: a class may be called 999..., other lines may be sound, a name may hold bytes that are no text.
 HARMLESS = {
-    "list/label_beyond_all_counts",
-    "list/open_quote",
-    "list/zero_byte_in_a_path",
     "results/half_a_character",
     "video/index_points_before_the_start",
 }

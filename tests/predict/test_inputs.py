@@ -35,6 +35,18 @@ def test_a_pattern_names_classes_from_its_first_wildcard_on(folder):
     assert absolute == [Input(f"{folder}/videos/run/2.avi", "run/2.avi", "run")]
 
 
+def test_links_in_circles_end_and_each_real_file_comes_once(folder):
+    (folder / "videos/run/all").symlink_to(folder / "videos")
+    (folder / "videos/run/more").symlink_to(folder / "videos/run")
+    (folder / "videos/again.mp4").symlink_to("b.mp4")
+    names = ["again.mp4", "run/10.MKV", "run/2.avi", "walk/deep/3.webm"]
+    for arguments in (["videos"], ["videos/**/*.*[!t]"], ["videos", "videos/run/../run", "./videos/b.mp4"]):
+        assert [entry.name for entry in find_videos(arguments)] == names
+    found = find_videos(["videos/**/run/**", "videos/**/2.*"])
+    assert [entry.name for entry in found] == ["run/10.MKV", "run/2.avi", "run/notes.txt"]
+    assert find_videos(["videos/walk/**"]) == [Input("videos/walk/deep/3.webm", "deep/3.webm", "deep")]
+
+
 def test_files_keep_their_order_and_come_once(folder):
     found = find_videos(["videos/run/notes.txt", "videos/run/2.avi", "videos/run"])
     assert [entry.path for entry in found] == ["videos/run/notes.txt", "videos/run/2.avi", "videos/run/10.MKV"]

@@ -5,6 +5,8 @@ Training and evaluation start here. Nothing is decoded, but every file is known 
 
 import gc
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +17,8 @@ from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, NotFoun
 from vswin.data.annotations.file_index import FileIndex
 from vswin.data.annotations.labels import MissingVideo, label_videos
 from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
-from vswin.data.folder import load_folder
-from vswin.data.lists import find_class_names, read_list, split_train_val
+from vswin.data.folder import load_folder, note_spellings
+from vswin.data.lists import ACCEPTED, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
 from vswin.data.packed.contents import is_packed
 from vswin.data.packed.tfds_catalog import explain_tfds, find_prepared, load_tfds
@@ -25,7 +27,7 @@ from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError, nearest
 from vswin.schema import DatasetConfig
-from vswin.wording import count_of
+from vswin.wording import count_of, printable
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
 _SUBSETS = (TRAIN, VAL)
@@ -41,6 +43,9 @@ class Catalog:
         val: validation videos; for UCF101 and HMDB51 the official test list.
         missing_train: training videos that a list names and that are not there, with `dataset.allow_missing`.
         missing_val: validation videos of this kind.
+        repeated_train: training videos that a list names once more; each counts once.
+        repeated_val: validation videos of this kind.
+        notes: sentences on what was left out, and on what may be wrong with the classes.
         store: opens the videos: they are files, or packed into larger ones.
     """
 
@@ -49,6 +54,9 @@ class Catalog:
     val: list[VideoRecord]
     missing_train: tuple[MissingVideo, ...] = ()
     missing_val: tuple[MissingVideo, ...] = ()
+    repeated_train: tuple[MissingVideo, ...] = ()
+    repeated_val: tuple[MissingVideo, ...] = ()
+    notes: tuple[str, ...] = ()
     store: VideoStore = VIDEO_FILES
 
 
@@ -120,15 +128,17 @@ def find_videos(dataset: DatasetConfig) -> Catalog:
         NotFoundError: if the folder of the videos, or the lists of a data set that needs them, are not there.
         InputError: if something else is missing, malformed or contradictory.
     """
-    if dataset.name in ANNOTATED:
-        with _without_gc():
-            return _load_annotated(dataset)
     if dataset.name == "motion":
         return _load_motion(dataset)
-    if dataset.name == "folder":
-        with _without_gc():
-            return _load_lists(dataset) if dataset.train_list else _load_folder(dataset)
-    raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+    if dataset.name not in _DATASETS:
+        raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+    with _without_gc():
+        if dataset.name in ANNOTATED:
+            catalog = _load_annotated(dataset)
+        else:
+            catalog = _load_lists(dataset) if dataset.train_list else _load_folder(dataset)
+    notes = (*catalog.notes, *_describe_classes(catalog))
+    return replace(catalog, notes=tuple(map(printable, notes)))
 
 
 def describe_catalog(catalog: Catalog) -> str:
@@ -140,6 +150,32 @@ def describe_catalog(catalog: Catalog) -> str:
     missing = {ROLES[TRAIN]: len(catalog.missing_train), ROLES[VAL]: len(catalog.missing_val)}
     named = " and ".join(count_of(count, f"{role} video") for role, count in missing.items() if count)
     return f"{found}; {named} of the lists are missing" if named else found
+
+
+def _describe_classes(catalog: Catalog) -> list[str]:
+    """Says which classes a subset lacks, and which names may be of one class."""
+    notes = []
+    names = catalog.class_names
+    present = {
+        role: {video.label for video in videos}
+        for role, videos in zip(ROLES.values(), (catalog.train, catalog.val), strict=True)
+    }
+    for role, labels in present.items():
+        absent = [name for label, name in enumerate(names) if label not in labels]
+        if labels and absent:
+            shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+            notes.append(f"{count_of(len(absent), 'class')} without {role} videos: {shown}")
+    if names == tuple(map(str, range(len(names)))) and not any(0 in labels for labels in present.values()):
+        notes.append("no video has the label 0: if the labels count from 1, subtract 1, or class '0' stays empty")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[" ".join(re.split(r"[\s_-]+", name.casefold().strip()))].append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            notes.append(
+                f"WARNING: {' and '.join(map(repr, group))} count as different classes; are they one, misspelt?"
+            )
+    return notes
 
 
 def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
@@ -178,16 +214,20 @@ def _load_motion(dataset: DatasetConfig) -> Catalog:
 def _load_folder(dataset: DatasetConfig) -> Catalog:
     if dataset.val_list:
         raise InputError(f"dataset.val_list={dataset.val_list} needs dataset.train_list beside it")
-    catalog = Catalog(*load_folder(Path(dataset.root)))
+    notes: list[str] = []
+    catalog = replace(Catalog(*load_folder(Path(dataset.root), notes)), notes=tuple(notes))
     return catalog if catalog.val else _hold_out(catalog, dataset, dataset.root)
 
 
 def _load_lists(dataset: DatasetConfig) -> Catalog:
     """Reads lists whose labels name the classes."""
     paths = _named_lists(dataset)
-    lists = [read_list(path) if path else [] for path in paths]
-    classes = ClassLookup(find_class_names(lists[0] + lists[1], dataset.num_classes), is_exact=True)
-    return _find_listed(dataset, paths, lists, classes, search=False)
+    notes: list[str] = []
+    lists = [read_list(path, _base(dataset, path), notes) if path else [] for path in paths]
+    entries = lists[0] + lists[1]
+    classes = ClassLookup(find_class_names(entries, dataset.num_classes), is_exact=True)
+    note_spellings({entry.label for entry in entries}, notes)
+    return _find_listed(dataset, paths, lists, classes, notes, search=False)
 
 
 def _load_annotated(dataset: DatasetConfig) -> Catalog:
@@ -196,15 +236,21 @@ def _load_annotated(dataset: DatasetConfig) -> Catalog:
     paths = _named_lists(dataset)
     if paths == [None, None]:
         paths = find_annotations(dataset, classes)
-    lists = [
-        read_annotations(dataset, path, subset, classes) if path else []
-        for path, subset in zip(paths, _SUBSETS, strict=True)
-    ]
-    return _find_listed(dataset, paths, lists, classes, search=True)
+    notes: list[str] = []
+    lists = []
+    for path, subset in zip(paths, _SUBSETS, strict=True):
+        entries = read_annotations(dataset, path, subset, classes) if path else []
+        lists.append(read_list(path, _base(dataset, path), notes) if path and entries is None else entries or [])
+    return _find_listed(dataset, paths, lists, classes, notes, search=True)
 
 
 def _named_lists(dataset: DatasetConfig) -> list[Path | None]:
     return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list)]
+
+
+def _base(dataset: DatasetConfig, path: Path | None) -> str:
+    """Says where the relative paths of a list start from."""
+    return str(path.parent if path and not Path(dataset.root).is_dir() else dataset.root)
 
 
 def _find_listed(
@@ -212,25 +258,41 @@ def _find_listed(
     paths: Sequence[Path | None],
     lists: Sequence[list[ListEntry]],
     classes: ClassLookup,
+    notes: list[str],
     search: bool,
 ) -> Catalog:
     """Finds the files of both lists, anywhere below the root if `search`, and divides a training list that is alone."""
-    root = Path(dataset.root)
-    bases = [str(root if root.is_dir() or not path else path.parent) for path in paths]
+    bases = [_base(dataset, path) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
     files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
     found = [
         label_videos(entries, subset, classes, base, files.get(base))
         for entries, subset, base in zip(lists, _SUBSETS, bases, strict=True)
     ]
-    for (videos, missing), path in zip(found, paths, strict=True):
+    for (videos, missing, repeated), path in zip(found, paths, strict=True):
         if missing:
-            _check_missing(missing, len(videos), dataset, path)
-    catalog = Catalog(classes.class_names, found[0][0], found[1][0], tuple(found[0][1]), tuple(found[1][1]))
+            _check_missing(missing, len(videos) + len(repeated), dataset, path, classes.class_names)
+        if repeated:
+            where = f"{repeated[0].place}: {repeated[0].path}"
+            notes.append(f"videos that {path} names again: {len(repeated):,}; each counts once, the first is {where}")
+    train, val = found
+    catalog = Catalog(
+        classes.class_names,
+        *(train.videos, val.videos),
+        *(tuple(train.missing), tuple(val.missing)),
+        *(tuple(train.repeated), tuple(val.repeated)),
+        notes=tuple(notes),
+    )
     return catalog if lists[1] else _hold_out(catalog, dataset, bases[0])
 
 
-def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: DatasetConfig, path: Path | None) -> None:
+def _check_missing(
+    missing: Sequence[MissingVideo],
+    num_found: int,
+    dataset: DatasetConfig,
+    path: Path | None,
+    class_names: Sequence[str],
+) -> None:
     if num_found and dataset.allow_missing:
         return
     first = "\n  ".join(f"{video.place}: {video.path}" for video in missing[:5])
@@ -240,9 +302,10 @@ def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: Dat
         ways.append("go without them with dataset.allow_missing=true")
     elif not (dataset.train_list or dataset.val_list):
         ways = [root, "name the one list you need with dataset.val_list or dataset.train_list"]
+    understood = f"\nThe first is read as a video of the class {class_names[missing[0].label]!r}; {ACCEPTED}"
     raise InputError(
         f"{len(missing):,} of the {len(missing) + num_found:,} videos of the list {path} are not there; "
-        f"{', '.join(ways[:-1])}, or {ways[-1]}. The first are:\n  {first}"
+        f"{', '.join(ways[:-1])}, or {ways[-1]}. The first are:\n  {first}{'' if num_found else understood}"
     )
 
 

@@ -44,7 +44,8 @@ def run_check(config: DataCheckConfig) -> None:
     if is_packed(Path(dataset.root)):
         raise InputError(f"{dataset.root} is packed: its videos were compared with their files when it was written")
     catalog = find_videos(dataset)
-    say(console, f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}")
+    for line in (f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
+        say(console, line)
 
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}

@@ -77,7 +77,7 @@ def find_problems(
         Findings, most serious kinds first, in the order of the lists.
     """
     findings = [
-        *_find_missing(catalog),
+        *_find_misnamed(catalog),
         *_find_bad_files(catalog, facts, clip),
         *_find_odd_sizes(catalog, facts),
         *_find_same(catalog, hashes),
@@ -108,10 +108,16 @@ def usual_size(facts: Sequence[FileFacts]) -> tuple[int, int, float]:
     return *size, count / len(facts)
 
 
-def _find_missing(catalog: Catalog) -> Iterator[Finding]:
-    for subset, missing in ((TRAIN, catalog.missing_train), (VAL, catalog.missing_val)):
-        for video in missing:
-            yield Finding(MISSING, subset, catalog.class_names[video.label], video.path, video.place)
+def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
+    """Finds lines of the lists that name no video, or one that was named before."""
+    for kind, subset, listed in (
+        (MISSING, TRAIN, catalog.missing_train),
+        (MISSING, VAL, catalog.missing_val),
+        (REPEATED, TRAIN, catalog.repeated_train),
+        (REPEATED, VAL, catalog.repeated_val),
+    ):
+        for video in listed:
+            yield Finding(kind, subset, catalog.class_names[video.label], video.path, video.place)
 
 
 def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipConfig) -> Iterator[Finding]:
@@ -157,7 +163,7 @@ def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
             elif earlier.label != video.label:
                 kind = TWO_LABELS
             else:
-                kind = REPEATED if is_same_path else DUPLICATE
+                kind = DUPLICATE
             name = catalog.class_names[earlier.label]
             detail = f"{'the same file' if is_same_path else earlier.path}, {ROLES[earlier_subset]}, {name}"
             yield Finding(kind, subset, catalog.class_names[video.label], video.path, f"as {detail}")

@@ -1,76 +1,198 @@
-"""Data sets that are folders of video files, a folder per class. Called by `vswin.data.catalog`."""
+"""Video files in folders: which files are videos, and data sets that have a folder per class.
+
+`walk_files` finds the files for every command: training, evaluation, prediction and `vswin data check`.
+"""
 
 import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
+from vswin.wording import count_of
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+_FORMATS = (
+    "264 265 3g2 3gp amv apng asf avi divx dv f4v flv gif gxf h264 h265 hevc ivf m1v m2p m2t m2ts m2v m4v mjpeg mjpg "
+    "mk3d mkv mov mp4 mpe mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb swf ts vob webm wmv wtv y4m"
+)
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
+ENDINGS = "files ending in .avi, .mp4, .mkv, .webm and so on; data/README.md lists the endings"
 _LAYOUT = "expected <root>/<class>/<video>, or <root>/train/<class>/<video> with <root>/val/<class>/<video>"
+# Folders in a folder called so are classes, not sub-folders of a class.
+_SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
-def load_folder(root: Path) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
+def load_folder(
+    root: Path, notes: list[str] | None = None
+) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
     """Lists the videos below a folder; their classes are the names of the folders they lie in.
 
     Args:
-        root: holds a folder per class, or the folders `train` and `val` with the folders of the classes.
+        root: holds a folder per class, or the folders `train` and `val` with the folders of the classes. Videos may
+            lie in sub-folders of a class folder.
+        notes: gets a sentence on files that are left out, and one on files that count once.
 
     Returns:
         Class names in sorted order, the records of `train` and those of `val`, sorted by class and name. Without
         these two folders all records are in the first list and the second is empty.
 
     Raises:
-        InputError: if folders or videos are missing or not where they are expected.
+        InputError: if folders or videos are missing or not where they are expected, or one file is in two classes.
     """
-    train_root, val_root = root / "train", root / "val"
-    if not (train_root.is_dir() and val_root.is_dir()):
-        class_names = _find_classes(root)
-        return class_names, _list_videos(root, class_names), []
-    class_names = _find_classes(train_root)
-    differing = sorted(set(_find_classes(val_root)) ^ set(class_names))
-    if differing:
-        raise InputError(f"{train_root} and {val_root} must have the same classes; one lacks {', '.join(differing)}")
-    return class_names, _list_videos(train_root, class_names), _list_videos(val_root, class_names)
+    notes = [] if notes is None else notes
+    parts = [root / "train", root / "val"]
+    if not all(part.is_dir() for part in parts):
+        parts = [root]
+    elif unused := {path.name for path in root.glob("[!.]*") if path.is_dir()} - {"train", "val", "test"}:
+        notes.append(f"not used of {root}: {', '.join(sorted(unused))}")
+    folders = [_find_classes(part) for part in parts]
+    class_names = tuple(sorted({name for names in folders for name in names}))
+    if len(class_names) < 2:
+        raise InputError(f"{root} holds {only_class(class_names[0])} ({_LAYOUT})")
+    others: Counter[str] = Counter()
+    subsets = [
+        [[video for folder in names.get(name, []) for video in list_videos(folder, others)] for name in class_names]
+        for names in folders
+    ]
+    for label, name in enumerate(class_names):
+        places = [folder for names in folders for folder in names.get(name, [])]
+        videos = [path for subset in subsets for path, _ in subset[label]]
+        if not videos or (name.lower() in _SUBSETS and not {*map(os.path.dirname, videos)} & {*places}):
+            raise InputError(
+                f"There are no videos of the class {name!r} in {', '.join(places)} ({ENDINGS}); add some or remove the "
+                f"class folder. {_LAYOUT.capitalize()}"
+            )
+    note_spellings({os.path.basename(path) for names in folders for paths in names.values() for path in paths}, notes)
+    if others:
+        notes.append(f"left out of the class folders: {count_others(others)}")
+    records = [_make_records(videos, class_names, notes) for videos in subsets]
+    return class_names, records[0], records[1] if len(records) > 1 else []
+
+
+def note_spellings(names: Iterable[str], notes: list[str]) -> None:
+    """Says which names are spelt in several compositions of Unicode, as those of other systems are."""
+    counts = Counter(normalize("NFC", name) for name in names)
+    several = [name for name, count in counts.items() if count > 1]
+    if several:
+        notes.append(f"spelt in two compositions of Unicode, which count as one class: {', '.join(sorted(several))}")
+
+
+def only_class(name: str) -> str:
+    """Says that there is one class alone."""
+    return f"one class only, {name!r}; there must be two or more"
 
 
 def is_video(name: str) -> bool:
     """Tells by its ending whether a file name is that of a video; the case of letters does not matter."""
-    return name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+    return name[name.rfind(".") :].lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
-def _find_classes(root: Path) -> tuple[str, ...]:
+def count_others(others: Counter[str]) -> str:
+    """Says how many files that are no videos there are, by ending: "12 other files (10 .txt, 2 .jpg)"."""
+    kinds = ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in others.most_common(5))
+    return f"{count_of(others.total(), 'other file')} ({kinds}{', ...' if len(others) > 5 else ''})"
+
+
+def refuse_folder(error: OSError) -> None:
+    """Says that a folder cannot be read."""
+    raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})") from None
+
+
+def real_path(link: str, folders: dict[str, str]) -> str:
+    """Gives the real path of a link; `folders` keeps those of folders, as many links lead into one."""
+    folder, name = os.path.split(os.path.join(os.path.dirname(link), os.readlink(link)))
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    found = os.path.join(folders[folder], name)
+    return os.path.realpath(link) if name in ("", ".", "..") or os.path.islink(found) else found
+
+
+def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
+    """Finds the files below a folder, through links too; each real folder once, as links may lead in a circle.
+
+    Args:
+        root: the folder.
+        on_error: is called for a folder that cannot be read, which is then passed over.
+
+    Yields:
+        Path and real path of every file, in no useful order; what begins with a dot is passed over.
+    """
+    real_root = os.path.realpath(root)
+    # A link to a folder around this one leads in a circle, too.
+    seen = set(map(str, Path(real_root).parents))
+    waiting = deque([(root, real_root)])
+    links: dict[str, str] = {}
+    while waiting:
+        folder, real = waiting.popleft()
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+        except OSError as error:
+            on_error(error)
+            continue
+        for entry in entries:
+            is_link = entry.is_symlink()
+            found = entry.path, real_path(entry.path, links) if is_link else os.path.join(real, entry.name)
+            if not (os.path.isdir(entry.path) if is_link else entry.is_dir()):
+                yield found
+            elif is_link:
+                waiting.append(found)  # last: a folder is called by its own name where it lies here itself
+            else:
+                waiting.appendleft(found)
+
+
+def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
+    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending."""
+    videos = []
+    for path, real in walk_files(folder):
+        if is_video(os.path.basename(path)):
+            videos.append((path, real))
+        else:
+            others[os.path.splitext(path)[1].lower()] += 1
+    return sorted(videos, key=lambda video: os.path.split(video[0]))
+
+
+def _find_classes(root: Path) -> dict[str, list[str]]:
+    """Finds the folders of each class: two, where a name is spelt in two compositions of Unicode."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; set dataset.root ({_LAYOUT})")
-    names = _list_names(root)
-    folders = {name for name in names if os.path.isdir(root / name)}
-    stray = [name for name in names if is_video(name) and name not in folders]
-    if stray:
-        raise InputError(f"{root} holds videos outside of class folders, e.g. {stray[0]}; {_LAYOUT}")
-    class_names = tuple(name for name in names if name in folders and not name.startswith("."))
-    if not class_names:
-        raise InputError(f"{root} holds no class folders; {_LAYOUT}")
-    if len(class_names) == 1:
-        raise InputError(f"{root} holds one class only, {class_names[0]!r}; there must be two or more ({_LAYOUT})")
-    return class_names
-
-
-def _list_videos(root: Path, class_names: tuple[str, ...]) -> list[VideoRecord]:
-    records = []
-    for label, class_name in enumerate(class_names):
-        folder = root / class_name
-        videos = [os.path.join(folder, name) for name in _list_names(folder) if is_video(name)]
-        if not videos:
-            raise InputError(
-                f"There are no videos of the class {class_name!r} in {folder} (files ending in "
-                f"{', '.join(VIDEO_SUFFIXES)}); add some or remove the class folder. {_LAYOUT.capitalize()}"
-            )
-        records += [VideoRecord(video, label) for video in videos]
-    return records
-
-
-def _list_names(folder: Path) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        names = sorted(name for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
-        raise InputError(f"The folder {folder} cannot be read ({error.strerror})") from None
+        refuse_folder(error)
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        path = os.path.join(root, name)
+        if os.path.isdir(path):
+            classes.setdefault(normalize("NFC", name), []).append(path)
+        elif is_video(name):
+            raise InputError(f"{root} holds videos outside of class folders, e.g. {name}; {_LAYOUT}")
+    if not classes:
+        raise InputError(f"{root} holds no class folders; {_LAYOUT}")
+    return classes
+
+
+def _make_records(
+    videos: list[list[tuple[str, str]]], class_names: tuple[str, ...], notes: list[str]
+) -> list[VideoRecord]:
+    """Makes a record of each real file."""
+    first: dict[str, VideoRecord] = {}
+    num_files = 0
+    for label, files in enumerate(videos):
+        num_files += len(files)
+        for path, real in files:
+            record = VideoRecord(path, label)
+            earlier = first.setdefault(real, record)
+            if earlier.label != label:
+                raise InputError(
+                    f"{earlier.path} and {path} are one file with two labels, {class_names[earlier.label]!r} and "
+                    f"{class_names[label]!r}; remove one of them"
+                )
+    if num_files > len(first):
+        notes.append(f"links to videos that are there already: {num_files - len(first):,}; each video counts once")
+    return list(first.values())

@@ -54,6 +54,8 @@ def run_prepare(config: DataPrepareConfig) -> None:
     output = _check(config)
     # What TFDS has prepared is packed already.
     catalog = load_catalog(replace(config.dataset, source="videos"))
+    for note in catalog.notes:
+        logger.info(note)
     records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
     plan = make_plan(records, config.dataset.root, config.shards)
     work = output.with_name(f"{output.name}.partial")

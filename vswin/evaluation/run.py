@@ -243,7 +243,9 @@ def _describe_cost(
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per view",
         "weights": weights,
-        "data": f"{config.dataset.name}, {count_of(num_videos, 'validation video')}, {count_of(num_classes, 'class')}",
+        "data": f"{config.dataset.name}, {count_of(num_videos, 'validation video')}, {count_of(num_classes, 'class')}"
+        + (f"; {len(catalog.missing_val):,} of the list are missing" if catalog.missing_val else "")
+        + "".join(f"\n{' ' * 16}{note}" for note in catalog.notes),
         "protocol": f"{count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}, "
         f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}{stride}, short side {clip.resize}, "
         f"{clip.crop} x {clip.crop} px",

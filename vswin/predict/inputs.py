@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import itertools
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vswin.data.folder import VIDEO_SUFFIXES, is_video
+from vswin.data.folder import ENDINGS, count_others, list_videos, walk_files
 from vswin.errors import InputError
+from vswin.wording import printable
+
+logger = logging.getLogger("vswin")
 
 _CAMERA = re.compile(r"camera(?::(\d+))?")
 
@@ -32,7 +38,7 @@ class Input(NamedTuple):
 
 
 def find_videos(arguments: Sequence[str]) -> list[Input]:
-    """Lists the videos that arguments stand for, each file once, in their order.
+    """Lists the videos that arguments stand for, each real file once, in their order; says what folders hold besides.
 
     Args:
         arguments: files, folders (the videos anywhere below them, by their endings) and patterns such as
@@ -44,7 +50,10 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
     Raises:
         InputError: if an argument stands for nothing.
     """
-    found = {entry.path: entry for argument in arguments for entry in _expand(argument)}
+    found: dict[str, Input] = {}
+    for argument in arguments:
+        for entry in _expand(argument):
+            found.setdefault(os.path.realpath(entry.path), entry)
     return list(found.values())
 
 
@@ -80,32 +89,41 @@ def _expand(argument: str) -> Iterator[Input]:
 
 def _matches(pattern: str) -> Iterator[Input]:
     """Lists what a pattern matches; files are named from its last folder without wildcards on."""
-    matches = sorted(glob.glob(pattern, recursive=True))
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    if "**" in Path(pattern).parts:
+        parts = Path(pattern).parts[len(root.parts) :]
+        found = [path for path, _ in walk_files(str(root))] if root.is_dir() else []
+        matches = sorted(path for path in found if _fits(Path(path).relative_to(root).parts, parts))
+    else:
+        matches = sorted(glob.glob(pattern))
     for match in matches:
-        if not os.path.isdir(match):
-            yield _name(Path(match), root)
-        elif "**" not in pattern:  # which matches folders as well as all that is in them
+        if os.path.isdir(match):
             yield from _in_folder(Path(match), root)
+        else:
+            yield _name(Path(match), root)
     if not matches:
         raise InputError(f"{pattern}: no file matches this pattern; mind quotes and the folder it starts from")
 
 
 def _in_folder(folder: Path, root: Path) -> Iterator[Input]:
-    is_empty = True
-    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        # In place, which is how `os.walk` is told the order; hidden folders hold thumbnails and the like.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(filter(is_video, files)):
-            is_empty = False
-            yield _name(Path(place, name), root)
-    if is_empty:
-        raise InputError(f"{folder}: there are no videos in this folder (files ending in {', '.join(VIDEO_SUFFIXES)})")
+    others: Counter[str] = Counter()
+    videos = list_videos(str(folder), others)
+    if not videos:
+        raise InputError(f"{folder}: there are no videos in this folder ({ENDINGS})")
+    if others:
+        logger.info(f"{printable(str(folder))}: {count_others(others)} left out")
+    for path, _ in videos:
+        yield _name(Path(path), root)
 
 
 def _name(path: Path, root: Path) -> Input:
     return Input(str(path), str(path.relative_to(root)), "" if path.parent == root else path.parent.name)
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tells whether a path fits a pattern with `**`, which `glob` would follow in circles."""
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])

@@ -43,7 +43,7 @@ def describe_run(
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per clip",
         "weights": weights,
-        "data": f"{config.dataset.name}: {describe_catalog(catalog)}",
+        "data": f"\n{' ' * 16}".join([f"{config.dataset.name}: {describe_catalog(catalog)}", *catalog.notes]),
         "classes": names,
         "clips": f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}"
         + (f" with stride {clip.frame_stride}" if clip.sampling == "dense" else "")

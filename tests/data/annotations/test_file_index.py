@@ -83,7 +83,10 @@ def test_without_a_folder_there_are_no_files(tmp_path):
 def test_folders_are_looked_up_as_they_are_written(tmp_path, make_files):
     make_files("a.mp4", "v/b.mp4")
     folders = Folders(str(tmp_path))
-    assert folders.find("v/b.mp4") == str(tmp_path / "v" / "b.mp4")
-    assert folders.find("a.mp4") == str(tmp_path / "a.mp4")
-    assert folders.find(str(tmp_path / "a.mp4")) == str(tmp_path / "a.mp4")
-    assert [folders.find(path) for path in ("b.mp4", "v/", "/a.mp4", "w/b.mp4")] == [None] * 4
+    (tmp_path / "w").symlink_to("v")
+    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "v" / "b.mp4")
+    assert folders.find("v/b.mp4") == (b, b)
+    assert folders.find("w/../v/b.mp4") == (str(tmp_path / "w" / ".." / "v" / "b.mp4"), b)
+    assert folders.find("w/b.mp4") == (str(tmp_path / "w" / "b.mp4"), b)
+    assert folders.find("a.mp4") == folders.find(a) == (a, a)
+    assert [folders.find(path) for path in ("b.mp4", "v/", "/a.mp4", "x/b.mp4")] == [None] * 4

@@ -118,10 +118,9 @@ def test_wrong_lines(write, line, message):
         read(write("l.csv", HEADER + f"zumba,a,0,10,train\n{line}\n"))
 
 
-@pytest.mark.parametrize("text", ["", "\n", HEADER])
-def test_empty_lists(write, text):
+def test_empty_lists(write):
     with pytest.raises(InputError, match=r"l\.csv names no videos"):
-        read(write("l.csv", text))
+        read(write("l.csv", HEADER))
 
 
 @pytest.mark.parametrize(
@@ -133,10 +132,8 @@ def test_empty_lists(write, text):
         ("train.csv", "path,label\nabseiling/x_000095_000105.mp4,0\nzumba/y.mp4,399\n"),
     ],
 )
-def test_lists_of_paths_are_read_as_they_are(write, name, text):
-    entries = read_annotations(write(name, text), "train", CLASSES)
-    assert [entry.label for entry in entries] == ["0", "399"]
-    assert not any(entry.video_id for entry in entries)
+def test_lists_of_paths_are_left_to_the_reader_of_lists(write, name, text):
+    assert read_annotations(write(name, text), "train", CLASSES) is None
 
 
 def test_json(write):

@@ -26,7 +26,7 @@ def test_labels_and_paths(tmp_path, make_files):
     absolute = str(tmp_path / "v" / "c.mp4")
     by_name = find(tmp_path, ("v/a b.mp4", "archery"), (absolute, "air_drumming"))
     by_index = find(tmp_path, ("v/a b.mp4", "1"), (absolute, "0"))
-    assert by_name == by_index == ([VideoRecord(str(tmp_path / "v" / "a b.mp4"), 1), VideoRecord(absolute, 0)], [])
+    assert by_name == by_index == ([VideoRecord(str(tmp_path / "v" / "a b.mp4"), 1), VideoRecord(absolute, 0)], [], [])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_folder_called_like_an_index_says_nothing(tmp_path, make_files):
 
 def test_absent_files_are_listed(tmp_path, make_files):
     make_files("v/0.mp4")
-    videos, missing = find(tmp_path, ("v/0.mp4", "0"), ("v/1.mp4", "1"), ("w/7.mp4", "0"))
+    videos, missing, _ = find(tmp_path, ("v/0.mp4", "0"), ("v/1.mp4", "1"), ("w/7.mp4", "0"))
     assert [video.label for video in videos] == [0]
     assert missing == [
         MissingVideo("l:2", str(tmp_path / "v" / "1.mp4"), 1),
@@ -70,13 +70,13 @@ def test_absent_files_are_listed(tmp_path, make_files):
 def test_paths_relative_to_here(tmp_path, make_files, monkeypatch):
     make_files("a.mp4", "v/b.mp4")
     monkeypatch.chdir(tmp_path)
-    videos, _ = label_videos(entries_of(("a.mp4", "0"), ("v/b.mp4", "0")), "val", CLASSES, "")
+    videos, _, _ = label_videos(entries_of(("a.mp4", "0"), ("v/b.mp4", "0")), "val", CLASSES, "")
     assert [video.path for video in videos] == ["a.mp4", "v/b.mp4"]
 
 
 def test_a_backslash_separates_folders_unless_it_is_part_of_a_name(tmp_path, make_files):
     make_files("v/a.mp4", "w\\b.mp4")
-    videos, _ = find(tmp_path, ("v\\a.mp4", "0"), ("w\\b.mp4", "1"))
+    videos, _, _ = find(tmp_path, ("v\\a.mp4", "0"), ("w\\b.mp4", "1"))
     assert [video.path for video in videos] == [str(tmp_path / "v" / "a.mp4"), str(tmp_path / "w\\b.mp4")]
 
 
@@ -95,6 +95,7 @@ def test_files_that_lie_elsewhere_are_found_by_name(tmp_path, make_files, writte
     make_files("val/archery/a.mp4")
     assert find(tmp_path, (written, "1"), search=True) == (
         [VideoRecord(str(tmp_path / "val" / "archery" / "a.mp4"), 1)],
+        [],
         [],
     )
     assert len(find(tmp_path, (written, "1"))[1]) == 1

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from vswin.config import DATA_DIR
 from vswin.errors import InputError
@@ -17,7 +18,7 @@ class ClassLookup:
     """Finds the index of a class by its name, however it is spelt.
 
     "massaging person's head", `massaging_person's_head` and `Massaging_persons_head` are one class: letters and
-    digits tell classes apart, but for classes of your own, which may differ in anything.
+    digits tell classes apart, but for classes of your own, which may differ in anything but the composition of Unicode.
 
     Attributes:
         class_names: name of each class index.
@@ -76,9 +77,9 @@ class ClassLookup:
         return f"unknown class {name!r}{hint}"
 
     def _key(self, name: str) -> str:
-        return name if self._is_exact else _loosely(name)
+        return normalize("NFC", name) if self._is_exact else _loosely(name)
 
 
 def _loosely(name: str) -> str:
     """Keeps letters and digits; a name without any stays as it is."""
-    return re.sub(r"[\W_]+", "", name.casefold()) or name
+    return re.sub(r"[\W_]+", "", normalize("NFC", name).casefold()) or name

@@ -1,5 +1,6 @@
 """The one line of an annotation file that all formats come down to, and the reading of such files as text."""
 
+import codecs
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,7 @@ class ListEntry(NamedTuple):
     @property
     def place(self) -> str:
         """File and line for messages, "train.txt:3"."""
-        return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id}"
+        return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id or self.path}"
 
     @property
     def has_index(self) -> bool:
@@ -53,7 +54,7 @@ def read_text(path: Path) -> str:
     """Reads a list whole.
 
     Args:
-        path: UTF-8 text, with or without a byte order mark.
+        path: UTF-8 text, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it.
 
     Returns:
         Its text.
@@ -62,10 +63,16 @@ def read_text(path: Path) -> str:
         InputError: if the file cannot be read.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The list {path} cannot be read: {error}") from error
+        content = path.read_bytes()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if "\0" in text:
+            raise UnicodeError("it holds zeros")
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"The list {path} cannot be read: {error}; lists are UTF-8, or UTF-16 with a byte order mark"
+        ) from error
+    return text
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from unicodedata import normalize
 
 from vswin.data.annotations.entries import ListEntry
-from vswin.data.folder import is_video
+from vswin.data.folder import is_video, real_path, walk_files
 
 # Folders as people name the parts of a data set.
 _SUBSET_FOLDERS = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid", "test")}
@@ -123,43 +124,36 @@ class Folders:
     def __init__(self, base: str) -> None:
         """Takes the folder that relative paths start from."""
         self._base = base
-        self._folders: dict[str, tuple[str, set[str]]] = {}
+        self._folders: dict[str, tuple[str, str, dict[str, bool]]] = {}
+        self._links: dict[str, str] = {}
 
-    def find(self, path: str) -> str | None:
-        """Gives the path from here of a file; None if there is none."""
+    def find(self, path: str) -> tuple[str, str] | None:
+        """Gives the path from here of a file, and its real path; None if there is none."""
         folder, slash, name = path.rpartition("/")
         folder += slash
         if folder not in self._folders:
             joined = os.path.join(self._base, folder)
-            names = os.listdir(joined or ".") if os.path.isdir(joined or ".") else []
-            self._folders[folder] = joined, set(names)
-        joined, present = self._folders[folder]
+            real, names = os.path.join(os.path.realpath(joined), ""), {}
+            if os.path.isdir(real):
+                with os.scandir(real) as entries:
+                    names = {entry.name: entry.is_symlink() for entry in entries}
+            self._folders[folder] = joined, joined if joined == real else real, names
+        joined, real, names = self._folders[folder]
+        if name in names:
+            found = joined + name
+            if names[name]:
+                return found, real_path(found, self._links)
+            return found, found if real is joined else real + name
         # A file system may take names for equal that differ in case.
-        is_there = name in present or (name and os.path.exists(joined + name))
-        return joined + name if is_there else None
+        return (joined + name, os.path.realpath(joined + name)) if name and os.path.exists(joined + name) else None
 
 
 def _walk(root: str) -> Iterable[tuple[str, str]]:
-    """Gives path and stem of every video file, in the order of the file system."""
-    waiting, seen = [root], set()
-    while waiting:
-        folder = waiting.pop()
-        real = os.path.realpath(folder)
-        if real in seen:  # links may go in a circle
-            continue
-        seen.add(real)
-        try:
-            entries = os.scandir(folder)
-        except OSError:
-            continue
-        with entries:
-            for entry in entries:
-                name = entry.name
-                if entry.is_dir():
-                    if not name.startswith("."):
-                        waiting.append(entry.path)
-                elif is_video(name):
-                    yield entry.path, name[: name.rindex(".")]
+    """Gives path and stem of every video file; a folder that cannot be read has none."""
+    for path, _ in walk_files(root, on_error=lambda error: None):
+        name = os.path.basename(path)
+        if is_video(name):
+            yield path, name[: name.rindex(".")]
 
 
 def _parse_times(stem: str) -> tuple[int, int] | None:
@@ -182,4 +176,4 @@ def _nearest(paths: Iterable[str], wanted: set[str]) -> str:
 
 
 def _loosely(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", normalize("NFC", name).casefold())

@@ -6,7 +6,6 @@ from pathlib import Path
 from vswin.data.annotations.class_names import ClassLookup
 from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, read_lines
 from vswin.data.annotations.places import explain_missing, usual_folders
-from vswin.data.lists import read_list
 from vswin.errors import InputError
 
 _FOLDERS = ("testTrainMulti_7030_splits", "test_train_splits", "test_train_splits/testTrainMulti_7030_splits")
@@ -43,8 +42,8 @@ def find_lists(root: Path, split: int) -> tuple[Path | None, Path | None]:
     raise explain_missing("HMDB51", root, [pattern], _HOW.format(root=root, splits=root.parent / "splits"))
 
 
-def read_annotations(path: Path, subset: str, split: int, classes: ClassLookup) -> list[ListEntry]:
-    """Reads the official lists of a split, or any other list of paths and labels.
+def read_annotations(path: Path, subset: str, split: int, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads the official lists of a split.
 
     Args:
         path: folder of the official lists, or a single one of them, or another list.
@@ -53,13 +52,13 @@ def read_annotations(path: Path, subset: str, split: int, classes: ClassLookup) 
         classes: of the data set.
 
     Returns:
-        An entry per video.
+        An entry per video; None if it is another list of paths and labels.
 
     Raises:
         InputError: if a list cannot be read, is of another split, has an unknown class or use, or names no videos.
     """
     if not path.is_dir() and not _LIST_NAME.fullmatch(path.name):
-        return read_list(path)
+        return None
     files = _split_files(path, split) if path.is_dir() else [path]
     entries = [entry for file in files for entry in _read_file(file, subset, split, classes)]
     if not entries:

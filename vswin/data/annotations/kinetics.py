@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -13,8 +14,7 @@ from vswin.data.annotations.class_names import ClassLookup
 from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, read_text
 from vswin.data.annotations.json_file import is_json, read_json
 from vswin.data.annotations.places import explain_missing, first_file, usual_folders
-from vswin.data.folder import is_video
-from vswin.data.lists import read_list
+from vswin.data.folder import count_others, list_videos
 from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
@@ -73,8 +73,8 @@ def find_lists(name: str, root: Path, classes: ClassLookup) -> tuple[Path | None
     raise explain_missing(f"Kinetics-{number}", root, ["train.csv", "val.csv", "..."], how)
 
 
-def read_annotations(path: Path, subset: str, classes: ClassLookup) -> list[ListEntry]:
-    """Reads the owners' CSV or JSON, or any other list of paths and labels.
+def read_annotations(path: Path, subset: str, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads the owners' CSV or JSON.
 
     Args:
         path: the list, or a folder of class folders, which is read as a list of all videos in it.
@@ -82,7 +82,8 @@ def read_annotations(path: Path, subset: str, classes: ClassLookup) -> list[List
         classes: of the data set.
 
     Returns:
-        An entry per video; its path is `<id>_<start>_<end>` with times of six digits, the usual file name.
+        An entry per video; its path is `<id>_<start>_<end>` with times of six digits, the usual file name. None if it
+        is another list of paths and labels.
 
     Raises:
         InputError: if the list cannot be read, has no labels, is for the other subset, or names an unknown class.
@@ -95,7 +96,7 @@ def read_annotations(path: Path, subset: str, classes: ClassLookup) -> list[List
     else:
         header, first_line = _find_header(path, text)
         if not header:
-            return read_list(path)
+            return None
         rows = list(_rows_of_csv(path, text, header, first_line))
     if not rows:
         raise InputError(f"The list {path} names no videos")
@@ -113,15 +114,18 @@ def _find_class_folders(root: Path, names: Sequence[str], classes: ClassLookup) 
 def _read_class_folders(folder: Path, classes: ClassLookup) -> list[ListEntry]:
     """Takes all videos in class folders for a list."""
     entries = []
+    others: Counter[str] = Counter()
     for inner in sorted(os.listdir(folder)):
         class_folder = folder.absolute() / inner
         if not class_folder.is_dir() or inner.startswith("."):
             continue
-        label = classes.expect(inner, str(folder))
-        names = filter(is_video, sorted(os.listdir(class_folder)))
-        entries += [ListEntry(str(folder), 0, f"{class_folder}/{name}", classes.class_names[label]) for name in names]
+        class_name = classes.class_names[classes.expect(inner, str(folder))]
+        videos = list_videos(str(class_folder), others)
+        entries += [ListEntry(str(folder), 0, path, class_name) for path, _ in videos]
     if not entries:
         raise InputError(f"{folder} holds no videos in class folders")
+    if others:
+        logger.warning(f"left out of the class folders of {folder}: {count_others(others)}")
     return entries
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
+from unicodedata import normalize
 
 from vswin.data.annotations.class_names import ClassLookup
 from vswin.data.annotations.entries import ListEntry
@@ -12,7 +13,7 @@ from vswin.errors import InputError
 
 
 class MissingVideo(NamedTuple):
-    """Names a video of a list that is not there.
+    """Names a video of a list that is not there, or that is there already.
 
     Attributes:
         place: file and line of the list.
@@ -25,9 +26,17 @@ class MissingVideo(NamedTuple):
     label: int
 
 
+class Listed(NamedTuple):
+    """Holds what a list names: a record of each file that is there, what is missing, and what is named once more."""
+
+    videos: list[VideoRecord]
+    missing: list[MissingVideo]
+    repeated: list[MissingVideo]
+
+
 def label_videos(
     entries: Sequence[ListEntry], subset: str, classes: ClassLookup, base: str, files: FileIndex | None = None
-) -> tuple[list[VideoRecord], list[MissingVideo]]:
+) -> Listed:
     """Turns entries into records.
 
     Args:
@@ -38,39 +47,50 @@ def label_videos(
         files: where to look for videos that are named by their ids or do not lie where a list says; None: nowhere.
 
     Returns:
-        A record for each entry whose file is there, in their order, and the others.
+        Records in the order of the entries, and the entries without one. A file that several entries name, however
+        they spell its path, has one record, unless the owners name it by its id for several classes.
 
     Raises:
-        InputError: if a label is out of range or unknown, or an index contradicts the folder the video lies in.
+        InputError: if a label is out of range or unknown, an index contradicts the folder the video lies in, or a
+            file has two labels.
     """
     if files and entries and entries[0].video_id:
         return _find_by_id(entries, subset, classes, files)
     folders = Folders(base)
-    records, missing = [], []
+    found = Listed([], [], [])
+    first: dict[str, ListEntry] = {}
     for entry in entries:
         label = _label(entry, classes)
-        path = _find_path(entry, label, classes, folders, files)
-        if path is None:
-            missing.append(MissingVideo(entry.place, os.path.join(base, entry.path), label))
+        paths = _find_path(entry, label, classes, folders, files)
+        if paths is None:
+            found.missing.append(MissingVideo(entry.place, os.path.join(base, entry.path), label))
+            continue
+        path, real = paths
+        earlier = first.setdefault(real, entry)
+        if earlier is entry:
+            found.videos.append(VideoRecord(path, label))
+        elif _label(earlier, classes) == label:
+            found.repeated.append(MissingVideo(entry.place, path, label))
         else:
-            records.append(VideoRecord(path, label))
-    return records, missing
+            raise InputError(
+                f"{earlier.place} and {entry.place} name one file, {path}, with two labels, {earlier.label!r} and "
+                f"{entry.label!r}; remove one of the lines"
+            )
+    return found
 
 
-def _find_by_id(
-    entries: Sequence[ListEntry], subset: str, classes: ClassLookup, files: FileIndex
-) -> tuple[list[VideoRecord], list[MissingVideo]]:
+def _find_by_id(entries: Sequence[ListEntry], subset: str, classes: ClassLookup, files: FileIndex) -> Listed:
     """Finds videos that a list names by their ids; its labels are class names."""
-    records, missing = [], []
+    found = Listed([], [], [])
     only = files.only
     for entry in entries:
         label = classes.find(entry.label)
         path = only.get(entry.path) or files.find(entry, subset)
         if path is None:
-            missing.append(MissingVideo(entry.place, entry.path, label))
+            found.missing.append(MissingVideo(entry.place, entry.path, label))
         else:
-            records.append(VideoRecord(path, label))
-    return records, missing
+            found.videos.append(VideoRecord(path, label))
+    return found
 
 
 def _label(entry: ListEntry, classes: ClassLookup) -> int:
@@ -79,7 +99,8 @@ def _label(entry: ListEntry, classes: ClassLookup) -> int:
         label = classes.find(entry.label)
         if label < 0:
             raise InputError(
-                f"{entry.place}: {classes.explain(entry.label)} (class names that hold spaces need a .csv list)"
+                f"{entry.place}: {classes.explain(entry.label)} (class names that hold spaces need a .csv list, tabs "
+                "or quotes)"
             )
         return label
     label = int(entry.label)
@@ -96,14 +117,18 @@ def _label(entry: ListEntry, classes: ClassLookup) -> int:
 
 def _find_path(
     entry: ListEntry, label: int, classes: ClassLookup, folders: Folders, files: FileIndex | None
-) -> str | None:
-    path = folders.find(entry.path)
-    if path or (files is None and "\\" not in entry.path):
-        return path
+) -> tuple[str, str] | None:
+    """Finds path and real path of a file."""
+    paths = folders.find(entry.path)
+    if paths:
+        return paths
+    # Other systems separate folders and compose letters otherwise.
     written = entry.path.replace("\\", "/")
-    path = folders.find(written)
-    if path or files is None:
-        return path
-    return files.find_elsewhere(
+    for spelling in dict.fromkeys((written, normalize("NFC", written), normalize("NFD", written))):
+        if spelling != entry.path and (paths := folders.find(spelling)):
+            return paths
+    path = files and files.find_elsewhere(
         written, lambda found: classes.find_folder(os.path.dirname(found).replace(os.sep, "/")) in (-1, label)
     )
+    paths = folders.find(os.path.abspath(path)) if path else None
+    return (path, paths[1]) if path and paths else None

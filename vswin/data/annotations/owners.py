@@ -43,7 +43,7 @@ def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path 
     return [train_list, val_list]
 
 
-def read_annotations(dataset: DatasetConfig, path: Path, subset: str, classes: ClassLookup) -> list[ListEntry]:
+def read_annotations(dataset: DatasetConfig, path: Path, subset: str, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads an annotation file.
 
     Args:
@@ -53,7 +53,7 @@ def read_annotations(dataset: DatasetConfig, path: Path, subset: str, classes: C
         classes: of the data set.
 
     Returns:
-        An entry per video of the subset.
+        An entry per video of the subset; None if the file is not of the owners' form.
 
     Raises:
         InputError: if it cannot be read or is not for this data set or subset.

@@ -8,7 +8,6 @@ from vswin.data.annotations.class_names import ClassLookup
 from vswin.data.annotations.entries import ListEntry, read_text
 from vswin.data.annotations.json_file import is_json, read_json
 from vswin.data.annotations.places import explain_missing, first_file, usual_folders
-from vswin.data.lists import read_list
 from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
@@ -47,8 +46,8 @@ def find_lists(root: Path) -> tuple[Path | None, Path | None]:
     return lists[0], lists[1]
 
 
-def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry]:
-    """Reads the owners' JSON, or any other list of paths and labels.
+def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads the owners' JSON.
 
     The class is the template without its brackets: "Putting [something] onto [something]" is the class "Putting
     something onto something". The map from class to number beside the list is compared with the classes.
@@ -58,7 +57,7 @@ def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry]:
         classes: of the data set.
 
     Returns:
-        An entry per video.
+        An entry per video; None if it is another list of paths and labels.
 
     Raises:
         InputError: if the list cannot be read, has no templates, or names an unknown class, or if the map numbers
@@ -66,7 +65,7 @@ def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry]:
     """
     text = read_text(path)
     if not is_json(text):
-        return read_list(path)
+        return None
     videos = read_json(path, text)
     if isinstance(videos, dict):
         hint = "which is the map of the labels" if "Closing something" in videos else "it is an object"

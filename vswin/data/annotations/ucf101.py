@@ -7,7 +7,6 @@ from vswin.data.annotations.class_names import ClassLookup
 from vswin.data.annotations.entries import MAX_DIGITS, ListEntry, read_lines
 from vswin.data.annotations.places import explain_missing, first_file, usual_folders
 from vswin.data.folder import is_video
-from vswin.data.lists import read_list
 from vswin.errors import InputError
 
 _HOW = (
@@ -42,8 +41,8 @@ def find_lists(root: Path, split: int) -> tuple[Path | None, Path | None]:
     return train_list, train_list.with_name(f"testlist0{split}.txt")
 
 
-def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry]:
-    """Reads an official list, or any other list of paths and labels.
+def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads an official list.
 
     Official are lines `Class/v_Class_g01_c01.avi`, in training lists with a label from 1. The first line tells: a
     label that counts from 0 makes it another list.
@@ -53,14 +52,14 @@ def read_annotations(path: Path, classes: ClassLookup) -> list[ListEntry]:
         classes: of the data set.
 
     Returns:
-        An entry per video.
+        An entry per video; None if it is another list of paths and labels.
 
     Raises:
         InputError: if the list cannot be read, or contradicts the order of the classes.
     """
     lines = read_lines(path)
     if not _is_official(lines[0][1], classes):
-        return read_list(path)
+        return None
     _check_numbering(path.with_name("classInd.txt"), classes)
     return [_read_line(path, number, line, classes) for number, line in lines]
 
