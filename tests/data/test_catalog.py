@@ -316,8 +316,6 @@ def test_contradictions_are_refused(tmp_path, configured):
         load_catalog(dataclasses.replace(config, num_classes=3))
     with pytest.raises(InputError, match=r"val_fraction=0\.0"):
         load_catalog(dataclasses.replace(config, val_fraction=0.0))
-    with pytest.raises(InputError, match=r"needs dataset\.train_list"):
-        load_catalog(dataclasses.replace(config, val_list="val.txt"))
     with pytest.raises(InputError, match=r"dataset\.name='ucf10' is unknown; did you mean 'ucf101'"):
         load_catalog(dataclasses.replace(config, name="ucf10"))
 

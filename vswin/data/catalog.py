@@ -5,13 +5,14 @@ Training and evaluation start here. Nothing is decoded, but every file is known 
 
 import gc
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vswin.data.annotations.class_names import ClassLookup, read_class_names
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, NotFoundError
+from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL, ListEntry, NotFoundError
 from vswin.data.annotations.file_index import FileIndex
 from vswin.data.annotations.labels import MissingVideo, label_videos
 from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
@@ -28,7 +29,9 @@ from vswin.schema import DatasetConfig
 from vswin.wording import count_of
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
-_SUBSETS = (TRAIN, VAL)
+# A list of test videos is read like one of validation videos, on which published models were tested.
+_READ_AS = (TRAIN, VAL, VAL)
+_NUM_NOTED = 32
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Catalog:
         missing_train: training videos that a list names and that are not there, with `dataset.allow_missing`.
         missing_val: validation videos of this kind.
         store: opens the videos: they are files, or packed into larger ones.
+        test: test videos, where the data set has a test set of its own.
+        missing_test: test videos that a list names and that are not there.
     """
 
     class_names: tuple[str, ...]
@@ -50,13 +55,22 @@ class Catalog:
     missing_train: tuple[MissingVideo, ...] = ()
     missing_val: tuple[MissingVideo, ...] = ()
     store: VideoStore = VIDEO_FILES
+    test: list[VideoRecord] = field(default_factory=list)
+    missing_test: tuple[MissingVideo, ...] = ()
+
+    @property
+    def tested(self) -> list[VideoRecord]:
+        """Gives the videos that an evaluation is of: the test videos, or those of validation where there are none."""
+        return self.test or self.val
 
 
-def load_catalog(dataset: DatasetConfig) -> Catalog:
+def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set and their labels; makes those of `motion` on first use.
 
     Args:
         dataset: the config group `dataset`.
+        is_given: whether it is given to be tested on: nothing is held out of it, a test list stands alone, and it may
+            lack classes.
 
     Returns:
         The catalog; the same for every process, whatever the order of the file system.
@@ -64,9 +78,11 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     Raises:
         InputError: if something is missing, malformed or contradictory; the message says how to mend it.
     """
-    catalog = _find_source(dataset)
+    if is_given and dataset.test_list:
+        dataset = replace(dataset, train_list=None, val_list=None)
+    catalog = _find_source(dataset, is_given)
     num_classes = len(catalog.class_names)
-    if dataset.num_classes not in (None, num_classes):
+    if dataset.num_classes not in (None, num_classes) and not (is_given and num_classes < dataset.num_classes):
         raise InputError(
             f"dataset.num_classes={dataset.num_classes}, but the data has {num_classes} classes; leave it null to "
             "take the number from the data"
@@ -74,7 +90,7 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     return catalog
 
 
-def _find_source(dataset: DatasetConfig) -> Catalog:
+def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
     """Takes packed videos where the root holds them, else videos, else what TFDS has; `source` forces the last two."""
     class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
     if dataset.source == "tfds":
@@ -82,7 +98,7 @@ def _find_source(dataset: DatasetConfig) -> Catalog:
     if is_packed(Path(dataset.root)):
         return _load_packed(dataset, class_names)
     try:
-        return find_videos(dataset)
+        return find_videos(dataset, is_given)
     except NotFoundError as error:
         if dataset.source == "videos" or dataset.tfds is None:
             raise
@@ -107,11 +123,12 @@ def _from_store(
     return Catalog(class_names, train, val, store=store)
 
 
-def find_videos(dataset: DatasetConfig) -> Catalog:
+def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
 
     Args:
         dataset: the config group `dataset`.
+        is_given: see `load_catalog`.
 
     Returns:
         The catalog.
@@ -120,15 +137,20 @@ def find_videos(dataset: DatasetConfig) -> Catalog:
         NotFoundError: if the folder of the videos, or the lists of a data set that needs them, are not there.
         InputError: if something else is missing, malformed or contradictory.
     """
-    if dataset.name in ANNOTATED:
-        with _without_gc():
-            return _load_annotated(dataset)
     if dataset.name == "motion":
         return _load_motion(dataset)
-    if dataset.name == "folder":
-        with _without_gc():
-            return _load_lists(dataset) if dataset.train_list else _load_folder(dataset)
-    raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+    if dataset.name not in _DATASETS:
+        raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
+    with _without_gc():
+        if dataset.name in ANNOTATED:
+            catalog = _load_annotated(dataset)
+        elif dataset.train_list or dataset.val_list or (is_given and dataset.test_list):
+            catalog = _load_lists(dataset)
+        else:
+            catalog = _load_folder(dataset)
+    if is_given and not catalog.tested:
+        return replace(catalog, train=[], missing_train=(), test=catalog.train, missing_test=catalog.missing_train)
+    return _hold_out(catalog, dataset) if catalog.train and not catalog.val else catalog
 
 
 def describe_catalog(catalog: Catalog) -> str:
@@ -136,8 +158,13 @@ def describe_catalog(catalog: Catalog) -> str:
     found = (
         f"{count_of(len(catalog.class_names), 'class')}, {count_of(len(catalog.train), 'training video')}, "
         f"{count_of(len(catalog.val), 'validation video')}"
+        + (f", {count_of(len(catalog.test), 'test video')}" if catalog.test else "")
     )
-    missing = {ROLES[TRAIN]: len(catalog.missing_train), ROLES[VAL]: len(catalog.missing_val)}
+    missing = {
+        ROLES[TRAIN]: len(catalog.missing_train),
+        ROLES[VAL]: len(catalog.missing_val),
+        ROLES[TEST]: len(catalog.missing_test),
+    }
     named = " and ".join(count_of(count, f"{role} video") for role, count in missing.items() if count)
     return f"{found}; {named} of the lists are missing" if named else found
 
@@ -156,6 +183,24 @@ def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> st
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def note_videos(
+    videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
+) -> dict[str, int]:
+    """Notes some videos, so that they are recognised in another place and among others.
+
+    Args:
+        videos: in any order.
+        class_names: of the data set.
+        known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
+
+    Returns:
+        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+    """
+    paths = {hash_videos([video], class_names): video.path for video in videos}
+    chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
+    return {key: os.path.getsize(paths[key]) if os.path.exists(paths[key]) else 0 for key in chosen}
+
+
 @contextmanager
 def _without_gc() -> Iterator[None]:
     """Pauses the garbage collector: it would look through growing lists again and again, for a third of the time."""
@@ -169,42 +214,53 @@ def _without_gc() -> Iterator[None]:
 
 
 def _load_motion(dataset: DatasetConfig) -> Catalog:
-    if dataset.train_list or dataset.val_list:
-        raise InputError("The motion data set has no lists; leave dataset.train_list and dataset.val_list null")
+    if any(_named_lists(dataset)):
+        raise InputError("The motion data set has no lists; leave dataset.train_list, val_list and test_list null")
     prepare_motion(Path(dataset.root))
     return Catalog(*load_folder(Path(dataset.root)))
 
 
 def _load_folder(dataset: DatasetConfig) -> Catalog:
-    if dataset.val_list:
-        raise InputError(f"dataset.val_list={dataset.val_list} needs dataset.train_list beside it")
-    catalog = Catalog(*load_folder(Path(dataset.root)))
-    return catalog if catalog.val else _hold_out(catalog, dataset, dataset.root)
+    """Reads class folders; `test` beside `train` holds test videos, as a list may name them."""
+    root = Path(dataset.root)
+    has_test = (root / "train").is_dir() and (root / "test").is_dir()
+    catalog = Catalog(*load_folder(root / "train" if has_test and not (root / "val").is_dir() else root))
+    classes = ClassLookup(catalog.class_names, is_exact=True)
+    if dataset.test_list:
+        path = Path(dataset.test_list)
+        listed = _find_listed(dataset, [None, None, path], [[], [], read_list(path)], classes, search=False)
+        return replace(catalog, test=listed.test, missing_test=listed.missing_test)
+    if not has_test:
+        return catalog
+    names, videos, _ = load_folder(root / "test")
+    if unknown := sorted(set(names) - set(catalog.class_names)):
+        raise InputError(f"{root / 'test'} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
+    return replace(catalog, test=[video._replace(label=classes.find(names[video.label])) for video in videos])
 
 
 def _load_lists(dataset: DatasetConfig) -> Catalog:
     """Reads lists whose labels name the classes."""
     paths = _named_lists(dataset)
     lists = [read_list(path) if path else [] for path in paths]
-    classes = ClassLookup(find_class_names(lists[0] + lists[1], dataset.num_classes), is_exact=True)
-    return _find_listed(dataset, paths, lists, classes, search=False)
+    names = find_class_names(lists[0] + lists[1] or lists[2], dataset.num_classes)
+    return _find_listed(dataset, paths, lists, ClassLookup(names, is_exact=True), search=False)
 
 
 def _load_annotated(dataset: DatasetConfig) -> Catalog:
     """Reads annotation files, those that are named or those that are found."""
     classes = ClassLookup(read_class_names(dataset.name))
     paths = _named_lists(dataset)
-    if paths == [None, None]:
-        paths = find_annotations(dataset, classes)
+    if not (paths[0] or paths[1]):
+        paths[:2] = find_annotations(dataset, classes)
     lists = [
         read_annotations(dataset, path, subset, classes) if path else []
-        for path, subset in zip(paths, _SUBSETS, strict=True)
+        for path, subset in zip(paths, _READ_AS, strict=True)
     ]
     return _find_listed(dataset, paths, lists, classes, search=True)
 
 
 def _named_lists(dataset: DatasetConfig) -> list[Path | None]:
-    return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list)]
+    return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list, dataset.test_list)]
 
 
 def _find_listed(
@@ -214,20 +270,24 @@ def _find_listed(
     classes: ClassLookup,
     search: bool,
 ) -> Catalog:
-    """Finds the files of both lists, anywhere below the root if `search`, and divides a training list that is alone."""
+    """Finds the files of the lists for training, validation and test, anywhere below the root if `search`."""
     root = Path(dataset.root)
     bases = [str(root if root.is_dir() or not path else path.parent) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
     files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
     found = [
         label_videos(entries, subset, classes, base, files.get(base))
-        for entries, subset, base in zip(lists, _SUBSETS, bases, strict=True)
+        for entries, subset, base in zip(lists, _READ_AS, bases, strict=True)
     ]
     for (videos, missing), path in zip(found, paths, strict=True):
         if missing:
             _check_missing(missing, len(videos), dataset, path)
-    catalog = Catalog(classes.class_names, found[0][0], found[1][0], tuple(found[0][1]), tuple(found[1][1]))
-    return catalog if lists[1] else _hold_out(catalog, dataset, bases[0])
+    (train, missing_train), (val, missing_val), (test, missing_test) = found
+    return Catalog(
+        *(classes.class_names, train, val, tuple(missing_train), tuple(missing_val)),
+        test=test,
+        missing_test=tuple(missing_test),
+    )
 
 
 def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: DatasetConfig, path: Path | None) -> None:
@@ -238,7 +298,7 @@ def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: Dat
     ways = [root, "remove their lines"]
     if num_found:
         ways.append("go without them with dataset.allow_missing=true")
-    elif not (dataset.train_list or dataset.val_list):
+    elif not any(_named_lists(dataset)):
         ways = [root, "name the one list you need with dataset.val_list or dataset.train_list"]
     raise InputError(
         f"{len(missing):,} of the {len(missing) + num_found:,} videos of the list {path} are not there; "
@@ -246,10 +306,13 @@ def _check_missing(missing: Sequence[MissingVideo], num_found: int, dataset: Dat
     )
 
 
-def _hold_out(catalog: Catalog, dataset: DatasetConfig, base: str) -> Catalog:
+def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
+    base = Path(dataset.root)
+    if dataset.train_list and not base.is_dir():
+        base = Path(dataset.train_list).parent
     if not 0 < dataset.val_fraction < 1:
         raise InputError(f"dataset.val_fraction={dataset.val_fraction}: a share above 0 and below 1")
-    train, val = split_train_val(catalog.train, dataset.val_fraction, base)
+    train, val = split_train_val(catalog.train, dataset.val_fraction, str(base))
     if not val:
         raise InputError(
             f"None of the {len(train)} videos can be held out for validation: every class has one video or one "

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL
+from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL
+from vswin.data.annotations.labels import MissingVideo
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.records import VideoRecord
@@ -14,10 +15,11 @@ from vswin.schema import ClipConfig
 from vswin.wording import count_of
 
 MISSING, BROKEN, LEAK, TWO_LABELS = "missing", "broken", "in training and validation", "two labels"
+TEST_LEAK = "in the test set, too"
 REPEATED, DUPLICATE, SHORT, SMALL, ODD_SIZE = "listed twice", "same content", "short", "small", "other size"
 EMPTY_CLASS = "empty class"
 # Most serious first; the first two make the check fail.
-KINDS = (MISSING, BROKEN, LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
+KINDS = (MISSING, BROKEN, LEAK, TEST_LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
 FAILURES = (MISSING, BROKEN)
 
 # With fewer files of one size than this, a data set has no usual size.
@@ -29,7 +31,7 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: one of `KINDS`.
-        subset: "train" or "val".
+        subset: "train", "val" or "test".
         class_name: of the video.
         path: of the video; empty if a whole class is meant.
         detail: what was seen.
@@ -59,7 +61,13 @@ class Balance:
 
 def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
     """Gives the records of the subsets that have any."""
-    return {subset: videos for subset, videos in ((TRAIN, catalog.train), (VAL, catalog.val)) if videos}
+    videos = {TRAIN: catalog.train, VAL: catalog.val, TEST: catalog.test}
+    return {subset: records for subset, records in videos.items() if records}
+
+
+def missing_of(catalog: Catalog) -> dict[str, Sequence[MissingVideo]]:
+    """Gives the missing videos of each subset."""
+    return {TRAIN: catalog.missing_train, VAL: catalog.missing_val, TEST: catalog.missing_test}
 
 
 def find_problems(
@@ -109,7 +117,7 @@ def usual_size(facts: Sequence[FileFacts]) -> tuple[int, int, float]:
 
 
 def _find_missing(catalog: Catalog) -> Iterator[Finding]:
-    for subset, missing in ((TRAIN, catalog.missing_train), (VAL, catalog.missing_val)):
+    for subset, missing in missing_of(catalog).items():
         for video in missing:
             yield Finding(MISSING, subset, catalog.class_names[video.label], video.path, video.place)
 
@@ -153,7 +161,7 @@ def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
                 continue
             is_same_path = earlier.path == video.path
             if earlier_subset != subset:
-                kind = LEAK
+                kind = TEST_LEAK if subset == TEST else LEAK
             elif earlier.label != video.label:
                 kind = TWO_LABELS
             else:

@@ -55,6 +55,8 @@ def run_prepare(config: DataPrepareConfig) -> None:
     # What TFDS has prepared is packed already.
     catalog = load_catalog(replace(config.dataset, source="videos"))
     records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
+    if catalog.test:
+        logger.info("left out: %s; pack them into a folder of their own", count_of(len(catalog.test), "test video"))
     plan = make_plan(records, config.dataset.root, config.shards)
     work = output.with_name(f"{output.name}.partial")
     _check_space(plan, work, config.short_side)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog
+from vswin.data.catalog import Catalog, note_videos
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
@@ -191,4 +191,9 @@ def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
         "init_from": config.init_from,
         # So that predictions know it wherever the file goes.
         "clip": dataclasses.asdict(config.clip),
+        # So that an evaluation recognises them.
+        "videos": {
+            "train": note_videos(catalog.train, catalog.class_names),
+            "val": note_videos(catalog.val, catalog.class_names),
+        },
     }
