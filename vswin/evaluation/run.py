@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -35,9 +38,11 @@ from vswin.runtime import (
     console,
     default_output_dir,
     describe_devices,
+    exit_at_once,
     logger,
     make_strategy,
     set_precision,
+    signals_taken,
     start_log,
 )
 from vswin.schema import EvaluateConfig
@@ -70,12 +75,24 @@ def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metri
     # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
     strategy = make_strategy(config.runtime.strategy)
     workers = Workers(strategy)
-    with workers.errors_explained():
-        return _evaluate(config, strategy, workers, command)
+    is_writing = threading.Event()
+
+    def end(number: int) -> None:
+        # What is being written takes a moment, and the evaluation ends after it.
+        if not is_writing.is_set():
+            os.write(2, b"\nended by SIGTERM; nothing was written, since all results are written at the end\n")
+            exit_at_once(number)
+
+    with workers.errors_explained(), signals_taken([signal.SIGTERM], end):
+        return _evaluate(config, strategy, workers, command, is_writing)
 
 
 def _evaluate(
-    config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str]
+    config: EvaluateConfig,
+    strategy: tf.distribute.Strategy,
+    workers: Workers,
+    command: Sequence[str],
+    is_writing: threading.Event,
 ) -> Metrics:
     """Does what `run_evaluation` says, on this worker's devices."""
     if config.wandb:
@@ -123,6 +140,7 @@ def _evaluate(
         )
         short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
         protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": short_sides}
+        is_writing.set()
         if workers.is_chief:
             _report(config, result, protocol, session, bad, folder)
             # The videos of its clips are opened once more.
