@@ -5,8 +5,7 @@ Training and evaluation start here. Nothing is decoded, but every file is known 
 
 import gc
 import hashlib
-import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,6 @@ from vswin.wording import count_of
 _DATASETS = ("motion", "folder", *ANNOTATED)
 # A list of test videos is read like one of validation videos, on which published models were tested.
 _READ_AS = (TRAIN, VAL, VAL)
-_NUM_NOTED = 32
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,11 @@ class Catalog:
     def tested(self) -> list[VideoRecord]:
         """Gives the videos that an evaluation is of: the test videos, or those of validation where there are none."""
         return self.test or self.val
+
+    @property
+    def missing(self) -> dict[str, tuple[MissingVideo, ...]]:
+        """Gives the missing videos of each subset."""
+        return {TRAIN: self.missing_train, VAL: self.missing_val, TEST: self.missing_test}
 
 
 def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
@@ -94,7 +97,7 @@ def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
     """Takes packed videos where the root holds them, else videos, else what TFDS has; `source` forces the last two."""
     class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
     if dataset.source == "tfds":
-        return _from_store(*load_tfds(dataset, class_names))
+        return _from_store(load_tfds(dataset, class_names))
     if is_packed(Path(dataset.root)):
         return _load_packed(dataset, class_names)
     try:
@@ -103,12 +106,12 @@ def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
         if dataset.source == "videos" or dataset.tfds is None:
             raise
         if dataset.download or find_prepared(dataset) is not None:
-            return _from_store(*load_tfds(dataset, class_names))
+            return _from_store(load_tfds(dataset, class_names))
         raise InputError(f"{error}\n\nOr {explain_tfds(dataset)}.") from None
 
 
 def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) -> Catalog:
-    catalog = _from_store(*load_packed(dataset))
+    catalog = _from_store(load_packed(dataset))
     if class_names is not None and catalog.class_names != class_names:
         raise InputError(
             f"{dataset.root} was packed from a data set with other classes than {dataset.name}, or in another order; "
@@ -117,10 +120,8 @@ def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) ->
     return catalog
 
 
-def _from_store(
-    class_names: tuple[str, ...], train: list[VideoRecord], val: list[VideoRecord], store: VideoStore
-) -> Catalog:
-    return Catalog(class_names, train, val, store=store)
+def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], VideoStore]) -> Catalog:
+    return Catalog(*found[:3], store=found[3])
 
 
 def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
@@ -160,11 +161,7 @@ def describe_catalog(catalog: Catalog) -> str:
         f"{count_of(len(catalog.val), 'validation video')}"
         + (f", {count_of(len(catalog.test), 'test video')}" if catalog.test else "")
     )
-    missing = {
-        ROLES[TRAIN]: len(catalog.missing_train),
-        ROLES[VAL]: len(catalog.missing_val),
-        ROLES[TEST]: len(catalog.missing_test),
-    }
+    missing = {ROLES[subset]: len(videos) for subset, videos in catalog.missing.items()}
     named = " and ".join(count_of(count, f"{role} video") for role, count in missing.items() if count)
     return f"{found}; {named} of the lists are missing" if named else found
 
@@ -181,24 +178,6 @@ def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> st
     """
     lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def note_videos(
-    videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
-) -> dict[str, int]:
-    """Notes some videos, so that they are recognised in another place and among others.
-
-    Args:
-        videos: in any order.
-        class_names: of the data set.
-        known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
-
-    Returns:
-        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
-    """
-    paths = {hash_videos([video], class_names): video.path for video in videos}
-    chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
-    return {key: os.path.getsize(paths[key]) if os.path.exists(paths[key]) else 0 for key in chosen}
 
 
 @contextmanager

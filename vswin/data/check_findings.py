@@ -7,7 +7,6 @@ from statistics import median
 from typing import NamedTuple
 
 from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL
-from vswin.data.annotations.labels import MissingVideo
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.records import VideoRecord
@@ -65,11 +64,6 @@ def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
     return {subset: records for subset, records in videos.items() if records}
 
 
-def missing_of(catalog: Catalog) -> dict[str, Sequence[MissingVideo]]:
-    """Gives the missing videos of each subset."""
-    return {TRAIN: catalog.missing_train, VAL: catalog.missing_val, TEST: catalog.missing_test}
-
-
 def find_problems(
     catalog: Catalog, facts: dict[str, FileFacts], hashes: dict[str, str], clip: ClipConfig
 ) -> list[Finding]:
@@ -117,7 +111,7 @@ def usual_size(facts: Sequence[FileFacts]) -> tuple[int, int, float]:
 
 
 def _find_missing(catalog: Catalog) -> Iterator[Finding]:
-    for subset, missing in missing_of(catalog).items():
+    for subset, missing in catalog.missing.items():
         for video in missing:
             yield Finding(MISSING, subset, catalog.class_names[video.label], video.path, video.place)
 

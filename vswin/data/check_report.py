@@ -13,15 +13,7 @@ from vswin.data.annotations.counts import official_counts
 from vswin.data.annotations.entries import ROLES
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
-from vswin.data.check_findings import (
-    FAILURES,
-    Finding,
-    count_kinds,
-    measure_balance,
-    missing_of,
-    subsets_of,
-    usual_size,
-)
+from vswin.data.check_findings import FAILURES, Finding, count_kinds, measure_balance, subsets_of, usual_size
 from vswin.data.records import VideoRecord
 from vswin.schema import DatasetConfig
 from vswin.tables import print_table
@@ -40,11 +32,10 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
     """
     subsets = subsets_of(catalog)
     official = official_counts(dataset.name, dataset.split) or {}
-    missing = missing_of(catalog)
     columns = []
     for subset, videos in subsets.items():
         known = [facts[video.path] for video in videos if video.path in facts]
-        listed = len(videos) + len(missing[subset])
+        listed = len(videos) + len(catalog.missing[subset])
         columns.append(
             {
                 "listed": f"{listed:,}{_describe_difference(listed, official.get(subset))}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Container, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from vswin import __version__
 from vswin.config import load_saved
 from vswin.data.annotations.entries import TRAIN, VAL
-from vswin.data.catalog import Catalog, hash_videos, load_catalog, note_videos
+from vswin.data.catalog import Catalog, hash_videos, load_catalog
+from vswin.data.records import VideoRecord
 from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint
 
 _WITH_SPLITS = ("ucf101", "hmdb51")
+_NUM_NOTED = 32
 
 
 def load_tested(config: EvaluateConfig) -> Catalog:
@@ -65,6 +68,24 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
         "vswin": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def note_videos(
+    videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
+) -> dict[str, int]:
+    """Notes some videos, so that they are recognised in another place and among others.
+
+    Args:
+        videos: in any order.
+        class_names: of the data set.
+        known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
+
+    Returns:
+        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+    """
+    paths = {hash_videos([video], class_names): video.path for video in videos}
+    chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
+    return {key: os.path.getsize(paths[key]) if os.path.exists(paths[key]) else 0 for key in chosen}
 
 
 def _find_seen(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, bool | None]:

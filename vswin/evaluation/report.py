@@ -111,7 +111,7 @@ def write_report(
         "confusion_matrix.png": draw_confusion_matrix(result),
         "metrics.json": (json.dumps(summary, indent=2) + "\n").encode(),
     }
-    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
         complete = Path(name)
         if bad:
             bad.write(complete / BAD_VIDEOS_NAME)

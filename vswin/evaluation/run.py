@@ -84,6 +84,11 @@ def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metri
             exit_at_once(number)
 
     with workers.errors_explained(), signals_taken([signal.SIGTERM], end):
+        if config.wandb:
+            # Seconds that only those who use it should wait.
+            from vswin.evaluation.wandb_report import check_wandb
+
+            check_wandb(config)
         return _evaluate(config, strategy, workers, command, is_writing)
 
 
@@ -95,11 +100,6 @@ def _evaluate(
     is_writing: threading.Event,
 ) -> Metrics:
     """Does what `run_evaluation` says, on this worker's devices."""
-    if config.wandb:
-        # Seconds that only those who use it should wait.
-        from vswin.evaluation.wandb_report import check_wandb
-
-        check_wandb(config)
     set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
@@ -138,8 +138,7 @@ def _evaluate(
             class_names=catalog.class_names,
             metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
         )
-        short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
-        protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": short_sides}
+        protocol |= _count_read(frames, workers)
         is_writing.set()
         if workers.is_chief:
             _report(config, result, protocol, session, bad, folder)
@@ -200,13 +199,14 @@ def _log(config: EvaluateConfig, result: Result, store: VideoStore, epoch: int) 
         log_to_wandb(config, result, samples)
 
 
-def _count_decoders(frames: FrameLoader, workers: Workers) -> dict[str, object]:
-    """Says which decoder was configured, and how many videos each has read, on all workers together."""
+def _count_read(frames: FrameLoader, workers: Workers) -> dict[str, object]:
+    """Says which decoder was configured, how many videos each has read, and of which sizes, on all workers together."""
     decoders = frames.describe_decoders()
     for entry in decoders.values():
         if isinstance(entry, dict):
             entry["videos"] = workers.sum(entry["videos"])
-    return decoders
+    short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
+    return {"decoder": decoders, "short_sides": short_sides}
 
 
 def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Catalog:

@@ -12,10 +12,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog, note_videos
+from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
+from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
 from vswin.runtime import logger, make_strategy, program, set_precision, start_log
