@@ -20,9 +20,14 @@ from vswin.cli import main
 from vswin.compare.pairs import Pair as ComparedPair
 from vswin.compare.pairs import say_pair
 from vswin.compare.statistics import difference_interval, mcnemar_p
+from vswin.config import save_config
 from vswin.data.annotations.class_names import read_class_names
+from vswin.errors import InputError
+from vswin.evaluation.run import run_evaluation
+from vswin.splits import run_splits
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.names import official_tensors
+from vswin.zoo import configured_size
 
 CLASSES = ("hug", "kick")
 NETWORK = (
@@ -237,74 +242,71 @@ def test_the_first_run_stays_the_one_that_is_compared_with(place, evaluate, monk
 
 
 @pytest.fixture
-def split_runs(tmp_path, monkeypatch):
-    """Makes a small UCF101; gives the words of `vswin splits` on it, and the list of the calls it makes."""
+def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
+    """Makes a run on each split of a small UCF101; gives the words for `vswin splits`, and the evaluations it makes."""
     monkeypatch.chdir(tmp_path)
-    names = read_class_names("ucf101")[:2]
-    for number, name in enumerate(names):
-        write_videos(tmp_path / "flat" / name, 3, 20 + 150 * number)
+    names = read_class_names("ucf101")
+    for number, name in enumerate(names[:2]):
+        write_videos(tmp_path / "videos" / name, 3, 20 + 150 * number)
         for index in range(3):
-            target = tmp_path / "ucf" / "videos" / name / f"v_{name}_g0{index + 1}_c01.avi"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(tmp_path / "flat" / name / f"{index}.avi", target)
-    (tmp_path / "ucf" / "splits").mkdir()
+            (tmp_path / "videos" / name / f"{index}.avi").rename(
+                tmp_path / "videos" / name / f"v_{name}_g0{index}_c01.avi"
+            )
+    (tmp_path / "splits").mkdir()
+    words = ("dataset=ucf101", "dataset.root=videos", *NETWORK, "clip.resize=32")
     for split in (1, 2, 3):
-        lines = {"train": [], "test": []}
-        for label, name in enumerate(names):
-            for index in (1, 2, 3):
-                path = f"{name}/v_{name}_g0{index}_c01.avi"
-                lines["test" if index == split else "train"].append(path if index == split else f"{path} {1 + label}")
-        for kind, listed in lines.items():
-            (tmp_path / "ucf" / "splits" / f"{kind}list0{split}.txt").write_text("\n".join(listed) + "\n")
-    called, run = [], subprocess.run
+        tested = [f"{name}/v_{name}_g0{split - 1}_c01.avi" for name in names[:2]]
+        trained = [f"{names[label]}/v_{names[label]}_g0{split % 3}_c01.avi {label + 1}" for label in (0, 1)]
+        (tmp_path / "splits" / f"testlist0{split}.txt").write_text("\n".join(tested))
+        (tmp_path / "splits" / f"trainlist0{split}.txt").write_text("\n".join(trained))
+        config = compose_train(*words, f"dataset.split={split}")
+        run = tmp_path / "out" / f"split_{split}"
+        model = vswin.build_model(configured_size(config.model), len(names))
+        save_checkpoint(run / "checkpoints" / "best.h5", official_tensors(model), {"class_names": list(names)})
+        save_config(config, run / "config.yaml")
+    evaluated, run = [], subprocess.run
 
     def run_here(command, **options):
+        """Has nothing to train; evaluates a run in this process, and when asked again takes what that gave."""
         script = Path(command[1]).name
-        if script not in ("train.py", "evaluate.py"):
-            return run(command, **options)
-        folder = Path(next(word for word in command if "split_" in word).partition("=")[2])
-        called.append((script, folder.name[-1]))
-        if called.count(called[-1]) == 1:
-            with pytest.MonkeyPatch.context() as patch:
-                call(patch, script.removesuffix(".py"), *command[2:])
-            if script == "evaluate.py":
+        if script == "evaluate.py":
+            folder = Path(command[2].partition("=")[2])
+            evaluated.append(folder.name[-1])
+            if not (folder / "right.json").exists():
+                run_evaluation(compose_evaluate(*command[2:]))
                 shutil.copy(folder / "metrics.json", folder / "right.json")
-        elif script == "evaluate.py":
             shutil.copy(folder / "right.json", folder / "metrics.json")
-        return subprocess.CompletedProcess(command, 0)
+        is_ours = script in ("train.py", "evaluate.py")
+        return subprocess.CompletedProcess(command, 0) if is_ours else run(command, **options)
 
     monkeypatch.setattr(subprocess, "run", run_here)
-    words = ("splits", "dataset=ucf101", "dataset.root=ucf/videos", "output_dir=out", *NETWORK, "clip.resize=32")
-    return (*words, "epochs=1", "batch_size=2", "augment=none", "logger.tensorboard=false"), called
+    return words, evaluated
 
 
 @pytest.mark.slow
-def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_runs, monkeypatch, tmp_path, capsys):
-    words, called = split_runs
+def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_runs, compose_train, tmp_path):
+    words, evaluated = split_runs
 
-    def evaluated():
-        before = len(called)
-        call(monkeypatch, *words)
-        return [split for script, split in called[before:] if script == "evaluate.py"]
+    def run() -> list[str]:
+        evaluated.clear()
+        run_splits(compose_train(*words, "output_dir=out"), [*words, "output_dir=out"])
+        return evaluated
 
-    assert evaluated() == ["1", "2", "3"]
-    assert evaluated() == []
+    assert run() == ["1", "2", "3"]
+    assert run() == []
     metrics = [tmp_path / "out" / f"split_{split}" / "metrics.json" for split in (1, 2, 3)]
-    # Newer than the weights all of them, and of another protocol, other weights, or other videos.
-    for path, change in zip(metrics, ("clips", "weights", "videos"), strict=True):
+    # All of them newer than the weights, and of another protocol, other weights, or other videos.
+    changes = (("num_clips", 99), ("weights", {"sha256": "0" * 64}), ("precision", "float16"))
+    for path, (key, value) in zip(metrics, changes, strict=True):
         values = json.loads(path.read_text())
-        match change:
-            case "clips":
-                values["protocol"]["num_clips"] = 1
-            case "weights":
-                values["protocol"]["weights"]["sha256"] = "0" * 64
-            case "videos":
-                values["protocol"]["dataset"]["split"] = 1
+        values["protocol"][key] = value
         path.write_text(json.dumps(values))
-    assert evaluated() == ["1", "2", "3"]
+    assert run() == ["1", "2", "3"]
+    values = json.loads(metrics[0].read_text())
+    values["protocol"]["dataset"]["split"] = 2
+    metrics[0].write_text(json.dumps(values))
     metrics[1].write_text("{}")
-    assert evaluated() == ["2"]
-    shutil.rmtree(tmp_path / "out" / "split_1" / "checkpoints")
-    (tmp_path / "out" / "split_1" / "checkpoints").mkdir()
-    with pytest.raises(SystemExit, match=r"^error: .*best\.h5 does not exist"):
-        call(monkeypatch, *words)
+    assert run() == ["1", "2"]
+    (tmp_path / "out" / "split_1" / "checkpoints" / "best.h5").unlink()
+    with pytest.raises(InputError, match=r"best\.h5 does not exist; give a checkpoint file"):
+        run()
