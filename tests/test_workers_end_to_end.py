@@ -177,6 +177,7 @@ def test_evaluation_counts_every_video_once_on_any_number_of_workers(tmp_path, v
         metrics = json.loads((folder / "report" / "metrics.json").read_text())
         assert metrics["num_videos"] == NUM_VAL
         assert metrics["protocol"]["decoder"]["opencv"]["videos"] == NUM_VAL
+        assert sum(metrics["protocol"]["short_sides"].values()) == NUM_VAL
         assert len(json.loads((folder / "results" / "results.json").read_text())) == 1
         with (folder / "report" / "predictions.csv").open() as file:
             rows.append(list(csv.DictReader(file)))

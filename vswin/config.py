@@ -42,10 +42,11 @@ _MAX_SAVED_DEPTH = 20
 _NOT_COMPARED = (
     *("output_dir", "resume", "patience", "save_minutes", "save_steps", "keep_states"),
     *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
-    *("dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate", "dataset.max_bad_share"),
+    *("dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate", "dataset.max_bad_share", "dataset.test_list"),
 )
 # Both keep the same frames.
 _CACHES = {"ram", "disk"}
+_LISTS = ("dataset.train_list", "dataset.val_list", "dataset.test_list")
 
 ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
 
@@ -114,6 +115,9 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise InputError(f"{composed.run}/config.yaml is not that of a run of this version: {error}") from error
     for key in filter(_is_plain, named):
         OmegaConf.update(merged, key, OmegaConf.select(composed, key))
+    if set(_LISTS) & set(named):
+        # A list that is given to be tested on stands alone.
+        merged.dataset.update({key.partition(".")[2]: None for key in set(_LISTS) - set(named)})
     merged.init_from = _choose_weights(composed.run, composed.weights)
     merged.output_dir = composed.output_dir or composed.run
     return merged

@@ -3,8 +3,12 @@
 import logging
 import os
 import platform
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -176,3 +180,46 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def exit_at_once(number: int) -> None:
+    """Ends the process as a signal of this number does, and gives a terminal its cursor back."""
+    if os.isatty(1):
+        os.write(1, b"\x1b[?25h\n")
+    os._exit(128 + number)
+
+
+@contextmanager
+def signals_taken(numbers: Collection[int], note: Callable[[int], None]) -> Iterator[None]:
+    """Calls `note` with the number of each signal as it comes, which the main thread, inside a step, could not do.
+
+    Args:
+        numbers: of the signals; those that the process was told to ignore stay ignored.
+        note: called in a thread of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def watch() -> None:
+        while received := receiver.recv(1):
+            if received[0] in numbers:
+                note(received[0])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    # Python writes to the descriptor only for signals that have a handler.
+    handlers = {number: signal.signal(number, lambda number, frame: None) for number in taken}
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        sender.close()
+        watcher.join()
+        receiver.close()

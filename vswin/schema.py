@@ -45,6 +45,8 @@ class DatasetConfig:
     download: bool = MISSING
     train_list: str | None = MISSING
     val_list: str | None = MISSING
+    # None: the data set's own
+    test_list: str | None = None
     val_fraction: float = MISSING
     allow_missing: bool = MISSING
     num_classes: int | None = MISSING

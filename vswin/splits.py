@@ -4,19 +4,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from vswin.atomic import replacing
+from vswin.compose import compose_evaluation
 from vswin.config import ROOT
 from vswin.errors import InputError
+from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.runtime import console, default_output_dir
 from vswin.schema import TrainConfig
 from vswin.tables import print_table
+from vswin.weights.checkpoint import open_weights
 
 SPLITS = (1, 2, 3)
 _WITH_SPLITS = ("ucf101", "hmdb51")
+_ELSEWHERE = ("weights", "dataset", "decoder", "short_sides", "date", "vswin", "tensorflow")
 
 
 def run_splits(config: TrainConfig, overrides: Sequence[str]) -> None:
@@ -49,10 +54,27 @@ def _run_split(folder: Path, split: int, overrides: Sequence[str]) -> dict[str, 
     named = [override for override in overrides if not override.startswith("output_dir=")]
     console.print(f"split {split}: {folder}", style="bold")
     _call("train.py", *named, f"dataset.split={split}", f"output_dir={folder}", "resume=true")
-    metrics, checkpoints = folder / "metrics.json", (folder / "checkpoints").glob("best*.h5")
-    if not metrics.exists() or metrics.stat().st_mtime < max(path.stat().st_mtime for path in checkpoints):
-        _call("evaluate.py", f"run={folder}", *(override for override in named if override.startswith("runtime.")))
-    return json.loads(metrics.read_text(encoding="utf-8"))
+    runtime = [override for override in named if override.startswith("runtime.")]
+    if not _is_tested(folder, runtime):
+        _call("evaluate.py", f"run={folder}", *runtime)
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _is_tested(folder: Path, overrides: Sequence[str]) -> bool:
+    """Tells whether a run holds the evaluation that `evaluate.py` would make of it now."""
+    config = compose_evaluation(overrides, run=str(folder))
+    wanted = _identity(describe_protocol(config, open_weights(str(config.init_from)), load_tested(config)))
+    try:
+        return _identity(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["protocol"]) == wanted
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _identity(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes from a protocol what is the same wherever and whenever the same weights are tested in the same way."""
+    kept = {key: value for key, value in protocol.items() if key not in _ELSEWHERE}
+    videos = {key: protocol["dataset"][key] for key in ("name", "split", "num_videos", "list_hash")}
+    return kept | videos | {"weights": protocol["weights"]["sha256"]}
 
 
 def _call(script: str, *overrides: str) -> None:

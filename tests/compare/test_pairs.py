@@ -3,7 +3,7 @@ import math
 import pytest
 
 from vswin.compare.pairs import compare_pair, compare_pairs, say_missing, say_pair
-from vswin.compare.statistics import bootstrap_interval
+from vswin.compare.statistics import difference_interval
 from vswin.runs.files import read_run
 
 PATHS = [f"/data/videos/{name}.mp4" for name in "abcdefghij"]
@@ -25,14 +25,14 @@ def test_known_numbers(read):
     assert pair.difference == pytest.approx(0.16)
     by_hand = 2 * sum(math.comb(24, k) for k in range(5)) / 2**24
     assert pair.p_value == pytest.approx(by_hand)
-    assert pair.interval == bootstrap_interval(4, 20, 100)
     assert pair.notes == []
-    low, high = (100 * end for end in pair.interval)
     pair = compare_pairs([first, second])[0]
+    assert pair.interval == difference_interval(4, 20, 100)
+    low, high = (100 * end for end in pair.interval)
     assert say_pair(pair) == (
         f"b is better than a by 16.0 points (95 % interval {low:.1f} to {high:.1f}, p = 0.0015, 100 videos)."
     )
-    assert 5 < low < 10
+    assert 4 < low < 10
     assert 22 < high < 27
     back = compare_pairs([second, first])[0]
     assert say_pair(back).startswith("a is worse than b by 16.0 points (95 % interval ")
@@ -42,7 +42,7 @@ def test_known_numbers(read):
 def test_no_difference_that_so_few_videos_could_show(read):
     pair = compare_pairs([read("a", hits="1100110000"), read("b", hits="1111110000")])[0]
     assert say_pair(pair) == (
-        "b and a: no difference that 10 videos could show (b - a: +20.0 points, 95 % interval +0.0 to +50.0, p = 0.5)."
+        "b and a: no difference that 10 videos could show (b - a: +20.0 points, 95 % interval -16.6 to +51.0, p = 0.5)."
     )
 
 
@@ -51,18 +51,25 @@ def test_runs_that_agree_on_every_video(read):
     assert say_pair(pair) == "b and a: no difference, right and wrong on the same 3 videos."
 
 
-def test_several_tests_are_corrected_and_runs_without_predictions_passed_over(read):
+def test_several_tests_are_corrected_and_the_first_run_stays_the_one_that_is_compared_with(read):
     hits = {"a": "0" * 9 + "1", "b": "1" * 8 + "01", "c": "1" * 6 + "0001", "e": "0" * 10}
     runs = [read("d", top1=[0.5]), *(read(label, hits=text) for label, text in hits.items())]
-    pairs = compare_pairs(runs)
+    refused = compare_pairs(runs)
+    assert [(pair.first, pair.second) for pair in refused] == [("d", "a"), ("d", "b"), ("d", "c"), ("d", "e")]
+    assert say_pair(refused[0]) == (
+        "a and d cannot be compared: d has no predictions.csv; evaluate d, name another run first, or compare each "
+        "with each (--all-pairs)."
+    )
+    pairs = compare_pairs([*runs[1:], runs[0]])
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("a", "e")]
     assert [pair.p_value for pair in pairs] == [2 / 2**8, 2 / 2**6, 1.0]
-    assert [pair.corrected_p for pair in pairs] == pytest.approx([3 * 2 / 2**8, 2 * 2 / 2**6, 1.0])
-    # Alone it would have been better, with p = 0.031.
+    assert [pair.corrected_p for pair in pairs] == pytest.approx([3 * 2 / 2**8, 3 * 2 / 2**6, 1.0])
+    # Alone it would have been better, with p = 0.031 and an interval without 0.
     assert "no difference" in say_pair(pairs[1])
+    assert pairs[1].interval[0] < 0 < compare_pairs(runs[1:4:2])[0].interval[0]
     every = [(pair.first, pair.second) for pair in compare_pairs(runs, is_all=True)]
     assert every == [("a", "b"), ("a", "c"), ("a", "e"), ("b", "c"), ("b", "e"), ("c", "e")]
-    assert compare_pairs(runs[:2]) == []
+    assert [bool(pair.problem) for pair in compare_pairs(runs[:2])] == [True]
     assert compare_pairs(runs[:1]) == []
 
 

@@ -30,7 +30,7 @@ def test_from_the_command_line(outputs, monkeypatch, capsys):
     text = " ".join(printed.out.split())
     for words in (
         "seed 0 1 0",
-        "b is better than a by 25.0 points (95 % interval 12.5 to ",
+        "b is better than a by 25.0 points (95 % interval 6.2 to ",
         ", p = 0.002, 40 videos).",
         "no predictions.csv yet: c",
         "plot: new/p.png",

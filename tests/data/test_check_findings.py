@@ -26,7 +26,7 @@ CLIP = ClipConfig(
 def find(facts, hashes=None, val=(), missing=(), clip=CLIP):
     """Takes files of training videos by class: {"hop/a": facts}."""
     train = [VideoRecord(path, NAMES.index(path.split("/")[0])) for path in facts]
-    catalog = Catalog(NAMES, train, list(val), missing_val=tuple(missing))
+    catalog = Catalog(NAMES, train, list(val), missing={"val": tuple(missing)})
     findings = find_problems(catalog, facts, hashes or {}, clip)
     return [(finding.kind, finding.subset, finding.path, finding.detail) for finding in findings]
 
@@ -85,7 +85,7 @@ def test_same_content_in_several_places():
 
 def test_a_file_that_is_listed_twice_is_broken_once():
     again = MissingVideo("train.csv:2", "hop/a", 0)
-    catalog = Catalog(NAMES, [VideoRecord("hop/a", 0), VideoRecord("run/b", 1)], [], repeated_train=(again,))
+    catalog = Catalog(NAMES, [VideoRecord("hop/a", 0), VideoRecord("run/b", 1)], [], repeated={"train": (again,)})
     facts = {"hop/a": FileFacts(1, reason="empty"), "run/b": FileFacts(1, 99, 240, 320)}
     findings = find_problems(catalog, facts, {}, CLIP)
     assert [finding.kind for finding in findings] == ["broken", "listed twice"]

@@ -40,9 +40,9 @@ def test_confusion_matrix_has_labels_as_rows_and_leaves_out_missing_predictions(
     np.testing.assert_array_equal(matrix, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
 
 
-def test_mean_class_accuracy_counts_a_class_that_is_only_predicted_as_zero():
-    # labels 0, 1; class 3 only predicted; class 2 never occurs: (1/2 + 1/1 + 0) / 3
-    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, 3, 1])) == pytest.approx(0.5)
+def test_mean_class_accuracy_leaves_out_a_class_without_videos_though_it_is_predicted():
+    # labels 0, 1; class 3 only predicted; class 2 never occurs: (1/2 + 1/1) / 2
+    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, 3, 1])) == pytest.approx(0.75)
 
 
 def test_mean_class_accuracy_weighs_classes_not_videos():
@@ -68,9 +68,13 @@ def official_mean_class_accuracy(predictions, labels):
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
 def test_mean_class_accuracy_and_matrix_agree_with_counting(pairs):
     labels, predictions = np.array(pairs).T
-    assert mean_class_accuracy(labels, predictions) == pytest.approx(
-        official_mean_class_accuracy(predictions.tolist(), labels.tolist())
+    official = official_mean_class_accuracy(predictions.tolist(), labels.tolist())
+    # The official code counts classes that were only predicted, as 0; with videos of every class it is the same.
+    num_classes = len(set(labels.tolist()))
+    as_official = (
+        mean_class_accuracy(labels, predictions) * num_classes / len({*labels.tolist(), *predictions.tolist()})
     )
+    assert as_official == pytest.approx(official)
     matrix = confusion_matrix(labels, predictions, 7)
     assert matrix.sum() == len(pairs)
     assert all(matrix[label, prediction] == pairs.count((label, prediction)) for label, prediction in pairs)
@@ -84,7 +88,7 @@ def test_compute_metrics():
     assert metrics.top1_interval == wilson_interval(0.25, 4)
     assert metrics.top1 == 0.25
     assert metrics.top5 == 0.5
-    assert metrics.mean_class_accuracy == pytest.approx((1 / 3 + 0 + 0) / 3)
+    assert metrics.mean_class_accuracy == pytest.approx((1 / 3 + 0) / 2)
     assert (metrics.num_videos, metrics.num_bad_videos) == (4, 1)
 
 

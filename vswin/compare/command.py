@@ -7,7 +7,7 @@ from vswin.parser import Commands
 
 _EXAMPLES = """\
 Printed are what each run reached, the keys in which they differ, and for each run against the first one whether the
-difference in top-1 is more than chance: an exact McNemar test and a bootstrap interval on the videos that both were
+difference in top-1 is more than chance: an exact McNemar test and its interval on the videos that both were
 tested on (`vswin evaluate run=FOLDER` writes them to predictions.csv). Runs that are not finished or not evaluated
 are shown with what they have. Where labels or classes differ, nothing is compared; another protocol or other videos
 are named.

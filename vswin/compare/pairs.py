@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vswin.compare.differences import protocol_differences
-from vswin.compare.statistics import bootstrap_interval, count_discordant, format_p, holm, mcnemar_p
+from vswin.compare.statistics import count_discordant, difference_interval, format_p, mcnemar_p
 from vswin.runs.files import Run
 from vswin.wording import printable
 
@@ -33,9 +33,10 @@ class Pair:
         num_only_first: Of the N, those that the first alone got right.
         num_only_second: Of the N, those that the second alone got right.
         num_both: Of the N, those that both got right.
-        interval: Of the difference, in the fraction of videos, 95 %; see `bootstrap_interval`.
+        interval: Of the difference, in the fraction of videos, 95 % for all tests of the comparison together
+            (Bonferroni); see `difference_interval`. It excludes 0 exactly when `corrected_p` < 0.05.
         p_value: See `mcnemar_p`.
-        corrected_p: The same, corrected for all tests of the comparison; see `holm`.
+        corrected_p: The same, corrected for the number of tests (Bonferroni).
     """
 
     first: str
@@ -62,31 +63,44 @@ def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
     """Tests the differences between runs that have predictions.
 
     Args:
-        runs: All of them; those without `predictions.csv` are passed over.
+        runs: All of them; those without `predictions.csv` are passed over, but for the first.
         is_all: Whether each is compared with each, and not with the first alone.
 
     Returns:
-        The pairs in order, p-values corrected for their number.
+        The pairs in order, p-values and intervals corrected for the number of tests.
     """
     tested = [run for run in runs if run.predictions is not None]
-    chosen = itertools.combinations(tested, 2) if is_all else ((tested[0], run) for run in tested[1:])
+    chosen = itertools.combinations(tested, 2) if is_all else ((runs[0], run) for run in tested if run is not runs[0])
     pairs = [compare_pair(first, second) for first, second in chosen]
-    corrected = iter(holm([pair.p_value for pair in pairs if not pair.problem]))
-    return [pair if pair.problem else replace(pair, corrected_p=next(corrected)) for pair in pairs]
+    num_tests = sum(not pair.problem for pair in pairs)
+    return [
+        pair
+        if pair.problem
+        else replace(
+            pair,
+            corrected_p=min(1.0, num_tests * pair.p_value),
+            interval=difference_interval(
+                pair.num_only_first, pair.num_only_second, pair.num_videos, 1 - LEVEL / num_tests
+            ),
+        )
+        for pair in pairs
+    ]
 
 
 def compare_pair(first: Run, second: Run) -> Pair:
     """Tests whether two runs are right equally often on the videos that both have.
 
     Args:
-        first: A run with predictions.
-        second: Another one.
+        first: A run.
+        second: Another one, with predictions.
 
     Returns:
-        The difference; or why there is none to speak of: no video in common, other labels, other classes to choose
-        among.
+        The difference, not corrected; or why there is none to speak of: no predictions, no video in common, other
+        labels, other classes to choose among.
     """
-    assert first.predictions is not None
+    if first.predictions is None:
+        ways = f"evaluate {first.label}, name another run first, or compare each with each (--all-pairs)"
+        return Pair(first.label, second.label, f"{first.label} has no predictions.csv; {ways}")
     assert second.predictions is not None
     left, right, note = _match(first, second)
     problem = _find_problem(first, second, left, right)
@@ -104,31 +118,36 @@ def compare_pair(first: Run, second: Run) -> Pair:
         num_only_first=num_only_first,
         num_only_second=num_only_second,
         num_both=int((hits_left & hits_right).sum()),
-        interval=bootstrap_interval(num_only_first, num_only_second, len(left)),
         p_value=mcnemar_p(num_only_first, num_only_second),
     )
 
 
 def say_pair(pair: Pair) -> str:
-    """Says in a sentence what a pair shows, by the corrected p-value."""
+    """Says in a sentence what a pair shows, by its interval and p-value, which agree."""
     first, second, videos = pair.first, pair.second, _count(pair.num_videos, "video")
     if pair.problem:
         return f"{second} and {first} cannot be compared: {pair.problem}."
     p, points = format_p(pair.corrected_p), 100 * pair.difference
-    low, high = (100 * end for end in pair.interval)
+    low, high = pair.interval
     if pair.num_only_first + pair.num_only_second == 0:
         return f"{second} and {first}: no difference, right and wrong on the same {videos}."
-    if pair.corrected_p < LEVEL:
+    if low > 0 or high < 0:
         word = "better" if points > 0 else "worse"
         low, high = (low, high) if points > 0 else (-high, -low)
         return (
-            f"{second} is {word} than {first} by {abs(points):.1f} points (95 % interval {low:.1f} to {high:.1f}, "
-            f"{p}, {videos})."
+            f"{second} is {word} than {first} by {abs(points):.1f} points (95 % interval {_points(low)} to "
+            f"{_points(high)}, {p}, {videos})."
         )
     return (
         f"{second} and {first}: no difference that {videos} could show ({second} - {first}: {points:+.1f} points, "
-        f"95 % interval {low:+.1f} to {high:+.1f}, {p})."
+        f"95 % interval {_points(low, '+')} to {_points(high, '+')}, {p})."
     )
+
+
+def _points(share: float, sign: str = "") -> str:
+    """Writes an end of an interval so that what is not 0 is not written as 0."""
+    points = 100 * share
+    return f"{points:{sign}{'.1f' if abs(points) >= 0.05 or points == 0 else '.1g'}}"
 
 
 def say_missing(pair: Pair) -> str:

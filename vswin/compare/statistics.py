@@ -1,13 +1,14 @@
-"""Is one model better than another on the same videos: exact McNemar test, bootstrap interval, Holm correction."""
+"""Is one model better than another on the same videos: exact McNemar test, and the interval that agrees with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 
-NUM_RESAMPLES = 10_000
-_SEED = 0
+from vswin.evaluation.metrics import wilson_interval
+
+_NUM_HALVINGS = 60
 
 
 def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
@@ -36,35 +37,56 @@ def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
     return min(1.0, tail / 2 ** (count - 1))
 
 
-def bootstrap_interval(
-    num_only_first: int, num_only_second: int, num_videos: int, num_resamples: int = NUM_RESAMPLES
+def difference_interval(
+    num_only_first: int, num_only_second: int, num_videos: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Says how far the difference of two accuracies might be another on other videos of the same kind.
+    """Says how large the difference of two accuracies may be on other videos of the same kind.
 
-    Videos are drawn again, with both their answers, so that the answers stay paired. Of a drawn video only matters
-    which of three kinds it is of (one model alone is right, the other alone, neither alone), so the numbers of each
-    kind are drawn at once, from the multinomial distribution that drawing video by video gives.
+    The difference is the share of the videos that one model alone gets right, times the surplus of those that are the
+    second model's. The limits of both factors (Wilson; Clopper and Pearson, which inverts the exact McNemar test) are
+    combined as Zou and Donner do. Where that would contradict the test, the limits are multiplied, so that the
+    interval excludes 0 exactly when `mcnemar_p` < 1 - level.
 
     Args:
         num_only_first: Videos that only the first got right.
         num_only_second: Videos that only the second got right.
         num_videos: All videos, N >= 1.
-        num_resamples: Draws of N videos each.
+        level: Confidence, 0..1.
 
     Returns:
-        2.5 and 97.5 % quantiles of (accuracy of the second - accuracy of the first), -1..1. The same numbers give the
-        same interval.
+        Smallest and largest (accuracy of the second - accuracy of the first), -1..1.
 
-    Source: B. Efron, Bootstrap Methods: Another Look at the Jackknife, 1979; the percentile interval.
+    Source: G. Y. Zou and A. Donner, Construction of Confidence Limits about Effect Measures: A General Approach, 2008.
     """
-    if num_only_first > num_only_second:
-        # Which of two runs is named first must not change more than the sign.
-        low, high = bootstrap_interval(num_only_second, num_only_first, num_videos, num_resamples)
-        return -high, -low
-    kinds = np.array([num_only_first, num_only_second, num_videos - num_only_first - num_only_second]) / num_videos
-    draws = np.random.default_rng(_SEED).multinomial(num_videos, kinds, size=num_resamples)  # int64 [R, 3]
-    low, high = np.quantile((draws[:, 1] - draws[:, 0]) / num_videos, [0.025, 0.975])
-    return float(low), float(high)
+    return (
+        -_largest_difference(num_only_second, num_only_first, num_videos, level),
+        _largest_difference(num_only_first, num_only_second, num_videos, level),
+    )
+
+
+def _largest_difference(num_only_first: int, num_only_second: int, num_videos: int, level: float) -> float:
+    count = num_only_first + num_only_second
+    share, surplus = count / num_videos, (num_only_second - num_only_first) / max(count, 1)
+    fewest, most = wilson_interval(share, num_videos, level)
+    limit = 1 - 2 * _smallest_share(num_only_first, count, (1 - level) / 2)
+    if count == 0:
+        return most
+    reach = math.hypot(share * (limit - surplus), surplus * ((most if surplus > 0 else fewest) - share))
+    return min(share * surplus + reach, limit * fewest if limit < 0 else 1.0)
+
+
+def _smallest_share(hits: int, count: int, chance: float) -> float:
+    """Finds the share of hits at which so many of `count` or more come with that chance."""
+    if hits == 0:
+        return 0.0
+    numbers = np.arange(hits, count + 1)
+    ways = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in numbers.tolist()]
+    low, high = 0.0, 1.0
+    for _ in range(_NUM_HALVINGS):
+        middle = (low + high) / 2
+        tail = np.exp(ways + numbers * math.log(middle) + (count - numbers) * math.log1p(-middle)).sum()
+        low, high = (low, middle) if tail > chance else (middle, high)
+    return low
 
 
 def count_discordant(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
@@ -78,24 +100,6 @@ def count_discordant(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
         How many only the first got right, and how many only the second.
     """
     return int((first & ~second).sum()), int((second & ~first).sum())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values for there being several, so that the chance of any false alarm stays what it is for one.
-
-    Args:
-        p_values: M of them, 0..1.
-
-    Returns:
-        M corrected ones, 0..1, in the same order.
-
-    Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
-    """
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def format_p(p_value: float) -> str:

@@ -129,10 +129,10 @@ def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) ->
     num_tests = sum(not pair.problem for pair in pairs)
     if num_tests == 0:
         return
-    holm = f", corrected for {num_tests} tests (Holm)" if num_tests > 1 else ""
+    corrected = f", both corrected for {num_tests} tests (Bonferroni)" if num_tests > 1 else ""
     explanation = (
-        f"p: exact McNemar test{holm}. Intervals: paired bootstrap{', each by itself' if holm else ''}. Both ask "
-        "whether other videos would show the same, not whether another seed would."
+        f"p: exact McNemar test, and an interval that agrees with it{corrected}. Both ask whether other videos would "
+        "show the same, not whether another seed would."
     )
     say(console, explanation, style="dim")
 

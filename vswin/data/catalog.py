@@ -7,13 +7,13 @@ import gc
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vswin.data.annotations.class_names import ClassLookup, read_class_names
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL, ListEntry, NotFoundError
+from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL, ListEntry, NotFoundError
 from vswin.data.annotations.file_index import FileIndex
 from vswin.data.annotations.labels import MissingVideo, label_videos
 from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
@@ -30,7 +30,8 @@ from vswin.schema import DatasetConfig
 from vswin.wording import count_of, printable
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
-_SUBSETS = (TRAIN, VAL)
+# A list of test videos is read like one of validation videos, on which published models were tested.
+_READ_AS = (TRAIN, VAL, VAL)
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,9 @@ class Catalog:
         class_names: name of each class index; two at least.
         train: training videos; empty where only a list for evaluation is given.
         val: validation videos; for UCF101 and HMDB51 the official test list.
-        missing_train: training videos that a list names and that are not there, with `dataset.allow_missing`.
-        missing_val: validation videos of this kind.
-        repeated_train: training videos that a list names once more; each counts once.
-        repeated_val: validation videos of this kind.
+        test: test videos, where the data set has a test set of its own.
+        missing: for each subset the videos that a list names and that are not there, with `dataset.allow_missing`.
+        repeated: for each subset the videos that a list names once more; each counts once.
         notes: sentences on what was left out, and on what may be wrong with the classes.
         store: opens the videos: they are files, or packed into larger ones.
     """
@@ -52,19 +52,25 @@ class Catalog:
     class_names: tuple[str, ...]
     train: list[VideoRecord]
     val: list[VideoRecord]
-    missing_train: tuple[MissingVideo, ...] = ()
-    missing_val: tuple[MissingVideo, ...] = ()
-    repeated_train: tuple[MissingVideo, ...] = ()
-    repeated_val: tuple[MissingVideo, ...] = ()
+    test: list[VideoRecord] = field(default_factory=list)
+    missing: Mapping[str, tuple[MissingVideo, ...]] = field(default_factory=dict)
+    repeated: Mapping[str, tuple[MissingVideo, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     store: VideoStore = VIDEO_FILES
 
+    @property
+    def tested(self) -> list[VideoRecord]:
+        """Gives the videos that an evaluation is of: the test videos, or those of validation where there are none."""
+        return self.test or self.val
 
-def load_catalog(dataset: DatasetConfig) -> Catalog:
+
+def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set and their labels; makes those of `motion` on first use.
 
     Args:
         dataset: the config group `dataset`.
+        is_given: whether it is given to be tested on: nothing is held out of it, a test list stands alone, and it may
+            lack classes.
 
     Returns:
         The catalog; the same for every process, whatever the order of the file system.
@@ -72,9 +78,11 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     Raises:
         InputError: if something is missing, malformed or contradictory; the message says how to mend it.
     """
-    catalog = _find_source(dataset)
+    if is_given and dataset.test_list:
+        dataset = replace(dataset, train_list=None, val_list=None)
+    catalog = _find_source(dataset, is_given)
     num_classes = len(catalog.class_names)
-    if dataset.num_classes not in (None, num_classes):
+    if dataset.num_classes not in (None, num_classes) and not (is_given and num_classes < dataset.num_classes):
         raise InputError(
             f"dataset.num_classes={dataset.num_classes}, but the data has {num_classes} classes; leave it null to "
             "take the number from the data"
@@ -82,25 +90,25 @@ def load_catalog(dataset: DatasetConfig) -> Catalog:
     return catalog
 
 
-def _find_source(dataset: DatasetConfig) -> Catalog:
+def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
     """Takes packed videos where the root holds them, else videos, else what TFDS has; `source` forces the last two."""
     class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
     if dataset.source == "tfds":
-        return _from_store(*load_tfds(dataset, class_names))
+        return _from_store(load_tfds(dataset, class_names))
     if is_packed(Path(dataset.root)):
         return _load_packed(dataset, class_names)
     try:
-        return find_videos(dataset)
+        return find_videos(dataset, is_given)
     except NotFoundError as error:
         if dataset.source == "videos" or dataset.tfds is None:
             raise
         if dataset.download or find_prepared(dataset) is not None:
-            return _from_store(*load_tfds(dataset, class_names))
+            return _from_store(load_tfds(dataset, class_names))
         raise InputError(f"{error}\n\nOr {explain_tfds(dataset)}.") from None
 
 
 def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) -> Catalog:
-    catalog = _from_store(*load_packed(dataset))
+    catalog = _from_store(load_packed(dataset))
     if class_names is not None and catalog.class_names != class_names:
         raise InputError(
             f"{dataset.root} was packed from a data set with other classes than {dataset.name}, or in another order; "
@@ -109,17 +117,16 @@ def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) ->
     return catalog
 
 
-def _from_store(
-    class_names: tuple[str, ...], train: list[VideoRecord], val: list[VideoRecord], store: VideoStore
-) -> Catalog:
-    return Catalog(class_names, train, val, store=store)
+def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], VideoStore]) -> Catalog:
+    return Catalog(*found[:3], store=found[3])
 
 
-def find_videos(dataset: DatasetConfig) -> Catalog:
+def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
 
     Args:
         dataset: the config group `dataset`.
+        is_given: see `load_catalog`.
 
     Returns:
         The catalog.
@@ -135,8 +142,15 @@ def find_videos(dataset: DatasetConfig) -> Catalog:
     with _without_gc():
         if dataset.name in ANNOTATED:
             catalog = _load_annotated(dataset)
+        elif dataset.train_list or dataset.val_list or (is_given and dataset.test_list):
+            catalog = _load_lists(dataset)
         else:
-            catalog = _load_lists(dataset) if dataset.train_list else _load_folder(dataset)
+            catalog = _load_folder(dataset)
+    if is_given and not catalog.tested:
+        missing = {TEST: catalog.missing.get(TRAIN, ()), **catalog.missing, TRAIN: ()}
+        catalog = replace(catalog, train=[], test=catalog.train, missing=missing)
+    elif catalog.train and not catalog.val:
+        catalog = _hold_out(catalog, dataset)
     notes = (*catalog.notes, *_describe_classes(catalog))
     return replace(catalog, notes=tuple(map(printable, notes)))
 
@@ -146,8 +160,9 @@ def describe_catalog(catalog: Catalog) -> str:
     found = (
         f"{count_of(len(catalog.class_names), 'class')}, {count_of(len(catalog.train), 'training video')}, "
         f"{count_of(len(catalog.val), 'validation video')}"
+        + (f", {count_of(len(catalog.test), 'test video')}" if catalog.test else "")
     )
-    missing = {ROLES[TRAIN]: len(catalog.missing_train), ROLES[VAL]: len(catalog.missing_val)}
+    missing = {ROLES[subset]: len(videos) for subset, videos in catalog.missing.items()}
     named = " and ".join(count_of(count, f"{role} video") for role, count in missing.items() if count)
     return f"{found}; {named} of the lists are missing" if named else found
 
@@ -158,7 +173,7 @@ def _describe_classes(catalog: Catalog) -> list[str]:
     names = catalog.class_names
     present = {
         role: {video.label for video in videos}
-        for role, videos in zip(ROLES.values(), (catalog.train, catalog.val), strict=True)
+        for role, videos in zip(ROLES.values(), (catalog.train, catalog.val, catalog.test), strict=True)
     }
     for role, labels in present.items():
         absent = [name for label, name in enumerate(names) if label not in labels]
@@ -205,18 +220,32 @@ def _without_gc() -> Iterator[None]:
 
 
 def _load_motion(dataset: DatasetConfig) -> Catalog:
-    if dataset.train_list or dataset.val_list:
-        raise InputError("The motion data set has no lists; leave dataset.train_list and dataset.val_list null")
+    if any(_named_lists(dataset)):
+        raise InputError("The motion data set has no lists; leave dataset.train_list, val_list and test_list null")
     prepare_motion(Path(dataset.root))
     return Catalog(*load_folder(Path(dataset.root)))
 
 
 def _load_folder(dataset: DatasetConfig) -> Catalog:
-    if dataset.val_list:
-        raise InputError(f"dataset.val_list={dataset.val_list} needs dataset.train_list beside it")
+    """Reads class folders; `test` beside `train` holds test videos, as a list may name them."""
+    root = Path(dataset.root)
     notes: list[str] = []
-    catalog = replace(Catalog(*load_folder(Path(dataset.root), notes)), notes=tuple(notes))
-    return catalog if catalog.val else _hold_out(catalog, dataset, dataset.root)
+    has_test = (root / "train").is_dir() and (root / "test").is_dir()
+    found = load_folder(root / "train" if has_test and not (root / "val").is_dir() else root, notes)
+    catalog = Catalog(*found)
+    classes = ClassLookup(catalog.class_names, is_exact=True)
+    if dataset.test_list:
+        path = Path(dataset.test_list)
+        entries = read_list(path, _base(dataset, path), notes)
+        listed = _find_listed(dataset, [None, None, path], [[], [], entries], classes, notes, search=False)
+        return replace(listed, train=catalog.train, val=catalog.val)
+    if has_test:
+        names, videos, _ = load_folder(root / "test", notes)
+        if unknown := sorted(set(names) - set(catalog.class_names)):
+            raise InputError(f"{root / 'test'} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
+        test = [video._replace(label=classes.find(names[video.label])) for video in videos]
+        catalog = replace(catalog, test=test)
+    return replace(catalog, notes=tuple(notes))
 
 
 def _load_lists(dataset: DatasetConfig) -> Catalog:
@@ -224,7 +253,7 @@ def _load_lists(dataset: DatasetConfig) -> Catalog:
     paths = _named_lists(dataset)
     notes: list[str] = []
     lists = [read_list(path, _base(dataset, path), notes) if path else [] for path in paths]
-    entries = lists[0] + lists[1]
+    entries = lists[0] + lists[1] or lists[2]
     classes = ClassLookup(find_class_names(entries, dataset.num_classes), is_exact=True)
     note_spellings({entry.label for entry in entries}, notes)
     return _find_listed(dataset, paths, lists, classes, notes, search=False)
@@ -234,18 +263,18 @@ def _load_annotated(dataset: DatasetConfig) -> Catalog:
     """Reads annotation files, those that are named or those that are found."""
     classes = ClassLookup(read_class_names(dataset.name))
     paths = _named_lists(dataset)
-    if paths == [None, None]:
-        paths = find_annotations(dataset, classes)
+    if not (paths[0] or paths[1]):
+        paths[:2] = find_annotations(dataset, classes)
     notes: list[str] = []
     lists = []
-    for path, subset in zip(paths, _SUBSETS, strict=True):
+    for path, subset in zip(paths, _READ_AS, strict=True):
         entries = read_annotations(dataset, path, subset, classes) if path else []
         lists.append(read_list(path, _base(dataset, path), notes) if path and entries is None else entries or [])
     return _find_listed(dataset, paths, lists, classes, notes, search=True)
 
 
 def _named_lists(dataset: DatasetConfig) -> list[Path | None]:
-    return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list)]
+    return [Path(path) if path else None for path in (dataset.train_list, dataset.val_list, dataset.test_list)]
 
 
 def _base(dataset: DatasetConfig, path: Path | None) -> str:
@@ -261,13 +290,13 @@ def _find_listed(
     notes: list[str],
     search: bool,
 ) -> Catalog:
-    """Finds the files of both lists, anywhere below the root if `search`, and divides a training list that is alone."""
+    """Finds the files of the lists for training, validation and test, anywhere below the root if `search`."""
     bases = [_base(dataset, path) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
     files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
     found = [
         label_videos(entries, subset, classes, base, files.get(base))
-        for entries, subset, base in zip(lists, _SUBSETS, bases, strict=True)
+        for entries, subset, base in zip(lists, _READ_AS, bases, strict=True)
     ]
     for (videos, missing, repeated), path in zip(found, paths, strict=True):
         if missing:
@@ -275,15 +304,15 @@ def _find_listed(
         if repeated:
             where = f"{repeated[0].place}: {repeated[0].path}"
             notes.append(f"videos that {path} names again: {len(repeated):,}; each counts once, the first is {where}")
-    train, val = found
-    catalog = Catalog(
-        classes.class_names,
-        *(train.videos, val.videos),
-        *(tuple(train.missing), tuple(val.missing)),
-        *(tuple(train.repeated), tuple(val.repeated)),
+    train, val, test = found
+    subsets = (TRAIN, VAL, TEST)
+    return Catalog(
+        *(classes.class_names, train.videos, val.videos),
+        test=test.videos,
+        missing={subset: tuple(listed.missing) for subset, listed in zip(subsets, found, strict=True)},
+        repeated={subset: tuple(listed.repeated) for subset, listed in zip(subsets, found, strict=True)},
         notes=tuple(notes),
     )
-    return catalog if lists[1] else _hold_out(catalog, dataset, bases[0])
 
 
 def _check_missing(
@@ -300,7 +329,7 @@ def _check_missing(
     ways = [root, "remove their lines"]
     if num_found:
         ways.append("go without them with dataset.allow_missing=true")
-    elif not (dataset.train_list or dataset.val_list):
+    elif not any(_named_lists(dataset)):
         ways = [root, "name the one list you need with dataset.val_list or dataset.train_list"]
     understood = f"\nThe first is read as a video of the class {class_names[missing[0].label]!r}; {ACCEPTED}"
     raise InputError(
@@ -309,10 +338,13 @@ def _check_missing(
     )
 
 
-def _hold_out(catalog: Catalog, dataset: DatasetConfig, base: str) -> Catalog:
+def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
+    base = Path(dataset.root)
+    if dataset.train_list and not base.is_dir():
+        base = Path(dataset.train_list).parent
     if not 0 < dataset.val_fraction < 1:
         raise InputError(f"dataset.val_fraction={dataset.val_fraction}: a share above 0 and below 1")
-    train, val = split_train_val(catalog.train, dataset.val_fraction, base)
+    train, val = split_train_val(catalog.train, dataset.val_fraction, str(base))
     if not val:
         raise InputError(
             f"None of the {len(train)} videos can be held out for validation: every class has one video or one "

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.check_files import FileFacts, hash_file, in_parallel, inspect_file, same_sized
-from vswin.data.check_findings import FAILURES, find_problems
+from vswin.data.check_findings import FAILURES, find_problems, subsets_of
 from vswin.data.check_report import print_findings, print_summary, write_clean_lists, write_report
 from vswin.data.frames import open_store
 from vswin.data.opencv_decoder import check_opencv
@@ -103,7 +103,7 @@ def _look(
 
 def _paths(catalog: Catalog) -> list[str]:
     """Lists the files, each once."""
-    return list(dict.fromkeys(video.path for video in (*catalog.train, *catalog.val)))
+    return list(dict.fromkeys(video.path for videos in subsets_of(catalog).values() for video in videos))
 
 
 def _show(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL
+from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.records import VideoRecord
@@ -14,10 +14,11 @@ from vswin.schema import ClipConfig
 from vswin.wording import count_of
 
 MISSING, BROKEN, LEAK, TWO_LABELS = "missing", "broken", "in training and validation", "two labels"
+TEST_LEAK = "in the test set, too"
 REPEATED, DUPLICATE, SHORT, SMALL, ODD_SIZE = "listed twice", "same content", "short", "small", "other size"
 EMPTY_CLASS = "empty class"
 # Most serious first; the first two make the check fail.
-KINDS = (MISSING, BROKEN, LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
+KINDS = (MISSING, BROKEN, LEAK, TEST_LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
 FAILURES = (MISSING, BROKEN)
 
 # With fewer files of one size than this, a data set has no usual size.
@@ -29,7 +30,7 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: one of `KINDS`.
-        subset: "train" or "val".
+        subset: "train", "val" or "test".
         class_name: of the video.
         path: of the video; empty if a whole class is meant.
         detail: what was seen.
@@ -59,7 +60,8 @@ class Balance:
 
 def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
     """Gives the records of the subsets that have any."""
-    return {subset: videos for subset, videos in ((TRAIN, catalog.train), (VAL, catalog.val)) if videos}
+    videos = {TRAIN: catalog.train, VAL: catalog.val, TEST: catalog.test}
+    return {subset: records for subset, records in videos.items() if records}
 
 
 def find_problems(
@@ -110,14 +112,10 @@ def usual_size(facts: Sequence[FileFacts]) -> tuple[int, int, float]:
 
 def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
     """Finds lines of the lists that name no video, or one that was named before."""
-    for kind, subset, listed in (
-        (MISSING, TRAIN, catalog.missing_train),
-        (MISSING, VAL, catalog.missing_val),
-        (REPEATED, TRAIN, catalog.repeated_train),
-        (REPEATED, VAL, catalog.repeated_val),
-    ):
-        for video in listed:
-            yield Finding(kind, subset, catalog.class_names[video.label], video.path, video.place)
+    for kind, listed in ((MISSING, catalog.missing), (REPEATED, catalog.repeated)):
+        for subset, videos in listed.items():
+            for video in videos:
+                yield Finding(kind, subset, catalog.class_names[video.label], video.path, video.place)
 
 
 def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipConfig) -> Iterator[Finding]:
@@ -159,7 +157,7 @@ def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
                 continue
             is_same_path = earlier.path == video.path
             if earlier_subset != subset:
-                kind = LEAK
+                kind = TEST_LEAK if subset == TEST else LEAK
             elif earlier.label != video.label:
                 kind = TWO_LABELS
             else:

@@ -32,11 +32,10 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
     """
     subsets = subsets_of(catalog)
     official = official_counts(dataset.name, dataset.split) or {}
-    missing = {"train": len(catalog.missing_train), "val": len(catalog.missing_val)}
     columns = []
     for subset, videos in subsets.items():
         known = [facts[video.path] for video in videos if video.path in facts]
-        listed = len(videos) + missing[subset]
+        listed = len(videos) + len(catalog.missing.get(subset, ()))
         columns.append(
             {
                 "listed": f"{listed:,}{_describe_difference(listed, official.get(subset))}",
@@ -81,7 +80,7 @@ def write_report(path: Path, findings: Sequence[Finding]) -> None:
 
 
 def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts], root: str) -> list[Path]:
-    """Writes `train.csv` and `val.csv`, path,label, of the videos that can be used.
+    """Writes `train.csv`, `val.csv` and `test.csv`, path,label, of the videos that can be used.
 
     Args:
         folder: where to; is made if need be.

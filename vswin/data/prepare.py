@@ -57,6 +57,8 @@ def run_prepare(config: DataPrepareConfig) -> None:
     for note in catalog.notes:
         logger.info(note)
     records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
+    if catalog.test:
+        logger.info("left out: %s; pack them into a folder of their own", count_of(len(catalog.test), "test video"))
     plan = make_plan(records, config.dataset.root, config.shards)
     work = output.with_name(f"{output.name}.partial")
     _check_space(plan, work, config.short_side)

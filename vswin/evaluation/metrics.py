@@ -26,7 +26,7 @@ class Metrics:
         top5: Fraction of videos whose label is among the best min(5, K) classes, 0..1. With five classes or
             fewer every video that could be decoded is a hit.
         top1_interval, top5_interval: What the true fractions may be with so many videos, see `wilson_interval`.
-        mean_class_accuracy: Mean over classes of the fraction recognised, 0..1.
+        mean_class_accuracy: Mean over the classes that have videos of the fraction recognised, 0..1.
         clip_top1, clip_top5: The same with every view judged by itself; papers that report clip-level accuracy
             mean this, which is lower.
         num_videos: Videos counted, each once.
@@ -116,37 +116,35 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 def mean_class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Averages the fraction of recognised videos over classes.
 
-    The mean runs over the classes that occur as a label or as a prediction. A class that is only predicted
-    counts 0, a class that never occurs does not count.
+    The mean runs over the classes that have videos. The official code also counts classes that were only predicted,
+    as 0; on the published validation sets every class has videos, so there the two are equal.
 
     Args:
         labels: int [N], 0 .. K-1; N >= 1.
-        predictions: int [N], 0 .. K-1, or -1 for no prediction, which is not a class.
+        predictions: int [N], 0 .. K-1, or -1 for no prediction.
 
     Returns:
         Fraction 0..1.
 
     Source: Video-Swin-Transformer mmaction/core/evaluation/accuracy.py, mean_class_accuracy.
     """
-    classes = np.union1d(labels, predictions[predictions != NO_PREDICTION])
-    counts = np.array([np.sum(labels == label) for label in classes])
-    hits = np.array([np.sum((labels == label) & (predictions == label)) for label in classes])
-    return float(np.mean(hits / np.maximum(counts, 1)))
+    return float(np.mean([np.mean(predictions[labels == label] == label) for label in np.unique(labels)]))
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Says between which values a true share lies with a confidence of 95 %, when it was measured on a sample.
+def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Says between which values a true share lies, when it was measured on a sample.
 
     Args:
         share: Measured, 0..1.
         count: Size of the sample, >= 1.
+        level: Confidence, 0..1.
 
     Returns:
         Smallest and largest value, 0..1.
 
     Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
     """
-    z = NormalDist().inv_cdf(0.975)
+    z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
     # Rounding must not put the ends beyond what is possible.

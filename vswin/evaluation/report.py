@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,7 +17,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from vswin.atomic import replacing
+from vswin.atomic import sync_file, sync_folder
+from vswin.data.bad_videos import BadVideos
 from vswin.evaluation.metrics import (
     NO_PREDICTION,
     ClassScore,
@@ -32,8 +34,8 @@ from vswin.wording import count_of
 # Not the list that a training run keeps in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
 FILE_NAMES = (
-    *("metrics.json", "predictions.csv", "per_class.csv", "confusion_matrix.png", BAD_VIDEOS_NAME),
-    *(REPORT_NAME, CLASSES_NAME),
+    *("predictions.csv", "per_class.csv", "confusion_matrix.png"),
+    *(REPORT_NAME, CLASSES_NAME, "metrics.json"),
 )
 
 # Up to so many classes the confusion matrix shows counts, and names on its axes.
@@ -69,8 +71,10 @@ def set_report_aside(folder: Path) -> None:
         return
     written = datetime.fromtimestamp((folder / "metrics.json").stat().st_mtime)
     aside = folder / "earlier_evaluations" / f"{written:%Y-%m-%d_%H%M%S_%f}"
-    aside.mkdir(parents=True)
-    for name in FILE_NAMES:
+    aside.mkdir(parents=True, exist_ok=True)
+    # Each worker has a list of bad videos; the file that marks the set goes last.
+    lists = [path.name for path in folder.glob(f"{Path(BAD_VIDEOS_NAME).stem}*.csv")]
+    for name in [*lists, *FILE_NAMES]:
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
 
@@ -81,10 +85,11 @@ def write_report(
     comparison: Comparison,
     protocol: Mapping[str, object],
     session: Mapping[str, object] | None = None,
+    bad: BadVideos | None = None,
 ) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`.
+    """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`; sets an earlier set aside.
 
-    Each file appears whole or not at all.
+    All of them appear, or on a full disk none, and the earlier set stays.
 
     Args:
         folder: Where to write; must exist.
@@ -92,6 +97,7 @@ def write_report(
         comparison: The published row it stands beside, if there is one.
         protocol: How it was measured, as values JSON knows; goes into `metrics.json` under `protocol`.
         session: What it ran on, the same; goes there under `environment`.
+        bad: Videos that could not be decoded, for `evaluation_bad_videos.csv`.
     """
     summary = {
         **asdict(result.metrics),
@@ -99,10 +105,23 @@ def write_report(
         "protocol": protocol,
         **({"environment": session} if session else {}),
     }
-    _replace(folder / "predictions.csv", _csv_bytes(_prediction_rows(result)))
-    _replace(folder / "per_class.csv", _csv_bytes(_class_rows(result)))
-    _replace(folder / "confusion_matrix.png", draw_confusion_matrix(result))
-    _replace(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
+    contents = {
+        "predictions.csv": _csv_bytes(_prediction_rows(result)),
+        "per_class.csv": _csv_bytes(_class_rows(result)),
+        "confusion_matrix.png": draw_confusion_matrix(result),
+        "metrics.json": (json.dumps(summary, indent=2) + "\n").encode(),
+    }
+    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
+        complete = Path(name)
+        if bad:
+            bad.write(complete / BAD_VIDEOS_NAME)
+        for name, content in contents.items():
+            (complete / name).write_bytes(content)
+            sync_file(complete / name)
+        set_report_aside(folder)
+        for name in [*([BAD_VIDEOS_NAME] if bad else []), *contents]:
+            os.replace(complete / name, folder / name)
+    sync_folder(folder)
 
 
 def print_report(console: Console, result: Result, comparison: Comparison) -> None:
@@ -243,9 +262,3 @@ def _worst_lines(scores: Sequence[ClassScore], class_names: Sequence[str]) -> li
             taken_for = f"{class_names[score.confused_with]} ({score.num_confused})"
         lines.append([class_names[score.label], str(score.num_videos), f"{100 * score.top1:.1f} %", taken_for])
     return lines
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Puts a whole new file in place of an old one."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import os
+import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from vswin import __version__
 from vswin.build import build_model, check_weights, load_weights
 from vswin.checks import check_divides
+from vswin.data.annotations.entries import TEST, VAL
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog, hash_videos, load_catalog
+from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
 from vswin.data.stores import VideoStore
 from vswin.errors import InputError
 from vswin.evaluation.highlights import read_samples
 from vswin.evaluation.metrics import Metrics, compute_metrics
 from vswin.evaluation.predict import predict_videos
+from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.evaluation.published import compare
-from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
+from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, write_report
 from vswin.evaluation.results import append_result
 from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
 from vswin.file_lock import file_lock_if_possible
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import describe_session
+from vswin.runs.figures import say_seen
 from vswin.runtime import (
     console,
     default_output_dir,
     describe_devices,
+    exit_at_once,
     logger,
     make_strategy,
     set_precision,
+    signals_taken,
     start_log,
 )
 from vswin.schema import EvaluateConfig
+from vswin.tables import say
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters
 
 _NUM_NAMED = 5
-_WITH_SPLITS = ("ucf101", "hmdb51")
 
 
 def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
@@ -70,26 +76,41 @@ def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metri
     # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
     strategy = make_strategy(config.runtime.strategy)
     workers = Workers(strategy)
-    with workers.errors_explained():
-        return _evaluate(config, strategy, workers, command)
+    is_writing = threading.Event()
+
+    def end(number: int) -> None:
+        # What is being written takes a moment, and the evaluation ends after it.
+        if not is_writing.is_set():
+            os.write(2, b"\nended by SIGTERM; nothing was written, since all results are written at the end\n")
+            exit_at_once(number)
+
+    with workers.errors_explained(), signals_taken([signal.SIGTERM], end):
+        if config.wandb:
+            # Seconds that only those who use it should wait.
+            from vswin.evaluation.wandb_report import check_wandb
+
+            check_wandb(config)
+        return _evaluate(config, strategy, workers, command, is_writing)
 
 
 def _evaluate(
-    config: EvaluateConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str]
+    config: EvaluateConfig,
+    strategy: tf.distribute.Strategy,
+    workers: Workers,
+    command: Sequence[str],
+    is_writing: threading.Event,
 ) -> Metrics:
     """Does what `run_evaluation` says, on this worker's devices."""
-    if config.wandb:
-        # Seconds that only those who use it should wait.
-        from vswin.evaluation.wandb_report import check_wandb
-
-        check_wandb(config)
     set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
     if config.init_from is not None:
         check_weights(config.init_from)
-    catalog = load_catalog(config.dataset)
-    checkpoint = _open_checkpoint(config, catalog.class_names)
+    catalog = load_tested(config)
+    checkpoint = None
+    if config.init_from is not None:
+        checkpoint = open_weights(config.init_from, config.source)
+        catalog = _match_classes(config.init_from, checkpoint, catalog)
     with strategy.scope():
         model = build_model(configured_size(config.model), len(catalog.class_names))
         loaded = "none: every weight is random (init_from=null)"
@@ -98,53 +119,63 @@ def _evaluate(
     folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
     start_log(None, is_shown=workers.is_chief)
     # The hash of the weights is taken now: a training run may replace them meanwhile.
-    protocol, session = _describe_protocol(config, checkpoint, catalog), describe_session(command)
+    protocol = describe_protocol(config, checkpoint, catalog) | {"tensorflow": tf.__version__}
+    session = describe_session(command)
     logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
     # Every video is read once, so a cache would only cost.
     store = open_store(config.dataset, catalog.store)
     frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
-    labels = np.array([record.label for record in catalog.val])
+    labels = np.array([record.label for record in catalog.tested])
     num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
-        predictions = predict_videos(model, strategy, catalog.val, config, batch_size, bad, frames, workers)
+        predictions = predict_videos(model, strategy, catalog.tested, config, batch_size, bad, frames, workers)
         result = Result(
-            paths=[record.path for record in catalog.val],
+            paths=[record.path for record in catalog.tested],
             labels=labels,
             ranked=predictions.ranked,
             probabilities=predictions.probabilities,
             class_names=catalog.class_names,
             metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
         )
-        protocol |= {"decoder": _count_decoders(frames, workers), "short_sides": frames.count_short_sides()}
+        protocol |= _count_read(frames, workers)
+        is_writing.set()
         if workers.is_chief:
-            _report(config, result, protocol, session, folder)
+            _report(config, result, protocol, session, bad, folder)
             # The videos of its clips are opened once more.
             logger.info(report_or_say_why(folder, frames))
             _log(config, result, store, 0 if checkpoint is None else checkpoint.metadata.get("epoch", 0))
-    if len(bad) > 0:
+    # The chief has set aside what an earlier evaluation wrote.
+    workers.wait()
+    if len(bad) > 0 and not workers.is_chief:
         bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
     workers.wait()
     return result.metrics
 
 
 def _report(
-    config: EvaluateConfig, result: Result, protocol: dict[str, object], session: dict[str, object], folder: Path
+    config: EvaluateConfig,
+    result: Result,
+    protocol: dict[str, Any],
+    session: dict[str, object],
+    bad: BadVideos,
+    folder: Path,
 ) -> None:
     """Prints and writes what was found."""
     weights, num_videos = config.init_from or "a random model", len(result.labels)
     comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
     print_report(console, result, comparison)
+    if seen := say_seen(protocol["dataset"]):
+        say(console, seen)
     try:
         # Another evaluation of the same run may end at the same moment.
         with file_lock_if_possible(folder / ".report.lock"):
-            set_report_aside(folder)
-            write_report(folder, result, comparison, protocol, session)
+            write_report(folder, result, comparison, protocol, session, bad)
     except OSError as error:
         # Hours of work must not hang on one folder.
         elsewhere = Path(tempfile.mkdtemp(prefix="vswin_report_"))
-        write_report(elsewhere, result, comparison, protocol, session)
+        write_report(elsewhere, result, comparison, protocol, session, bad)
         raise InputError(
             f"the evaluation is complete, but its report cannot be written into {folder} ({error.strerror}); it is in "
             f"{elsewhere}"
@@ -169,55 +200,50 @@ def _log(config: EvaluateConfig, result: Result, store: VideoStore, epoch: int) 
         log_to_wandb(config, result, samples)
 
 
-def _count_decoders(frames: FrameLoader, workers: Workers) -> dict[str, object]:
-    """Says which decoder was configured, and how many videos each has read, on all workers together."""
+def _count_read(frames: FrameLoader, workers: Workers) -> dict[str, object]:
+    """Says which decoder was configured, how many videos each has read, and of which sizes, on all workers together."""
     decoders = frames.describe_decoders()
     for entry in decoders.values():
         if isinstance(entry, dict):
             entry["videos"] = workers.sum(entry["videos"])
-    return decoders
+    short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
+    return {"decoder": decoders, "short_sides": short_sides}
 
 
-def _open_checkpoint(config: EvaluateConfig, class_names: Sequence[str]) -> Checkpoint | None:
-    """Opens the weights and compares their classes with those of the data; None for random weights."""
-    if config.init_from is None:
-        return None
-    checkpoint = open_weights(config.init_from, config.source)
-    trained = checkpoint.metadata.get("class_names")
-    _check_class_names(config.init_from, checkpoint.network.num_classes, trained, class_names)
-    return checkpoint
-
-
-def _check_class_names(
-    weights: str, num_trained: int | None, trained: Sequence[str] | None, given: Sequence[str]
-) -> None:
-    """Compares the classes that weights were trained for with those of the data set, in order.
+def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Catalog:
+    """Gives the videos the classes that weights were trained for, of which there may be some without any video.
 
     Classes that are plain numbers, as a list without names gives them, say nothing about order.
     """
+    trained, num_trained = checkpoint.metadata.get("class_names"), checkpoint.network.num_classes
     if num_trained is None:
         raise InputError(
             f"{weights} has no head, so there is nothing to evaluate; fine-tune it first "
             f"(train.py init_from={weights}), or give weights with a classifier"
         )
-    num_named = num_trained if trained is None else len(trained)
-    if not num_trained == num_named == len(given):
+    given, numbers = list(catalog.class_names), [str(label) for label in range(num_trained)]
+    known = numbers if trained is None else trained
+    if len(given) < len(known) == num_trained and (set(given) <= set(known) or given == numbers[: len(given)]):
+        places = [known.index(name) if name in known else label for label, name in enumerate(given)]
+        val, test = (
+            [video._replace(label=places[video.label]) for video in videos] for videos in (catalog.val, catalog.test)
+        )
+        return dataclasses.replace(catalog, class_names=tuple(known), train=[], val=val, test=test)
+    if not num_trained == len(known) == len(given):
         raise InputError(
-            f"{weights} was trained for {count_of(num_named, 'class')}, the data set has {len(given)}; evaluate on "
+            f"{weights} was trained for {count_of(len(known), 'class')}, the data set has {len(given)}; evaluate on "
             "the data set it was trained for, or fine-tune it on this one first (train.py init_from=...)"
         )
-    if trained is None:
-        return
-    numbers = [str(label) for label in range(len(given))]
-    differing = [label for label in range(len(given)) if trained[label] != given[label]]
-    if differing and numbers not in (list(trained), list(given)):
-        pairs = [f"class {label} is {trained[label]!r}, here {given[label]!r}" for label in differing[:_NUM_NAMED]]
+    differing = [label for label in range(len(given)) if known[label] != given[label]]
+    if differing and numbers not in (known, given):
+        pairs = [f"class {label} is {known[label]!r}, here {given[label]!r}" for label in differing[:_NUM_NAMED]]
         more = ", ..." if len(differing) > _NUM_NAMED else ""
         raise InputError(
             f"{weights} was trained for other classes, or in another order ({len(differing)} of {len(given)} "
             f"differ): {'; '.join(pairs)}{more}. Evaluate on the data set it was trained for, or bring the "
             "classes of this one into its order"
         )
+    return catalog
 
 
 def _make_folder(config: EvaluateConfig) -> Path:
@@ -235,16 +261,17 @@ def _describe_cost(
 ) -> str:
     """Says what is going to be computed, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
-    num_classes, num_videos = len(catalog.class_names), len(catalog.val)
+    num_classes, num_videos = len(catalog.class_names), len(catalog.tested)
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)
-    num_views = clip.num_clips * clip.num_crops
+    num_views, role = clip.num_clips * clip.num_crops, "test video" if catalog.test else "validation video"
+    num_missing = len(catalog.missing.get(TEST if catalog.test else VAL, ()))
     stride = f" with stride {clip.frame_stride}" if clip.sampling == "dense" else ""
     rows = {
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per view",
         "weights": weights,
-        "data": f"{config.dataset.name}, {count_of(num_videos, 'validation video')}, {count_of(num_classes, 'class')}"
-        + (f"; {len(catalog.missing_val):,} of the list are missing" if catalog.missing_val else "")
+        "data": f"{config.dataset.name}, {count_of(num_videos, role)}, {count_of(num_classes, 'class')}"
+        + (f"; {num_missing:,} of the list are missing" if num_missing else "")
         + "".join(f"\n{' ' * 16}{note}" for note in catalog.notes),
         "protocol": f"{count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}, "
         f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}{stride}, short side {clip.resize}, "
@@ -256,40 +283,3 @@ def _describe_cost(
         "output": str(folder),
     }
     return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
-
-
-def _describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, object]:
-    """Collects everything that decides the figures, as values JSON knows."""
-    clip = dataclasses.asdict(config.clip)
-    del clip["views_per_step"]
-    weights: dict[str, object] = {"init_from": config.init_from}
-    if checkpoint is not None:
-        weights |= {"file": str(checkpoint.path), "dialect": checkpoint.dialect, "sha256": _hash(checkpoint.path)}
-    return {
-        **clip,
-        "average": config.average,
-        "frame_rate": "as in the file",
-        "precision": config.runtime.precision,
-        "model": config.model.name,
-        "weights": weights,
-        "dataset": {
-            "name": config.dataset.name,
-            "root": config.dataset.root,
-            "split": config.dataset.split if config.dataset.name in _WITH_SPLITS else None,
-            "num_videos": len(catalog.val),
-            "num_missing": len(catalog.missing_val),
-            "list_hash": hash_videos(catalog.val, catalog.class_names),
-        },
-        "vswin": __version__,
-        "tensorflow": tf.__version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def _hash(path: Path) -> str:
-    """Hashes a file, or the files of a SavedModel folder in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

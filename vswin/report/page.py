@@ -17,7 +17,7 @@ from vswin import __version__
 from vswin.report.clips import Clip
 from vswin.report.facts import describe_session, describe_test, list_changes, list_settings
 from vswin.report.scores import ClassScore, Matrix, make_matrix, most_confused, score_classes
-from vswin.runs.figures import sum_up
+from vswin.runs.figures import say_seen, sum_up
 from vswin.runs.files import Run
 from vswin.wording import count_of, printable
 
@@ -88,6 +88,7 @@ def write_page(run: Run, plots: Plots, best: Sequence[Clip], worst: Sequence[Cli
         epochs=_epoch_table(run),
         accuracies=_accuracies(run),
         published=_published(run),
+        seen=say_seen(run.test_set),
         pairs=most_confused(run.predictions, _NUM_PAIRS) if run.predictions else [],
         matrix=_shade(make_matrix(run.predictions, run.class_names)) if run.predictions else None,
         scores=scores,

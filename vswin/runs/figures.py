@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,3 +56,19 @@ def sum_up(run: Run) -> Figures:
         last_top1=None if last is None else float(last[-1]),
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
     )
+
+
+def say_seen(test_set: Mapping[str, Any]) -> str:
+    """Says whether the tested videos also trained the model or chose its epoch; empty where that is not known.
+
+    Args:
+        test_set: `protocol.dataset` of `metrics.json`.
+    """
+    match test_set.get("trained_on"), test_set.get("chose_epoch"):
+        case True, _:
+            return "the model was trained on some of these videos; accuracy on new videos would be lower"
+        case _, True:
+            return "these videos also chose the epoch; accuracy on a separate test set would be lower"
+        case False, False:
+            return "these videos neither trained the model nor chose the epoch"
+    return ""

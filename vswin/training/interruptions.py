@@ -3,17 +3,15 @@
 import os
 import shlex
 import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
 import tf_keras as keras
 
 from vswin.runs.environment import plain_command
-from vswin.runtime import logger
+from vswin.runtime import exit_at_once, logger, signals_taken
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.finite import FiniteGuard
 from vswin.workers import Workers
@@ -22,7 +20,6 @@ _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGUSR1"):  # not on Windows
     # Slurm sends it, if asked to, ahead of the time limit.
     _SIGNALS[signal.SIGUSR1] = "SIGUSR1"
-_SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def resume_command(command: Sequence[str], folder: Path) -> str:
@@ -68,7 +65,7 @@ class SignalStop(keras.callbacks.Callback):
 
     def __enter__(self) -> "SignalStop":
         """Takes the signals."""
-        self._taken.enter_context(_signals_taken(self._note))
+        self._taken.enter_context(signals_taken(_SIGNALS, self._note))
         return self
 
     def __exit__(
@@ -84,9 +81,7 @@ class SignalStop(keras.callbacks.Callback):
 
     def _note(self, number: int) -> None:
         if self._caught is not None:
-            if os.isatty(1):
-                os.write(1, _SHOW_CURSOR)
-            os._exit(128 + number)
+            exit_at_once(number)
         self._caught = number
         with suppress(OSError):
             os.write(2, b"\nstopping as soon as the state is saved; once more to stop at once\n")
@@ -122,34 +117,3 @@ class SignalStop(keras.callbacks.Callback):
         if self._caught is not None and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
             self.checkpoints.finish_saving()
             raise SystemExit(128 + self._caught)
-
-
-@contextmanager
-def _signals_taken(note: Callable[[int], None]) -> Iterator[None]:
-    """Calls `note` with the number of each signal as it comes, which the main thread, inside a step, could not do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-
-    def watch() -> None:
-        while received := receiver.recv(1):
-            if received[0] in _SIGNALS:
-                note(received[0])
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    # Python writes to the descriptor only for signals that have a handler.
-    handlers = {number: signal.signal(number, lambda number, frame: None) for number in taken}
-    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(previous)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        sender.close()
-        watcher.join()
-        receiver.close()

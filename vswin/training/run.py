@@ -17,6 +17,7 @@ from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
+from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
 from vswin.runtime import logger, make_strategy, program, set_precision, start_log
@@ -198,4 +199,9 @@ def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
         "init_from": config.init_from,
         # So that predictions know it wherever the file goes.
         "clip": dataclasses.asdict(config.clip),
+        # So that an evaluation recognises them.
+        "videos": {
+            "train": note_videos(catalog.train, catalog.class_names),
+            "val": note_videos(catalog.val, catalog.class_names),
+        },
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from vswin.atomic import replacing
 from vswin.config import differing_keys, save_config
-from vswin.data.annotations.entries import ROLES
+from vswin.data.annotations.entries import ROLES, TRAIN, VAL
 from vswin.data.catalog import Catalog
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
@@ -202,12 +202,13 @@ def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         differing.append(
             f"{len(changed)} of {len(classes)} classes differ, the first: class {changed[0]} was {old!r}, is {new!r}"
         )
-    for split, role in ROLES.items():
+    for split in (TRAIN, VAL):
+        role = f"{ROLES[split]} video"
         before, now = Counter(there[split]), Counter(here[split])
         if gone := list((before - now).elements()):
-            differing.append(f"{len(gone):,} of {count_of(len(there[split]), f'{role} video')} gone: {_first(gone)}")
+            differing.append(f"{len(gone):,} of {count_of(len(there[split]), role)} gone: {_first(gone)}")
         if new := list((now - before).elements()):
-            differing.append(f"{count_of(len(new), f'new {role} video')}: {_first(new)}")
+            differing.append(f"{count_of(len(new), f'new {role}')}: {_first(new)}")
     return differing
 
 

@@ -54,7 +54,7 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
     rows |= {
         key: str(value)
         for key, value in checkpoint.metadata.items()
-        if key not in ("size", "class_names", "num_classes", "model") and value is not None
+        if key not in ("size", "class_names", "num_classes", "model", "videos") and value is not None
     }
     lines = [f"{key + ':':<{_INDENT}}{value}" for key, value in rows.items()]
     if is_long:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from vswin.errors import InputError
 
-TRAIN, VAL = "train", "val"
-ROLES = {TRAIN: "training", VAL: "validation"}
+TRAIN, VAL, TEST = "train", "val", "test"
+ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 
 # Of a number that counts anything.
 MAX_DIGITS = 18

@@ -92,10 +92,10 @@ def load_packed(
     """
     root = Path(dataset.root)
     description = read_description(root)
-    if dataset.train_list or dataset.val_list:
+    if dataset.train_list or dataset.val_list or dataset.test_list:
         raise InputError(
             f"{root} is a packed data set and has its own lists; leave dataset.train_list and dataset.val_list null, "
-            "or pack the data anew with them"
+            "and test_list, too, or pack the data anew with them"
         )
     if description.dataset == dataset.name and description.split != dataset.split:
         raise InputError(

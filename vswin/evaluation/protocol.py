@@ -1,0 +1,113 @@
+"""What decides the figures of an evaluation: its videos, the weights, and how views are made; without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Container, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from vswin import __version__
+from vswin.config import load_saved
+from vswin.data.annotations.entries import TEST, TRAIN, VAL
+from vswin.data.catalog import Catalog, hash_videos, load_catalog
+from vswin.data.records import VideoRecord
+from vswin.schema import EvaluateConfig
+from vswin.weights.checkpoint import Checkpoint
+
+_WITH_SPLITS = ("ucf101", "hmdb51")
+_NUM_NOTED = 32
+
+
+def load_tested(config: EvaluateConfig) -> Catalog:
+    """Finds the videos of an evaluation, `catalog.tested`.
+
+    Of a run whose data set was not changed these are its test videos, or else those it was validated on. Any other
+    folder or list is given to be tested on, and all of it is.
+    """
+    return load_catalog(config.dataset, is_given=bool(config.dataset.test_list) or not _is_of_run(config))
+
+
+def _is_of_run(config: EvaluateConfig) -> bool:
+    return config.run is not None and _place(config.dataset) == _place(load_saved(config.run).dataset)
+
+
+def _place(dataset: Any) -> list[Any]:
+    name, source, split, *paths = (
+        getattr(dataset, key, None) for key in ("name", "source", "split", "root", "train_list", "val_list")
+    )
+    return [name, source, split, *(path and os.path.realpath(path) for path in paths)]
+
+
+def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, Any]:
+    """Collects everything that decides the figures, as values JSON knows."""
+    clip = dataclasses.asdict(config.clip)
+    del clip["views_per_step"]
+    weights: dict[str, object] = {"init_from": config.init_from}
+    if checkpoint is not None:
+        weights |= {"file": str(checkpoint.path), "dialect": checkpoint.dialect, "sha256": _hash(checkpoint.path)}
+    return {
+        **clip,
+        "average": config.average,
+        "frame_rate": "as in the file",
+        "precision": config.runtime.precision,
+        "model": config.model.name,
+        "weights": weights,
+        "dataset": {
+            "name": config.dataset.name,
+            "root": config.dataset.root,
+            "split": config.dataset.split if config.dataset.name in _WITH_SPLITS else None,
+            "num_videos": len(catalog.tested),
+            "num_missing": len(catalog.missing.get(TEST if catalog.test else VAL, ())),
+            "list_hash": hash_videos(catalog.tested, catalog.class_names),
+            **_find_seen(config, checkpoint, catalog),
+        },
+        "vswin": __version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def note_videos(
+    videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
+) -> dict[str, int]:
+    """Notes some videos, so that they are recognised in another place and among others.
+
+    Args:
+        videos: in any order.
+        class_names: of the data set.
+        known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
+
+    Returns:
+        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+    """
+    paths = {hash_videos([video], class_names): video.path for video in videos}
+    chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
+    return {key: os.path.getsize(paths[key]) if os.path.exists(paths[key]) else 0 for key in chosen}
+
+
+def _find_seen(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, bool | None]:
+    """Tells whether the weights were trained on some of the tested videos, and chosen by them; None: not known."""
+    noted = checkpoint.metadata.get("videos") if checkpoint is not None else None
+    seen: dict[str, bool | None] = {}
+    for key, subset in (("trained_on", TRAIN), ("chose_epoch", VAL)):
+        known = noted.get(subset) if isinstance(noted, dict) else None
+        if not isinstance(known, dict):
+            seen[key] = None
+            continue
+        here = note_videos(catalog.tested, catalog.class_names, known)
+        seen[key] = any(0 in (size, known[name]) or size == known[name] for name, size in here.items())
+    if not catalog.test and _is_of_run(config):
+        seen["chose_epoch"] = True
+    return seen
+
+
+def _hash(path: Path) -> str:
+    """Hashes a file, or the files of a SavedModel folder in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
