@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tensorflow as tf
+
 from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
+from vswin.training.memory import estimate_run
 from vswin.wording import count_of
 
 
 @contextmanager
 def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
-    """Turns the errors of disks and of memory, as the libraries of a run report them, into what a user can act on.
+    """Turns the errors of disks, memory and other workers, as libraries report them, into what a user can act on.
 
     Args:
         config: the run.
@@ -21,7 +24,8 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         go_on: the command that continues the run.
 
     Raises:
-        InputError: if a disk is full, read-only or broken, the run's folder is gone, or memory was not enough.
+        InputError: if a disk is full, read-only or broken, the run's folder or another worker is gone, or memory was
+            not enough.
     """
     try:
         yield
@@ -40,8 +44,18 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
                 f"with\n  {go_on}"
             ) from error
         if is_out_of_memory(error):
+            setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
             raise InputError(
-                f"{_explain_memory(config)}. {saved.capitalize()}. Go on with\n  {go_on} {_less_memory(config)}"
+                f"{_explain_memory(config)}. {saved.capitalize()}. "
+                + (
+                    f"Go on with\n  {go_on} {setting}"
+                    if setting
+                    else "No setting is left that takes the same step in less"
+                )
+            ) from error
+        if loss := checkpoints.workers.describe_loss(error):
+            raise InputError(
+                f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
             ) from error
         raise
 
@@ -59,10 +73,16 @@ def _explain_memory(config: TrainConfig) -> str:
     )
 
 
-def _less_memory(config: TrainConfig) -> str:
-    """Names the next setting to try that leaves the step as it is."""
-    now = config.runtime.micro_batches
-    finer = [parts for parts in range(now + 1, config.batch_size + 1) if config.batch_size % parts == 0]
-    if config.runtime.remat and finer:
-        return f"runtime.micro_batches={finer[0]}"
-    return "runtime.remat=true"
+def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
+    """Names the next setting to try that leaves the step as it is; empty if there is none."""
+    is_cpu, augment = "CPU" in strategy.extended.worker_devices[0], config.augment
+    kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
+    if not config.runtime.remat and twice < kept:
+        return "runtime.remat=true"
+    num_clips = (
+        config.batch_size // strategy.num_replicas_in_sync // (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
+    )
+    for parts in range(config.runtime.micro_batches + 1, num_clips + 1):
+        if num_clips % parts == 0:
+            return f"runtime.micro_batches={parts}"
+    return ""
