@@ -73,6 +73,8 @@ def fail_for_memory() -> None:
     [
         (("batch_size=6",), "runtime.remat=true"),
         (("batch_size=6", "runtime.remat=true"), "runtime.micro_batches=2"),
+        (("batch_size=6", "runtime.remat=true", "augment.mixup=0.8"), "runtime.micro_batches=3"),
+        (("batch_size=6", "model.freeze=[backbone.*]"), "runtime.micro_batches=2"),
         (("batch_size=6", "runtime.remat=true", "runtime.micro_batches=3"), "runtime.micro_batches=6"),
     ],
 )
@@ -83,6 +85,12 @@ def test_too_little_memory_is_explained_by_what_does_not_fit_and_what_to_try(
     assert "out of memory: batch_size=6 clips of 8 x 64 x 64 with runtime.micro_batches=" in message
     assert "No state is saved yet." in message
     assert message.splitlines()[-1] == f"  {GO_ON} {way_out}"
+
+
+def test_no_setting_is_named_where_none_takes_less(compose_train, tmp_path):
+    overrides = ("batch_size=6", "runtime.remat=true", "runtime.micro_batches=6")
+    message = explain(fail_for_memory, compose_train, tmp_path, "", *overrides)
+    assert message.endswith("No state is saved yet. No setting is left that takes the same step in less")
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4")])
