@@ -216,6 +216,7 @@ def test_a_worker_that_is_cut_off_names_the_chief_what_is_saved_and_how_to_go_on
     finally:
         for process in job.processes:
             process.kill()
+            process.wait()
     text = job.outputs[1].read_text()
     assert code == 1, text
     assert re.search(

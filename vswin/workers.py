@@ -106,16 +106,12 @@ class Workers:
         """
         try:
             yield
-        except InputError as error:
+        except (InputError, *_LOST) as error:
             if self.count == 1:
                 raise
-            raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {error}") from error
-        except _LOST as error:
-            if self.count == 1:
-                raise
-            raise InputError(
-                f"worker {self.rank} ({self.addresses[self.rank]}): {self.describe_loss(error)}. Start the job again"
-            ) from error
+            loss = self.describe_loss(error)
+            what = f"{loss}. Start the job again" if loss else str(error)
+            raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {what}") from error
 
     def describe_loss(self, error: BaseException) -> str | None:
         """Says which other worker an error is about, that is gone or cannot be reached; None if it is about none."""

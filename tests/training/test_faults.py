@@ -90,7 +90,7 @@ def test_too_little_memory_is_explained_by_what_does_not_fit_and_what_to_try(
 def test_no_setting_is_named_where_none_takes_less(compose_train, tmp_path):
     overrides = ("batch_size=6", "runtime.remat=true", "runtime.micro_batches=6")
     message = explain(fail_for_memory, compose_train, tmp_path, "", *overrides)
-    assert message.endswith("No state is saved yet. No setting is left that takes the same step in less")
+    assert message.endswith("No state is saved yet. No setting is left that leaves the step as it is")
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4")])

@@ -45,14 +45,10 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
             ) from error
         if is_out_of_memory(error):
             setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
-            raise InputError(
-                f"{_explain_memory(config)}. {saved.capitalize()}. "
-                + (
-                    f"Go on with\n  {go_on} {setting}"
-                    if setting
-                    else "No setting is left that takes the same step in less"
-                )
-            ) from error
+            way_on = (
+                f"Go on with\n  {go_on} {setting}" if setting else "No setting is left that leaves the step as it is"
+            )
+            raise InputError(f"{_explain_memory(config)}. {saved.capitalize()}. {way_on}") from error
         if loss := checkpoints.workers.describe_loss(error):
             raise InputError(
                 f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
@@ -79,10 +75,6 @@ def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
     kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
     if not config.runtime.remat and twice < kept:
         return "runtime.remat=true"
-    num_clips = (
-        config.batch_size // strategy.num_replicas_in_sync // (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
-    )
-    for parts in range(config.runtime.micro_batches + 1, num_clips + 1):
-        if num_clips % parts == 0:
-            return f"runtime.micro_batches={parts}"
-    return ""
+    unit = strategy.num_replicas_in_sync * (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
+    finer = range(config.runtime.micro_batches + 1, config.batch_size // unit + 1)
+    return next((f"runtime.micro_batches={parts}" for parts in finer if config.batch_size % (parts * unit) == 0), "")

@@ -1,7 +1,6 @@
 """The train step: draws, loss, gradients and metrics of one global batch, for Keras `fit`."""
 
 from collections.abc import Collection
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -227,10 +226,13 @@ class Trainer(keras.Model):
         """Computes the logits [B, K] of a batch in the parts that a training step takes."""
         if self.micro_batches == 1:
             return model(clips, training=False)
+
+        def test(part: tf.Tensor) -> tf.Tensor:
+            return model(part, training=False)
+
         signature = tf.TensorSpec([None, model.num_classes])
-        test = partial(model, training=False)
         logits = tf.map_fn(test, self._cut(clips), parallel_iterations=1, fn_output_signature=signature)
-        return tf.reshape(logits, [-1, model.num_classes])
+        return tf.reshape(logits, [-1, model.num_classes])  # [B, K]
 
     def _cut(self, values: tf.Tensor) -> tf.Tensor:
         return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
