@@ -163,6 +163,7 @@ def test_each_worker_decodes_its_share_and_only_the_chief_writes(tmp_path, video
         "train.worker1.log",
     ]
     assert "2 workers, each with CPU" in logs[0]
+    assert "GB for the 2 devices of this machine" in logs[0]
     assert "epoch 1/1" in job.outputs[0].read_text()
     assert "epoch 1/1" not in job.outputs[1].read_text()
     assert "epoch 1/1" in logs[1]
@@ -200,10 +201,32 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_the_job_resumes_exactl
     if killed == 1:
         # The chief's death takes the coordination service with it, which may end the others without Python.
         text = job.outputs[0].read_text()
-        assert re.search(r"error: worker 0 \(localhost:\d+\) stops: worker 1 \(localhost:\d+\) has gone", text), text
+        assert re.search(r"error: worker 0 \(localhost:\d+\): worker 1 \(localhost:\d+\) has gone", text), text
     train(tmp_path, 2, videos, "resume=true").succeed()
     assert_same_weights(tmp_path, two)
     assert read_history(tmp_path)[-1]["loss"] == read_history(two)[-1]["loss"]
+
+
+def test_a_worker_that_is_cut_off_names_the_chief_what_is_saved_and_how_to_go_on(tmp_path, videos):
+    """Its heartbeats have no answer, as when the network is down: here since the chief is stopped."""
+    job = train(tmp_path, 2, videos, "epochs=1000")
+    try:
+        job.wait_for("epoch    3/1000")
+        job.processes[0].send_signal(signal.SIGSTOP)
+        code = job.processes[1].wait(timeout=60)
+    finally:
+        for process in job.processes:
+            process.kill()
+            process.wait()
+    text = job.outputs[1].read_text()
+    assert code == 1, text
+    assert re.search(
+        r"error: worker 1 \(localhost:\d+\): the chief, worker 0 \(localhost:\d+\), cannot be reached.*"
+        r" The state after epoch \d+ is saved and whole\. Start the job again, each worker with\n"
+        r".* output_dir=run .*resume=true\n",
+        text,
+    ), text
+    assert "Traceback" not in text
 
 
 def test_a_signal_to_one_worker_stops_all_after_the_same_step_and_the_job_resumes_exactly(tmp_path, videos, two):

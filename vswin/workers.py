@@ -1,5 +1,6 @@
 """The processes that compute one model together, and what they have to tell each other."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,10 @@ from vswin.errors import InputError
 
 _LONGEST_TEXT = 4096
 # What TensorFlow raises in the others when a worker is gone, by version and moment.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+_LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
+)
 
 
 class Workers:
@@ -102,22 +106,26 @@ class Workers:
         """
         try:
             yield
-        except InputError as error:
+        except (InputError, *_LOST) as error:
             if self.count == 1:
                 raise
-            raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {error}") from error
-        except _LOST as error:
-            if self.count == 1:
-                raise
-            lost = [
-                f"worker {rank} ({address})"
-                for rank, address in enumerate(self.addresses)
-                if rank != self.rank and f"task:{rank}" in str(error)
-            ]
-            raise InputError(
-                f"worker {self.rank} ({self.addresses[self.rank]}) stops: {' and '.join(lost) or 'another worker'} has "
-                "gone; its own last words are on its terminal and in its log. Start the job again with resume=true"
-            ) from error
+            loss = self.describe_loss(error)
+            what = f"{loss}. Start the job again" if loss else str(error)
+            raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {what}") from error
+
+    def describe_loss(self, error: BaseException) -> str | None:
+        """Says which other worker an error is about, that is gone or cannot be reached; None if it is about none."""
+        if self.count == 1 or not isinstance(error, _LOST):
+            return None
+        ranks = sorted({int(rank) for rank in re.findall(r"task:(\d+)", str(error))} - {self.rank})
+        if not ranks and "CoordinationService/" in str(error):
+            # The service, which every worker sends its heartbeats to, runs in the chief.
+            return (
+                f"the chief, worker 0 ({self.addresses[0]}), cannot be reached: it has ended, it is stopped, or the "
+                "network between the two is down"
+            )
+        lost = " and ".join(f"worker {rank} ({self.addresses[rank]})" for rank in ranks) or "another worker"
+        return f"{lost} has gone or cannot be reached; its own last words are on its terminal and in its log"
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """Adds up int32 arrays over all workers; the first device of each has its share."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from vswin.errors import InputError
 from vswin.training.faults import faults_explained
+from vswin.workers import Workers
 
 GO_ON = "python train.py resume=true"
 
@@ -23,7 +24,11 @@ def fail_with_python() -> None:
 
 def explain(fail, compose_train, folder, place="", *overrides):
     config = compose_train(*overrides)
-    with pytest.raises(InputError) as caught, faults_explained(config, SimpleNamespace(place=place), folder, GO_ON):
+    strategy = tf.distribute.OneDeviceStrategy("cpu:0")
+    checkpoints = SimpleNamespace(
+        place=place, workers=Workers(strategy), trainer=SimpleNamespace(distribute_strategy=strategy)
+    )
+    with pytest.raises(InputError) as caught, faults_explained(config, checkpoints, folder, GO_ON):
         fail()
     return str(caught.value)
 
@@ -69,6 +74,8 @@ def fail_for_memory() -> None:
     [
         (("batch_size=6",), "runtime.remat=true"),
         (("batch_size=6", "runtime.remat=true"), "runtime.micro_batches=2"),
+        (("batch_size=6", "runtime.remat=true", "augment.mixup=0.8"), "runtime.micro_batches=3"),
+        (("batch_size=6", "model.freeze=[backbone.*]"), "runtime.micro_batches=2"),
         (("batch_size=6", "runtime.remat=true", "runtime.micro_batches=3"), "runtime.micro_batches=6"),
     ],
 )
@@ -81,12 +88,16 @@ def test_too_little_memory_is_explained_by_what_does_not_fit_and_what_to_try(
     assert message.splitlines()[-1] == f"  {GO_ON} {way_out}"
 
 
+def test_no_setting_is_named_where_none_takes_less(compose_train, tmp_path):
+    overrides = ("batch_size=6", "runtime.remat=true", "runtime.micro_batches=6")
+    message = explain(fail_for_memory, compose_train, tmp_path, "", *overrides)
+    assert message.endswith("No state is saved yet. No setting is left that leaves the step as it is")
+
+
 @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4")])
 def test_other_errors_stay_what_they_are(error, compose_train, tmp_path):
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
-    with (
-        pytest.raises(type(error)) as caught,
-        faults_explained(compose_train(), SimpleNamespace(place=""), tmp_path, GO_ON),
-    ):
+    checkpoints = SimpleNamespace(place="", workers=Workers(tf.distribute.get_strategy()))
+    with pytest.raises(type(error)) as caught, faults_explained(compose_train(), checkpoints, tmp_path, GO_ON):
         raise error
     assert caught.value is error

@@ -1,3 +1,6 @@
+import json
+from types import SimpleNamespace
+
 import pytest
 
 from vswin.data.catalog import Catalog
@@ -10,7 +13,9 @@ from vswin.zoo import configured_size
 def summarise(config, strategy="one_device") -> dict[str, str]:
     catalog = Catalog(("jump", "run", "swim"), [VideoRecord("a", 0)] * 130, [VideoRecord("b", 1)] * 9)
     groups = ["head 1 (decay 0)"]
-    text = describe_run(config, configured_size(config.model), catalog, groups, "none", make_strategy(strategy))
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
+    text = describe_run(config, configured_size(config.model), catalog, groups, "none", strategy)
     return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text.splitlines()}
 
 
@@ -49,6 +54,21 @@ def test_the_summary_warns_of_more_memory_than_there_is(compose_train):
     memory = summarise(compose_train("model=swin_large", "dataset=ucf101", "batch_size=4096"))["memory"]
     for words in ("that are free", "runtime.micro_batches", "runtime.remat=true"):
         assert words in memory
+
+
+@pytest.mark.parametrize(
+    ("hosts", "devices"), [(["a", "b", "c"], 2), (["a", "b", "a"], 4)], ids=["each its own host", "two share one"]
+)
+def test_the_memory_is_that_of_the_devices_of_this_machine_alone(hosts, devices, compose_train, monkeypatch):
+    """Three workers with two devices each; this one is the first."""
+    cluster = {"worker": [f"{host}:{port}" for port, host in enumerate(hosts)]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    extended = SimpleNamespace(worker_devices=("/device:CPU:0", "/device:CPU:1"))
+    strategy = SimpleNamespace(num_replicas_in_sync=6, extended=extended)
+    memory = summarise(compose_train("model=swin_tiny", "batch_size=6"), strategy)["memory"]
+    assert memory.split(", ")[2].endswith(f"GB for the {devices} devices of this machine")
+    one, all_of_them = (float(text.split(" GB")[0].split()[-1]) for text in (memory, memory.split("), ")[1]))
+    assert all_of_them == pytest.approx(devices * one, rel=0.02)
 
 
 def test_the_summary_says_every_augmentation_in_words(compose_train):

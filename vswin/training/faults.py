@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tensorflow as tf
+
 from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
+from vswin.training.memory import estimate_run
 from vswin.training.run_folder import STATES
 from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT
 from vswin.wording import count_of
@@ -14,7 +17,7 @@ from vswin.wording import count_of
 
 @contextmanager
 def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
-    """Turns the errors of disks and of memory, as the libraries of a run report them, into what a user can act on.
+    """Turns the errors of disks, memory and other workers, as libraries report them, into what a user can act on.
 
     Args:
         config: the run.
@@ -23,7 +26,8 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         go_on: the command that continues the run.
 
     Raises:
-        InputError: if a disk is full, read-only or broken, the run's folder is gone, or memory was not enough.
+        InputError: if a disk is full, read-only or broken, the run's folder or another worker is gone, or memory was
+            not enough.
     """
     try:
         yield
@@ -44,8 +48,14 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
                 f"with\n  {go_on}"
             ) from error
         if is_out_of_memory(error):
+            setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
+            way_on = (
+                f"Go on with\n  {go_on} {setting}" if setting else "No setting is left that leaves the step as it is"
+            )
+            raise InputError(f"{_explain_memory(config)}. {saved.capitalize()}. {way_on}") from error
+        if loss := checkpoints.workers.describe_loss(error):
             raise InputError(
-                f"{_explain_memory(config)}. {saved.capitalize()}. Go on with\n  {go_on} {_less_memory(config)}"
+                f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
             ) from error
         if not (folder / STATES).is_dir():
             best = folder / BEST_CHECKPOINT
@@ -70,10 +80,12 @@ def _explain_memory(config: TrainConfig) -> str:
     )
 
 
-def _less_memory(config: TrainConfig) -> str:
-    """Names the next setting to try that leaves the step as it is."""
-    now = config.runtime.micro_batches
-    finer = [parts for parts in range(now + 1, config.batch_size + 1) if config.batch_size % parts == 0]
-    if config.runtime.remat and finer:
-        return f"runtime.micro_batches={finer[0]}"
-    return "runtime.remat=true"
+def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
+    """Names the next setting to try that leaves the step as it is; empty if there is none."""
+    is_cpu, augment = "CPU" in strategy.extended.worker_devices[0], config.augment
+    kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
+    if not config.runtime.remat and twice < kept:
+        return "runtime.remat=true"
+    unit = strategy.num_replicas_in_sync * (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
+    finer = range(config.runtime.micro_batches + 1, config.batch_size // unit + 1)
+    return next((f"runtime.micro_batches={parts}" for parts in finer if config.batch_size % (parts * unit) == 0), "")

@@ -1,10 +1,14 @@
 """How much memory a training step takes, by counting what the gradient has to keep. Called by `run`."""
 
+import math
 from typing import NamedTuple
 
 import psutil
 
-from vswin.zoo import ModelSize, Triple, count_parameters, stage_grids
+from vswin.schema import TrainConfig
+from vswin.training.freezing import count_passed_blocks, find_frozen
+from vswin.weights.shapes import official_shapes
+from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, stage_grids
 
 # Weight, gradient and two moments of a parameter, float32; the weight alone where it is frozen.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4
@@ -106,11 +110,25 @@ def estimate_step(
         passed -= depth - num_kept
         kept += num_kept * (features if remat else block)
         live = max(live, at_work + counts.live_tokens * features if num_kept else 0)
-        passing = max(passing, at_work + counts.passing_tokens * features if num_kept < depth else 0)
+        # In validation, which takes the same parts, no gradient reaches any block.
+        passing = max(passing, at_work + counts.passing_tokens * features)
     activations = max(kept + live if remat else kept, passing)
     parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
     parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * spared.parameters
     return StepMemory(parameters, num_clips * activations + window)
+
+
+def estimate_run(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: bool, remat: bool) -> StepMemory:
+    """Estimates the memory of a run's steps, and of its validation, on one device: `estimate_step` by its settings."""
+    clip, size = config.clip, configured_size(config.model)
+    shapes = official_shapes(size, num_classes)
+    frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
+    spared = Spared(sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen))
+    clip_shape, precision = (clip.num_frames, clip.crop, clip.crop), config.runtime.precision
+    memory = estimate_step(size, num_classes, clip_shape, num_clips, precision, remat, is_cpu, spared)
+    if config.optimizer.ema_decay is not None:
+        memory = memory._replace(parameters=memory.parameters + 4 * count_parameters(size, num_classes))
+    return memory
 
 
 def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
@@ -118,15 +136,19 @@ def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
 
     Args:
         memory: the estimate for one device.
-        num_devices: devices of this machine.
+        num_devices: devices of this machine, whichever worker uses them.
         is_cpu: whether they use the memory of the machine.
     """
     text = (
         f"about {memory.total / 1e9:.2f} GB per device (parameters {memory.parameters / 1e9:.2f}, "
         f"activations {memory.activations / 1e9:.2f})"
     )
+    if not is_cpu:
+        return text
+    if num_devices > 1:
+        text += f", {num_devices * memory.total / 1e9:.2f} GB for the {num_devices} devices of this machine"
     free = psutil.virtual_memory().available
-    if is_cpu and num_devices * memory.total > free:
+    if num_devices * memory.total > free:
         text += (
             f", more than the {free / 1e9:.1f} GB that are free: raise runtime.micro_batches, set "
             "runtime.remat=true, or take a smaller batch_size or clip"

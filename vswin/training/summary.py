@@ -1,17 +1,15 @@
 """What a run says before its first step: what is trained, on what, at what cost."""
 
-import math
 from collections.abc import Iterable
 
 import tensorflow as tf
 
+from vswin.cluster import find_cluster
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
 from vswin.runtime import describe_devices
 from vswin.schema import TrainConfig
-from vswin.training.freezing import count_passed_blocks, find_frozen
-from vswin.training.memory import Spared, describe_memory, estimate_step
-from vswin.weights.shapes import official_shapes
+from vswin.training.memory import describe_memory, estimate_run
 from vswin.wording import count_of
 from vswin.zoo import ModelSize, count_macs, count_parameters
 
@@ -57,7 +55,7 @@ def describe_run(
         **_describe_average(config),
         "precision": config.runtime.precision,
         "devices": describe_devices(strategy),
-        "memory": _describe_memory(config, size, num_classes, strategy),
+        "memory": _describe_memory(config, num_classes, strategy),
         "seed": str(config.seed),
     }
     return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
@@ -76,17 +74,13 @@ def _describe_shares(config: TrainConfig, strategy: tf.distribute.Strategy) -> s
     return devices + (f" in {parts} micro-batches" if parts > 1 else "")
 
 
-def _describe_memory(config: TrainConfig, size: ModelSize, num_classes: int, strategy: tf.distribute.Strategy) -> str:
-    clip, runtime, num_devices = config.clip, config.runtime, strategy.num_replicas_in_sync
-    share = config.batch_size // (num_devices * runtime.micro_batches)
-    clip_shape = (clip.num_frames, clip.crop, clip.crop)
-    shapes = official_shapes(size, num_classes)
-    frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
-    spared = Spared(sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen))
-    is_cpu = "CPU" in strategy.extended.worker_devices[0]
-    memory = estimate_step(size, num_classes, clip_shape, share, runtime.precision, runtime.remat, is_cpu, spared)
-    if config.optimizer.ema_decay is not None:
-        memory = memory._replace(parameters=memory.parameters + 4 * count_parameters(size, num_classes))
+def _describe_memory(config: TrainConfig, num_classes: int, strategy: tf.distribute.Strategy) -> str:
+    runtime, local_devices = config.runtime, strategy.extended.worker_devices
+    num_clips = config.batch_size // (strategy.num_replicas_in_sync * runtime.micro_batches)
+    is_cpu = "CPU" in local_devices[0]
+    memory = estimate_run(config, num_classes, num_clips, is_cpu, runtime.remat)
+    cluster = find_cluster() if strategy.num_replicas_in_sync > len(local_devices) else None
+    num_devices = len(local_devices) * (cluster.num_local if cluster else 1)
     return describe_memory(memory, num_devices, is_cpu) + (", blocks computed twice" if runtime.remat else "")
 
 

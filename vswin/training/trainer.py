@@ -194,30 +194,48 @@ class Trainer(keras.Model):
     def _summed_gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
         """Computes the same part by part, in a loop whose passes share their memory."""
 
-        def cut(values: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
-
         def add_part(sums: list[tf.Tensor], part: tuple[Batch, StepDraws]) -> list[tf.Tensor]:
             gradients = self._gradients(*part, total_weight)
             return [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
 
         zeros = [tf.zeros(variable.shape) for variable in self.trained_variables]
-        return tf.foldl(add_part, tf.nest.map_structure(cut, (batch, draws)), zeros, parallel_iterations=1)
+        return tf.foldl(add_part, tf.nest.map_structure(self._cut, (batch, draws)), zeros, parallel_iterations=1)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Measures one batch; a clip that could not be decoded (label -1) counts as wrong and has no loss."""
+        """Measures one batch, part by part; a clip that could not be decoded (label -1) counts as wrong without a loss.
+
+        The targets are not smoothed, so that the losses of all runs can be compared.
+        """
         labels, weights = batch["labels"], batch["weights"]
         loss_weights = weights * tf.cast(labels >= 0, tf.float32)
-        targets = self._targets(tf.maximum(labels, 0))
         tested = [(self.model, self._raw_metrics)]
         if self.average is not None:
             tested.append((self.average.model, self._ema_metrics))
+        measured: list[tf.Tensor] = []
         for model, metrics in tested:
-            logits = model(batch["clips"], training=False)
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            # One model after the other: both at once would need twice the memory.
+            with tf.control_dependencies(measured):
+                logits = self._test(model, batch["clips"])
+            measured.append(logits)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             update_metrics(metrics, labels, logits, weights, losses, loss_weights)
         return read_metrics(self.metrics)
+
+    def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
+        """Computes the logits [B, K] of a batch in the parts that a training step takes."""
+        if self.micro_batches == 1:
+            return model(clips, training=False)
+
+        def test(part: tf.Tensor) -> tf.Tensor:
+            return model(part, training=False)
+
+        signature = tf.TensorSpec([None, model.num_classes])
+        logits = tf.map_fn(test, self._cut(clips), parallel_iterations=1, fn_output_signature=signature)
+        return tf.reshape(logits, [-1, model.num_classes])  # [B, K]
+
+    def _cut(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
 
     def _targets(self, labels: tf.Tensor) -> tf.Tensor:
         """Returns what the probabilities of every clip should be, float32 [B, K].

@@ -10,12 +10,11 @@ from vswin.errors import InputError
 from vswin.runtime import console, logger, program, start_log
 from vswin.schema import TrainConfig
 from vswin.tables import print_table, say
-from vswin.training.memory import estimate_step
+from vswin.training.memory import estimate_run
 from vswin.tune.limits import free_gb
 from vswin.tune.search import count_parts, find_knee, find_largest
 from vswin.tune.trial import Trial, run_trial
 from vswin.wording import count_of
-from vswin.zoo import configured_size
 
 # Python, TensorFlow and the traced graph, which the estimate does not count.
 _PROCESS_GB = 1.0
@@ -77,17 +76,11 @@ def _find_unit(config: TrainConfig) -> int:
     return math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
 
 
-def _estimate_gb(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: bool, remat: bool) -> float:
-    clip, size = config.clip, configured_size(config.model)
-    shape = (clip.num_frames, clip.crop, clip.crop)
-    return estimate_step(size, num_classes, shape, num_clips, config.runtime.precision, remat, is_cpu).total / 1e9
-
-
 def _first_guess(config: TrainConfig, num_classes: int, limit: float | None, is_cpu: bool, most: int) -> int:
     """Finds a power of two at about a quarter of what the estimate says fits, so that smaller sizes are timed, too."""
     if limit is None:
         return 1
-    one, two = (_estimate_gb(config, num_classes, count, is_cpu, config.runtime.remat) for count in (1, 2))
+    one, two = (estimate_run(config, num_classes, count, is_cpu, config.runtime.remat).total / 1e9 for count in (1, 2))
     room = (limit - _PROCESS_GB - one) / (two - one) + 1
     return 2 ** int(math.log2(min(max(1.0, room / 4), most)))
 
@@ -108,7 +101,7 @@ def _say_what_is_tried(config: TrainConfig, limit: float | None, is_cpu: bool) -
 def _print_table(config: TrainConfig, num_classes: int, tried: dict[int, Trial], is_cpu: bool) -> None:
     lines = [["batch", "peak GB", "estimated GB", "clips/s", ""]]
     for size, trial in sorted(tried.items()):
-        estimate = _estimate_gb(config, num_classes, size, is_cpu, config.runtime.remat)
+        estimate = estimate_run(config, num_classes, size, is_cpu, config.runtime.remat).total / 1e9
         speed = f"{trial.clips_per_second:.2f}" if trial.fits else "-"
         # Of a process that was ended, nobody knows how much it would have taken.
         peak = f"{trial.peak_gb:.2f}" if trial.fits else f"> {trial.peak_gb:.2f}"
@@ -161,7 +154,7 @@ def _say_remat(config: TrainConfig, tried: dict[int, Trial], largest: int) -> No
         return
     is_cpu = not tf.config.list_physical_devices("GPU")
     num_classes = config.dataset.num_classes or _NUM_CLASSES
-    kept, twice = (_estimate_gb(config, num_classes, largest, is_cpu, remat) for remat in (False, True))
+    kept, twice = (estimate_run(config, num_classes, largest, is_cpu, remat).total / 1e9 for remat in (False, True))
     logger.info(
         f"runtime.remat=true computes blocks twice and takes about {max(0.0, kept - twice):.2f} GB less at "
         f"{count_of(largest, 'clip')} (estimated: {twice:.2f} in place of {kept:.2f}); add it to this command to try"

@@ -1,0 +1,99 @@
+"""What validation during training measures, and in how much memory."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import vswin
+from vswin.training.run import run_training
+
+ROOT = Path(__file__).parents[2]
+CLIP = {"num_frames": 4, "frame_stride": 1, "resize": 32, "crop": 32}
+TINY = (
+    *("model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]"),
+    *(f"clip.{key}={value}" for key, value in CLIP.items()),
+    *("dataset=folder", "batch_size=8", "epochs=1", "init_from=null", "logger.tensorboard=false"),
+    *("dataset.max_bad_share=0.2", "optimizer.warmup_epochs=0", "optimizer.learning_rate=0.05"),
+)
+# Targets that are smoothed and mixed, clips that are erased, in training.
+STRONG = ("augment.label_smoothing=0.5", "augment.mixup=0.8", "augment.cutmix=1", "augment.erasing=0.5")
+NUM_VAL = 5
+
+
+@pytest.fixture
+def lists(small_videos):
+    """Lists eight videos for training and five, the last of which cannot be decoded, for validation."""
+    videos = sorted(small_videos.glob("*/*.avi"))
+    (small_videos / "dark" / "broken.avi").write_bytes(b"nothing")
+    val = [*videos[: NUM_VAL - 1], small_videos / "dark" / "broken.avi"]
+    for name, paths in (("train", videos[:2] + videos[6:]), ("val", val)):
+        lines = [f"{path} {path.parent.name}" for path in paths]
+        (small_videos / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return tuple(f"dataset.{name}_list={small_videos / name}.txt" for name in ("train", "val"))
+
+
+@pytest.fixture
+def train(compose_train, lists, tmp_path):
+    """Trains a tiny model for an epoch; gives its figures as `history.csv` has them."""
+
+    def run(name, *overrides):
+        run_training(compose_train(*TINY, *lists, f"output_dir={tmp_path / name}", *overrides))
+        rows = list(csv.DictReader((tmp_path / name / "history.csv").read_text().splitlines()))
+        return {key: float(value) for key, value in rows[-1].items() if key.startswith("val_")}
+
+    return run
+
+
+def measure_by_hand(weights, lists):
+    """Computes top-1, and the mean of -log(probability of the right class) over the videos that can be decoded."""
+    size = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": (2, 2, 3)}
+    model, probabilities = vswin.build_model(size, 2, weights=weights), []
+    for line in Path(lists[1].partition("=")[2]).read_text().splitlines()[: NUM_VAL - 1]:
+        path, label = line.split()
+        logits = model(vswin.load_views(path, num_clips=1, num_crops=1, **CLIP))  # [1, 2]
+        probabilities.append(tf.nn.softmax(logits).numpy()[0, ["bright", "dark"].index(label)])
+    return {
+        "loss": -np.mean(np.log(probabilities)),
+        "top1": np.count_nonzero(np.array(probabilities) > 0.5) / NUM_VAL,
+        "top5": (NUM_VAL - 1) / NUM_VAL,
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parts"),
+    [
+        ("one_device", 4),
+        pytest.param("mirrored", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_validation_is_of_plain_labels_and_the_same_in_micro_batches(train, lists, tmp_path, capsys, strategy, parts):
+    """Whatever training does with its labels; with padding, for raw and averaged weights alike."""
+    overrides = ("optimizer.ema_decay=0.5", f"runtime.strategy={strategy}", f"runtime.micro_batches={parts}")
+    figures = train("run", *STRONG, *overrides)
+    for prefix, name in (("val_", "best.h5"), ("val_ema_", "best_ema.h5")):
+        expected = measure_by_hand(tmp_path / "run" / "checkpoints" / name, lists)
+        assert {key: figures[prefix + key] for key in expected} == pytest.approx(expected, abs=1e-4)
+    assert abs(figures["val_loss"] - figures["val_ema_loss"]) > 1e-3
+    assert ("GB for the 2 devices of this machine" in capsys.readouterr().out) == (strategy == "mirrored")
+
+
+@pytest.mark.slow
+def test_validation_takes_no_more_memory_than_a_part_of_the_batch_needs(lists, tmp_path):
+    """A linear probe: eight clips at once would take more than half a gigabyte on top, for each of both weights."""
+    larger = ("clip.num_frames=32", "clip.resize=224", "clip.crop=224", "augment=none")
+    probe = ("model=swin_micro", "model.freeze=[backbone.*]", "runtime.micro_batches=8", "optimizer.ema_decay=0.9")
+    overrides = [*TINY[8:], *larger, *probe, *lists, f"output_dir={tmp_path / 'run'}"]
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=sys.stderr, check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, str(ROOT / "train.py"), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit / 1e9 < 1.5
