@@ -11,7 +11,7 @@ def summarise(config, strategy="one_device") -> dict[str, str]:
     catalog = Catalog(("jump", "run", "swim"), [VideoRecord("a", 0)] * 130, [VideoRecord("b", 1)] * 9)
     groups = ["head 1 (decay 0)"]
     text = describe_run(config, configured_size(config.model), catalog, groups, "none", make_strategy(strategy))
-    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text.splitlines()}
+    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text}
 
 
 def test_the_summary_says_what_it_will_cost(compose_train):

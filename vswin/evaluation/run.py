@@ -232,7 +232,7 @@ def _make_folder(config: EvaluateConfig) -> Path:
 
 def _describe_cost(
     config: EvaluateConfig, catalog: Catalog, weights: str, batch_size: int, devices: str, folder: Path
-) -> str:
+) -> list[str]:
     """Says what is going to be computed, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
     num_classes, num_videos = len(catalog.class_names), len(catalog.val)
@@ -253,7 +253,7 @@ def _describe_cost(
         "devices": devices,
         "output": str(folder),
     }
-    return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
+    return [f"{name + ':':<16}{text}" for name, text in rows.items()]
 
 
 def _describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, object]:

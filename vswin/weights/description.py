@@ -1,7 +1,6 @@
 """What a file of weights holds, in words: `vswin inspect FILE`."""
 
-from rich.console import Console
-
+from vswin.console import Console
 from vswin.tables import NARROW, say
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects.translate import IMAGE_2D
@@ -18,7 +17,7 @@ def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
         checkpoint: the weights.
         is_long: whether every tensor is listed.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     hanging = _INDENT if console.width >= NARROW else 2
     for line in describe_checkpoint(checkpoint, is_long).splitlines():
         say(console, line, hanging=hanging)

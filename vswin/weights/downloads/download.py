@@ -132,7 +132,7 @@ def _explain_failures(weights: PublishedWeights, sources: Sequence[Source], fail
         "start from random weights: init_from=null",
     ]
     ways_out = "".join(f"\n  - {line}" for line in lines)
-    return f"the weights of {weights.name} cannot be downloaded; tried were{tried}\nWays out:{ways_out}"
+    return f"the weights of {weights.name} cannot be downloaded; tried were{tried}\n\nWays out:{ways_out}"
 
 
 def _without_password(url: str) -> str:
