@@ -86,7 +86,7 @@ def check_weights(weights: Weights) -> None:
     Raises:
         InputError: if it is not; names the nearest published models, and what else would do.
     """
-    if Path(weights).exists():
+    if os.path.lexists(weights):
         return
     try:
         find_weights(os.fspath(weights))

@@ -1,15 +1,24 @@
 """What a user reads, whatever names the files have and whatever becomes of the terminal."""
 
+import json
 import os
 import pty
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from vswin.cli import main
+
 ROOT = Path(__file__).parents[2]
+# Red, a bell, the text turned round, the same as the first by one byte, and a line that looks like one of ours.
+ODD = "\x1b[31m\x07\u202e\x9b\r\nepoch 9"
+SHOWN = r"\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 RUN = ("model=swin_micro", "dataset=folder", "clip=8x1_64px", "batch_size=2", "epochs=2", "init_from=null")
 
 
@@ -50,3 +59,91 @@ def test_a_run_whose_terminal_is_gone_goes_on(small_videos, tmp_path):
     assert lose_terminal(["evaluate", f"run={run}", f"results_dir={tmp_path}"], b"precision:") == 0
     assert (run / "metrics.json").is_file()
     assert (run / "report.html").is_file()
+
+
+@pytest.fixture
+def vswin(monkeypatch, capsys) -> Callable[..., str]:
+    """Runs a command in this process; gives all that it prints."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["vswin", *map(str, arguments)])
+        message = ""
+        try:
+            main()
+        except SystemExit as end:
+            message = f"{end.code}\n" if isinstance(end.code, str) else ""
+        return "".join(capsys.readouterr()) + message
+
+    return run
+
+
+@pytest.fixture
+def odd_videos(small_videos) -> Path:
+    """Gives a class and some of its files names that a terminal would obey."""
+    odd = small_videos / f"bright{ODD}"
+    (small_videos / "bright").rename(odd)
+    for number in range(3):
+        (odd / f"{number}.avi").rename(odd / f"{number}{ODD}.avi")
+    (odd / f"broken{ODD}.avi").write_text("no video")
+    return small_videos
+
+
+def assert_harmless(shown: str, name: str) -> None:
+    assert name in shown
+    assert [char for char in shown if not char.isprintable() and char != "\n"] == []
+    assert not any(line.startswith("epoch 9") for line in shown.splitlines())
+
+
+def test_odd_names_are_shown_escaped_by_data_check(vswin, odd_videos):
+    shown = vswin("data", "check", "dataset=folder", f"dataset.root={odd_videos}")
+    assert_harmless(shown, f"bright{SHOWN}/broken{SHOWN}.avi: not a video")
+
+
+def test_odd_and_endless_tensor_names_are_shown_escaped_and_bounded(vswin, tmp_path):
+    places = {f"a{ODD}": [0, 4], "b" * 100_000: [4, 8]}
+    header = {name: {"dtype": "F32", "shape": [1], "data_offsets": place} for name, place in places.items()}
+    text = json.dumps(header).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    shown = vswin("inspect", tmp_path / "w.safetensors")
+    assert_harmless(shown, f"a{SHOWN}")
+    assert len(shown) < 5000
+
+
+def test_odd_names_on_the_command_line_are_shown_escaped(vswin, tmp_path):
+    assert_harmless(vswin("inspect", f"{tmp_path}/gone{ODD}"), f"gone{SHOWN}")
+    assert_harmless(vswin("predict", f"{tmp_path}/gone{ODD}", "--model", "gone"), f"gone{SHOWN}: no file matches")
+
+
+@pytest.mark.slow
+def test_odd_names_are_shown_escaped_by_all_that_uses_a_run(vswin, odd_videos, tmp_path):
+    run = tmp_path / "run"
+    shown = vswin(
+        "train", *RUN[:-2], "epochs=1", f"dataset.root={odd_videos}", f"output_dir={run}", "dataset.val_fraction=0.4"
+    )
+    assert_harmless(shown, f"bright{SHOWN}, dark")
+    assert_harmless((run / "train.log").read_text(), f"bright{SHOWN}, dark")
+    assert_harmless(vswin("inspect", run, "--tensors"), f"bright{SHOWN}, dark")
+    assert_harmless(vswin("evaluate", f"run={run}", f"results_dir={tmp_path}"), f"output:         {run}")
+    shown = vswin("predict", odd_videos, "--model", run, "--save", tmp_path / "saved")
+    assert_harmless(shown, f"broken{SHOWN}.avi: passed over")
+    assert len(list((tmp_path / "saved").rglob("*.mp4"))) == 12
+
+
+def test_what_is_no_file_is_said(vswin, tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "link.pth").symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.pth"))
+    for name, kind in {
+        tmp_path / "pipe.pth": "is a pipe",
+        tmp_path / "link.pth": "is a link to nowhere, which is not there",
+        tmp_path / "socket.pth": "is a socket",
+        "/dev/zero": "is a device",
+    }.items():
+        assert vswin("inspect", name).startswith(f"error: {name} {kind}; give a checkpoint file")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.move(tmp_path / "pipe.pth", tmp_path / "run" / "checkpoints" / "best.h5")
+    assert "best.h5 is a pipe" in vswin("inspect", tmp_path / "run")
+    assert "link.pth is a link to nowhere" in vswin(
+        "predict", ROOT / "tests/clips/demo.mp4", "--model", tmp_path / "link.pth"
+    )

@@ -19,19 +19,16 @@ def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
     """
     console = Console(soft_wrap=True)
     hanging = _INDENT if console.width >= NARROW else 2
-    for line in describe_checkpoint(checkpoint, is_long).splitlines():
+    for line in describe_checkpoint(checkpoint, is_long):
         say(console, line, hanging=hanging)
 
 
-def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
+def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[str]:
     """Describes weights for a person, a line per fact.
 
     Args:
         checkpoint: the weights.
         is_long: whether every tensor is listed.
-
-    Returns:
-        Text of several lines.
     """
     network = checkpoint.network
     names = checkpoint.metadata.get("class_names")
@@ -59,7 +56,7 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
     if is_long:
         lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
         lines += [f"  {name} (no weight)" for name in checkpoint.ignored]
-    return "\n".join(lines)
+    return lines
 
 
 def _describe_size(checkpoint: Checkpoint) -> str:
