@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 # Red, a bell, the text turned round, the same as the first by one byte, and a line that looks like one of ours.
 ODD = "\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 SHOWN = r"\x1b[31m\x07\u202e\x9b\r\nepoch 9"
+COMMAND = (sys.executable, "-c", "from vswin.cli import main; main()")
 RUN = ("model=swin_micro", "dataset=folder", "clip=8x1_64px", "batch_size=2", "epochs=2", "init_from=null")
 
 
@@ -26,7 +28,7 @@ def lose_terminal(command: list[str], seen: bytes) -> int:
     """Runs vswin on a terminal, with SIGHUP ignored; closes the terminal when it shows `seen`; gives the exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", "from vswin.cli import main; main()", *command],
+        [*COMMAND, *command],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -47,6 +49,30 @@ def test_a_command_whose_terminal_is_gone_writes_its_files(small_videos, tmp_pat
     arguments = ["dataset=folder", f"dataset.root={small_videos}", "decode=true", f"report={report}"]
     assert lose_terminal(["data", "check", *arguments], b"folder in") == 0
     assert report.is_file()
+
+
+@pytest.mark.slow
+def test_two_packings_do_not_write_into_one_folder(vswin, small_videos, tmp_path):
+    packed = tmp_path / "packed"
+    arguments = [
+        "data",
+        "prepare",
+        "dataset=folder",
+        f"dataset.root={small_videos}",
+        "shards=2",
+        f"output_dir={packed}",
+    ]
+    process = subprocess.Popen([*COMMAND, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "packed.partial" / ".lock").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    shown = vswin(*arguments)
+    process.send_signal(signal.SIGCONT)
+    assert f"error: output_dir={packed}: another vswin data prepare is at work there" in shown
+    assert process.wait(timeout=300) == 0
+    assert not (tmp_path / "packed.partial").exists()
+    assert not (packed / ".lock").exists()
+    assert "is there already" in vswin(*arguments)
 
 
 @pytest.mark.slow

@@ -131,12 +131,16 @@ def test_a_film_of_segments_says_what_is_seen_at_each_moment(run, predict, tmp_p
         return np.stack([is_bright, ~is_bright], axis=1).astype(np.float32)
 
     monkeypatch.setattr("vswin.predict.model.Classifier.__call__", classify)
-    path = write_video(tmp_path / "1.mp4", list(range(0, 1600, 40)), is_changing=True)
+    times_ms = [*range(0, 800, 40), *range(1000, 3000, 100)]
+    path = write_video(tmp_path / "1.mp4", times_ms, is_changing=True)
     arguments = ["--model", run, "--save", tmp_path / "saved", "--clips", 1, "--set", "clip.sampling=segments"]
     predict(path, *arguments)
     assert len(seen) > 5
     assert max(seen) - min(seen) > 100
     assert "the same throughout" not in capsys.readouterr().out
+    with av.open(str(tmp_path / "saved" / "1.mp4")) as film:
+        shown = [frame.time for frame in film.decode(video=0)]
+    np.testing.assert_allclose(shown, np.array(times_ms) / 1000, atol=1e-4)
     short = write_video(tmp_path / "2.mp4", [0, 40, 80])
     predict(short, *arguments)
     assert "2.mp4, which shows the same throughout: the video is no longer than a clip" in capsys.readouterr().out

@@ -24,6 +24,8 @@ from vswin.data.stores import VIDEO_FILES, VideoStore
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 _CHUNK = 64
 USUAL_RATE = Fraction(25)
+_TICK = Fraction(1, 90000)
+_ROUNDING_SEC = 0.002
 
 
 def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, decoder: str = "auto") -> bytes | None:
@@ -83,6 +85,7 @@ def encode_video(
     rate: Fraction,
     preset: str = str(ENCODING["preset"]),
     num_threads: int = 1,
+    times: np.ndarray | None = None,
 ) -> None:
     """Encodes frames as an MP4 file, near to what the eye takes for lossless.
 
@@ -93,6 +96,7 @@ def encode_video(
         rate: Frames per second.
         preset: Of x264: a quicker one makes a larger file of the same quality.
         num_threads: Threads that encode; 1 where videos are encoded side by side, 0 for all.
+        times: Seconds at which the frames are shown, float64 [n], increasing; None or NaN: as the rate says.
     """
     # "12:30.mp4" would be a protocol.
     place = os.path.abspath(file) if isinstance(file, str) else file
@@ -106,10 +110,16 @@ def encode_video(
         is_even = all(side % 2 == 0 for side in size)
         stream.pix_fmt = str(ENCODING["pixels"]) if is_even else "yuv444p"
         stream.thread_count = num_threads
+        # Times are rounded in many files.
+        is_varying = times is not None and np.ptp(np.diff(times)) > _ROUNDING_SEC
+        if is_varying:
+            stream.codec_context.time_base = _TICK
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
                 format=stream.pix_fmt, dst_colorspace=Colorspace.ITU601, interpolation=Interpolation.BICUBIC
             )
             frame.pts, frame.time_base = number, 1 / rate
+            if times is not None and is_varying:
+                frame.pts, frame.time_base = round(times[number] / _TICK), _TICK
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -102,7 +102,7 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
 def _save(
     loaded: LoadedModel, classify: Classifier, reader: FrameReader, target: Path, show: Callable[..., None]
 ) -> int:
-    """Writes the copy of one video, of its size, rate and number of frames, no sound; gives the number of clips it saw."""
+    """Writes the copy of one video, of its size, rate and number of frames, without sound; says of how many clips."""
 
     def on_clips(done: int, total: int) -> None:
         show(completed=done, total=total)
@@ -121,7 +121,8 @@ def _save(
 
     with replacing(target) as unfinished:
         rate = reader.frame_rate or USUAL_RATE
-        encode_video(str(unfinished), draw(), (width, height), rate, preset="veryfast", num_threads=0)
+        size, times = (width, height), reader.read_times()
+        encode_video(str(unfinished), draw(), size, rate, preset="veryfast", num_threads=0, times=times)
     return len(timeline.centres)
 
 
