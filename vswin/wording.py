@@ -3,8 +3,8 @@
 import re
 
 _MOST_CHARS = 2000
-# A message's own further lines are indented or empty; other line breaks come from a name in it.
-_LINE_BREAK = re.compile(r"\n(?=  |\n|$)")
+# A message's own further lines are indented; other line breaks come from a name in it.
+_LINE_BREAK = re.compile(r"\n(?=  )")
 
 
 def count_of(number: float, noun: str) -> str:
@@ -24,5 +24,5 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Does the same for each line of a message, whose own further lines are indented or empty."""
+    """Does the same for each line of a message, whose own further lines are indented."""
     return "\n".join(map(printable, _LINE_BREAK.split(text)))
