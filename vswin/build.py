@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -98,7 +97,7 @@ def check_weights(weights: Weights) -> None:
     Raises:
         InputError: if it is not; names the nearest published models, and what else would do.
     """
-    if Path(weights).exists():
+    if os.path.lexists(weights):
         return
     try:
         find_weights(os.fspath(weights))

@@ -208,10 +208,10 @@ def _check_addons_installed() -> None:
     raise InputError(
         "optimizer=adamw_addons needs TensorFlow Addons, which ended with TensorFlow 2.15 and Python 3.11; here are "
         f"TensorFlow {tensorflow} and Python {platform.python_version()}. Use optimizer=adamw, or an environment of "
-        "its own: `make install-addons` makes .venv-addons, as do\n"
+        "its own, in which `.venv-addons/bin/python train.py optimizer=adamw_addons ...` then trains: `make "
+        "install-addons` makes it, as do\n"
         "  python3.11 -m venv .venv-addons\n"
-        "  .venv-addons/bin/pip install --constraint constraints-addons.txt --editable '.[addons]'\n"
-        "and `.venv-addons/bin/python train.py optimizer=adamw_addons ...` then trains in it"
+        "  .venv-addons/bin/pip install --constraint constraints-addons.txt --editable '.[addons]'"
     )
 
 

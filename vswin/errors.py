@@ -8,7 +8,9 @@ import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+from vswin.wording import printable_lines
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_LOST = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
@@ -48,7 +50,7 @@ def clean_errors() -> Iterator[None]:
             _call_bug(error)
         if text is None or is_debugging():
             raise
-        raise SystemExit(f"error: {text}") from None
+        raise SystemExit(f"error: {printable_lines(text)}") from None
 
 
 def is_debugging() -> bool:
@@ -81,19 +83,23 @@ def _spell_out_letters() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def drop_output() -> bool:
+def drop_output(stream: TextIO | None = None) -> bool:
     """Drops what standard output does not take, which Python would complain of once more at its end.
+
+    Args:
+        stream: standard error, where that is meant.
 
     Returns:
         Whether it takes nothing any more, as its reader is gone or its disk full.
     """
+    stream = stream or sys.stdout
     try:
-        sys.stdout.flush()
-        output = sys.stdout.fileno()
+        stream.flush()
+        output = stream.fileno()
     except io.UnsupportedOperation:  # a test has put something else in its place
         return False
     except OSError:
-        output = sys.stdout.fileno()
+        output = stream.fileno()
         is_over = True
     else:
         events = select.poll()

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from vswin.console import Console
 from vswin.published import PublishedModel, PublishedWeights, Source, all_published
 from vswin.tables import say, window_width
 from vswin.weights.downloads.places import cache_folder, local_copies, local_state
@@ -50,7 +50,7 @@ def print_models(console: Console | None = None, show_sources: bool = False) -> 
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
     """
     # A pipe wants names and addresses whole.
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console(soft_wrap=True)
     videos = [weights for weights in all_published() if not weights.is_image_model]
     images = [weights for weights in all_published() if weights.is_image_model]
     _print_row(console, ("video models", *_HEADINGS), is_heading=True)

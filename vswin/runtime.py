@@ -1,11 +1,9 @@
-"""The machine a run finds: precision, devices, and where its messages go."""
+"""The machine a run finds: precision and devices."""
 
-import logging
 import os
 import platform
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,31 +12,16 @@ from pathlib import Path
 
 import tensorflow as tf
 import tf_keras as keras
-from rich.console import Console
 
 from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
-from vswin.errors import InputError, drop_output
+from vswin.console import console as console
+from vswin.console import logger as logger
+from vswin.console import start_log as start_log
+from vswin.errors import InputError
 
 OUTPUTS = Path("outputs")
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-logger = logging.getLogger("vswin")
-
-
-class _Console(Console):
-    """Prints tables and bars; where nobody reads any more the program ends, unless a file has its log."""
-
-    has_log = False
-
-    def on_broken_pipe(self) -> None:
-        """Is called by rich."""
-        drop_output()
-        if not self.has_log:
-            raise SystemExit(1)
-
-
-console = _Console(highlight=False, soft_wrap=True)
 
 
 def program(command: str) -> str:
@@ -112,57 +95,6 @@ def _describe_local(devices: Sequence[str]) -> str:
     if "GPU" in devices[0]:
         return f"{count} GPU{'s' if count > 1 else ''}"
     return f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
-
-
-class _Terminal(logging.StreamHandler):
-    """Writes to a terminal, a file or a pipe; where that takes nothing more, as `_Console`."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Ends the program, or goes on without a word."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not console.has_log:
-            raise error
-        else:
-            drop_output()
-
-
-class _LogFile(logging.FileHandler):
-    """Appends to a file; on a full disk a line is lost, and the message on the terminal is not buried."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Leaves the report to whatever cannot do without the disk."""
-
-
-def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False) -> None:
-    """Sends messages of the logger `vswin` to the terminal, and with a time to a file.
-
-    Args:
-        path: the log file, which is continued if it exists; None for none.
-        is_shown: whether this process writes to the terminal at all; of several workers one does.
-        is_stderr: whether standard output is kept for results, so that messages, tables and bars go to standard error.
-    """
-    logger.setLevel(logging.INFO)
-    # Hydra switches off what other libraries, and the run of a sweep before this one, would log.
-    logger.disabled = False
-    # absl, which TensorFlow brings, puts a handler of its own on the root logger.
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    console.quiet, console.stderr, console.has_log = not is_shown, is_stderr, path is not None
-    if is_shown:
-        terminal = _Terminal(sys.stderr if is_stderr else sys.stdout)
-        terminal.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(terminal)
-    if path is not None:
-        file = _LogFile(path)
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-        logger.addHandler(file)
 
 
 def default_output_dir(model: str, dataset: str) -> Path:

@@ -39,8 +39,12 @@ def test_clips_of_one_frame_move_on():
     np.testing.assert_array_equal(place_clips(5, make_clip(num_frames=1)), [[0], [2], [4]])
 
 
-def test_with_segments_one_clip_covers_the_video():
-    np.testing.assert_array_equal(place_clips(41, make_clip(sampling="segments")), [[5, 15, 25, 35]])
+def test_with_segments_clips_are_around_each_moment_and_closer_in_a_short_video():
+    np.testing.assert_array_equal(place_clips(41, make_clip(sampling="segments")), place_clips(41, make_clip()))
+    np.testing.assert_array_equal(
+        place_clips(7, make_clip(sampling="segments")), [[0, 1, 2, 3], [2, 3, 4, 5], [3, 4, 5, 6]]
+    )
+    np.testing.assert_array_equal(place_clips(3, make_clip(sampling="segments")), [[0, 0, 1, 2]])
 
 
 def test_a_frame_has_the_average_of_the_clips_around_it():

@@ -16,7 +16,7 @@ def summarise(config, strategy="one_device") -> dict[str, str]:
     if isinstance(strategy, str):
         strategy = make_strategy(strategy)
     text = describe_run(config, configured_size(config.model), catalog, groups, "none", strategy)
-    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text.splitlines()}
+    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text}
 
 
 def test_the_summary_says_what_it_will_cost(compose_train):

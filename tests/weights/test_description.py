@@ -16,7 +16,7 @@ def describe(size: ModelSize, num_classes: int | None, dialect: str = OFFICIAL, 
         patches = "backbone.patch_embed.proj.weight"
         tensors[patches] = tensors[patches][:, :, 0]
     text = describe_checkpoint(Checkpoint(Path("a.pth"), dialect, tensors, ("x", "y"), metadata))
-    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text.splitlines()}
+    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text}
 
 
 def test_a_published_size_is_recognised():

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from vswin.atomic import replacing
 from vswin.compare.differences import config_differences, environment, protocol_differences
 from vswin.compare.figures import as_json
 from vswin.compare.folders import find_folders, label_runs, name_folders
 from vswin.compare.pairs import compare_pairs
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
+from vswin.console import Console
 from vswin.errors import InputError
 from vswin.predict.results import STDOUT, check_outputs
 from vswin.runs.files import read_run
@@ -49,7 +48,7 @@ def run_compare(
     differences, known = [*config_differences(runs), *protocol_differences(runs)], environment(runs)
     pairs = compare_pairs(runs, is_all_pairs)
 
-    console = Console(highlight=False, stderr=json_file == STDOUT)
+    console = Console(is_stderr=json_file == STDOUT)
     print_runs(console, runs)
     print_differences(console, runs, differences)
     print_environment(console, runs, known)
@@ -61,7 +60,8 @@ def run_compare(
         from vswin.compare.plot import draw_history
 
         draw_history(plot, runs)
-        console.print(f"\nplot: {printable(str(plot))}", markup=False, soft_wrap=True)
+        console.print()
+        console.print(f"plot: {printable(str(plot))}", markup=False, soft_wrap=True)
 
 
 def _check(plot: Path | None, json_file: Path | None, is_overwriting: bool) -> None:

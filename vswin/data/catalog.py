@@ -104,7 +104,7 @@ def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
             raise
         if dataset.download or find_prepared(dataset) is not None:
             return _from_store(load_tfds(dataset, class_names))
-        raise InputError(f"{error}\n\nOr {explain_tfds(dataset)}.") from None
+        raise InputError(f"{error}\n  Or {explain_tfds(dataset)}.") from None
 
 
 def _load_packed(dataset: DatasetConfig, class_names: tuple[str, ...] | None) -> Catalog:

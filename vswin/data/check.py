@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-
+from vswin.console import Console
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.check_files import FileFacts, hash_file, in_parallel, inspect_file, same_sized
 from vswin.data.check_findings import FAILURES, find_problems, subsets_of
@@ -19,6 +18,7 @@ from vswin.data.packed.contents import is_packed
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig
 from vswin.tables import make_progress_bar, say
+from vswin.wording import printable
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -36,7 +36,7 @@ def run_check(config: DataCheckConfig) -> None:
         SystemExit: with code 1, if videos are missing or broken.
         KeyboardInterrupt: after Ctrl-C, when what was found so far has been reported.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     check_opencv()
     dataset = replace(config.dataset, allow_missing=True)
     if dataset.source == "tfds":
@@ -62,7 +62,7 @@ def run_check(config: DataCheckConfig) -> None:
     print_findings(console, findings, dataset.root)
     if config.report is not None:
         write_report(Path(config.report), findings)
-        console.print(f"report: {config.report}", markup=False, soft_wrap=True)
+        console.print(printable(f"report: {config.report}"), markup=False, soft_wrap=True)
     if is_interrupted:
         raise KeyboardInterrupt
     if config.clean_lists is not None:
@@ -127,4 +127,4 @@ def _write_lists(console: Console, config: DataCheckConfig, catalog: Catalog, fa
     assert config.clean_lists is not None
     written = write_clean_lists(Path(config.clean_lists), catalog, facts, config.dataset.root)
     keys = " ".join(f"dataset.{path.stem}_list={path}" for path in written)
-    console.print(f"clean lists: {keys}", markup=False, soft_wrap=True)
+    console.print(printable(f"clean lists: {keys}"), markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from vswin.data.check_findings import FAILURES, Finding, count_kinds, measure_ba
 from vswin.data.records import VideoRecord
 from vswin.schema import DatasetConfig
 from vswin.tables import print_table
+from vswin.wording import printable
 
 _NUM_SHOWN = 3
 
@@ -67,7 +68,7 @@ def print_findings(console: Console, findings: Sequence[Finding], root: str) -> 
         console.print(f"[{style}]{kind}: {len(found):,}[/{style}]")
         for finding in found[:_NUM_SHOWN]:
             subject = _shorten(finding.path, root) if finding.path else finding.class_name
-            console.print(_printable(f"  {subject}: {finding.detail}"), markup=False, soft_wrap=True)
+            console.print(f"  {printable(subject)}: {printable(finding.detail)}", markup=False, soft_wrap=True)
         if len(found) > _NUM_SHOWN:
             console.print(f"  and {len(found) - _NUM_SHOWN:,} more")
 
@@ -147,11 +148,6 @@ def _relative(path: str, root: str) -> str:
 def _shorten(path: str, root: str) -> str:
     base = os.path.join(root, "")
     return path[len(base) :] if path.startswith(base) else path
-
-
-def _printable(text: str) -> str:
-    """Makes a file name that is not UTF-8 printable."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:

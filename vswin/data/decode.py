@@ -20,7 +20,7 @@ import numpy as np
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.h264_packets import H264Packets, NotAsExpected
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
-from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, inspect_video
+from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, find_times, inspect_video
 
 LARGEST_ASPECT = 32
 DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
@@ -124,6 +124,10 @@ class VideoReader:
         self.decoder = self._forwards = "pyav"
         self._open()
         return self._read(frame_numbers, prepare)
+
+    def read_times(self) -> np.ndarray:
+        """Gives when each frame is shown, float64 [num_video_frames], see `find_times`."""
+        return find_times(self.path, self._limit, self._content)
 
     def close(self) -> None:
         """Closes the file."""

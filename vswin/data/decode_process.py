@@ -47,11 +47,15 @@ class ReadFrames(NamedTuple):
     may_skip: bool = False
 
 
+class ReadTimes(NamedTuple):
+    """Ask when the frames of the open video are shown, see `FrameReader.read_times`."""
+
+
 class CloseVideo(NamedTuple):
     """Ask to close the video."""
 
 
-Request = OpenVideo | ReadFrames | CloseVideo
+Request = OpenVideo | ReadFrames | ReadTimes | CloseVideo
 
 
 def serve(descriptor: int) -> None:
@@ -100,6 +104,8 @@ class _Server:
             frames = self._reader.read(*request)
             facts = {"decoder": self._reader.decoder, "frame_size": self._reader.frame_size, "shape": frames.shape}
             return facts, frames
+        if isinstance(request, ReadTimes):
+            return {"times": self._reader.read_times().tolist()}, None
         self._open.close()
         if isinstance(request, OpenVideo):
             self._reader = self._open.enter_context(self._store.open(*request))

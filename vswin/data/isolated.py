@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vswin.data.decode_error import DecodeError
-from vswin.data.decode_process import CloseVideo, OpenVideo, ReadFrames, Request
+from vswin.data.decode_process import CloseVideo, OpenVideo, ReadFrames, ReadTimes, Request
 from vswin.data.decode_worker import DecodeWorker, WorkerDied, WorkerPool
 from vswin.data.stores import VideoStore
 from vswin.errors import InputError
@@ -101,6 +101,11 @@ class IsolatedReader:
         assert frames is not None
         self.decoder, self.frame_size = facts["decoder"], tuple(facts["frame_size"])
         return frames
+
+    def read_times(self) -> np.ndarray:
+        """Gives when frames are shown, see `VideoReader.read_times`; errors as in `IsolatedVideos.open`."""
+        facts, _ = self._ask(ReadTimes())
+        return np.array(facts["times"])
 
     def __enter__(self) -> IsolatedReader:
         return self

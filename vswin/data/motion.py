@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
+from vswin.console import Console
 from vswin.cores import count_cores
 from vswin.errors import InputError
 
@@ -241,7 +241,7 @@ def _write_videos(folder: Path, plan: MotionPlan) -> None:
         subset, class_name, number = job
         _write_video(folder / subset / class_name / f"{number:05d}.avi", clip_frames(plan, *job))
 
-    console = Console(stderr=True)
+    console = Console(is_stderr=True)
     title = f"Making the motion data set, {len(jobs):,} short videos"
     if not console.is_terminal:
         console.print(title)

@@ -35,12 +35,14 @@ from vswin.data.packed.record_files import check_file_format
 from vswin.data.pyav_encoder import ENCODING
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
+from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import console, logger, start_log
 from vswin.schema import DataPrepareConfig
 from vswin.tables import make_progress_bar
 from vswin.wording import count_of
 
 _PLAN = "plan.sha256"
+_LOCK = ".lock"
 _BEAM_FOLDER = "beam"
 
 
@@ -62,6 +64,19 @@ def run_prepare(config: DataPrepareConfig) -> None:
     plan = make_plan(records, config.dataset.root, config.shards)
     work = output.with_name(f"{output.name}.partial")
     _check_space(plan, work, config.short_side)
+    work.mkdir(parents=True, exist_ok=True)
+    with file_lock_if_possible(work / _LOCK, lambda: _refuse(output)):
+        _check(config)  # what another call has finished meanwhile
+        _write(config, catalog, plan, work, output)
+
+
+def _refuse(output: Path) -> None:
+    raise InputError(
+        f"output_dir={output}: another vswin data prepare is at work there; wait until it has ended, or name another"
+    )
+
+
+def _write(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path, output: Path) -> None:
     _start(work, plan.digest([list(catalog.class_names), config.file_format, config.short_side, config.beam]))
     logger.info(
         "packs %s videos (%s) of %s into %d files, format %s, in %s",
@@ -75,6 +90,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
     videos = _pack(config, catalog, plan, work)
     _describe(config, catalog, videos, work)
     (work / _PLAN).unlink()
+    (work / _LOCK).unlink()
     os.rename(work, output)
     sync_folder(output.parent)
     logger.info("%s", _report(plan, videos, output, config))
@@ -121,8 +137,7 @@ def _check_space(plan: Plan, work: Path, short_side: int | None) -> None:
 def _start(work: Path, digest: str) -> None:
     """Makes the folder of unfinished work, or goes on in the one that is there."""
     note = work / _PLAN
-    if not work.is_dir():
-        work.mkdir(parents=True)
+    if {file.name for file in work.iterdir()} <= {_LOCK}:
         with replacing(note) as partial:
             partial.write_text(digest)
     elif not note.is_file() or note.read_text() != digest:

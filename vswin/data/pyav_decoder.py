@@ -169,6 +169,31 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
     return Inspection(num_shown, is_other, frame_rate, kept)
 
 
+def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.ndarray:
+    """Finds out when each frame is shown, without decoding any.
+
+    Args:
+        path: A file that `inspect_video` has looked at.
+        limit: Asked between packets.
+        content: The bytes of the file, where they lie in memory.
+
+    Returns:
+        Seconds from the first frame on, float64 [num_video_frames], not decreasing; where packets have no times, as in
+        many AVI files, by the average rate; NaN where the file does not say that either.
+    """
+    stamps: list[int | None] = []
+    with _open(path, content, limit) as container:
+        stream = _find_stream(path, container)
+        for packet in _read_packets(container, stream):
+            limit.check()
+            if packet.size > 0 and not packet.is_discard:
+                stamps.append(packet.pts)
+        if None in stamps:
+            return np.arange(len(stamps)) / float(stream.average_rate or "nan")
+        times = np.sort(np.array(stamps, np.float64)) * float(stream.time_base or 1)  # [num_video_frames]
+    return times - times[0]
+
+
 def check_complete(path: str, num_found: int, num_promised: int) -> None:
     """Refuses a file that ends well before its promised number of frames.
 

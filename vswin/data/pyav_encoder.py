@@ -6,6 +6,7 @@ Called by packing, and by `vswin.predict` for annotated videos.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable
 from fractions import Fraction
@@ -24,6 +25,8 @@ from vswin.data.stores import VIDEO_FILES, VideoStore
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 _CHUNK = 64
 USUAL_RATE = Fraction(25)
+_TICK = Fraction(1, 90000)
+_ROUNDING_SEC = 0.002  # of times in files
 
 
 def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, decoder: str = "auto") -> bytes | None:
@@ -83,6 +86,7 @@ def encode_video(
     rate: Fraction,
     preset: str = str(ENCODING["preset"]),
     num_threads: int = 1,
+    times: np.ndarray | None = None,
 ) -> None:
     """Encodes frames as an MP4 file, near to what the eye takes for lossless.
 
@@ -93,6 +97,7 @@ def encode_video(
         rate: Frames per second.
         preset: Of x264: a quicker one makes a larger file of the same quality.
         num_threads: Threads that encode; 1 where videos are encoded side by side, 0 for all.
+        times: Seconds at which the frames are shown, float64 [n]; None, NaN or not increasing: as the rate says.
     """
     # "12:30.mp4" would be a protocol.
     place = os.path.abspath(file) if isinstance(file, str) else file
@@ -106,10 +111,15 @@ def encode_video(
         is_even = all(side % 2 == 0 for side in size)
         stream.pix_fmt = str(ENCODING["pixels"]) if is_even else "yuv444p"
         stream.thread_count = num_threads
-        for number, image in enumerate(frames):
+        tick = 1 / rate
+        stamps: Iterable[int] = itertools.count()
+        if times is not None and np.diff(times).min() > 0 and np.ptp(np.diff(times)) > _ROUNDING_SEC:
+            stream.codec_context.time_base = tick = _TICK
+            stamps = (round(time / _TICK) for time in times.tolist())
+        for image, stamp in zip(frames, stamps, strict=False):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
                 format=stream.pix_fmt, dst_colorspace=Colorspace.ITU601, interpolation=Interpolation.BICUBIC
             )
-            frame.pts, frame.time_base = number, 1 / rate
+            frame.pts, frame.time_base = stamp, tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -35,6 +35,9 @@ class FrameReader(Protocol):
     ) -> np.ndarray:
         """Gives frames, uint8 [n, H, W, 3] RGB, each prepared; see `VideoReader.read`."""
 
+    def read_times(self) -> np.ndarray:
+        """Gives the seconds at which frames are shown, float64 [num_video_frames]; NaN where that is not known."""
+
     def __enter__(self) -> FrameReader: ...
 
     def __exit__(

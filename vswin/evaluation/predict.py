@@ -228,6 +228,6 @@ def _describe_bad(bad: BadVideos) -> str:
     lines = [f"\n  {path}: {cause}" for path, cause, _ in bad.rows()[:_NUM_NAMED]]
     more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
     return (
-        f"{len(bad)} of the videos read so far cannot be decoded ({bad.describe_causes()}):{''.join(lines)}{more}\n"
-        "Repair or replace them, or set allow_bad_videos=true to count such videos as wrong"
+        f"{len(bad)} of the videos read so far cannot be decoded ({bad.describe_causes()}). Repair or replace "
+        f"them, or set allow_bad_videos=true to count such videos as wrong:{''.join(lines)}{more}"
     )

@@ -29,7 +29,7 @@ from vswin.evaluation.metrics import (
 from vswin.evaluation.published import Comparison, difference_points, verdict
 from vswin.report.run import CLASSES_NAME, REPORT_NAME
 from vswin.tables import print_table, say
-from vswin.wording import count_of
+from vswin.wording import count_of, printable
 
 # Not the list that a training run keeps in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
@@ -198,7 +198,8 @@ def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
 
 def draw_confusion_matrix(result: Result) -> bytes:
     """Draws the confusion matrix as PNG; colours are shares of a row, so that rare classes show as well."""
-    class_names, metrics, num_classes = result.class_names, result.metrics, len(result.class_names)
+    class_names, metrics = [printable(name) for name in result.class_names], result.metrics
+    num_classes = len(class_names)
     matrix = confusion_matrix(result.labels, result.ranked[:, 0], num_classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 12.0  # inches

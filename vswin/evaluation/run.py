@@ -258,7 +258,7 @@ def _make_folder(config: EvaluateConfig) -> Path:
 
 def _describe_cost(
     config: EvaluateConfig, catalog: Catalog, weights: str, batch_size: int, devices: str, folder: Path
-) -> str:
+) -> list[str]:
     """Says what is going to be computed, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
     num_classes, num_videos = len(catalog.class_names), len(catalog.tested)
@@ -282,4 +282,4 @@ def _describe_cost(
         "devices": devices,
         "output": str(folder),
     }
-    return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
+    return [f"{name + ':':<16}{text}" for name, text in rows.items()]

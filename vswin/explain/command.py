@@ -20,7 +20,8 @@ a class, and as tokens have seen their surroundings, the pixels below the heat n
 
 FOLDER gets of each video a film (.mp4, each frame beside itself with heat) and a contact sheet (.png) of what the model
 sees: the middle clip and the centre crop, or with --clips and --crops more of them, one after the other. --npz adds the
-numbers: `heat`, float32 [views, frames, rows, columns] in [0, 1], and `map`, the same in tokens and undivided.
+numbers: `heat`, float32 [views, frames, rows, columns] in [0, 1], `map`, the same in tokens and undivided, and the
+numbers (`frames`) and times (`seconds`) of the frames, [views, frames].
 
 examples:
   vswin explain jump.mp4 --model outputs/<run> --output explained

@@ -25,6 +25,7 @@ class HeatedClip(NamedTuple):
         frames: uint8 [T, H, W, 3] RGB.
         heat: float32 [T, H, W] in [0, 1].
         numbers: Numbers of the frames in the file, int64 [T].
+        seconds: When they are shown, float64 [T]; NaN where the file does not say.
         title: One line.
         lines: Further text, broken where it is long.
         boxes: What to mark in each frame, (top, left, height, width) in pixels, or None; T of them.
@@ -33,44 +34,43 @@ class HeatedClip(NamedTuple):
     frames: np.ndarray
     heat: np.ndarray
     numbers: np.ndarray
+    seconds: np.ndarray
     title: str
     lines: list[str]
     boxes: Sequence[tuple[int, int, int, int] | None]
 
 
-def draw_clips(clips: Sequence[HeatedClip], rate: float | None) -> Image.Image:
+def draw_clips(clips: Sequence[HeatedClip]) -> Image.Image:
     """Draws a contact sheet: of each clip up to eight frames, evenly spread, above them as they are, below with heat.
 
     Args:
         clips: at least one.
-        rate: frames per second of the file; None if it is not known.
     """
     panels = []
     for clip in clips:
         chosen = _choose_frames(clip)
         pairs = [_draw_pair(clip, index, _SHEET_HEIGHT) for index in chosen]
-        shown = ", ".join(_tell_time(clip.numbers[index], rate) for index in chosen)
-        unit = "frames" if rate is None else "seconds"
+        shown = ", ".join(_tell_time(clip, index) for index in chosen)
+        unit = "frames" if np.isnan(clip.seconds[0]) else "seconds"
         panels.append(
             Panel(clip.title, [*clip.lines, f"{unit}: {shown}"], [list(row) for row in zip(*pairs, strict=True)])
         )
     return draw_sheet(panels)
 
 
-def draw_film(clips: Sequence[HeatedClip], rate: float | None) -> Iterator[np.ndarray]:
+def draw_film(clips: Sequence[HeatedClip]) -> Iterator[np.ndarray]:
     """Draws the frames of a film, one clip after the other, each frame as it is and beside it with heat.
 
     Args:
         clips: at least one; titles and lines of all of the same length when broken.
-        rate: frames per second of the file; None if it is not known.
 
     Yields:
         uint8 [H, W, 3] RGB of even sides.
     """
-    unit = "frame" if rate is None else "second"
     for clip in clips:
-        for index, number in enumerate(clip.numbers):
-            lines = [*clip.lines, f"{unit} {_tell_time(number, rate)}"]
+        unit = "frame" if np.isnan(clip.seconds[0]) else "second"
+        for index in range(len(clip.frames)):
+            lines = [*clip.lines, f"{unit} {_tell_time(clip, index)}"]
             pair = _draw_pair(clip, index, _FILM_HEIGHT)
             yield np.asarray(draw_sheet([Panel(clip.title, lines, [list(pair)])]))
 
@@ -128,5 +128,5 @@ def _scale(image: np.ndarray, height: int) -> np.ndarray:
     return cv2.resize(image, (max(1, round(columns * height / rows)), height), interpolation=interpolation)
 
 
-def _tell_time(number: int, rate: float | None) -> str:
-    return str(number) if rate is None else f"{number / rate:.2f}"
+def _tell_time(clip: HeatedClip, index: int) -> str:
+    return str(clip.numbers[index]) if np.isnan(clip.seconds[0]) else f"{clip.seconds[index]:.2f}"

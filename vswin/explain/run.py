@@ -135,7 +135,7 @@ def run_explain(
     num_bad = 0
     for path, film in films.items():
         try:
-            views, numbers, rate = _load(loaded, path)
+            views, numbers, seconds, rate = _load(loaded, path)
         except DecodeError as error:
             num_bad += 1
             logger.info(f"{printable(path)}: passed over, {printable(error.reason)}")
@@ -144,7 +144,7 @@ def run_explain(
         answer = answer or _show_attention(loaded, views, question)
         logger.info(f"{printable(path)}: {printable(answer.title)}; {answer.method}")
         about = {"path": path, "model": weights, "vswin": __version__, **answer.about}
-        _write(outputs, film, _heat(loaded, path, answer, numbers), rate, answer, about)
+        _write(outputs, film, _heat(loaded, path, answer, numbers, seconds), rate, answer, about)
         logger.info("wrote " + ", ".join(printable(str(file)) for file in outputs.files(film)))
     logger.info(loaded.describe())
     if num_bad:
@@ -152,13 +152,14 @@ def run_explain(
         raise SystemExit(1)
 
 
-def _load(loaded: LoadedModel, path: str) -> tuple[np.ndarray, np.ndarray, Fraction | None]:
-    """Gives the views, uint8 [V, T, H, W, 3], the numbers of their frames, int64 [num_clips, T], and the rate."""
+def _load(loaded: LoadedModel, path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, Fraction | None]:
+    """Gives the views, uint8 [V, T, H, W, 3], numbers and seconds of their frames, [num_clips, T], and the rate."""
     config = loaded.protocol.config
     decoder, timeout = config.dataset.decoder, config.dataset.clip_timeout_sec
     views = load_protocol_views(path, config.clip, FrameLoader(decoder, timeout, store=loaded.store))
     with loaded.store.open(path, decoder, timeout) as reader:
-        return views, protocol_frames(reader.num_video_frames, config.clip), reader.frame_rate
+        numbers = protocol_frames(reader.num_video_frames, config.clip)
+        return views, numbers, reader.read_times()[numbers], reader.frame_rate
 
 
 def _choose_stage(loaded: LoadedModel, question: Question) -> int:
@@ -211,7 +212,7 @@ def _show_attention(loaded: LoadedModel, views: np.ndarray, question: Question) 
     return Answer(views, heat, maps, title, method, about, gazes[0].pixels)
 
 
-def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray) -> list[HeatedClip]:
+def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray, seconds: np.ndarray) -> list[HeatedClip]:
     """Puts the views of a video together with their captions."""
     clip = loaded.protocol.config.clip
     tokens = " x ".join(map(str, answer.map.shape[1:]))
@@ -226,8 +227,9 @@ def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray) -
             (first, top, left), (count, rows, columns) = answer.token
             boxes[first : first + count] = [(top, left, rows, columns)] * len(boxes[first : first + count])
             lines.append(f"white box: the token that looks, in frames {first} to {first + count - 1} of the clip")
+        number = view % clip.num_clips
         title = printable(answer.title)
-        heated.append(HeatedClip(frames, heat, numbers[view % clip.num_clips], title, lines, boxes))
+        heated.append(HeatedClip(frames, heat, numbers[number], seconds[number], title, lines, boxes))
     return heated
 
 
@@ -239,8 +241,7 @@ def _write(
     answer: Answer,
     about: dict[str, Any],
 ) -> None:
-    per_sec = None if rate is None else float(rate)
-    frames = draw_film(clips, per_sec)
+    frames = draw_film(clips)
     first = next(frames)
     # As fast as the video itself, though frames are left out.
     numbers = clips[0].numbers
@@ -250,8 +251,14 @@ def _write(
         encode_video(
             str(unfinished), chain([first], frames), (width, height), (rate or USUAL_RATE) / step, num_threads=0
         )
-    save_sheets([draw_clips(clips, per_sec)], film.with_suffix(".png"), 1)
+    save_sheets([draw_clips(clips)], film.with_suffix(".png"), 1)
     if outputs.has_maps:
-        of_views = np.stack([clip.numbers for clip in clips])  # [V, T]
         with replacing(film.with_suffix(".npz")) as unfinished, unfinished.open("wb") as file:
-            np.savez_compressed(file, heat=answer.heat, map=answer.map, frames=of_views, about=json.dumps(about))
+            np.savez_compressed(
+                file,
+                heat=answer.heat,
+                map=answer.map,
+                frames=np.stack([clip.numbers for clip in clips]),  # [V, T]
+                seconds=np.stack([clip.seconds for clip in clips]),  # [V, T]
+                about=json.dumps(about),
+            )

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vswin.predict.timeline import Timeline
+from vswin.wording import printable
 
 # Okabe and Ito's colours, which most people tell apart, without black; classes beyond them share a gray.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -47,7 +48,7 @@ class Annotator:
             width: Pixels of a frame.
         """
         self._timeline = timeline
-        self._names = class_names
+        self._names = [printable(name) for name in class_names]
         self._num_frames = num_frames
         self._width = width
         size = max(_SMALLEST_FONT, round(7 + 0.03 * min(height, width)))

@@ -117,12 +117,11 @@ def _compute(loaded: LoadedModel, inputs: Sequence[Input], level: str, bad: BadV
 
 
 def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
-    """Says in seconds where the clips of a video begin; NaN where its file does not say its rate."""
+    """Says in seconds where the clips of a video begin; NaN where its file does not say."""
     config = loaded.protocol.config
     try:
         with loaded.store.open(path, config.dataset.decoder, config.dataset.clip_timeout_sec) as reader:
             starts = protocol_frames(reader.num_video_frames, config.clip)[:, 0]  # [num_clips]
-            rate = reader.frame_rate
+            return reader.read_times()[starts].tolist()
     except DecodeError as error:
         raise InputError(f"{path} has changed while it was read: {error.reason}") from None
-    return [float(start / rate) if rate else float("nan") for start in starts.tolist()]

@@ -5,14 +5,16 @@ Predictions of a video are then those of `vswin evaluate`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vswin.checks import SAMPLINGS, SPACINGS
+from vswin.checks import AVERAGES, SAMPLINGS, SPACINGS
 from vswin.compose import compose_evaluation
 from vswin.errors import InputError
 from vswin.published import find_weights
+from vswin.runs.files import read_metrics
 from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.formats.saved_model_file import is_saved_model, read_input_shape
@@ -21,7 +23,7 @@ from vswin.wording import count_of
 # What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.
 _KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")
 _DATA_KEYS = ("dataset.decoder", "dataset.clip_timeout_sec", "dataset.isolate")
-_CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS}
+_CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS, "average": AVERAGES}
 
 
 class Protocol(NamedTuple):
@@ -72,25 +74,64 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
         InputError: if there is no such model, or a key or value is wrong.
     """
     _check_keys(overrides)
+    found = _find_source(weights)
+    # A choice of clips replaces all that is known of them.
+    is_chosen = any(override.startswith("clip=") for override in overrides)
+    kept = [override for override in found.overrides if not (is_chosen and override.startswith("clip."))]
+    config = compose_evaluation([*kept, *overrides], **found.brought)
     has_size = any(_group(override) == "model" for override in overrides)
+    own = [override for override in overrides if _group(override) not in ("average", "clip")]
+    origin = found.origin
+    if len(own) < len(overrides):
+        usual = _values(compose_evaluation([*found.overrides, *own], **found.brought))
+        changes = [f"{key}={value}, not {usual[key]}" for key, value in _values(config).items() if value != usual[key]]
+        origin += f"; changed: {'; '.join(changes)}" if changes else ""
+    return Protocol(config, origin, found.is_known, has_size)
+
+
+class _Source(NamedTuple):
+    """Say what weights bring: arguments of `compose_evaluation`, keys that those of the user follow, and in words."""
+
+    brought: dict[str, Any]
+    overrides: list[str]
+    origin: str
+    is_known: bool = True
+
+
+def _find_source(weights: str) -> _Source:
     run = _find_run(Path(weights))
     if run is not None:
         checkpoint = weights if Path(weights).is_file() else None
-        config = compose_evaluation(overrides, run=str(run), init_from=checkpoint)
-        return Protocol(config, f"protocol of the run in {run}", True, has_size)
-    if not Path(weights).exists():
-        dataset = _find_dataset(weights)
-        config = compose_evaluation(overrides, init_from=weights)
-        return Protocol(config, f"protocol published for {dataset}", True, has_size)
-    clip, origin = _read_clip(weights, open_checkpoint(weights).metadata.get("clip")), "protocol that comes with them"
-    is_known = bool(clip)
-    if not is_known:
-        origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
-        shape = read_input_shape(Path(weights)) if is_saved_model(Path(weights)) else None
-        clip = {} if shape is None else {"num_frames": shape[2], "crop": shape[3]}
+        tested = _read_tested(run / "metrics.json")
+        origin = f"protocol of the {'evaluation' if tested else 'run'} in {run}"
+        return _Source({"run": str(run), "init_from": checkpoint}, tested, origin)
+    if not os.path.lexists(weights):
+        return _Source({"init_from": weights}, [], f"protocol published for {_find_dataset(weights)}")
     # Videos by themselves are a folder of them.
-    config = compose_evaluation([*overrides, "dataset=folder"], init_from=weights, clip=clip)
-    return Protocol(config, origin, is_known, has_size)
+    folder = ["dataset=folder"]
+    clip = _read_clip(weights, open_checkpoint(weights).metadata.get("clip"))
+    if clip:
+        return _Source({"init_from": weights, "clip": clip}, folder, "protocol that comes with them")
+    shape = read_input_shape(Path(weights)) if is_saved_model(Path(weights)) else None
+    clip = {} if shape is None else {"num_frames": shape[2], "crop": shape[3]}
+    origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
+    return _Source({"init_from": weights, "clip": clip}, folder, origin, is_known=False)
+
+
+def _values(config: EvaluateConfig) -> dict[str, Any]:
+    return {**vars(config.clip), "average": config.average}
+
+
+def _read_tested(path: Path) -> list[str]:
+    """Reads from what an evaluation wrote how it was done, as overrides; empty if there was none."""
+    protocol = (read_metrics(path) or {}).get("protocol")
+    if protocol is None:
+        return []
+    keys = {*ClipConfig.__dataclass_fields__, "average"} - {"views_per_step"}
+    tested = {key: protocol.get(key) for key in sorted(keys)}
+    if not all(_is_sound(key, value) for key, value in tested.items()):
+        raise InputError(f"{path}: what it says of the clips is damaged; evaluate the run again, or remove this file")
+    return [f"{key if key == 'average' else f'clip.{key}'}={value}" for key, value in tested.items()]
 
 
 def _find_run(path: Path) -> Path | None:

@@ -20,7 +20,7 @@ from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import check_outputs
 from vswin.predict.timeline import make_timeline
-from vswin.runtime import console
+from vswin.runtime import console, logger
 from vswin.tables import make_progress_bar
 from vswin.wording import printable
 
@@ -78,6 +78,9 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
         return 0
     num_left_out = 0
     classify = loaded.make_classifier()
+    clip = loaded.protocol.config.clip
+    if clip.sampling == "segments":
+        logger.info(f"what is shown at each moment comes from clips of {clip.num_frames} frames around it")
     with make_progress_bar(console, "") as bar:
         for number, (path, target) in enumerate(targets.items(), start=1):
             name = escape(printable(target.name))
@@ -85,20 +88,21 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
             try:
                 # Without a time limit, which is one for a clip: this reads the whole video, twice.
                 with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
-                    _save(loaded, classify, reader, target, partial(bar.update, task))
+                    num_clips = _save(loaded, classify, reader, target, partial(bar.update, task))
             except DecodeError as error:
                 num_left_out += 1
                 console.print(Text(f"{printable(str(target))} is left out: {printable(error.reason)}", style="red"))
             else:
-                console.print(Text(f"saved {printable(str(target))}"))
+                note = "" if num_clips > 1 else ", which shows the same throughout: the video is no longer than a clip"
+                console.print(Text(f"saved {printable(str(target))}{note}"))
             bar.remove_task(task)
     return num_left_out
 
 
 def _save(
     loaded: LoadedModel, classify: Classifier, reader: FrameReader, target: Path, show: Callable[..., None]
-) -> None:
-    """Writes the copy of one video, of its size, rate and number of frames; without sound."""
+) -> int:
+    """Writes the copy of one video, of its size, rate and number of frames, without sound; says of how many clips."""
 
     def on_clips(done: int, total: int) -> None:
         show(completed=done, total=total)
@@ -117,7 +121,9 @@ def _save(
 
     with replacing(target) as unfinished:
         rate = reader.frame_rate or USUAL_RATE
-        encode_video(str(unfinished), draw(), (width, height), rate, preset="veryfast", num_threads=0)
+        size, times = (width, height), reader.read_times()
+        encode_video(str(unfinished), draw(), size, rate, preset="veryfast", num_threads=0, times=times)
+    return len(timeline.centres)
 
 
 def _whole(frame: np.ndarray) -> np.ndarray:

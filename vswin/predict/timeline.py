@@ -83,15 +83,18 @@ def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
 
     Args:
         num_video_frames: Frames in the file, >= 1.
-        clip: Frames of a clip and the distance between them; with "segments" one clip covers the video.
+        clip: Frames of a clip and the distance between them. With "segments", whose one clip covers the video and so
+            would say the same throughout, clips are as if "dense", closer together where there is no room for two.
 
     Returns:
         Frame numbers, int64 [n, T], in [0, num_video_frames). A video shorter than a clip starts again.
     """
-    if clip.sampling == "segments":
-        return segments(num_video_frames, clip.num_frames)[None]  # [1, T]
     stride = clip.frame_stride
+    if clip.sampling == "segments":
+        stride = min(stride, max(1, num_video_frames // (2 * clip.num_frames)))
     last = num_video_frames - 1 - (clip.num_frames - 1) * stride
+    if last < 0 and clip.sampling == "segments":
+        return segments(num_video_frames, clip.num_frames)[None]  # [1, T]
     if last < 0:
         return uniform_clips(num_video_frames, clip.num_frames, stride, 1)
     # All on one grid, so that clips share their frames.

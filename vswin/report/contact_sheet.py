@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
+from vswin.wording import printable
 
 _BACKGROUND, _TITLE_COLOR, _TEXT_COLOR, _FRAME_COLOR = "#ffffff", "#111111", "#555555", "#d62728"
 _MARGIN, _GAP, _FONT_SIZE, _LINE_HEIGHT = 16, 4, 13, 18
@@ -47,7 +48,7 @@ def draw_sheet(panels: Sequence[Panel]) -> Image.Image:
     """
     width = max(_NARROWEST, *(sum(width + _GAP for width in _column_widths(panel)) - _GAP for panel in panels))
     font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 2)
-    texts = [[broken for line in panel.lines for broken in _break(line, font, width)] for panel in panels]
+    texts = [[broken for line in panel.lines for broken in _break(printable(line), font, width)] for panel in panels]
     heights = [
         _LINE_HEIGHT * (1 + len(text)) + _GAP + sum(_row_height(row) + _GAP for row in panel.rows)
         for panel, text in zip(panels, texts, strict=True)
@@ -57,7 +58,7 @@ def draw_sheet(panels: Sequence[Panel]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     top = _MARGIN
     for panel, text, panel_height in zip(panels, texts, heights, strict=True):
-        draw.text((_MARGIN, top), panel.title, fill=_TITLE_COLOR, font=bold)
+        draw.text((_MARGIN, top), printable(panel.title), fill=_TITLE_COLOR, font=bold)
         for number, line in enumerate(text, start=1):
             draw.text((_MARGIN, top + number * _LINE_HEIGHT), line, fill=_TEXT_COLOR, font=font)
         _paste_rows(sheet, panel, top + _LINE_HEIGHT * (1 + len(text)) + _GAP)

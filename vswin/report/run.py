@@ -90,7 +90,7 @@ def run_report(arguments: Sequence[str]) -> None:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError("\n\n".join(problems))
+        raise InputError("\n  ".join(problems))
 
 
 def _draw_plots(run: Run, pictures: dict[str, bytes]) -> Plots:

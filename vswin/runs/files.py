@@ -101,7 +101,7 @@ def read_run(label: str, name: str, folder: Path) -> Run:
         config=saved_values(folder) if (folder / "config.yaml").exists() else None,
         history=_read_history(folder / "history.csv"),
         devices=_read_devices(folder / "train.log"),
-        metrics=_read_metrics(folder / "metrics.json"),
+        metrics=read_metrics(folder / "metrics.json"),
         predictions=_read_predictions(folder / "predictions.csv"),
         class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
         sessions=tuple(read_sessions(folder)),
@@ -198,7 +198,12 @@ def _read_devices(path: Path) -> str:
     return devices
 
 
-def _read_metrics(path: Path) -> Mapping[str, Any] | None:
+def read_metrics(path: Path) -> Mapping[str, Any] | None:
+    """Reads what an evaluation measured, and how; None if there is no such file.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     text = _read_text(path)
     if text is None:
         return None

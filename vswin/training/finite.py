@@ -89,13 +89,12 @@ class FiniteGuard(keras.callbacks.Callback):
         }
         with replacing(self.path) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        named = "\n".join(f"  {record.path}" for record in records[:_NUM_NAMED])
+        named = "".join(f"\n  {record.path}" for record in records[:_NUM_NAMED])
         raise InputError(
             f"global step {global_step} (epoch {self._epoch + 1}, step {step + 1} of {self.steps_per_epoch}) gave "
-            f"{found}; nothing of it is saved, earlier states are. Its clips, {len(records)} in "
-            f"{self.path}, begin with\n{named}\n"
-            "If they look well, the step before may have spoilt the weights: start a new run with a lower "
-            "optimizer.learning_rate, with optimizer.clip_norm=1 or with runtime.precision=float32"
+            f"{found}; nothing of it is saved, earlier states are. If its clips look well, the step before may have "
+            "spoilt the weights: start a new run with a lower optimizer.learning_rate, with optimizer.clip_norm=1 or "
+            f"with runtime.precision=float32. All {len(records)} are in {self.path}; the first are:{named}"
         )
 
 

@@ -13,6 +13,35 @@ from vswin.tables import make_progress_bar
 SECONDS_BETWEEN_LINES = 60.0
 
 
+class _Pace:
+    """Times the steps of a session, of which the first waits for the compiler and says nothing about the others."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first = self._rest = 0.0
+
+    def start(self, now: float) -> None:
+        self._last = now
+
+    def step(self, now: float) -> None:
+        if self.count == 0:
+            self._first = now - self._last
+        else:
+            self._rest += now - self._last
+        self.count += 1
+        self._last = now
+
+    @property
+    def seconds(self) -> float:
+        """Gives the time of one step."""
+        return self._rest / (self.count - 1) if self.count > 1 else self._first
+
+    @property
+    def lost(self) -> float:
+        """Gives what the first step took longer."""
+        return self._first - self.seconds
+
+
 class EpochReport(keras.callbacks.Callback):
     """Prints progress, and adds learning rates, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
 
@@ -33,7 +62,6 @@ class EpochReport(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.num_clips = num_clips
         self.epochs = epochs
-        self._epochs_seen = 0
         self._bar = make_progress_bar(console, "steps")
 
     def __enter__(self) -> "EpochReport":
@@ -47,11 +75,13 @@ class EpochReport(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock of the run."""
         self._run_started = time.perf_counter()
+        self._steps, self._val_batches = _Pace(), _Pace()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the bar and the clock of the epoch."""
         self._title = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
         self._started = self._last_line = time.perf_counter()
+        self._steps.start(self._started)
         self._train_seconds = 0.0
         self._steps_seen = 0
         self._bar = make_progress_bar(console, "steps")
@@ -63,11 +93,12 @@ class EpochReport(keras.callbacks.Callback):
         now = time.perf_counter()
         self._train_seconds = now - self._started
         self._steps_seen += 1
+        self._steps.step(now)
         values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
         self._bar.update(self._task, completed=batch + 1, note=values)
         if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = self._train_seconds / self._steps_seen * (self.steps_per_epoch - batch - 1)
+            left = self._steps.seconds * (self.steps_per_epoch - batch - 1)
             logger.info(
                 f"{self._title}  step {batch + 1}/{self.steps_per_epoch}  {values}  "
                 f"{format_seconds(left)} left in this epoch"
@@ -76,11 +107,15 @@ class EpochReport(keras.callbacks.Callback):
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Says that the clips of the validation split are next."""
         self._bar.update(self._task, description=f"{self._title}  validation")
+        self._val_batches.start(time.perf_counter())
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Times the batch."""
+        self._val_batches.step(time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Prints the line of the epoch."""
         self._bar.stop()
-        self._epochs_seen += 1
         logs["learning_rate"] = float(keras.backend.get_value(self.model.optimizer.learning_rate))
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if hasattr(optimizer, "last_rates"):
@@ -93,8 +128,8 @@ class EpochReport(keras.callbacks.Callback):
         # A resumed epoch may have begun in its middle.
         num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
         logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
-        elapsed = time.perf_counter() - self._run_started
-        left = elapsed / self._epochs_seen * (self.epochs - epoch - 1)
+        elapsed = time.perf_counter() - self._run_started - self._steps.lost - self._val_batches.lost
+        left = elapsed * self.steps_per_epoch / self._steps.count * (self.epochs - epoch - 1)
         logger.info(
             f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
             f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "

@@ -74,7 +74,7 @@ def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
     except InputError as error:
         problems.append(str(error))
     if problems:
-        raise InputError("\n\n".join(problems))
+        raise InputError("\n  ".join(problems))
     if not catalog.train:
         raise InputError("there is nothing to train on: no training list is named or found; set dataset.train_list")
     return catalog

@@ -21,7 +21,7 @@ def describe_run(
     groups: Iterable[str],
     weights: str,
     strategy: tf.distribute.Strategy,
-) -> str:
+) -> list[str]:
     """Writes the summary of a run, a line per fact.
 
     Args:
@@ -58,7 +58,7 @@ def describe_run(
         "memory": _describe_memory(config, num_classes, strategy),
         "seed": str(config.seed),
     }
-    return "\n".join(f"{name + ':':<16}{text}" for name, text in rows.items())
+    return [f"{name + ':':<16}{text}" for name, text in rows.items()]
 
 
 def _describe_average(config: TrainConfig) -> dict[str, str]:

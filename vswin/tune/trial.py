@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def run_trial(
             return Trial(batch_size, False, peak, reason="out of memory")
         if child.returncode != 0:
             raise InputError(
-                f"batch_size={batch_size}: the process that tries it ended with code {child.returncode}\n{text[-2000:]}"
+                f"batch_size={batch_size}: the process that tries it ended with code {child.returncode}\n"
+                + textwrap.indent(text[-2000:], "  ")
             )
         printed.seek(0)
         return _read(json.loads(printed.read().splitlines()[-1]), batch_size, limit_gb if is_cpu else None)

@@ -92,7 +92,7 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
     Raises:
         InputError: if there are no such weights, they cannot be had, or they are damaged.
     """
-    if Path(weights).exists():
+    if os.path.lexists(weights):
         return open_checkpoint(weights)
     name = os.fspath(weights)
     try:
@@ -131,7 +131,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         given /= next((name for name in _IN_FOLDER if (given / name).is_file()), BEST_CHECKPOINT)
     if not given.is_file():
         raise InputError(
-            f"{given} does not exist; give a checkpoint file (.pth, .safetensors, .h5), a SavedModel (folder or "
+            f"{given} {_what_it_is(given)}; give a checkpoint file (.pth, .safetensors, .h5), a SavedModel (folder or "
             ".tar.gz), a folder with model.safetensors or its index, or the folder of a run (checkpoints/best.h5)"
         )
     return _open_file(given)
@@ -172,6 +172,14 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _better(average: Checkpoint, raw: Checkpoint) -> Checkpoint:
     """Chooses between the averaged and the raw weights of a run."""
     return max(average, raw, key=lambda checkpoint: float(checkpoint.metadata.get("val_top1", -1.0)))
+
+
+def _what_it_is(path: Path) -> str:
+    """Says why something that was named is no file."""
+    if not path.exists():
+        return f"is a link to {path.readlink()}, which is not there" if path.is_symlink() else "does not exist"
+    kinds = {"a folder": path.is_dir(), "a pipe": path.is_fifo(), "a socket": path.is_socket()}
+    return f"is {next((kind for kind, is_kind in kinds.items() if is_kind), 'a device')}"
 
 
 def _open_file(path: Path) -> Checkpoint:

@@ -1,7 +1,6 @@
 """What a file of weights holds, in words: `vswin inspect FILE`."""
 
-from rich.console import Console
-
+from vswin.console import Console
 from vswin.tables import NARROW, say
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects.translate import IMAGE_2D
@@ -18,21 +17,18 @@ def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
         checkpoint: the weights.
         is_long: whether every tensor is listed.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     hanging = _INDENT if console.width >= NARROW else 2
-    for line in describe_checkpoint(checkpoint, is_long).splitlines():
+    for line in describe_checkpoint(checkpoint, is_long):
         say(console, line, hanging=hanging)
 
 
-def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
+def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[str]:
     """Describes weights for a person, a line per fact.
 
     Args:
         checkpoint: the weights.
         is_long: whether every tensor is listed.
-
-    Returns:
-        Text of several lines.
     """
     network = checkpoint.network
     names = checkpoint.metadata.get("class_names")
@@ -60,7 +56,7 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> str:
     if is_long:
         lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
         lines += [f"  {name} (no weight)" for name in checkpoint.ignored]
-    return "\n".join(lines)
+    return lines
 
 
 def _describe_size(checkpoint: Checkpoint) -> str:

@@ -278,7 +278,7 @@ def test_the_catalog_takes_what_tfds_has_where_there_are_no_videos(tfds_dir, mak
     catalog = load_catalog(dataset)
     assert (len(catalog.train), len(catalog.val)) == (sum(TRAIN.values()), sum(TEST.values()))
     assert FrameLoader(store=catalog.store).load(catalog.val[0].path, 32, lambda n: np.arange(2)).shape[0] == 2
-    with pytest.raises(InputError, match=r"crcv\.ucf\.edu.*\n\nOr let TFDS download.*dataset\.download=true") as caught:
+    with pytest.raises(InputError, match=r"crcv\.ucf\.edu.*\n  Or let TFDS download.*dataset\.download=true") as caught:
         load_catalog(ucf101(make_dataset, tmp_path / "empty"))
     assert "ffmpeg" in str(caught.value)
     with pytest.raises(InputError, match=r"crcv\.ucf\.edu") as caught:

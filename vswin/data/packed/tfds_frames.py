@@ -91,6 +91,10 @@ class EncodedFrames:
             frames.append(prepare(frame))
         return np.stack([frames[place] for place in places])  # [n, H, W, 3]
 
+    def read_times(self) -> np.ndarray:
+        """Gives NaN, as records do not say."""
+        return np.full(self.num_video_frames, np.nan)
+
     def __enter__(self) -> EncodedFrames:
         return self
 

@@ -131,8 +131,8 @@ def _explain_failures(weights: PublishedWeights, sources: Sequence[Source], fail
         "give a file or a run folder: init_from=PATH",
         "start from random weights: init_from=null",
     ]
-    ways_out = "".join(f"\n  - {line}" for line in lines)
-    return f"the weights of {weights.name} cannot be downloaded; tried were{tried}\nWays out:{ways_out}"
+    ways_out = "".join(f"\n    - {line}" for line in lines)
+    return f"the weights of {weights.name} cannot be downloaded; tried were{tried}\n  Ways out:{ways_out}"
 
 
 def _without_password(url: str) -> str:

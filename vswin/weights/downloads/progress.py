@@ -1,16 +1,14 @@
 """Show how far a download is: a bar on a terminal, a line now and then in a log. Used by `transfer`."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-SECONDS_BETWEEN_LINES = 10.0
+from vswin.console import Console, logger
 
-logger = logging.getLogger("vswin")
+SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
@@ -25,7 +23,7 @@ def report_progress(title: str, start: int, total: int | None) -> Iterator[Calla
     Yields:
         A function that is told how many bytes have come.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(is_stderr=True)
     if not console.is_terminal:
         yield _make_line_reporter(title, start, total)
         return

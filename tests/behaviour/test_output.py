@@ -1,0 +1,182 @@
+"""What a user reads, whatever names the files have and whatever becomes of the terminal."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vswin.cli import main
+
+ROOT = Path(__file__).parents[2]
+# Red, a bell, the text turned round, the same as the first by one byte, and a line that looks like one of ours.
+ODD = "\x1b[31m\x07\u202e\x9b\r\nepoch 9"
+SHOWN = r"\x1b[31m\x07\u202e\x9b\r\nepoch 9"
+COMMAND = (sys.executable, "-c", "from vswin.cli import main; main()")
+RUN = ("model=swin_micro", "dataset=folder", "clip=8x1_64px", "batch_size=2", "epochs=2", "init_from=null")
+
+
+def lose_terminal(command: list[str], seen: bytes) -> int:
+    """Runs vswin on a terminal, with SIGHUP ignored; closes the terminal when it shows `seen`; gives the exit code."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while seen not in shown:
+        shown += os.read(ours, 65536)
+    os.close(ours)
+    return process.wait(timeout=300)
+
+
+def test_a_command_whose_terminal_is_gone_writes_its_files(small_videos, tmp_path):
+    report = tmp_path / "report.csv"
+    arguments = ["dataset=folder", f"dataset.root={small_videos}", "decode=true", f"report={report}"]
+    assert lose_terminal(["data", "check", *arguments], b"folder in") == 0
+    assert report.is_file()
+
+
+@pytest.mark.slow
+def test_two_packings_do_not_write_into_one_folder(vswin, small_videos, tmp_path):
+    packed = tmp_path / "packed"
+    arguments = [
+        "data",
+        "prepare",
+        "dataset=folder",
+        f"dataset.root={small_videos}",
+        "shards=2",
+        f"output_dir={packed}",
+    ]
+    process = subprocess.Popen([*COMMAND, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "packed.partial" / ".lock").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    shown = vswin(*arguments)
+    process.send_signal(signal.SIGCONT)
+    assert f"error: output_dir={packed}: another vswin data prepare is at work there" in shown
+    assert process.wait(timeout=300) == 0
+    assert not (tmp_path / "packed.partial").exists()
+    assert not (packed / ".lock").exists()
+    assert "is there already" in vswin(*arguments)
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_gone_goes_on(small_videos, tmp_path):
+    run = tmp_path / "run"
+    assert lose_terminal(["train", *RUN, f"dataset.root={small_videos}", f"output_dir={run}"], b"epoch 1/2") == 0
+    assert "trained for" in (run / "train.log").read_text()
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert (run / "checkpoints" / "best.h5").is_file()
+    assert lose_terminal(["evaluate", f"run={run}", f"results_dir={tmp_path}"], b"precision:") == 0
+    assert (run / "metrics.json").is_file()
+    assert (run / "report.html").is_file()
+
+
+@pytest.fixture
+def vswin(monkeypatch, capsys) -> Callable[..., str]:
+    """Runs a command in this process; gives all that it prints."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["vswin", *map(str, arguments)])
+        message = ""
+        try:
+            main()
+        except SystemExit as end:
+            message = f"{end.code}\n" if isinstance(end.code, str) else ""
+        return "".join(capsys.readouterr()) + message
+
+    return run
+
+
+@pytest.fixture
+def odd_videos(small_videos) -> Path:
+    """Gives a class and some of its files names that a terminal would obey."""
+    odd = small_videos / f"bright{ODD}"
+    (small_videos / "bright").rename(odd)
+    for number in range(3):
+        (odd / f"{number}.avi").rename(odd / f"{number}{ODD}.avi")
+    (odd / f"broken{ODD}.avi").write_text("no video")
+    return small_videos
+
+
+def assert_harmless(shown: str, name: str) -> None:
+    assert name in shown
+    assert [char for char in shown if not char.isprintable() and char != "\n"] == []
+    assert not any(line.startswith("epoch 9") for line in shown.splitlines())
+
+
+def test_odd_names_are_shown_escaped_by_data_check(vswin, odd_videos):
+    shown = vswin("data", "check", "dataset=folder", f"dataset.root={odd_videos}")
+    assert_harmless(shown, f"bright{SHOWN}/broken{SHOWN}.avi: not a video")
+
+
+def test_odd_and_endless_tensor_names_are_shown_escaped_and_bounded(vswin, tmp_path):
+    places = {f"a{ODD}": [0, 4], "b" * 100_000: [4, 8]}
+    header = {name: {"dtype": "F32", "shape": [1], "data_offsets": place} for name, place in places.items()}
+    text = json.dumps(header).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    shown = vswin("inspect", tmp_path / "w.safetensors")
+    assert_harmless(shown, f"a{SHOWN}")
+    assert len(shown) < 5000
+
+
+def test_odd_names_on_the_command_line_are_shown_escaped(vswin, tmp_path):
+    assert_harmless(vswin("inspect", f"{tmp_path}/gone{ODD}"), f"gone{SHOWN}")
+    assert_harmless(vswin("predict", f"{tmp_path}/gone{ODD}", "--model", "gone"), f"gone{SHOWN}: no file matches")
+
+
+def in_process_of_its_own(*arguments: object) -> str:
+    """Runs what sets up logging for the whole process; gives all that it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, env=environment, timeout=300)
+    return (done.stdout + done.stderr).decode()
+
+
+@pytest.mark.slow
+def test_odd_names_are_shown_escaped_by_all_that_uses_a_run(vswin, odd_videos, tmp_path):
+    run = tmp_path / "run"
+    data = (f"dataset.root={odd_videos}", "dataset.val_fraction=0.4")
+    shown = in_process_of_its_own("train", *RUN[:-2], "epochs=1", f"output_dir={run}", *data)
+    assert_harmless(shown, f"bright{SHOWN}, dark")
+    assert_harmless((run / "train.log").read_text(), f"bright{SHOWN}, dark")
+    shown = in_process_of_its_own("evaluate", f"run={run}", f"results_dir={tmp_path}", "allow_bad_videos=true")
+    assert_harmless(shown, f"output:         {run}")
+    assert_harmless(vswin("inspect", run, "--tensors"), f"bright{SHOWN}, dark")
+    shown = vswin("predict", odd_videos, "--model", run, "--save", tmp_path / "saved")
+    assert_harmless(shown, f"broken{SHOWN}.avi: passed over")
+    assert len(list((tmp_path / "saved").rglob("*.mp4"))) == 12
+
+
+def test_what_is_no_file_is_said(vswin, tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "link.pth").symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.pth"))
+    for name, kind in {
+        tmp_path / "pipe.pth": "is a pipe",
+        tmp_path / "link.pth": "is a link to nowhere, which is not there",
+        tmp_path / "socket.pth": "is a socket",
+        "/dev/zero": "is a device",
+    }.items():
+        assert vswin("inspect", name).startswith(f"error: {name} {kind}; give a checkpoint file")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.move(tmp_path / "pipe.pth", tmp_path / "run" / "checkpoints" / "best.h5")
+    assert "best.h5 is a pipe" in vswin("inspect", tmp_path / "run")
+    assert "link.pth is a link to nowhere" in vswin(
+        "predict", ROOT / "tests/clips/demo.mp4", "--model", tmp_path / "link.pth"
+    )
