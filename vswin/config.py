@@ -4,9 +4,10 @@ The entry points compose a configuration with Hydra and hand it to `load_config`
 the dataclasses of `vswin.schema`.
 """
 
-import dataclasses
 import difflib
 import io
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +23,13 @@ from vswin.checks import (
     check_dataset,
     check_evaluation,
     check_model,
+    check_numbers,
     check_run,
     check_training,
 )
 from vswin.errors import InputError, nearest
 from vswin.published import find_published
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+from vswin.schema import EvaluateConfig, TrainConfig, list_keys
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stands beside the package in a checkout (configs/, data/, train.py, evaluate.py) stands in its folder
@@ -46,7 +48,7 @@ _NOT_COMPARED = (
     "dataset.max_bad_share",
 )
 
-ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
+ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
@@ -57,25 +59,27 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
         schema: the dataclass of the command, e.g. `TrainConfig`.
 
     Returns:
-        An instance of `schema` with every interpolation resolved.
+        An instance of `schema` with every interpolation resolved, and each `~` at the beginning of a path.
 
     Raises:
         InputError: if a value is missing, of the wrong type or out of range.
     """
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
-    except OmegaConfBaseException as error:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
+        for key, field in list_keys(schema).items():
+            if field.metadata.get("is_path") and str(value := OmegaConf.select(merged, key)).startswith("~"):
+                OmegaConf.update(merged, key, os.path.expanduser(value))
+        config = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, OverflowError) as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
+    check_numbers(config)
     check_dataset(config.dataset)
-    if not isinstance(config, DataPrepareConfig):
-        check_clip(config.clip)
-    if isinstance(config, TrainConfig | DataShowConfig):
-        check_augment(config.augment)
-    if isinstance(config, TrainConfig | EvaluateConfig):
-        check_model(config.model)
-        check_run(config)
+    check_clip(config.clip)
+    check_model(config.model)
+    check_run(config)
     if isinstance(config, TrainConfig):
+        check_augment(config.augment)
         check_training(config)
     if isinstance(config, EvaluateConfig):
         check_evaluation(config)
@@ -99,6 +103,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if composed.run is None:
         return composed
     named = [override.partition("=")[0] for override in overrides]
+    composed.run = os.path.expanduser(composed.run)
     if "init_from" in named:
         raise InputError(f"run={composed.run} and init_from={composed.init_from}: give one of them")
     saved = load_saved(composed.run)
@@ -109,7 +114,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
         for group in ("model", "dataset", "clip"):
             if group not in named:
                 merged[group] = OmegaConf.merge(composed[group], saved[group])
-    except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{composed.run}/config.yaml is not that of a run of this version: {error}") from error
     for key in filter(_is_plain, named):
         OmegaConf.update(merged, key, OmegaConf.select(composed, key))
@@ -243,13 +248,15 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
     Raises:
         InputError: if a group has no such choice, or there is no such key.
     """
-    keys = set(list_keys(schema))
+    keys = list_keys(schema)
     for override in overrides:
         key, equals, value = override.partition("=")
         # Hydra would add a key by `+`, and nothing would ever read it.
         key = key.lstrip("+")
         if equals and not key:
             raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
+        if re.search(r"\d{300}", value):  # neither Hydra nor OmegaConf is ready for it
+            raise InputError(f"{key}={value[:60]}...: there is no number of so many digits in a configuration")
         if not equals or not _is_plain(key):
             continue
         choices = list_choices(key)
@@ -285,11 +292,3 @@ def list_choices(group: str) -> list[str]:
 
 def _is_plain(key: str) -> bool:
     return key.replace(".", "_").isidentifier() and not key.startswith("hydra")
-
-
-def list_keys(schema: type, prefix: str = "") -> Iterable[str]:
-    """Lists the keys of a configuration, groups among them, e.g. "clip" and "clip.crop"."""
-    for field in dataclasses.fields(schema):
-        yield prefix + field.name
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            yield from list_keys(field.type, f"{prefix}{field.name}.")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from vswin.config import CONFIG_DIR, list_choices
 from vswin.parser import lay_out_line
-from vswin.schema import ModelConfig
+from vswin.schema import EvaluateConfig, ModelConfig, TrainConfig, list_keys
 
 _ABOUT = {
     "train": "Fine-tunes a Video Swin Transformer.",
@@ -90,12 +90,16 @@ def describe(command: str, program: str | None = None, columns: int = _WIDTH) ->
         "\n".join(["Examples:", *shown]),
         _wrap("", "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.", columns)
         + "".join("\n" + _wrap(start, text, columns) for start, text in options),
-        _wrap("", "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:", columns),
-        _lay_out(own, "", columns),
+        _wrap(
+            "",
+            "Keys, defaults, ranges ([0,1) has no 1). A key of a group is GROUP.KEY, e.g. model.dropout=0.3:",
+            columns,
+        ),
+        _lay_out(_add_ranges(own, ""), "", columns),
     ]
     for group in groups:
         if chosen[group] != "null":
-            settings = _merge(_read_group(group, chosen[group]), of_groups.get(group, []))
+            settings = _add_ranges(_merge(_read_group(group, chosen[group]), of_groups.get(group, [])), f"{group}.")
             parts.append(f"{group}:   # {group}={chosen[group]}\n" + _lay_out(settings, "  ", columns))
     return "\n\n".join([*parts, _wrap("", _FOR_HYDRA, columns)])
 
@@ -151,6 +155,17 @@ def _merge(settings: Sequence[Setting], changes: Sequence[Setting]) -> list[Sett
         known = merged.get(change.key)
         merged[change.key] = known._replace(value=change.value) if known and not change.comment else change
     return list(merged.values())
+
+
+def _add_ranges(settings: Sequence[Setting], prefix: str) -> list[Setting]:
+    """Adds to what is said of a number its range, e.g. "[0,1)"."""
+    fields = list_keys(TrainConfig) | list_keys(EvaluateConfig)
+    added = []
+    for setting in settings:
+        allowed = fields[prefix + setting.key].metadata.get("range")
+        text = f"{allowed.ends[0]}{allowed.low:g},{allowed.high:g}{allowed.ends[1]}" if allowed else ""
+        added.append(setting._replace(comment=f"{setting.comment} {text}".strip()))
+    return added
 
 
 def _read_settings(lines: Sequence[str]) -> list[Setting]:
