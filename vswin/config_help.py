@@ -218,6 +218,6 @@ def describe_keys(config: str) -> str:
     commands = [line for line in lines if line.startswith("vswin")]
     notes = [line for line in lines if line not in commands]
     keys = rest.partition("\n\n")[2].strip().splitlines()
-    groups = "and the groups of vswin train --help, dataset and clip among them."
+    groups = "and those of vswin train --help, dataset and clip among them; those that do not matter here are accepted."
     shown = "\n  ".join(["examples:", *commands])
     return "\n\n".join([shown, *notes, "\n  ".join([f"keys and their defaults, {groups}", *keys])])

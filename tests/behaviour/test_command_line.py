@@ -16,11 +16,12 @@ import vswin.evaluation.run
 import vswin.training.run
 from vswin import cli
 from vswin.checks import check_numbers
-from vswin.compose import compose_config
+from vswin.compose import compose_config, compose_evaluation
 from vswin.config import ROOT, save_config
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
 from vswin.training.interruptions import resume_command
+from vswin.weights.checkpoint import open_weights
 
 ODD_NAMES = [
     "#20_my videos (2024), a=b [1] {c} & 100%~",
@@ -151,25 +152,23 @@ def test_evaluate_takes_a_run_by_any_name(run_script, compose_train, tmp_path, m
 
 
 @pytest.mark.slow
-def test_a_run_in_a_folder_of_any_name_trains_resumes_and_is_evaluated(small_videos, tmp_path, monkeypatch, capsys):
-    """Patterns in paths once more: TensorFlow reads states by them."""
+def test_a_run_in_a_folder_of_any_name_is_saved_and_read(small_videos, tmp_path, monkeypatch):
+    """Patterns in paths once more: TensorFlow reads states and SavedModels by them."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     name = f"{ODD_NAMES[0]}\\b"
     small_videos.rename(tmp_path / name)
     words = ["model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]"]
     words += ["dataset=folder", f"dataset.root=~/{name}", f"output_dir=~/runs/{name}", "batch_size=4", "epochs=1"]
     words += ["clip.num_frames=4", "clip.resize=32", "clip.crop=32", "clip.num_clips=1", "clip.num_crops=1"]
-    vswin_command(monkeypatch, "train", *words)
-    vswin_command(monkeypatch, "train", *words, "resume=true")
-    said = capsys.readouterr().out
-    assert "the run is complete" in said
-    assert "damaged" not in said
-    vswin_command(monkeypatch, "evaluate", f"run=~/runs/{name}", "results_dir=null")
-    assert (tmp_path / "runs" / name / "metrics.json").is_file()
-    vswin_command(monkeypatch, "export", f"runs/{name}", f"{name}2")
-    vswin_command(monkeypatch, "inspect", f"{name}2")
-    assert "2: bright, dark" in capsys.readouterr().out
+    run = tmp_path / "runs" / name
+    assert vswin.training.run.run_training(compose_config("train", words, TrainConfig))["val_top1"]
+    # A run that is complete reads its last state.
+    assert vswin.training.run.run_training(compose_config("train", [*words, "resume=true"], TrainConfig)) == {}
+    assert not (run / "checkpoints" / "last" / "damaged").exists()
+    vswin.evaluation.run.run_evaluation(compose_evaluation(["results_dir=null"], run=str(run)))
+    assert (run / "metrics.json").is_file()
+    vswin_command(monkeypatch, "export", str(run), f"{run}2")
+    assert open_weights(f"{run}2").metadata["class_names"] == ["bright", "dark"]
 
 
 @pytest.mark.parametrize("schema", COMMANDS)
