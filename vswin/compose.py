@@ -1,5 +1,6 @@
 """Composes a configuration from `configs/` as Hydra would for an entry point; for the commands of `vswin.cli`."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -95,7 +96,7 @@ def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
 
 
 def quote_paths(words: Sequence[str], schema: type) -> list[str]:
-    """Quotes for Hydra what a command line says of keys that hold paths, which may have any characters.
+    """Quotes for Hydra what a command line says of keys that hold paths, which may have any characters, `~` among them.
 
     `null`, sweeps, and what is quoted or escaped for Hydra already stay as they are.
 
@@ -122,7 +123,7 @@ def _quote(value: str, is_sweep: bool) -> str:
             return value
     if is_sweep and "," in value:
         return ",".join(_quote(part.strip(), False) for part in _PART.findall(value))
-    return QuotedString(value, Quote.single).with_quotes()
+    return QuotedString(os.path.expanduser(value), Quote.single).with_quotes()
 
 
 @contextmanager

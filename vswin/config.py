@@ -6,7 +6,6 @@ the dataclasses of `vswin.schema`.
 
 import difflib
 import io
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,17 +58,13 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
         schema: the dataclass of the command, e.g. `TrainConfig`.
 
     Returns:
-        An instance of `schema` with every interpolation resolved, and each `~` at the beginning of a path.
+        An instance of `schema` with every interpolation resolved.
 
     Raises:
         InputError: if a value is missing, of the wrong type or out of range.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
-        for key, field in list_keys(schema).items():
-            if field.metadata.get("is_path") and str(value := OmegaConf.select(merged, key)).startswith("~"):
-                OmegaConf.update(merged, key, os.path.expanduser(value))
-        config = OmegaConf.to_object(merged)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
     except (OmegaConfBaseException, OverflowError) as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
@@ -103,7 +98,6 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if composed.run is None:
         return composed
     named = [override.partition("=")[0] for override in overrides]
-    composed.run = os.path.expanduser(composed.run)
     if "init_from" in named:
         raise InputError(f"run={composed.run} and init_from={composed.init_from}: give one of them")
     saved = load_saved(composed.run)

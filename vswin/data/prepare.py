@@ -80,7 +80,7 @@ def _check(config: DataPrepareConfig) -> Path:
     """Checks what would be noticed late otherwise; gives the folder to write."""
     if config.output_dir is None:
         raise InputError("output_dir=null: name the folder of the packed data set, e.g. output_dir=/fast/ucf101")
-    output = Path(config.output_dir)
+    output = Path(config.output_dir).expanduser()
     if output.exists():
         raise InputError(
             f"output_dir={output} is there already, and nothing is overwritten; name another, or remove it"
