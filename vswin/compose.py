@@ -86,10 +86,7 @@ def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with (
-            initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
-            hydra_errors((HydraException, ValueError, OverflowError)),
-        ):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors((HydraException, ValueError)):
             return compose(name, quote_paths(overrides, schema))
     finally:
         GlobalHydra.instance().hydra = outer
@@ -118,7 +115,7 @@ def _quote(value: str, is_sweep: bool) -> str:
     with suppress(HydraException, ValueError):  # what is not Hydra's grammar is a path
         parsed = OverridesParser.create().parse_override(f"key={value}")
         read = parsed.value() if parsed.value_type is ValueType.ELEMENT else None
-        is_as_hydra_wants = isinstance(read, str) and (read == value or value.lstrip()[0] in "'\"" or "\\" in value)
+        is_as_hydra_wants = isinstance(read, str) and (read == value or value.lstrip()[:1] in "'\"" or "\\" in value)
         if is_as_hydra_wants or (read is None and parsed.value_type is not ValueType.SIMPLE_CHOICE_SWEEP):
             return value
     if is_sweep and "," in value:

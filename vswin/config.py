@@ -65,7 +65,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     """
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
-    except (OmegaConfBaseException, OverflowError) as error:
+    except OmegaConfBaseException as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
     check_numbers(config)

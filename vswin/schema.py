@@ -150,6 +150,7 @@ class AugmentConfig:
     rand_augment_magnitude: int = number(0, 30)
     color_jitter: list[float] = number(0, 100, "[]", 4)
     erasing: float = number(0, 1)
+    # Below 0.05 most draws of Beta(alpha, alpha) are 0 or 1 within the precision of numbers.
     mixup: float = number(0.05, 100, also=0)
     cutmix: float = number(0.05, 100, also=0)
     label_smoothing: float = number(0, 1)

@@ -97,6 +97,7 @@ def test_a_home_folder_is_found_in_paths(monkeypatch, compose_train):
     ("value", "meant"),
     [
         ("null", None),
+        (" ", ""),
         ("'a,b'", "a,b"),
         ('"a (1)"', "a (1)"),
         (r"'it\'s'", "it's"),
