@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
 from vswin.checks import check_random_is_meant
-from vswin.compose import hydra_errors
+from vswin.compose import hydra_errors, quote_paths
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
@@ -35,5 +35,5 @@ if __name__ == "__main__":
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "evaluate")
         check_overrides(sys.argv[1:], EvaluateConfig)
-        sys.argv += implied_choices(sys.argv[1:])
+        sys.argv[1:] = quote_paths([*sys.argv[1:], *implied_choices(sys.argv[1:])], EvaluateConfig)
         main()

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from vswin.compose import hydra_errors
+from vswin.compose import hydra_errors, quote_paths
 from vswin.config import CONFIG_DIR, ROOT, check_overrides, load_config
 from vswin.config_help import print_help_if_asked
 from vswin.errors import clean_errors
@@ -40,4 +40,5 @@ if __name__ == "__main__":
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "train")
         check_overrides(sys.argv[1:], TrainConfig)
+        sys.argv[1:] = quote_paths(sys.argv[1:], TrainConfig)
         main()

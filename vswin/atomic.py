@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,18 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def literal_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder a name that is no pattern: TensorFlow reads checkpoints by patterns, in which `[1]` means `1`."""
+    if not set(str(folder)) & set("[\\"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = Path(scratch, "link")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
 
 
 def remove_partial(path: Path) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import argcomplete
 
-from vswin.config import CONFIG_DIR, list_choices, list_keys
+from vswin.config import CONFIG_DIR, list_choices
 from vswin.config_help import read_defaults
 from vswin.published import all_published
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
 from vswin.zoo import SIZES
 
 Completer = Callable[..., list[str]]

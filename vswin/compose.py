@@ -1,23 +1,30 @@
 """Composes a configuration from `configs/` as Hydra would for an entry point; for the commands of `vswin.cli`."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.errors import InputError
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+from vswin.schema import EvaluateConfig, TrainConfig, list_keys
 
 # Lines of Hydra's that help nobody who only gave a wrong value.
 _ASIDE = re.compile("https://|object_type=|Config search path|provider=")
 
-ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
+_MULTIRUN = ("--multirun", "-m", "hydra.mode=MULTIRUN")
+# A part of a sweep `a,b`: commas in quotes and in `${}` belong to it.
+_PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|[^,])+""")
+
+ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def compose_config(name: str, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT:
@@ -72,29 +79,63 @@ def compose_evaluation(
 
 def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
     check_overrides(overrides, schema)
-    ConfigStore.instance().store(f"{name}_schema", schema)
+    store = ConfigStore.instance().store
+    store("train_schema", TrainConfig)  # those of `vswin data` build on it
+    store(f"{name}_schema", schema)
     # An entry point that Hydra started is inside of Hydra, of which there can be one at a time.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors():
-            return compose(name, list(overrides))
-    except ValueError as error:
-        raise InputError(f"configuration: {error}") from error
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"), hydra_errors((HydraException, ValueError)):
+            return compose(name, quote_paths(overrides, schema))
     finally:
         GlobalHydra.instance().hydra = outer
 
 
+def quote_paths(words: Sequence[str], schema: type) -> list[str]:
+    """Quotes for Hydra what a command line says of keys that hold paths, which may have any characters, `~` among them.
+
+    `null`, sweeps, and what is quoted or escaped for Hydra already stay as they are.
+
+    Args:
+        words: the command line, e.g. `["dataset.root=my (videos)"]`; other words than those of paths stay.
+        schema: the dataclass of the command.
+    """
+    keys = list_keys(schema)
+    quoted = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and (field := keys.get(key.lstrip("+"))) and field.metadata.get("is_path"):
+            word = f"{key}={_quote(value, any(option in words for option in _MULTIRUN))}"
+        quoted.append(word)
+    return quoted
+
+
+def _quote(value: str, is_sweep: bool) -> str:
+    with suppress(HydraException, ValueError):  # what is not Hydra's grammar is a path
+        parsed = OverridesParser.create().parse_override(f"key={value}")
+        read = parsed.value() if parsed.value_type is ValueType.ELEMENT else None
+        is_as_hydra_wants = isinstance(read, str) and (read == value or value.lstrip()[:1] in "'\"" or "\\" in value)
+        if is_as_hydra_wants or (read is None and parsed.value_type is not ValueType.SIMPLE_CHOICE_SWEEP):
+            return value
+    if is_sweep and "," in value:
+        return ",".join(_quote(part.strip(), False) for part in _PART.findall(value))
+    return QuotedString(os.path.expanduser(value), Quote.single).with_quotes()
+
+
 @contextmanager
-def hydra_errors() -> Iterator[None]:
+def hydra_errors(kinds: tuple[type[Exception], ...] = (HydraException,)) -> Iterator[None]:
     """Says in one paragraph what Hydra finds wrong with a command line.
+
+    Args:
+        kinds: what counts as such; more where nothing but Hydra runs.
 
     Raises:
         InputError: for an error of Hydra's.
     """
     try:
         yield
-    except HydraException as error:
+    except kinds as error:
         lines = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
         said = [line.strip() for line in "\n".join(lines).splitlines() if not _ASIDE.search(line)]
         text = "; ".join(dict.fromkeys(filter(None, said))).replace(":;", ":")

@@ -4,9 +4,9 @@ The entry points compose a configuration with Hydra and hand it to `load_config`
 the dataclasses of `vswin.schema`.
 """
 
-import dataclasses
 import difflib
 import io
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +22,13 @@ from vswin.checks import (
     check_dataset,
     check_evaluation,
     check_model,
+    check_numbers,
     check_run,
     check_training,
 )
 from vswin.errors import InputError, nearest
 from vswin.published import find_published
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+from vswin.schema import EvaluateConfig, TrainConfig, list_keys
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stands beside the package in a checkout (configs/, data/, train.py, evaluate.py) stands in its folder
@@ -48,7 +49,7 @@ _NOT_COMPARED = (
 _CACHES = {"ram", "disk"}
 _LISTS = ("dataset.train_list", "dataset.val_list", "dataset.test_list")
 
-ConfigT = TypeVar("ConfigT", TrainConfig, EvaluateConfig, DataCheckConfig, DataPrepareConfig, DataShowConfig)
+ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
@@ -69,15 +70,13 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     except OmegaConfBaseException as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
+    check_numbers(config)
     check_dataset(config.dataset)
-    if not isinstance(config, DataPrepareConfig):
-        check_clip(config.clip)
-    if isinstance(config, TrainConfig | DataShowConfig):
-        check_augment(config.augment)
-    if isinstance(config, TrainConfig | EvaluateConfig):
-        check_model(config.model)
-        check_run(config)
+    check_clip(config.clip)
+    check_model(config.model)
+    check_run(config)
     if isinstance(config, TrainConfig):
+        check_augment(config.augment)
         check_training(config)
     if isinstance(config, EvaluateConfig):
         check_evaluation(config)
@@ -111,7 +110,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
         for group in ("model", "dataset", "clip"):
             if group not in named:
                 merged[group] = OmegaConf.merge(composed[group], saved[group])
-    except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{composed.run}/config.yaml is not that of a run of this version: {error}") from error
     for key in filter(_is_plain, named):
         OmegaConf.update(merged, key, OmegaConf.select(composed, key))
@@ -258,13 +257,15 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
     Raises:
         InputError: if a group has no such choice, or there is no such key.
     """
-    keys = set(list_keys(schema))
+    keys = list_keys(schema)
     for override in overrides:
         key, equals, value = override.partition("=")
         # Hydra would add a key by `+`, and nothing would ever read it.
         key = key.lstrip("+")
         if equals and not key:
             raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
+        if re.search(r"\d{300}", value):  # neither Hydra nor OmegaConf is ready for it
+            raise InputError(f"{key}={value[:60]}...: there is no number of so many digits in a configuration")
         if not equals or not _is_plain(key):
             continue
         choices = list_choices(key)
@@ -300,11 +301,3 @@ def list_choices(group: str) -> list[str]:
 
 def _is_plain(key: str) -> bool:
     return key.replace(".", "_").isidentifier() and not key.startswith("hydra")
-
-
-def list_keys(schema: type, prefix: str = "") -> Iterable[str]:
-    """Lists the keys of a configuration, groups among them, e.g. "clip" and "clip.crop"."""
-    for field in dataclasses.fields(schema):
-        yield prefix + field.name
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            yield from list_keys(field.type, f"{prefix}{field.name}.")

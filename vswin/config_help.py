@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from vswin.config import CONFIG_DIR, list_choices
 from vswin.parser import lay_out_line
-from vswin.schema import ModelConfig
+from vswin.schema import EvaluateConfig, ModelConfig, TrainConfig, list_keys
 
 _ABOUT = {
     "train": "Fine-tunes a Video Swin Transformer.",
@@ -90,12 +90,16 @@ def describe(command: str, program: str | None = None, columns: int = _WIDTH) ->
         "\n".join(["Examples:", *shown]),
         _wrap("", "Groups: GROUP=OPTION takes the keys of a group from another file of configs/GROUP/.", columns)
         + "".join("\n" + _wrap(start, text, columns) for start, text in options),
-        _wrap("", "Keys and their defaults; a key of a group is GROUP.KEY, e.g. model.dropout=0.3:", columns),
-        _lay_out(own, "", columns),
+        _wrap(
+            "",
+            "Keys, defaults, ranges ([0,1) has no 1). A key of a group is GROUP.KEY, e.g. model.dropout=0.3:",
+            columns,
+        ),
+        _lay_out(_add_ranges(own, ""), "", columns),
     ]
     for group in groups:
         if chosen[group] != "null":
-            settings = _merge(_read_group(group, chosen[group]), of_groups.get(group, []))
+            settings = _add_ranges(_merge(_read_group(group, chosen[group]), of_groups.get(group, [])), f"{group}.")
             parts.append(f"{group}:   # {group}={chosen[group]}\n" + _lay_out(settings, "  ", columns))
     return "\n\n".join([*parts, _wrap("", _FOR_HYDRA, columns)])
 
@@ -153,6 +157,17 @@ def _merge(settings: Sequence[Setting], changes: Sequence[Setting]) -> list[Sett
     return list(merged.values())
 
 
+def _add_ranges(settings: Sequence[Setting], prefix: str) -> list[Setting]:
+    """Adds to what is said of a number its range, e.g. "[0,1)"."""
+    fields = list_keys(TrainConfig) | list_keys(EvaluateConfig)
+    added = []
+    for setting in settings:
+        allowed = fields[prefix + setting.key].metadata.get("range")
+        text = f"{allowed.ends[0]}{allowed.low:g},{allowed.high:g}{allowed.ends[1]}" if allowed else ""
+        added.append(setting._replace(comment=f"{setting.comment} {text}".strip()))
+    return added
+
+
 def _read_settings(lines: Sequence[str]) -> list[Setting]:
     settings: list[Setting] = []
     before: list[str] = []
@@ -203,6 +218,6 @@ def describe_keys(config: str) -> str:
     commands = [line for line in lines if line.startswith("vswin")]
     notes = [line for line in lines if line not in commands]
     keys = rest.partition("\n\n")[2].strip().splitlines()
-    groups = "and the groups of vswin train --help, dataset and clip among them."
+    groups = "and those of vswin train --help, dataset and clip among them; those that do not matter here are accepted."
     shown = "\n  ".join(["examples:", *commands])
     return "\n\n".join([shown, *notes, "\n  ".join([f"keys and their defaults, {groups}", *keys])])

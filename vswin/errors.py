@@ -62,6 +62,9 @@ def _explain(error: Exception) -> str | None:
     """Says what a user needs to know of an error; None of one that nobody foresaw."""
     if isinstance(error, InputError):
         return str(error)
+    if is_out_of_memory(error):
+        reason = str(error).partition("\n")[0]
+        return f"not enough memory ({reason}); fewer or smaller clips need less, see clip in --help"
     fault = disk_fault(error)
     return None if fault is None else f"{error}; {fault.way_out}, then start again"
 

@@ -1,14 +1,75 @@
 """The schema of a configuration: one dataclass per config group, and one per command.
 
 Default values stand in `configs/*.yaml`, so the fields here have none; the exception is `ModelConfig`, where
-`None` means "as the size in `vswin.zoo.SIZES` says". `vswin.config` fills these dataclasses and checks them.
+`None` means "as the size in `vswin.zoo.SIZES` says". A number states its range, and a path that it is one.
+`vswin.config` fills these dataclasses and checks them.
 """
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 # OmegaConf's mark for a value that has to be given; written out, so that nothing below the entry points needs it.
 MISSING: Any = "???"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a key takes.
+
+    Args:
+        low: the smallest.
+        high: the largest.
+        ends: as in mathematics: "[" and "]" include the end, "(" and ")" do not.
+        also: one more number, outside of these.
+        lengths: of a list, each of whose numbers is one of these: the shortest and the longest, or the only one.
+    """
+
+    low: float
+    high: float
+    ends: str = "[]"
+    also: float | None = None
+    lengths: tuple[int, ...] = ()
+
+    def __contains__(self, value: Any) -> bool:
+        """Tells whether a number, or all of a list, are among them; NaN never is."""
+        if self.lengths:
+            return self.lengths[0] <= len(value) <= self.lengths[-1] and all(map(self._has, value))
+        return self._has(value)
+
+    def _has(self, value: float) -> bool:
+        is_above = value > self.low if self.ends[0] == "(" else value >= self.low
+        is_below = value < self.high if self.ends[1] == ")" else value <= self.high
+        return value == self.also or (is_above and is_below)
+
+    def __str__(self) -> str:
+        """Says them, e.g. "above 0 and at most 1"."""
+        low, high = "above" if self.ends[0] == "(" else "at least", "below" if self.ends[1] == ")" else "at most"
+        count = f"{' to '.join(map(str, self.lengths))} numbers, each " if self.lengths else ""
+        also = "" if self.also is None else f", or {self.also:g}"
+        return f"{count}{low} {self.low:,} and {high} {self.high:,}{also}"
+
+
+def number(
+    low: float, high: float, ends: str = "[]", *lengths: int, also: float | None = None, default: Any = MISSING
+) -> Any:
+    """Declares a number, or a list of them, with its range: see `Range`."""
+    return field(default=default, metadata={"range": Range(low, high, ends, also, lengths)})
+
+
+def path(default: Any = MISSING) -> Any:
+    """Declares a path, which the command line takes as the shell gives it."""
+    return field(default=default, metadata={"is_path": True})
+
+
+def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
+    """Lists the keys of a configuration with their fields, groups among them, e.g. "clip" and "clip.crop"."""
+    keys = {}
+    for own in dataclasses.fields(schema):
+        keys[prefix + own.name] = own
+        if isinstance(own.type, type) and dataclasses.is_dataclass(own.type):
+            keys |= list_keys(own.type, f"{prefix}{own.name}.")
+    return keys
 
 
 @dataclass
@@ -16,21 +77,21 @@ class ModelConfig:
     """What is trained: a size of `vswin.zoo.SIZES`, its starting weights and the recipe they call for."""
 
     name: str = MISSING
-    init_from: str | None = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    backbone_multiplier: float = MISSING
-    dropout: float = MISSING
+    init_from: str | None = path()
+    learning_rate: float = number(0, 1_000)
+    weight_decay: float = number(0, 1_000)
+    backbone_multiplier: float = number(0, 1_000)
+    dropout: float = number(0, 1, "[)")
     resize_bias: bool = MISSING
-    freeze_stages: int = MISSING
+    freeze_stages: int = number(0, 100)
     freeze: list[str] = MISSING
     # None: as in vswin.zoo.SIZES
-    embed_dim: int | None = None
-    depths: list[int] | None = None
-    num_heads: list[int] | None = None
-    window_size: list[int] | None = None
-    patch_size: list[int] | None = None
-    drop_path_rate: float | None = None
+    embed_dim: int | None = number(1, 8_192, default=None)
+    depths: list[int] | None = number(1, 1_000, "[]", 1, 8, default=None)
+    num_heads: list[int] | None = number(1, 8_192, "[]", 1, 8, default=None)
+    window_size: list[int] | None = number(1, 1_024, "[]", 3, default=None)
+    patch_size: list[int] | None = number(1, 1_024, "[]", 3, default=None)
+    drop_path_rate: float | None = number(0, 1, "[)", default=None)
 
 
 @dataclass
@@ -38,45 +99,45 @@ class DatasetConfig:
     """Which videos, with which labels: see `vswin.data.catalog`."""
 
     name: str = MISSING
-    root: str = MISSING
+    root: str = path()
     source: str | None = MISSING
     tfds: str | None = MISSING
-    tfds_dir: str | None = MISSING
+    tfds_dir: str | None = path()
     download: bool = MISSING
-    train_list: str | None = MISSING
-    val_list: str | None = MISSING
+    train_list: str | None = path()
+    val_list: str | None = path()
     # None: the data set's own
-    test_list: str | None = None
-    val_fraction: float = MISSING
+    test_list: str | None = path(None)
+    val_fraction: float = number(0, 1, "[)")
     allow_missing: bool = MISSING
-    num_classes: int | None = MISSING
-    split: int = MISSING
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    warmup_epochs: float = MISSING
+    num_classes: int | None = number(2, 1_000_000)
+    split: int = number(1, 1_000)
+    epochs: int = number(1, 1_000_000)
+    batch_size: int = number(1, 1_000_000)
+    warmup_epochs: float = number(0, 1_000_000)
     allow_flip: bool = MISSING
-    crop_area: list[float] = MISSING
-    max_bad_share: float = MISSING
+    crop_area: list[float] = number(0, 1, "(]", 2)
+    max_bad_share: float = number(0, 1)
     decoder: str = MISSING
-    clip_timeout_sec: float | None = MISSING
+    clip_timeout_sec: float | None = number(0, 1_000_000, "(]")
     isolate: bool = MISSING
     cache: str = MISSING
-    cache_dir: str = MISSING
+    cache_dir: str = path()
 
 
 @dataclass
 class ClipConfig:
     """How frames become clips and views; pixels and frames."""
 
-    num_frames: int = MISSING
-    frame_stride: int = MISSING
-    resize: int = MISSING
-    crop: int = MISSING
-    num_clips: int = MISSING
-    num_crops: int = MISSING
+    num_frames: int = number(1, 4_096)
+    frame_stride: int = number(1, 10_000)
+    resize: int = number(1, 8_192)
+    crop: int = number(1, 8_192)
+    num_clips: int = number(1, 10_000)
+    num_crops: int = number(1, 3)
     sampling: str = MISSING
     spacing: str = MISSING
-    views_per_step: int = MISSING
+    views_per_step: int = number(1, 1_000_000)
 
     def __post_init__(self) -> None:
         """Takes the word that the API once had for it."""
@@ -88,18 +149,19 @@ class ClipConfig:
 class AugmentConfig:
     """Random changes of training clips; one draw per clip, alike for all its frames."""
 
-    crop_area: list[float] = MISSING
-    crop_aspect: list[float] = MISSING
-    flip: float = MISSING
+    crop_area: list[float] = number(0, 1, "(]", 2)
+    crop_aspect: list[float] = number(0, 100, "(]", 2)
+    flip: float = number(0, 1)
     rand_augment: str = MISSING
-    rand_augment_ops: int = MISSING
-    rand_augment_magnitude: int = MISSING
-    color_jitter: list[float] = MISSING
-    erasing: float = MISSING
-    mixup: float = MISSING
-    cutmix: float = MISSING
-    label_smoothing: float = MISSING
-    repeats: int = MISSING
+    rand_augment_ops: int = number(0, 18)
+    rand_augment_magnitude: int = number(0, 30)
+    color_jitter: list[float] = number(0, 100, "[]", 4)
+    erasing: float = number(0, 1)
+    # Below 0.05 most draws of Beta(alpha, alpha) are 0 or 1 within the precision of numbers.
+    mixup: float = number(0.05, 100, also=0)
+    cutmix: float = number(0.05, 100, also=0)
+    label_smoothing: float = number(0, 1)
+    repeats: int = number(1, 1_000)
 
 
 @dataclass
@@ -108,18 +170,18 @@ class OptimizerConfig:
 
     name: str = MISSING
     groups: str = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    backbone_multiplier: float = MISSING
-    layer_decay: float = MISSING
-    beta_1: float = MISSING
-    beta_2: float = MISSING
-    epsilon: float = MISSING
-    clip_norm: float | None = MISSING
-    ema_decay: float | None = MISSING
+    learning_rate: float = number(0, 1_000)
+    weight_decay: float = number(0, 1_000)
+    backbone_multiplier: float = number(0, 1_000)
+    layer_decay: float = number(0, 1, "(]")
+    beta_1: float = number(0, 1, "[)")
+    beta_2: float = number(0, 1, "[)")
+    epsilon: float = number(0, 1, "(]")
+    clip_norm: float | None = number(0, 10**12, "(]")
+    ema_decay: float | None = number(0, 1, "()")
     schedule: str = MISSING
-    warmup_epochs: float = MISSING
-    warmup_ratio: float = MISSING
+    warmup_epochs: float = number(0, 1_000_000)
+    warmup_ratio: float = number(0, 1)
 
 
 @dataclass
@@ -128,7 +190,7 @@ class RuntimeConfig:
 
     strategy: str = MISSING
     precision: str = MISSING
-    micro_batches: int = MISSING
+    micro_batches: int = number(1, 1_000_000)
     remat: bool = MISSING
     jit: bool = MISSING
 
@@ -155,16 +217,16 @@ class TrainConfig:
     optimizer: OptimizerConfig = MISSING
     runtime: RuntimeConfig = MISSING
     logger: LoggerConfig = MISSING
-    seed: int = MISSING
-    epochs: int = MISSING
-    patience: int | None = MISSING
-    save_minutes: float | None = MISSING
-    save_steps: int | None = MISSING
-    keep_states: int = MISSING
-    batch_size: int = MISSING
-    init_from: str | None = MISSING
+    seed: int = number(0, 2**32 - 1)
+    epochs: int = number(1, 1_000_000)
+    patience: int | None = number(1, 1_000_000)
+    save_minutes: float | None = number(0, 1_000_000, "(]")
+    save_steps: int | None = number(1, 1_000_000_000)
+    keep_states: int = number(1, 1_000_000)
+    batch_size: int = number(1, 1_000_000)
+    init_from: str | None = path()
     source: str | None = MISSING
-    output_dir: str | None = MISSING
+    output_dir: str | None = path()
     resume: bool = MISSING
 
 
@@ -176,50 +238,41 @@ class EvaluateConfig:
     dataset: DatasetConfig = MISSING
     clip: ClipConfig = MISSING
     runtime: RuntimeConfig = MISSING
-    run: str | None = MISSING
+    run: str | None = path()
     weights: str = MISSING
-    batch_size: int | None = MISSING
-    init_from: str | None = MISSING
+    batch_size: int | None = number(1, 1_000_000)
+    init_from: str | None = path()
     source: str | None = MISSING
-    output_dir: str | None = MISSING
+    output_dir: str | None = path()
     allow_bad_videos: bool = MISSING
     average: str = MISSING
-    results_dir: str | None = MISSING
+    results_dir: str | None = path()
     tensorboard: bool = MISSING
     wandb: bool = MISSING
 
 
 @dataclass
-class DataCheckConfig:
-    """A look at every file of a data set: `configs/data_check.yaml`."""
+class DataCheckConfig(TrainConfig):
+    """A look at every file of a data set, given as for training: `configs/data_check.yaml`."""
 
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
     decode: bool = MISSING
-    report: str | None = MISSING
-    clean_lists: str | None = MISSING
+    report: str | None = path()
+    clean_lists: str | None = path()
 
 
 @dataclass
-class DataPrepareConfig:
-    """The packing of a data set's files: `configs/data_prepare.yaml`; the clip comes with the data set alone."""
+class DataPrepareConfig(TrainConfig):
+    """The packing of a data set's files, given as for training: `configs/data_prepare.yaml`."""
 
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    output_dir: str | None = MISSING
-    shards: int = MISSING
+    shards: int = number(1, 99_999)
     file_format: str = MISSING
-    short_side: int | None = MISSING
+    short_side: int | None = number(16, 8_192)
     beam: list[str] | None = MISSING
 
 
 @dataclass
-class DataShowConfig:
+class DataShowConfig(TrainConfig):
     """Pictures of training clips: `configs/data_show.yaml`."""
 
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    augment: AugmentConfig = MISSING
-    seed: int = MISSING
-    num_clips: int = MISSING
-    output: str = MISSING
+    num_clips: int = number(1, 10_000)
+    output: str = path()

@@ -83,11 +83,9 @@ def test_nothing_is_overwritten(configure, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"output_dir": None}, "output_dir=null: name the folder"),
-        ({"shards": 0}, "shards=0: at least 1"),
         ({"shards": 11}, "shards=11, but there are 10 videos to put into them"),
         ({"file_format": "parquet"}, "file_format=parquet: one of array_record, tfrecord"),
-        ({"short_side": 255}, "short_side=255: an even number of pixels, 16 or more"),
-        ({"short_side": 8}, "short_side=8: an even number"),
+        ({"short_side": 255}, "short_side=255: an even number of pixels"),
         ({"root": "nowhere"}, "nowhere"),
     ],
 )

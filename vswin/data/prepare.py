@@ -105,10 +105,8 @@ def _check(config: DataPrepareConfig) -> Path:
         raise InputError(
             f"output_dir={output} is there already, and nothing is overwritten; name another, or remove it"
         )
-    if config.shards < 1:
-        raise InputError(f"shards={config.shards}: at least 1")
-    if config.short_side is not None and (config.short_side < 16 or config.short_side % 2):
-        raise InputError(f"short_side={config.short_side}: an even number of pixels, 16 or more")
+    if config.short_side is not None and config.short_side % 2:
+        raise InputError(f"short_side={config.short_side}: an even number of pixels")
     if is_packed(config.dataset.root):
         raise InputError(f"dataset.root={config.dataset.root} is packed already; name the folder of the video files")
     check_file_format(config.file_format)

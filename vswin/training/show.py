@@ -130,11 +130,11 @@ def _check_number(config: DataShowConfig) -> None:
     """Checks that pairs and repeats are whole; a run asks the same of its batch size."""
     augment = config.augment
     unit = math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
-    if config.num_clips < 1 or config.num_clips % unit:
-        above = max(unit, -(-config.num_clips // unit) * unit)
+    if config.num_clips % unit:
+        above = -(-config.num_clips // unit) * unit
         raise InputError(
-            f"num_clips={config.num_clips}: a multiple of {unit}, e.g. {above}"
-            + (", as mixing takes pairs and augment.repeats several clips of a video" if unit > 1 else "")
+            f"num_clips={config.num_clips}: a multiple of {unit}, e.g. {above}, as mixing takes pairs and "
+            "augment.repeats several clips of a video"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from vswin.atomic import sync_file, sync_folder
+from vswin.atomic import literal_folder, sync_file, sync_folder
 from vswin.errors import InputError
 from vswin.runtime import logger
 
@@ -168,7 +168,8 @@ class StateFiles:
     def _is_written_whole(self, number: int) -> bool:
         """Reads the index of a state, which is written last: a disk that is full leaves the beginning of one."""
         try:
-            tf.train.load_checkpoint(str(self.folder / f"ckpt-{number}"))
+            with literal_folder(self.folder) as folder:
+                tf.train.load_checkpoint(str(folder / f"ckpt-{number}"))
         except (tf.errors.OpError, IndexError):  # as in `_can_read`
             return False
         return True
@@ -176,7 +177,8 @@ class StateFiles:
     def _can_read(self, number: int, way_out: str) -> bool:
         path = self.folder / f"ckpt-{number}"
         try:
-            self._state.read(str(path)).assert_consumed()
+            with literal_folder(self.folder) as folder:
+                self._state.read(str(folder / path.name)).assert_consumed()
         except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's words for a file that is too short
             logger.info(f"{path}.* is damaged ({error}); going on from the state before it")
             return False

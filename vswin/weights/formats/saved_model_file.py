@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vswin.atomic import literal_folder
 from vswin.errors import InputError
 
 # Numbers of protocol buffer fields, from tensorflow/core/protobuf/{saved_model,meta_graph}.proto.
@@ -156,17 +157,18 @@ def _read_variables(folder: Path, objects: Any) -> list[tuple[str, np.ndarray]]:
     import tensorflow as tf
     from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-    saved = TrackableObjectGraph.FromString(reader.get_tensor(_CHECKPOINT_OBJECTS))
-    _check_references(objects)
-    _check_references(saved)
-    places = _pair_nodes(objects, saved)
-    keys = []
-    for name, node in _list_variables(objects):
-        attributes = [a for a in saved.nodes[places[node]].attributes if a.name == "VARIABLE_VALUE"]
-        keys.append((name, attributes[0].checkpoint_key))
-    _check_sizes(folder, reader, [key for _, key in keys])
-    return [(name, reader.get_tensor(key)) for name, key in keys]
+    with literal_folder(folder) as literal:
+        reader = tf.train.load_checkpoint(str(literal / "variables" / "variables"))
+        saved = TrackableObjectGraph.FromString(reader.get_tensor(_CHECKPOINT_OBJECTS))
+        _check_references(objects)
+        _check_references(saved)
+        places = _pair_nodes(objects, saved)
+        keys = []
+        for name, node in _list_variables(objects):
+            attributes = [a for a in saved.nodes[places[node]].attributes if a.name == "VARIABLE_VALUE"]
+            keys.append((name, attributes[0].checkpoint_key))
+        _check_sizes(folder, reader, [key for _, key in keys])
+        return [(name, reader.get_tensor(key)) for name, key in keys]
 
 
 def _check_references(graph: Any) -> None:
