@@ -20,7 +20,7 @@ import numpy as np
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.h264_packets import H264Packets, NotAsExpected
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
-from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, inspect_video
+from vswin.data.pyav_decoder import MAX_MISSING_FRAMES, PYAV_VERSION, PyAVDecoder, check_complete, inspect_video
 from vswin.data.pyav_frames import turn_upright
 
 LARGEST_ASPECT = 32
@@ -96,7 +96,7 @@ class VideoReader:
         """Decodes frames in one pass over the file, each distinct one once.
 
         Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones. OpenCV ends
-        at a damaged packet; with "auto", PyAV reads such a file if it goes on.
+        at a damaged packet; with "auto" and more than five frames to come, PyAV reads if it goes on.
 
         Args:
             frame_numbers: int64 [n], in any order, repeated or not, each in [0, num_video_frames).
@@ -167,9 +167,9 @@ class VideoReader:
             return self._collect(self._decode(source, np.unique(pictures)), pictures, prepare)
         except _EndOfFile:
             last = self._last_picture()
-            if self._has_choice and self._forwards == "opencv" and self._goes_on_with_pyav():
-                raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet") from None
             shown = np.delete(np.arange(self.num_video_frames), self.repeats)
+            if len(shown) - last > MAX_MISSING_FRAMES + 1 and self._has_choice and self._goes_on_with_pyav():
+                raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet") from None
             self.repeats = sorted([*self.repeats, *shown[last + 1 :].tolist()])
             return self._read(frame_numbers, prepare)
 
@@ -220,6 +220,8 @@ class VideoReader:
 
     def _goes_on_with_pyav(self) -> bool:
         """Says whether PyAV decodes more pictures than OpenCV did before it stopped."""
+        if self._forwards == "pyav":
+            return False
         source = PyAVDecoder(self.path, self._content, self._limit)
         try:
             for _ in range(self._position + 1):
