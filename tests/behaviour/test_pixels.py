@@ -164,6 +164,18 @@ def test_a_frame_of_an_old_avi_is_the_picture_at_its_place(make_old_avi, tmp_pat
             assert see(reader.read(np.array([40, 1, 56]))) == [found[40], found[1], found[56]]
 
 
+def test_one_picture_and_packets_without_any_are_a_still(encode, tmp_path):
+    with av.open(str(encode("xvid.avi", *XVID))) as source, av.open(str(tmp_path / "still.avi"), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for number, content in enumerate([bytes(next(source.demux(stream))), BYTE, BYTE]):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.pts, packet.dts = copied, 1 / stream.average_rate, number, number
+            target.mux(packet)
+    with pytest.raises(DecodeError, match="one frame"):
+        VideoReader(tmp_path / "still.avi")
+
+
 def test_a_check_counts_pictures(make_old_avi, tmp_path, run):
     for name in ("wave", "jump"):
         for part in ("train", "val"):

@@ -170,7 +170,8 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
         check_complete(path, num_packets, stream.frames if index is None else min(stream.frames, len(index)))
     if num_shown == 0:
         raise DecodeError(path, "no frames")
-    if num_shown == 1:
+    repeats = pictures.find_repeats()
+    if num_shown - len(repeats) <= 1:
         raise DecodeError(path, "one frame", "a still, not a video")
     frame_rate = stream.average_rate or None  # some files say 0
     changes_format = len(pictures.pixel_formats) > 1
@@ -183,7 +184,7 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
         is_other or changes_format,
         frame_rate,
         kept,
-        pictures.find_repeats(),
+        repeats,
         pictures.matrix,
         changes_format,
     )

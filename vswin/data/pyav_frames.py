@@ -147,7 +147,7 @@ class PacketPictures:
         if self._codec.name == "vp8":
             return int(content[0] & _VP8_SHOWN > 0)
         if self._codec.name == "mpeg4":
-            return 0 if len(content) <= _MOST_NOT_CODED_BYTES else bytes(content).count(_MPEG4_PICTURE)
+            return 0 if len(content) <= _MOST_NOT_CODED_BYTES else max(bytes(content).count(_MPEG4_PICTURE), 1)
         return 1
 
     def _pass_through(self, packet: av.Packet) -> bool:
