@@ -32,7 +32,7 @@ NUM_SAMPLED = 20
 USABLE_SHARE = 0.7
 LEAST_FREE_SHARE = 0.1
 # To be raised when the same video gives other frames than before.
-_FRAMES_VERSION = 1
+_FRAMES_VERSION = 2
 
 Choose = Callable[[int], np.ndarray]
 

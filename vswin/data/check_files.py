@@ -29,7 +29,7 @@ class FileFacts(NamedTuple):
 
     Attributes:
         num_bytes: its size.
-        num_frames: frames in it, as `VideoReader` counts; 0 if it cannot be used.
+        num_frames: pictures in it, of which those at the end are known to decode if all were; 0 if it cannot be used.
         height: of its frames, as they are to be shown.
         width: of its frames.
         reason: why it cannot be used; empty if it can.
@@ -63,11 +63,12 @@ def inspect_file(
             for start in range(0, len(wanted), _CHUNK_FRAMES):
                 reader.read(wanted[start : start + _CHUNK_FRAMES], _corner)
             size = reader.frame_size
+            num_pictures = num_frames - len(reader.repeats)
     except DecodeError as error:
         return FileFacts(num_bytes, reason=error.reason)
     except Exception as error:  # whatever happens to a decoder, the other files are still to be looked at
         return FileFacts(num_bytes, reason=f"{type(error).__name__}: {error}")
-    return FileFacts(num_bytes, num_frames, *size)
+    return FileFacts(num_bytes, num_pictures, *size)
 
 
 def _corner(frame: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Read chosen frames of a video file, on the disk or in memory.
 
-PyAV looks into the file and counts its frames without decoding them; OpenCV decodes, or PyAV where it cannot.
+PyAV looks into the file and counts its frames, decoding next to none; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
 reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
 frames that it does not need of an H.264 file, see `vswin.data.h264_packets`. Whatever is wrong with a file becomes a
@@ -20,7 +20,15 @@ import numpy as np
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.h264_packets import H264Packets, NotAsExpected
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
-from vswin.data.pyav_decoder import PYAV_VERSION, PyAVDecoder, check_complete, find_times, inspect_video
+from vswin.data.pyav_decoder import (
+    MAX_MISSING_FRAMES,
+    PYAV_VERSION,
+    PyAVDecoder,
+    check_complete,
+    find_times,
+    inspect_video,
+)
+from vswin.data.pyav_frames import turn_upright
 
 LARGEST_ASPECT = 32
 DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
@@ -37,12 +45,14 @@ def _unchanged(frame: np.ndarray) -> np.ndarray:
 class VideoReader:
     """Reads frames of one video file by number. Use it as a context manager, or call `close`.
 
-    Phones record upright videos as rotated ones with a flag: frames come out upright.
+    Phones record upright videos as rotated ones with a flag, or mirror them: frames come out as players show them.
 
     Attributes:
         path: The file.
         num_video_frames: Frames in the file, >= 2: packets to be shown, as the official reader counts them.
-            The last few may not decode.
+            Some packets hold no picture, and the last few may not decode.
+        repeats: Frames that show the picture of the frame before, as their packets hold none, increasing. Those at the
+            end that do not decode are known once the last frame has been read.
         frame_rate: Frames per second, on average, as the file says; None where it does not.
         decoder: "opencv" or "pyav", that which read last; with "auto" known after reading.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
@@ -69,8 +79,12 @@ class VideoReader:
         self._content = content
         self._limit = TimeLimit(self.path, timeout_sec)
         found = inspect_video(self.path, self._limit, content, keep_packets=decoder != "opencv")
+        if decoder == "opencv" and found.changes_format:
+            raise DecodeError(self.path, "pixel format changes", "OpenCV misreads it; decoder=auto reads it with PyAV")
         self.num_video_frames = found.num_video_frames
         self.frame_rate = found.frame_rate
+        self.repeats = list(found.repeats)
+        self._matrix = found.matrix
         self._has_choice = decoder == "auto"
         self._forwards = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
         self.decoder = self._forwards
@@ -88,7 +102,8 @@ class VideoReader:
     ) -> np.ndarray:
         """Decodes frames in one pass over the file, each distinct one once.
 
-        Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones.
+        Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones. OpenCV ends
+        at a damaged packet; with "auto" and more than five frames to come, PyAV reads if it goes on.
 
         Args:
             frame_numbers: int64 [n], in any order, repeated or not, each in [0, num_video_frames).
@@ -155,13 +170,19 @@ class VideoReader:
 
     def _read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Reads forwards."""
+        pictures = frame_numbers - np.searchsorted(self.repeats, frame_numbers, side="right")  # [n]
         source = self._source
-        if source is None or frame_numbers.min() < self._position:
+        if source is None or pictures.min() < self._position:
             source = self._open()
         try:
-            return self._collect(self._decode(source, np.unique(frame_numbers)), frame_numbers, prepare)
+            return self._collect(self._decode(source, np.unique(pictures)), pictures, prepare)
         except _EndOfFile:
-            return self._read(np.minimum(frame_numbers, self._last_frame()), prepare)
+            last = self._last_picture()
+            shown = np.delete(np.arange(self.num_video_frames), self.repeats)
+            if len(shown) - last > MAX_MISSING_FRAMES + 1 and self._has_choice and self._goes_on_with_pyav():
+                raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet") from None
+            self.repeats = sorted([*self.repeats, *shown[last + 1 :].tolist()])
+            return self._read(frame_numbers, prepare)
 
     def _read_some(
         self, packets: H264Packets, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]
@@ -179,7 +200,8 @@ class VideoReader:
     ) -> np.ndarray:
         """Prepares frames as they come, BGR by number, and writes each to its places: uint8 [n, H, W, 3] RGB."""
         frames: np.ndarray | None = None
-        for number, frame in decoded:
+        for number, decoded_frame in decoded:
+            frame = turn_upright(decoded_frame, self._matrix)
             size = (frame.shape[0], frame.shape[1])
             if self.frame_size not in ((0, 0), size):
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
@@ -207,11 +229,25 @@ class VideoReader:
                 self._position += 1
             yield number, source.retrieve()
 
-    def _last_frame(self) -> int:
-        """Gives the number of the last decodable frame, the end of the file having been reached."""
+    def _goes_on_with_pyav(self) -> bool:
+        """Says whether PyAV decodes more pictures than OpenCV did before it stopped."""
+        if self._forwards == "pyav":
+            return False
+        source = PyAVDecoder(self.path, self._content, self._limit)
+        try:
+            for _ in range(self._position + 1):
+                self._limit.check()
+                if not source.grab():
+                    return False
+            return True
+        finally:
+            source.close()
+
+    def _last_picture(self) -> int:
+        """Gives the number of the last decodable picture, the end of the file having been reached."""
         if self._position == 0:
             raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:
             raise DecodeError(self.path, "one frame", "the others cannot be decoded")
-        check_complete(self.path, self._position, self.num_video_frames)
+        check_complete(self.path, self._position, self.num_video_frames - len(self.repeats))
         return self._position - 1

@@ -102,17 +102,22 @@ class _Server:
     def _answer(self, request: Request) -> tuple[Mapping[str, object], np.ndarray | None]:
         if isinstance(request, ReadFrames):
             frames = self._reader.read(*request)
-            facts = {"decoder": self._reader.decoder, "frame_size": self._reader.frame_size, "shape": frames.shape}
-            return facts, frames
+            return {**self._facts(), "frame_size": self._reader.frame_size, "shape": frames.shape}, frames
         if isinstance(request, ReadTimes):
             return {"times": self._reader.read_times().tolist()}, None
         self._open.close()
         if isinstance(request, OpenVideo):
             self._reader = self._open.enter_context(self._store.open(*request))
             rate = self._reader.frame_rate
-            facts = {"num_video_frames": self._reader.num_video_frames, "decoder": self._reader.decoder}
-            return facts | {"frame_rate": None if rate is None else str(rate)}, None
+            facts = {
+                "num_video_frames": self._reader.num_video_frames,
+                "frame_rate": None if rate is None else str(rate),
+            }
+            return {**self._facts(), **facts}, None
         return {}, None
+
+    def _facts(self) -> dict[str, object]:
+        return {"decoder": self._reader.decoder, "repeats": self._reader.repeats}
 
 
 def _send(connection: socket.socket, facts: Mapping[str, object], frames: np.ndarray | None) -> None:

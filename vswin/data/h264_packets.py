@@ -49,7 +49,7 @@ class H264Packets:
         Args:
             path: The file.
             container: Open, as the stream lives as long as it.
-            stream: Read to the end.
+            stream: Read to the end. Its decoder has one thread and takes what it would conceal for an error.
             packets: All that were read from it, but for the empty one at the end.
 
         Raises:
@@ -75,10 +75,6 @@ class H264Packets:
         self._entries = self._find_entries((header[4] & 3) + 1)
         if self._entries[:1] != [0]:
             raise NotAsExpected("it does not start with an IDR picture")
-        # With more threads, the decoder would be told too late what to leave out.
-        codec.thread_count = 1
-        # What the decoder would conceal may look otherwise where it started elsewhere.
-        codec.options = {"err_detect": "explode"}
 
     def decode(self, numbers: np.ndarray, limit: TimeLimit) -> Iterator[tuple[int, np.ndarray]]:
         """Decodes frames.

@@ -92,6 +92,7 @@ class IsolatedReader:
         self.num_video_frames: int = facts["num_video_frames"]
         self.frame_rate = None if facts["frame_rate"] is None else Fraction(facts["frame_rate"])
         self.decoder: str = facts["decoder"]
+        self.repeats: list[int] = facts["repeats"]
 
     def read(
         self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
@@ -99,7 +100,7 @@ class IsolatedReader:
         """Reads frames, see `VideoReader.read`; errors as in `IsolatedVideos.open`."""
         facts, frames = self._ask(ReadFrames(frame_numbers, prepare, may_skip))
         assert frames is not None
-        self.decoder, self.frame_size = facts["decoder"], tuple(facts["frame_size"])
+        self.decoder, self.repeats, self.frame_size = facts["decoder"], facts["repeats"], tuple(facts["frame_size"])
         return frames
 
     def read_times(self) -> np.ndarray:

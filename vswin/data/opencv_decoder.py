@@ -60,7 +60,7 @@ class _Content(io.BytesIO):
 
 
 class OpenCVDecoder:
-    """Decodes a file from its first frame on; frames come out upright."""
+    """Decodes a file from its first frame on; frames come out as they are in the file."""
 
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
         """Opens a file, or `content`, the bytes of one; what OpenCV cannot open has no frames.
@@ -77,8 +77,8 @@ class OpenCVDecoder:
         self._source = source
         # The backend is named because others take 'img_01.png' for a sequence.
         self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [*_OPEN_PARAMS, *_time_params(limit)])
-        # On by default but in OpenCV 4.11.
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        # It would take a mirrored picture for a rotated one. On by default but in OpenCV 4.11.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
 
     def grab(self) -> bool:
         """Goes to the next frame; false after the last one."""

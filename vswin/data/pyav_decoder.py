@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.file_status import check_file
 from vswin.data.h264_packets import MOST_BYTES, H264Packets, NotAsExpected
-from vswin.data.pyav_frames import FrameConverter, has_other_colours
+from vswin.data.pyav_frames import FrameConverter, Matrix, PacketPictures, has_other_colours
 from vswin.data.truncation import check_whole, open_content
 
 PYAV_VERSION = av.__version__
@@ -31,20 +31,26 @@ class Inspection(NamedTuple):
     Attributes:
         num_video_frames: Frames in the file, >= 2: packets to be shown.
         has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
-            would be wrong.
+            would be wrong, or the pixel format changes.
         frame_rate: Frames per second, on average, as the file says; None where it does not.
         packets: What decodes frames without those before them, to be closed; None where it cannot be told in advance
             that this would give the same ones.
+        repeats: Frames that show the picture of the frame before, see `PacketPictures`.
+        matrix: How pictures are turned, see `turn_upright`; None where the file does not say.
+        changes_format: Whether the pixel format changes, after which OpenCV gives garbage.
     """
 
     num_video_frames: int
     has_other_colours: bool
     frame_rate: Fraction | None
     packets: H264Packets | None = None
+    repeats: Sequence[int] = ()
+    matrix: Matrix | None = None
+    changes_format: bool = False
 
 
 class PyAVDecoder:
-    """Decodes a file from its first frame on; frames come out upright, and equal to OpenCV's.
+    """Decodes a file from its first frame on; frames come out equal to OpenCV's, and as they are in the file.
 
     Equal to the byte, but for two things. Where a file says that its colours are not BT.601, as most HD video
     does, they are converted accordingly, as the official reader does, whose frames these then equal. And codecs
@@ -67,12 +73,10 @@ class PyAVDecoder:
         self._container = _open(path, content, limit or TimeLimit(path, None))
         try:
             stream = _find_stream(path, self._container)
-            if stream.codec_context is None:
-                raise DecodeError(path, "unknown codec")
+            _find_codec(path, stream)
         except DecodeError:
             self.close()
             raise
-        stream.codec_context.thread_count = 1
         self._convert = FrameConverter(path).convert
         self._frames = self._decode(stream)
         self._frame: av.VideoFrame | None = None
@@ -142,6 +146,11 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, kee
 
 def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer, keep_packets: bool) -> Inspection:
     stream = _find_stream(path, container)
+    codec = _find_codec(path, stream)
+    is_other = has_other_colours(codec)
+    if codec.name == "h264":  # what it would conceal may look otherwise where it started elsewhere, see `H264Packets`
+        codec.options = {"err_detect": "explode"}
+    pictures = PacketPictures(path, codec)
     packets: list[av.Packet] = []
     num_shown = num_packets = num_bytes = 0
     for packet in _read_packets(container, stream):
@@ -150,23 +159,35 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
             num_packets += 1
             num_shown += not packet.is_discard
             num_bytes += packet.size
+            pictures.add(packet)
             if keep_packets and num_bytes <= MOST_BYTES:
                 packets.append(packet)
     limit.check()  # which may be why there are no more
-    # This index has a place for every frame: other containers just state a number.
+    # This index has a place for every frame: other containers just state a number. What an edit list leaves out is not
+    # in the index any more, which PyAV shows since 17.
     if "mp4" in container.format.name:
-        check_complete(path, num_packets, stream.frames)
+        index = getattr(stream, "index_entries", None)
+        check_complete(path, num_packets, stream.frames if index is None else min(stream.frames, len(index)))
     if num_shown == 0:
         raise DecodeError(path, "no frames")
-    if num_shown == 1:
+    repeats = pictures.find_repeats()
+    if num_shown - len(repeats) <= 1:
         raise DecodeError(path, "one frame", "a still, not a video")
     frame_rate = stream.average_rate or None  # some files say 0
-    is_other = stream.codec_context is not None and has_other_colours(stream.codec_context)
+    changes_format = len(pictures.pixel_formats) > 1
     kept = None
     if len(packets) == num_packets:
         with suppress(NotAsExpected):
             kept = H264Packets(path, container, stream, packets)
-    return Inspection(num_shown, is_other, frame_rate, kept)
+    return Inspection(
+        num_shown,
+        is_other or changes_format,
+        frame_rate,
+        kept,
+        repeats,
+        pictures.matrix,
+        changes_format,
+    )
 
 
 def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.ndarray:
@@ -229,6 +250,14 @@ def _find_stream(path: str, container: av.container.InputContainer) -> av.VideoS
     if not container.streams.video:
         raise DecodeError(path, "not a video", "sound only")
     return container.streams.video[0]
+
+
+def _find_codec(path: str, stream: av.VideoStream) -> av.VideoCodecContext:
+    """Gives the decoder with one thread: with more, it would be told too late what to leave out."""
+    if stream.codec_context is None:
+        raise DecodeError(path, "unknown codec")
+    stream.codec_context.thread_count = 1
+    return stream.codec_context
 
 
 def _explain(path: str, content: bytes | None, error: av.FFmpegError) -> DecodeError:

@@ -19,6 +19,7 @@ class FrameReader(Protocol):
     Attributes:
         path: Name of the video.
         num_video_frames: Frames in it, >= 2.
+        repeats: Frames that show the picture of the frame before, see `VideoReader`.
         frame_rate: Frames per second, on average; None where that is not known.
         decoder: "opencv" or "pyav", or "auto" before it is known.
         frame_size: Pixels (H, W) of the frames read last, before they were prepared.
@@ -26,6 +27,7 @@ class FrameReader(Protocol):
 
     path: str
     num_video_frames: int
+    repeats: list[int]
     frame_rate: Fraction | None
     decoder: str
     frame_size: tuple[int, int]

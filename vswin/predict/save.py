@@ -102,20 +102,21 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
 def _save(
     loaded: LoadedModel, classify: Classifier, reader: FrameReader, target: Path, show: Callable[..., None]
 ) -> int:
-    """Writes the copy of one video, of its size, rate and number of frames, without sound; says of how many clips."""
+    """Writes the copy of one video, of its size, rate and number of pictures, without sound; says of how many clips."""
 
     def on_clips(done: int, total: int) -> None:
         show(completed=done, total=total)
 
     timeline = make_timeline(reader, loaded.protocol.config.clip, classify, on_clips)
     num_frames = reader.num_video_frames
-    reader.read(np.array([0]), _whole)
+    reader.read(np.array([num_frames - 1]), _whole)
+    numbers = np.delete(np.arange(num_frames), reader.repeats)
     height, width = reader.frame_size
     annotator = Annotator(timeline, loaded.class_names, num_frames, height, width)
 
     def draw() -> Iterator[np.ndarray]:
         # Frame by frame, for those of 4K are large.
-        for number in range(num_frames):
+        for number in numbers.tolist():
             show(completed=number, total=num_frames, note="frames")
             yield annotator.draw(reader.read(np.array([number]), _whole)[0], number)  # [H, W, 3]
 

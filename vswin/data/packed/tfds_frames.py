@@ -53,6 +53,7 @@ class EncodedFrames:
         self._record = memoryview(record)
         self._spans = find_bytes(self._read_part, find_feature(self._read_part, len(record), "video"))
         self.num_video_frames = len(self._spans)
+        self.repeats: list[int] = []
         if self.num_video_frames == 0:
             raise DecodeError(path, "no frames")
         if self.num_video_frames == 1:
