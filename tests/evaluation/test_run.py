@@ -313,7 +313,7 @@ def test_classes_in_another_order_are_an_error_that_shows_them(tmp_path, model, 
 
 def test_head_of_another_size_is_an_error(tmp_path, model, make_config):
     weights = save(model, tmp_path / "model.h5", class_names=["dark", "light"])
-    with pytest.raises(InputError, match="trained for 2 classes, the data set has 3"):
+    with pytest.raises(InputError, match="its class_names are 2, its head has 3 classes"):
         run_evaluation(make_config(weights))
     other = vswin.build_model(configured_size(MODEL), num_classes=4)
     save_checkpoint(tmp_path / "nameless.h5", official_tensors(other), {})

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vswin.checks import AVERAGES, SAMPLINGS, SPACINGS
 from vswin.compose import compose_evaluation
 from vswin.errors import InputError
-from vswin.published import find_weights
+from vswin.published import find_published, find_weights
 from vswin.runs.files import read_metrics
 from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.weights.checkpoint import open_checkpoint
@@ -145,7 +145,8 @@ def _find_run(path: Path) -> Path | None:
 
 def _find_dataset(name: str) -> str:
     try:
-        return find_weights(name).dataset
+        weights = find_weights(name)
+        return (find_published(name) if weights.is_image_model else weights).dataset
     except InputError as error:
         raise InputError(
             f"--model {name}: there is no such file or folder, and {error}. Give the folder of a run, a published name "

@@ -122,7 +122,7 @@ def _save(
 
     with replacing(target) as unfinished:
         rate = reader.frame_rate or USUAL_RATE
-        size, times = (width, height), reader.read_times()
+        size, times = (width, height), reader.read_times()[numbers]
         encode_video(str(unfinished), draw(), size, rate, preset="veryfast", num_threads=0, times=times)
     return len(timeline.centres)
 
