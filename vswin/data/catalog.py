@@ -253,7 +253,7 @@ def _find_listed(
     root = Path(dataset.root)
     bases = [str(root if root.is_dir() or not path else path.parent) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
-    files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
+    files = {base: FileIndex(Path(base), by_id) for base in {*bases}} if search else {}
     found = [
         label_videos(entries, subset, classes, base, files.get(base))
         for entries, subset, base in zip(lists, _READ_AS, bases, strict=True)
