@@ -293,7 +293,7 @@ def _find_listed(
     """Finds the files of the lists for training, validation and test, anywhere below the root if `search`."""
     bases = [_base(dataset, path) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
-    files = {base: FileIndex(Path(base), by_id) for base in bases} if search else {}
+    files = {base: FileIndex(Path(base), by_id) for base in {*bases}} if search else {}
     found = [
         label_videos(entries, subset, classes, base, files.get(base))
         for entries, subset, base in zip(lists, _READ_AS, bases, strict=True)

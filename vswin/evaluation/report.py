@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from vswin.atomic import sync_file, sync_folder
+from vswin.atomic import replacing
 from vswin.data.bad_videos import BadVideos
 from vswin.evaluation.metrics import (
     NO_PREDICTION,
@@ -87,9 +86,9 @@ def write_report(
     session: Mapping[str, object] | None = None,
     bad: BadVideos | None = None,
 ) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`; sets an earlier set aside.
+    """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`.
 
-    All of them appear, or on a full disk none, and the earlier set stays.
+    Each file appears whole or not at all.
 
     Args:
         folder: Where to write; must exist.
@@ -105,23 +104,12 @@ def write_report(
         "protocol": protocol,
         **({"environment": session} if session else {}),
     }
-    contents = {
-        "predictions.csv": _csv_bytes(_prediction_rows(result)),
-        "per_class.csv": _csv_bytes(_class_rows(result)),
-        "confusion_matrix.png": draw_confusion_matrix(result),
-        "metrics.json": (json.dumps(summary, indent=2) + "\n").encode(),
-    }
-    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
-        complete = Path(name)
-        if bad:
-            bad.write(complete / BAD_VIDEOS_NAME)
-        for name, content in contents.items():
-            (complete / name).write_bytes(content)
-            sync_file(complete / name)
-        set_report_aside(folder)
-        for name in [*([BAD_VIDEOS_NAME] if bad else []), *contents]:
-            os.replace(complete / name, folder / name)
-    sync_folder(folder)
+    if bad:
+        bad.write(folder / BAD_VIDEOS_NAME)
+    _replace(folder / "predictions.csv", _csv_bytes(_prediction_rows(result)))
+    _replace(folder / "per_class.csv", _csv_bytes(_class_rows(result)))
+    _replace(folder / "confusion_matrix.png", draw_confusion_matrix(result))
+    _replace(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
 
 
 def print_report(console: Console, result: Result, comparison: Comparison) -> None:
@@ -263,3 +251,9 @@ def _worst_lines(scores: Sequence[ClassScore], class_names: Sequence[str]) -> li
             taken_for = f"{class_names[score.confused_with]} ({score.num_confused})"
         lines.append([class_names[score.label], str(score.num_videos), f"{100 * score.top1:.1f} %", taken_for])
     return lines
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Puts a whole new file in place of an old one."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)

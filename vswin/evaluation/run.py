@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vswin.atomic import sync_folder
 from vswin.build import build_model, check_weights, load_weights
 from vswin.checks import check_divides
 from vswin.data.annotations.entries import TEST, VAL
@@ -28,7 +29,7 @@ from vswin.evaluation.metrics import Metrics, compute_metrics
 from vswin.evaluation.predict import predict_videos
 from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.evaluation.published import compare
-from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, write_report
+from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
 from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
 from vswin.file_lock import file_lock_if_possible
@@ -171,7 +172,13 @@ def _report(
     try:
         # Another evaluation of the same run may end at the same moment.
         with file_lock_if_possible(folder / ".report.lock"):
-            write_report(folder, result, comparison, protocol, session, bad)
+            # On a full disk nothing of it stays, and the earlier one does.
+            with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
+                write_report(Path(name), result, comparison, protocol, session, bad)
+                set_report_aside(folder)
+                for path in sorted(Path(name).iterdir(), key=lambda path: path.name == "metrics.json"):
+                    os.replace(path, folder / path.name)
+            sync_folder(folder)
     except OSError as error:
         # Hours of work must not hang on one folder.
         elsewhere = Path(tempfile.mkdtemp(prefix="vswin_report_"))
