@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from vswin.data.annotations.class_names import ClassLookup, read_class_names
@@ -17,7 +18,7 @@ from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL, ListEntry, N
 from vswin.data.annotations.file_index import FileIndex
 from vswin.data.annotations.labels import MissingVideo, label_videos
 from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
-from vswin.data.folder import load_folder, note_spellings
+from vswin.data.folder import LAYOUT, load_folder, note_spellings
 from vswin.data.lists import ACCEPTED, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
 from vswin.data.packed.contents import is_packed
@@ -146,6 +147,12 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
             catalog = _load_lists(dataset)
         else:
             catalog = _load_folder(dataset)
+    listed = (*catalog.train, *catalog.val, *chain(*catalog.missing.values()))
+    labels = {video.label for video in listed} if dataset.name == "folder" and dataset.num_classes is None else set()
+    if len(labels) == 1 and not is_given:
+        source, hint = (dataset.train_list, "") if dataset.train_list else (dataset.root, f" ({LAYOUT})")
+        name = catalog.class_names[labels.pop()]
+        raise InputError(f"{source} holds one class only, {name!r}; there must be two or more{hint}")
     if is_given and not catalog.tested:
         missing = {TEST: catalog.missing.get(TRAIN, ()), **catalog.missing, TRAIN: ()}
         catalog = replace(catalog, train=[], test=catalog.train, missing=missing)

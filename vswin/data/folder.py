@@ -19,7 +19,7 @@ _FORMATS = (
 )
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 ENDINGS = "files ending in .avi, .mp4, .mkv, .webm and so on; data/README.md lists the endings"
-_LAYOUT = "expected <root>/<class>/<video>, or <root>/train/<class>/<video> with <root>/val/<class>/<video>"
+LAYOUT = "expected <root>/<class>/<video>, or <root>/train/<class>/<video> with <root>/val/<class>/<video>"
 # Folders in a folder called so are classes, not sub-folders of a class.
 _SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
@@ -49,8 +49,6 @@ def load_folder(
         notes.append(f"not used of {root}: {', '.join(sorted(unused))}")
     folders = [_find_classes(part) for part in parts]
     class_names = tuple(sorted({name for names in folders for name in names}))
-    if len(class_names) < 2:
-        raise InputError(f"{root} holds {only_class(class_names[0])} ({_LAYOUT})")
     others: Counter[str] = Counter()
     subsets = [
         [[video for folder in names.get(name, []) for video in list_videos(folder, others)] for name in class_names]
@@ -62,7 +60,7 @@ def load_folder(
         if not videos or (name.lower() in _SUBSETS and not {*map(os.path.dirname, videos)} & {*places}):
             raise InputError(
                 f"There are no videos of the class {name!r} in {', '.join(places)} ({ENDINGS}); add some or remove the "
-                f"class folder. {_LAYOUT.capitalize()}"
+                f"class folder. {LAYOUT.capitalize()}"
             )
     note_spellings({os.path.basename(path) for names in folders for paths in names.values() for path in paths}, notes)
     if others:
@@ -77,11 +75,6 @@ def note_spellings(names: Iterable[str], notes: list[str]) -> None:
     several = [name for name, count in counts.items() if count > 1]
     if several:
         notes.append(f"spelt in two compositions of Unicode, which count as one class: {', '.join(sorted(several))}")
-
-
-def only_class(name: str) -> str:
-    """Says that there is one class alone."""
-    return f"one class only, {name!r}; there must be two or more"
 
 
 def is_video(name: str) -> bool:
@@ -160,7 +153,7 @@ def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
 def _find_classes(root: Path) -> dict[str, list[str]]:
     """Finds the folders of each class: two, where a name is spelt in two compositions of Unicode."""
     if not root.is_dir():
-        raise InputError(f"There is no folder {root}; set dataset.root ({_LAYOUT})")
+        raise InputError(f"There is no folder {root}; set dataset.root ({LAYOUT})")
     try:
         names = sorted(name for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
@@ -171,9 +164,9 @@ def _find_classes(root: Path) -> dict[str, list[str]]:
         if os.path.isdir(path):
             classes.setdefault(normalize("NFC", name), []).append(path)
         elif is_video(name):
-            raise InputError(f"{root} holds videos outside of class folders, e.g. {name}; {_LAYOUT}")
+            raise InputError(f"{root} holds videos outside of class folders, e.g. {name}; {LAYOUT}")
     if not classes:
-        raise InputError(f"{root} holds no class folders; {_LAYOUT}")
+        raise InputError(f"{root} holds no class folders; {LAYOUT}")
     return classes
 
 

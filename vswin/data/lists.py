@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from vswin.data.annotations.entries import ListEntry, read_text
-from vswin.data.folder import is_video, only_class
+from vswin.data.folder import is_video
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.wording import count_of
@@ -210,17 +210,13 @@ def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> t
         The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index.
 
     Raises:
-        InputError: if one list has indices and another names, there is one class only, or an index exceeds the number
-            of videos.
+        InputError: if one list has indices and another names, or an index exceeds the number of videos.
     """
     labels = {entry.label for entry in entries}
     if len({entry.has_index for entry in entries}) > 1:
         raise InputError("One list labels with class indices and the other with class names; use one kind in both")
     if not entries[0].has_index:
-        names = sorted({normalize("NFC", label) for label in labels})
-        if len(names) < 2:
-            raise InputError(f"{entries[0].source} holds {only_class(names[0])}")
-        return tuple(names)
+        return tuple(sorted({normalize("NFC", label) for label in labels}))
     if num_classes is None:
         largest = max(entries, key=lambda entry: int(entry.label))
         num_classes = int(largest.label) + 1
@@ -229,8 +225,6 @@ def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> t
                 f"{largest.place}: label {largest.label}, in a data set of {len(entries)} videos; class indices "
                 "count from 0 (if there are that many classes, set dataset.num_classes)"
             )
-        if len(labels) < 2:
-            raise InputError(f"{entries[0].source} holds {only_class(entries[0].label)}")
     return tuple(str(index) for index in range(num_classes))
 
 
