@@ -38,6 +38,9 @@ TINY = (
     "clip.crop=32",
     "batch_size=2",
     "epochs=1",
+    "clip.num_clips=2",
+    "clip.num_crops=1",
+    "logger.tensorboard=false",
 )
 
 
