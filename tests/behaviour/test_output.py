@@ -63,7 +63,7 @@ def test_two_packings_do_not_write_into_one_folder(vswin, small_videos, tmp_path
         f"output_dir={packed}",
     ]
     process = subprocess.Popen([*COMMAND, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    while not (tmp_path / "packed.partial" / ".lock").exists():
+    while not (tmp_path / "packed.partial" / "lock").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
     shown = vswin(*arguments)
@@ -71,7 +71,7 @@ def test_two_packings_do_not_write_into_one_folder(vswin, small_videos, tmp_path
     assert f"error: output_dir={packed}: another vswin data prepare is at work there" in shown
     assert process.wait(timeout=300) == 0
     assert not (tmp_path / "packed.partial").exists()
-    assert not (packed / ".lock").exists()
+    assert not (packed / "lock").exists()
     assert "is there already" in vswin(*arguments)
 
 

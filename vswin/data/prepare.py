@@ -42,7 +42,7 @@ from vswin.tables import make_progress_bar
 from vswin.wording import count_of
 
 _PLAN = "plan.sha256"
-_LOCK = ".lock"
+_LOCK = "lock"
 _BEAM_FOLDER = "beam"
 
 

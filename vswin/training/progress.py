@@ -62,6 +62,7 @@ class EpochReport(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.num_clips = num_clips
         self.epochs = epochs
+        self._steps, self._val_batches = _Pace(), _Pace()
         self._bar = make_progress_bar(console, "steps")
 
     def __enter__(self) -> "EpochReport":
@@ -75,7 +76,6 @@ class EpochReport(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts the clock of the run."""
         self._run_started = time.perf_counter()
-        self._steps, self._val_batches = _Pace(), _Pace()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the bar and the clock of the epoch."""
