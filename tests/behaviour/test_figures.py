@@ -130,7 +130,7 @@ def test_the_test_folder_is_the_test_set(place, evaluate, monkeypatch, capsys):
     assert metrics["num_videos"] == 13
     assert "folder, 13 test videos, 2 classes" in output
     call(monkeypatch, "data", "check", "dataset=folder", "dataset.root=parts", "clean_lists=clean")
-    checked = capsys.readouterr().out
+    checked = " ".join(capsys.readouterr().out.split())
     assert "12 training videos, 12 validation videos, 13 test videos" in checked
     assert "in the test set, too: 1" in checked
     assert "dataset.test_list=clean/test.csv" in checked

@@ -183,7 +183,7 @@ def test_a_folder_that_is_moved_while_the_run_goes_on_is_not_made_anew(train):
     with pytest.raises(InputError) as caught:
         train("logger.csv=false")
     assert "the folder of the run, run, was moved or removed while it went on" in str(caught.value)
-    assert "name its new place there with output_dir=" in str(caught.value)
+    assert "name its new place with output_dir=" in str(caught.value)
     assert not Path("run").exists()
     assert "resumed after epoch" in train("resume=true", "logger.csv=false", folder="moved")
 

@@ -60,8 +60,8 @@ def test_a_folder_that_was_removed_is_named(compose_train, tmp_path):
     message = explain(fail, compose_train, tmp_path / "gone", "epoch 1")
     assert message == (
         f"the folder of the run, {tmp_path / 'gone'}, was moved or removed while it went on. The state after epoch 1 "
-        f"is whole in it: bring it back and go on with\n  {GO_ON}\nor name its new place there with output_dir=; if it "
-        "is gone, start again"
+        f"is whole in it: bring it back, or name its new place with output_dir=, and go on with\n  {GO_ON}\n"
+        "  If it is gone, start again"
     )
 
 

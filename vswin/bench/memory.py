@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import indent
 
 import tensorflow as tf
 
@@ -44,7 +45,7 @@ def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
     if done.returncode != 0:
         raise InputError(
             f"{way}: the process that measures its memory ended with code {done.returncode}; a smaller --batch, --size "
-            f"or --frames needs less\n{done.stderr[-2000:]}"
+            f"or --frames needs less\n{indent(done.stderr[-1500:], '  ')}"
         )
     peaks = json.loads(done.stdout.splitlines()[-1])
     return {

@@ -338,7 +338,7 @@ def _check_missing(
         ways.append("go without them with dataset.allow_missing=true")
     elif not any(_named_lists(dataset)):
         ways = [root, "name the one list you need with dataset.val_list or dataset.train_list"]
-    understood = f"\nThe first is read as a video of the class {class_names[missing[0].label]!r}; {ACCEPTED}"
+    understood = f"\n  The first is read as a video of the class {class_names[missing[0].label]!r}; {ACCEPTED}"
     raise InputError(
         f"{len(missing):,} of the {len(missing) + num_found:,} videos of the list {path} are not there; "
         f"{', '.join(ways[:-1])}, or {ways[-1]}. The first are:\n  {first}{'' if num_found else understood}"

@@ -39,8 +39,8 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         if not folder.is_dir():
             kept = f"The state after {place} is whole in it" if place else "No state was saved in it yet"
             raise InputError(
-                f"the folder of the run, {folder}, was moved or removed while it went on. {kept}: bring it back and "
-                f"go on with\n  {go_on}\nor name its new place there with output_dir=; if it is gone, start again"
+                f"the folder of the run, {folder}, was moved or removed while it went on. {kept}: bring it back, or "
+                f"name its new place with output_dir=, and go on with\n  {go_on}\n  If it is gone, start again"
             ) from error
         if fault is not None:
             raise InputError(
