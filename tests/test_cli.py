@@ -78,6 +78,7 @@ def test_nothing_waits_for_tensorflow_that_does_not_need_it(arguments, tmp_path)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_is_inspected_and_converted_on_the_command_line(tmp_path):
     model = vswin.build_model(ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 3)), num_classes=2)
     save_checkpoint(tmp_path / "a.h5", official_tensors(model), {"class_names": ["jump", "run"]})

@@ -97,6 +97,7 @@ def assert_close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.slow
 def test_called_without_vswin_it_computes_the_features_of_the_model(stranger, model, arrays):
     expected = channels_first_features(model, arrays["x"])
     assert expected.shape == (3, 16, 3, 5, 5)

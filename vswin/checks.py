@@ -31,8 +31,8 @@ SCHEDULES = ("cosine", "cosine_per_epoch")
 _MOST_PARAMETERS = 1e10  # 40 GB
 
 
-def check_numbers(config: "TrainConfig | EvaluateConfig") -> None:
-    """Checks every number of a configuration against the range of its key."""
+def check_numbers(config: "TrainConfig | EvaluateConfig | ClipConfig") -> None:
+    """Checks every number of a configuration, or of a group, against the range of its key."""
     for key, field in list_keys(type(config)).items():
         allowed, value = field.metadata.get("range"), attrgetter(key)(config)
         if allowed is not None and value is not None and value not in allowed:

@@ -191,6 +191,7 @@ def test_a_p_value_and_its_interval_never_contradict_each_other():
                     assert 0 < float(ends[1]) <= float(ends[2])
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_evaluation_whole_and_nothing_of_the_new_one(place, evaluate):
     evaluate()
     report = place / "report"

@@ -84,6 +84,7 @@ TRAIN = [f"{label}/{i}.avi" for label in ("bright", "dark") for i in range(5)]
 VAL = ["bright/5.avi", "dark/5.avi"]
 
 
+@pytest.mark.slow
 def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_videos):
     lists = write_lists(small_videos, TRAIN, VAL)
     stop(*lists, epochs=3)
@@ -144,6 +145,7 @@ def test_the_same_videos_at_another_place_and_in_another_order_go_on_as_if_nothi
     assert [float(row["loss"]) for row in rows("history.csv")] == pytest.approx(whole, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_needed_at_the_start_alone_and_kept_frames_to_the_end(train, stop):
     train(folder="first", epochs=1)
     Path("first/checkpoints/best.h5").rename("start.h5")

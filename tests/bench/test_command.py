@@ -125,7 +125,7 @@ def test_a_process_that_cannot_measure_its_memory_is_explained(monkeypatch, tmp_
     killed.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killed))
     with pytest.raises(
-        InputError, match=r"float32: the process .* code 3; a smaller --batch.*needs less\nout of memory"
+        InputError, match=r"float32: the process .* code 3; a smaller --batch.*needs less\n  out of memory"
     ):
         measure_memory(workload.Workload("swin_micro", 4, 32, 1), Way("float32"))
 

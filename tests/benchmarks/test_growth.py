@@ -17,6 +17,7 @@ def run(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_one_workload_has_time_and_memory():
     workload = {"model": "swin_micro", "num_frames": 4, "size": 32, "batch_size": 2}
     measured = json.loads(run("one", json.dumps(workload), "--rounds", "1"))

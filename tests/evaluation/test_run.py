@@ -335,6 +335,7 @@ def test_weights_that_give_no_numbers_are_an_error(tmp_path, model, make_config)
         run_evaluation(make_config(weights))
 
 
+@pytest.mark.slow
 def test_half_precision_is_close(tmp_path, model, make_config):
     weights = save(model, tmp_path / "model.h5")
     probabilities = []

@@ -29,6 +29,7 @@ def read_film(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+@pytest.mark.slow
 def test_a_film_a_sheet_and_the_numbers(run_folder, tmp_path):
     explain(VIDEO, "--model", str(run_folder), "--output", str(tmp_path / "out"), "--npz", "--clips", "2")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["demo.mp4", "demo.npz", "demo.png"]

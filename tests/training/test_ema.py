@@ -241,6 +241,7 @@ def test_an_average_that_is_gone_or_was_never_saved_is_an_error(tmp_path):
     (tmp_path / "checkpoints" / "best_ema.h5").unlink()
     with pytest.raises(InputError, match=r"best_ema\.h5 is gone, the best weights \(averaged\) of 1 epochs"):
         make_checkpoints(tmp_path, make_trainer()).restore()
+    (tmp_path / "plain").mkdir()
     make_checkpoints(tmp_path / "plain", make_trainer(None)).save_state(0, 3)
     with pytest.raises(InputError, match="does not fit this network"):
         make_checkpoints(tmp_path / "plain", make_trainer()).restore()

@@ -161,6 +161,7 @@ def test_a_finished_run_resumes_to_nothing(start):
     assert start("epochs=1", "optimizer.warmup_epochs=0", "resume=true") == {}
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_a_run_replaces_a_head_of_another_size(start, tmp_path, capsys):
     start("epochs=1")
     third = tmp_path / "videos" / "grey"

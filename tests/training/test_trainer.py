@@ -171,6 +171,7 @@ def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on():
     assert_equal_gradients(gradients_of(both, batch), plain)
 
 
+@pytest.mark.slow
 def test_rematerialised_gradients_are_the_same_in_bfloat16():
     """Bit by bit where every operation rounds its result: fused ones, on processors with AVX-512, round at their end,
     and which are fused depends on what else a graph needs."""

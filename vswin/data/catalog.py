@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 from vswin.data.annotations.class_names import ClassLookup, read_class_names
@@ -147,9 +146,9 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
             catalog = _load_lists(dataset)
         else:
             catalog = _load_folder(dataset)
-    listed = (*catalog.train, *catalog.val, *chain(*catalog.missing.values()))
-    labels = {video.label for video in listed} if dataset.name == "folder" and dataset.num_classes is None else set()
-    if len(labels) == 1 and not is_given:
+    labels = {video.label for video in (*catalog.train, *catalog.val)}
+    labels |= {video.label for videos in catalog.missing.values() for video in videos}
+    if len(labels) == 1 and dataset.name == "folder" and dataset.num_classes is None and not is_given:
         source, hint = (dataset.train_list, "") if dataset.train_list else (dataset.root, f" ({LAYOUT})")
         name = catalog.class_names[labels.pop()]
         raise InputError(f"{source} holds one class only, {name!r}; there must be two or more{hint}")

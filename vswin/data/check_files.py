@@ -116,7 +116,8 @@ def in_parallel(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Ite
                 running[executor.submit(work, item)] = item
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            for future in sorted(done, key=lambda future: bool(future.exception())):  # results before errors
                 yield running.pop(future), future.result()
     finally:
         executor.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vswin.checks import check_clip
+from vswin.checks import check_clip, check_numbers
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
 from vswin.data.clip_changes import BoxDraw, ClipChanges, apply_changes, draw_changes
@@ -62,6 +62,7 @@ def load_views(
         spacing=spacing,
         views_per_step=1,
     )
+    check_numbers(clip)
     check_clip(clip)
     return load_protocol_views(path, clip, FrameLoader())
 
