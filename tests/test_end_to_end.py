@@ -1,12 +1,9 @@
 """Whole runs of the commands in the README, each in a process and a folder of its own."""
 
-import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -45,10 +42,6 @@ def run(script: str, *overrides: str, cwd: Path) -> str:
     return output
 
 
-def read_history(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-
-
 @pytest.fixture
 def real_clips(tmp_path: Path) -> Path:
     """Cuts the three clips into five pieces each: three classes of real videos."""
@@ -62,27 +55,6 @@ def real_clips(tmp_path: Path) -> Path:
             cut = ["-ss", str(i), "-i", str(clip), "-t", "1.5", "-an", "-c:v", "mpeg4", "-q:v", "3", str(piece)]
             subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *cut], check=True)
     return root
-
-
-def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, real_clips):
-    overrides = (*TINY, f"dataset.root={real_clips}", "epochs=4")
-    run("train.py", *overrides, "output_dir=whole", cwd=tmp_path)
-    process = start("train.py", *overrides, "output_dir=killed", cwd=tmp_path)
-    log = tmp_path / "killed" / "train.log"
-    deadline = time.monotonic() + 300
-    while not (log.exists() and "epoch 2/4" in log.read_text()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    output = run("train.py", *overrides, "output_dir=killed", "resume=true", cwd=tmp_path)
-    assert "resumed after epoch" in output
-    whole, killed = read_history(tmp_path / "whole"), read_history(tmp_path / "killed")
-    assert [row["epoch"] for row in killed] == ["0", "1", "2", "3"]
-    for expected, row in zip(whole, killed, strict=True):
-        for key in ("loss", "val_loss", "val_top1"):
-            assert float(row[key]) == pytest.approx(float(expected[key]), rel=1e-5)
 
 
 def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):

@@ -106,30 +106,6 @@ def test_a_second_run_in_a_folder_is_refused_and_does_the_first_no_harm(folder):
     assert "the run is complete" in output
 
 
-def test_a_folder_of_checkpoints_that_is_removed_costs_what_was_in_it(folder):
-    process = start(folder, "output_dir=run")
-    wait_for("epoch 1/3", folder / "run" / "train.log", process)
-    shutil.rmtree(folder / "run" / "checkpoints", ignore_errors=True)
-    _, errors = process.communicate(timeout=300)
-    assert "Traceback" not in errors, errors
-    if process.returncode == 0:
-        # The last state is whole, and so are the best weights if a later epoch was better.
-        assert list((folder / "run" / "checkpoints" / "last").glob("*.index"))
-    else:
-        # The state of the first epoch was being written at that moment.
-        assert "error: run/checkpoints/last was removed while the run went on, and its states with it" in errors, errors
-
-
-def test_a_run_whose_folder_is_removed_says_so(folder):
-    process = start(folder, "output_dir=run")
-    wait_for("epoch 1/3", folder / "run" / "train.log", process)
-    (folder / "run").rename(folder / "moved")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 1, errors
-    assert "Traceback" not in errors, errors
-    assert "error: the folder of the run, run, was moved or removed while it went on" in errors
-
-
 def test_a_folder_that_is_read_only_is_said_at_once(folder):
     disk = folder / "disk"
     disk.mkdir()
@@ -144,7 +120,7 @@ def test_a_folder_that_is_read_only_is_said_at_once(folder):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("free", [0, 4096, 8192, 16384])
+@pytest.mark.parametrize("free", [0, 8192])
 def test_an_evaluation_whose_disk_is_full_keeps_its_report_elsewhere(folder, free):
     disk = folder / "disk"
     disk.mkdir()
@@ -177,7 +153,7 @@ def test_too_little_memory_names_the_settings_that_need_less(folder):
     code, output, errors = run(words, folder, preexec_fn=limit_memory)
     assert code == 1, output + errors
     assert "error: out of memory: batch_size=8 clips of 64 x 640 x 640 with runtime.micro_batches=1" in errors
-    assert errors.splitlines()[-1].endswith("resume=true runtime.remat=true")
+    assert errors.splitlines()[-1].endswith("resume=true runtime.micro_batches=2")
 
 
 @pytest.mark.parametrize("network", ["nobody there", "silent"])

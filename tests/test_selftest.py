@@ -12,6 +12,7 @@ from vswin import selftest
 from vswin.cli import SELFTEST_OVERRIDES
 from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
+from vswin.data.motion import prepare_motion
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import make_strategy
@@ -58,6 +59,21 @@ def test_labels_that_are_off_by_one_are_found_before_the_training(shift):
             selftest._check_labels(catalog)
 
 
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory) -> str:
+    """Writes the videos once that each self-test writes anew."""
+    folder = tmp_path_factory.mktemp("motion") / "videos"
+    prepare_motion(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def written(monkeypatch, motion) -> None:
+    monkeypatch.setattr(
+        selftest, "load_catalog", lambda dataset: load_catalog(dataclasses.replace(dataset, root=motion))
+    )
+
+
 def load_shifted(dataset: DatasetConfig) -> Catalog:
     """Loads a catalog in which each class has the label of the next one."""
     catalog = load_catalog(dataset)
@@ -68,13 +84,15 @@ def load_shifted(dataset: DatasetConfig) -> Catalog:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["colours", "labels"])
-def test_the_losses_alone_find_wrong_colours_and_labels(monkeypatch, compose_train, fault):
+def test_the_losses_alone_find_wrong_colours_and_labels(monkeypatch, compose_train, written, motion, fault):
     if fault == "colours":
         monkeypatch.setattr(selftest, "_check_colours", lambda: None)
         monkeypatch.setattr(decode.cv2, "cvtColor", leave_blue_first)
     else:
         monkeypatch.setattr(selftest, "_check_labels", lambda catalog: None)
-        monkeypatch.setattr(selftest, "load_catalog", load_shifted)
+        monkeypatch.setattr(
+            selftest, "load_catalog", lambda dataset: load_shifted(dataclasses.replace(dataset, root=motion))
+        )
     with pytest.raises(InputError, match="of the 50 steps differ"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES))
 
@@ -94,13 +112,13 @@ def test_this_installation_passes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("override", ["optimizer.learning_rate=2e-3", "optimizer.warmup_ratio=1.0"])
-def test_a_fault_in_the_recipe_is_found(override, compose_train):
+def test_a_fault_in_the_recipe_is_found(override, compose_train, written):
     with pytest.raises(InputError, match="expected is"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
 
 
 @pytest.mark.slow
-def test_two_devices_and_half_precision_pass(compose_train):
+def test_two_devices_and_half_precision_pass(compose_train, written):
     for override in ("runtime.strategy=mirrored", "runtime.precision=bfloat16", "runtime.micro_batches=4"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
     assert make_strategy("mirrored").num_replicas_in_sync == 2

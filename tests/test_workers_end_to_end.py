@@ -161,6 +161,7 @@ def test_each_worker_decodes_its_share_and_only_the_chief_writes(tmp_path, video
         "report.html",
         "train.log",
         "train.worker1.log",
+        "videos.json",
     ]
     assert "2 workers, each with CPU" in logs[0]
     assert "GB for the 2 devices of this machine" in logs[0]

@@ -1,4 +1,4 @@
-"""The documents in docs/ are executed from beginning to end as their readers would do it, two model cards among them.
+"""The documents in docs/ are executed from beginning to end as their readers would do it, one model card among them.
 
 tests/docs/test_readme_end_to_end.py says how, and has the other documents; two files run side by side.
 """
@@ -7,13 +7,12 @@ import pytest
 from documents import ROOT, name
 from reader import FOLLOWED
 
-# The cards of models on Kinetics-400 have the same commands with other names, which tests/docs/test_commands.py has
-# composed; the README follows one of them.
-CARDS = ("swin_base_patch244_window877_kinetics600_22k", "swin_base_patch244_window1677_sthv2")
+# The other cards have the same commands with other names, which tests/docs/test_commands.py has composed.
+CARD = "swin_base_patch244_window1677_sthv2"
 DOCUMENTS = [
     document
     for document in FOLLOWED
-    if ROOT / "docs" in document.parents and (document.parent.name != "models" or document.stem in CARDS)
+    if ROOT / "docs" in document.parents and (document.parent.name != "models" or document.stem == CARD)
 ]
 
 
