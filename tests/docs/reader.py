@@ -20,6 +20,7 @@ NOT_EXECUTED = {
     "pip install 'vswin[slurm]'": "needs a network; the environment of the tests has it",
     "make test": "it is the suite that this belongs to",
     "python benchmarks/peers/": "needs 9 GB of other frameworks; tests/benchmarks has stand-ins for them",
+    "vswin splits ": "takes six runs; tests/test_splits.py and tests/behaviour/test_figures.py have it on small videos",
     "sbatch ": "needs Slurm; tests/test_cluster_files.py trains with the file and a stand-in for srun",
     "python train.py ...": "needs a second host; tests/test_workers_end_to_end.py starts workers by TF_CONFIG",
     "python train.py --multirun hydra/launcher=submitit_slurm ": "needs Slurm; submitit_local is executed",
