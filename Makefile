@@ -50,9 +50,9 @@ types: $(INSTALLED)  ## check types with mypy
 test-fast: $(INSTALLED)  ## the fast tests alone
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test: lint types test-fast  ## lint, types and the fast tests: under 8 minutes on 2 cores
+test: lint types test-fast  ## lint, types and the fast tests: about 9 minutes on 2 cores
 
-test-slow: $(INSTALLED)  ## whole runs, kills, several processes: about 25 minutes on 2 cores
+test-slow: $(INSTALLED)  ## whole runs, kills, several processes: about 35 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --durations 20 $(ARGS)
 
 install-addons: $(ADDONS_INSTALLED)  ## create .venv-addons, for optimizer=adamw_addons: TensorFlow 2.15 with Addons

@@ -23,7 +23,7 @@ NOT_EXECUTED = {
     "vswin splits ": "takes six runs; tests/test_splits.py and tests/behaviour/test_figures.py have it on small videos",
     "sbatch ": "needs Slurm; tests/test_cluster_files.py trains with the file and a stand-in for srun",
     "python train.py ...": "needs a second host; tests/test_workers_end_to_end.py starts workers by TF_CONFIG",
-    "python train.py --multirun hydra/launcher=submitit_slurm ": "needs Slurm; submitit_local is executed",
+    "python train.py --multirun hydra/launcher=submitit_": "needs Slurm; tests/test_sweeps.py has submitit_local",
     "wandb ": "needs an account; tests/test_sweeps.py trains with the command that an agent makes of the file",
 }
 # What the reader does first: what was installed, or an earlier run, which is a copy here.
