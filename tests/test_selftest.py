@@ -119,6 +119,6 @@ def test_a_fault_in_the_recipe_is_found(override, compose_train, written):
 
 @pytest.mark.slow
 def test_two_devices_and_half_precision_pass(compose_train, written):
-    for override in ("runtime.strategy=mirrored", "runtime.precision=bfloat16"):
+    for override in ("runtime.strategy=mirrored", "runtime.precision=bfloat16", "runtime.micro_batches=4"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
     assert make_strategy("mirrored").num_replicas_in_sync == 2

@@ -127,6 +127,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_an_error_with_the_nearest_siz
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [
+        ("one_device", {}),
         ("mirrored", {}),
         ("one_device", {"micro_batches": 2, "remat": True}),
     ],
