@@ -264,7 +264,7 @@ main()
     running.send_signal(stop)
     running.communicate(timeout=60)
     assert running.returncode in (-signal.SIGKILL, 130)
-    finished = list((tmp_path / "packed.partial").glob("*-of-*"))
+    finished = list((tmp_path / "packed.partial").glob("packed_videos-*-of-*"))
     assert 1 <= len(finished) <= 2
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
