@@ -7,7 +7,7 @@ from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
 from vswin.weights.checkpoint import read_metadata
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 
 

@@ -14,15 +14,15 @@ from vswin.training.best import BestWeights
 from vswin.training.run_folder import STATES
 from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
-from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT
+from vswin.weights.files import BEST_AVERAGE, best_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a state (model, optimizer, place in the run) after each epoch, and the best weights as `best.h5`.
+    """Saves a state (model, optimizer, place in the run) after each epoch, and the best weights as `best.safetensors`.
 
-    Where the trainer averages its weights, the average is part of the state, and the best is kept as `best_ema.h5`.
+    Where the trainer averages its weights, the average is part of the state; the best is `best_ema.safetensors`.
 
     States are `checkpoints/last/ckpt-<global step>.*`, see `StateFiles`. Use it as a context around training.
 
@@ -49,12 +49,14 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.workers = workers
-        self.best = BestWeights(folder / BEST_CHECKPOINT, trainer.model, "val_top1", "weights")
+        self.best = BestWeights(best_weights(folder), trainer.model, "val_top1", "weights")
         self._bests, averages = [self.best], {}
         if trainer.average is not None:
             averages["average"] = trainer.average.model
             self._bests.append(
-                BestWeights(folder / BEST_AVERAGE, trainer.average.model, "val_ema_top1", "weights (averaged)")
+                BestWeights(
+                    best_weights(folder, BEST_AVERAGE), trainer.average.model, "val_ema_top1", "weights (averaged)"
+                )
             )
         self.trainer = trainer
         self.steps_per_epoch = steps_per_epoch
