@@ -102,7 +102,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/weights/downloads/download.py",
     "vswin/weights/dialects/translate.py",
     "vswin/weights/formats/archive.py",
-    "vswin/weights/formats/torch_file.py",
+    "vswin/weights/torch_file.py",
     "vswin/weights/adapt.py",
     "vswin/weights/description.py",
     "vswin/weights/files.py",

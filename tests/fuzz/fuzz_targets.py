@@ -144,7 +144,7 @@ def _read_archive(folder: Path) -> None:
 
 
 def _read_torch(folder: Path) -> None:
-    from vswin.weights.formats.torch_file import read_torch_file
+    from vswin.weights.torch_file import read_torch_file
 
     (path,) = folder.iterdir()
     _use(read_torch_file(path))

@@ -32,8 +32,8 @@ from vswin.weights.files import (
 )
 from vswin.weights.formats.archive import unpack_saved_model
 from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
-from vswin.weights.formats.torch_file import read_torch_file
 from vswin.weights.recognise import Recognised, fits, recognise
+from vswin.weights.torch_file import read_torch_file
 from vswin.zoo import SIZES, ModelSize, Triple
 
 VSWIN = "vswin"

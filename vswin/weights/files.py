@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import ml_dtypes  # teaches NumPy bfloat16
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from vswin import __version__
 from vswin.atomic import replacing
@@ -73,13 +73,13 @@ def save_checkpoint(
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
     """Writes a `.safetensors` file, whole or not at all; `texts` describe it."""
-    # The library writes the memory behind an array as it lies there, whatever the strides.
-    dense = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    try:
-        with replacing(path) as partial:
-            save_file(dense, partial, dict(texts))
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
+    # The library takes the memory behind an array as it lies there, whatever the strides. Where it writes to the disk
+    # itself, a killed process leaves a file of another name behind, which nobody but its owner may read.
+    content = safetensors.numpy.save(
+        {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, dict(texts)
+    )
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:

@@ -1,0 +1,441 @@
+"""Checkpoint files of PyTorch, read without PyTorch: only tensors come out, and nothing in the file is run.
+
+Arrays are views of the mapped file, so opening costs milliseconds and memory is used as values are.
+Source: the reductions of torch/_tensor.py, torch/_utils.py and torch/nn/parameter.py, and the persistent ids of
+torch/serialization.py.
+"""
+
+import math
+import mmap
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from vswin.errors import InputError
+
+# Under which keys training programs keep the model's state dict, beside optimizer states and settings.
+_STATE_DICT_KEYS = ("state_dict", "model", "model_state")
+# What stands in a .pth file that a download or a clone left without its content.
+_IMPOSTORS = {
+    b"version https://git-lfs": "it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
+    b"<": "it is a web page, as the download did not reach the file",
+}
+_DAMAGES = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, MemoryError),
+    *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError),
+)
+
+_DTYPES = {
+    **{f"{kind}{bits}": np.dtype(f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{name: np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128", "bool")},
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+_STORAGES = {
+    **{"Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64", "Byte": "uint8", "Untyped": "uint8"},
+    **{"Half": "float16", "BFloat16": "bfloat16", "Float": "float32", "Double": "float64", "Bool": "bool"},
+    **{"ComplexFloat": "complex64", "ComplexDouble": "complex128"},
+}
+_DTYPE_OF_STORAGE = {
+    f"{module}.{name}Storage": _DTYPES[dtype]
+    for name, dtype in _STORAGES.items()
+    for module in ("torch", "torch.cuda", "torch.storage")
+}
+
+# Names in the parts of published and self-trained checkpoints that are passed over: settings, histories, metrics,
+# states of optimizers and schedules. Nothing is imported or made for them.
+_HISTORY_BUFFER = "mmengine.logging.history_buffer.HistoryBuffer"
+_PASSED_OVER = """
+builtins.bytearray builtins.complex builtins.dict builtins.float builtins.frozenset builtins.int builtins.list
+builtins.set builtins.slice builtins.str builtins.tuple _codecs.encode argparse.Namespace
+collections.Counter collections.defaultdict collections.deque
+pathlib.Path pathlib.PosixPath pathlib.PurePosixPath pathlib.WindowsPath
+numpy.core.multiarray._reconstruct numpy.core.multiarray.scalar numpy.dtype numpy.ndarray
+torch.Tensor torch.device torch.nn.parameter.Parameter torch.serialization._get_layout
+addict.addict.Dict mmcv.utils.config.ConfigDict mmengine.config.config.ConfigDict yacs.config.CfgNode
+"""
+_INERT = {*_PASSED_OVER.split(), _HISTORY_BUFFER, *_DTYPE_OF_STORAGE, *(f"torch.{name}" for name in _DTYPES)}
+# Modules by older and newer names.
+_MODULES_TODAY = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "numpy._core.multiarray": "numpy.core.multiarray",
+    "pathlib._local": "pathlib",
+}
+# What torch.save writes; among the others are those that make objects of any class, or buffers of any size.
+_OPCODES = b"NKMJGXUTCB)t]ae}sucRbQ(01qrhj.\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x93\x94\x95"
+
+# swin_base with its optimizer state takes about 90,000 reads; a million take two seconds.
+_MAX_READS = 1_000_000
+_MAX_LINE = 1_024
+_MAX_ARGUMENTS = 16
+# NumPy 1.26 stops at 32 axes.
+_MAX_AXES = 32
+_MAX_COUNT = 2**58
+# Names may share bytes, as tied and expanded tensors do, up to this many times the bytes behind them, and a little.
+_MAX_SHARING = 4
+# Members compressed by another tool may take this many times the file, and a little: weights shrink by a tenth.
+_MAX_INFLATION = 10
+_ALWAYS_ALLOWED = 2**20
+# A directory of this size lists about 50,000 members; `zipfile` makes an object of half a kilobyte for each.
+_MAX_DIRECTORY = 4 * 2**20
+_MAGIC_NUMBER, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+def read_torch_file(path: Path) -> dict[str, np.ndarray]:
+    """Reads the tensors of a `.pth`, `.pt` or `.pyth` file, in the zip format or the one before PyTorch 1.6.
+
+    The state dict is the one under `state_dict`, `model` or `model_state`, or the file's whole object. Everything
+    else in the file is passed over. The file must not be changed in place as long as the arrays are in use;
+    replacing it is safe.
+
+    Returns:
+        Name -> values, in the order of the file. Read-only views of the file, which may be strided and share memory;
+        bfloat16 becomes float32, other dtypes stay.
+
+    Raises:
+        InputError: if it is damaged or hostile, names globals that weights do not need, or has no tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+            if not start:
+                raise InputError("it is empty")
+            for mark, what in _IMPOSTORS.items():
+                if start.lstrip().startswith(mark):
+                    raise InputError(what)
+            if start[257:262] == b"ustar":
+                raise InputError("it is a tar file of PyTorch before 0.1.10: load and save it with a newer one")
+            buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            payload, bytes_of = _read_zip(file, buffer) if start.startswith(b"PK") else _read_legacy(buffer)
+            return _view_tensors(_state_dict(payload), bytes_of)
+    except _RefusedError as error:
+        raise InputError(
+            f"{path} wants the global {str(error)[:200]!r}, which weights do not need; nothing was run. Take the file "
+            "from its publisher or, if you trust it, load it with PyTorch and save the state_dict of its model alone"
+        ) from None
+    except _DAMAGES as error:
+        reason = str(error) if isinstance(error, InputError) else f"it is damaged ({type(error).__name__}: {error})"
+        raise InputError(f"{path} cannot be read: {reason[:300]}; copy or download it again, or use another") from error
+
+
+def _state_dict(payload: Any) -> dict[str, "_Tensor"]:
+    """Finds the state dict and keeps the tensors in it."""
+    if not isinstance(payload, dict):
+        raise InputError("it holds no dict of tensors, but a single object: save the state_dict of the model")
+    for candidate in (*(payload.get(key) for key in _STATE_DICT_KEYS), payload):
+        items = candidate.items() if isinstance(candidate, dict) else ()
+        tensors = {name: value for name, value in items if isinstance(value, _Tensor)}
+        if tensors:
+            return tensors
+    keys = ", ".join(repr(key[:40]) for key in list(payload)[:5]) or "none"
+    raise InputError(f"it has no tensors under {', '.join(_STATE_DICT_KEYS)} or at its top, whose keys are {keys}")
+
+
+# Pickles
+
+
+class _RefusedError(Exception):
+    """Says which global a file names that weights do not need."""
+
+
+class _Inert:
+    """A value that nobody needs; operations on it do nothing."""
+
+    __slots__ = ()
+
+    def _pass(self, *args: object) -> None: ...
+
+    __setitem__ = add = append = extend = _pass
+
+
+class _Dict(dict[str, Any]):
+    """Keeps the items under texts: to hash what else a pickle can make may take forever."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is str:
+            super().__setitem__(key, value)
+
+
+class _Global(NamedTuple):
+    """A global that a pickle names: its module and name, joined by a dot, in the spelling of Python 3 and NumPy 1."""
+
+    name: str
+
+
+class _Storage(NamedTuple):
+    """A run of elements in a file."""
+
+    key: str
+    dtype: np.dtype
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return self.numel * self.dtype.itemsize
+
+
+class _Tensor(NamedTuple):
+    """A tensor as a file describes it; offset, shape and strides in elements."""
+
+    storage: _Storage
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Source:
+    """Gives an unpickler its bytes: never fewer than it asks for, and not in endless steps."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self.buffer = buffer
+        self.position = 0
+        self.reads_left = _MAX_READS
+
+    def read(self, size: int) -> bytes:
+        """Reads the next bytes."""
+        self.reads_left -= 1
+        end = self.position + size
+        if self.reads_left < 0:
+            raise InputError("its pickle has far more operations than weights need")
+        if end > len(self.buffer):
+            raise EOFError("it breaks off")
+        taken = bytes(self.buffer[self.position : end])
+        self.position = end
+        return taken
+
+    def readline(self) -> bytes:
+        """Reads up to the next newline."""
+        upcoming = bytes(self.buffer[self.position : self.position + _MAX_LINE])
+        return self.read(upcoming.find(b"\n") + 1 or _MAX_LINE)
+
+
+class _Unpickler(pickle._Unpickler):
+    """Builds plain data, and descriptions of tensors; Python's own would call what a file names.
+
+    It imports nothing, calls only our functions in `_FUNCTIONS`, and sets no attribute of anything.
+    """
+
+    stack: list[Any]
+    append: Callable[[Any], None]
+
+    def __init__(self, source: _Source) -> None:
+        # Python 2 wrote bytes of any kind as text.
+        super().__init__(source, encoding="utf-8", errors="backslashreplace")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> _Global:
+        """Admits a global by its name, or refuses the file."""
+        full_name = f"{_MODULES_TODAY.get(module, module)}.{name}"
+        if full_name not in _FUNCTIONS and full_name not in _INERT:
+            raise _RefusedError(full_name)
+        return _Global(full_name)
+
+    def persistent_load(self, persistent_id: Any) -> _Storage:
+        """Reads ("storage", type, key, device, numel), behind which the legacy format adds a view, None since 0.4."""
+        kind, storage_type, key, _, numel, *view = persistent_id
+        if kind != "storage" or type(key) is not str or not _are_counts([numel]):
+            raise InputError("its pickle refers to something that is not a storage of a tensor")
+        if view not in ([], [None]):
+            raise InputError("it shares storages as PyTorch did before 0.4: load and save it with a newer one")
+        storage = _Storage(key, _DTYPE_OF_STORAGE[storage_type.name], numel)
+        if self.storages.setdefault(key, storage) != storage:
+            raise InputError(f"it describes the storage {key[:200]!r} in two ways")
+        return storage
+
+    def load_call(self) -> None:
+        """Replaces a global and its arguments by what our function makes of them."""
+        args, function = self.stack.pop(), self.stack.pop()
+        if type(function) is not _Global or type(args) is not tuple:
+            raise InputError("its pickle calls something that is not a global")
+        known = _FUNCTIONS.get(function.name)
+        self.append(known(*args[:_MAX_ARGUMENTS]) if known else _Inert())
+
+    dispatch: ClassVar[dict[int, Callable[[Any], object]]] = {  # type: ignore[assignment]
+        **{code: pickle._Unpickler.dispatch[code] for code in _OPCODES},
+        **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), load_call),
+        # Of objects no state is needed, and sets are like nothing that tensors need.
+        pickle.BUILD[0]: lambda self: self.stack.pop(),
+        pickle.EMPTY_DICT[0]: lambda self: self.append(_Dict()),
+        pickle.EMPTY_SET[0]: lambda self: self.append(_Inert()),
+        pickle.FROZENSET[0]: lambda self: (self.pop_mark(), self.append(_Inert())),
+        pickle.FRAME[0]: lambda self: self.read(8),
+    }
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    return _tensor(storage, storage.dtype, offset, shape, strides)
+
+
+def _rebuild_tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any) -> _Tensor:
+    return _tensor(storage, _DTYPES[dtype.name.removeprefix("torch.")], offset, shape, strides)
+
+
+def _tensor(storage: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any) -> _Tensor:
+    is_sound = type(storage) is _Storage and type(shape) is type(strides) is tuple and len(shape) == len(strides)
+    if not is_sound or len(shape) > _MAX_AXES or not _are_counts([offset, *shape, *strides]):
+        raise InputError("its pickle rebuilds a tensor of an impossible shape, stride or offset")
+    return _Tensor(storage, dtype, offset, shape, strides)
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
+    return tensor
+
+
+def _rebuild_from_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
+    """Takes (function, type, its arguments, attributes), as tensors with attributes are written."""
+    return _REBUILD[function.name](*args[:_MAX_ARGUMENTS])
+
+
+def _ordered_dict(pairs: Any = ()) -> _Dict:
+    """Takes (), and from Python 2 ([[key, value], ...],)."""
+    made = _Dict()
+    for key, value in pairs:
+        made[key] = value
+    if pairs:
+        pairs.clear()  # a pickle can call this over and over with the same list; emptied, that costs nothing
+    return made
+
+
+def _getattr(*args: Any) -> _Inert:
+    """Stands for the four functions by which MMEngine's history buffers name their own methods, and no others."""
+    if args in [(_Global(_HISTORY_BUFFER), method) for method in ("min", "max", "mean", "current")]:
+        return _Inert()
+    raise _RefusedError("builtins.getattr")
+
+
+def _are_counts(values: list[Any]) -> bool:
+    return all(type(value) is int and 0 <= value < _MAX_COUNT for value in values)
+
+
+_REBUILD: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **_REBUILD,
+    **{
+        f"torch.{module}._rebuild_from_type{v}": _rebuild_from_type
+        for module in ("tensor", "_tensor")
+        for v in ("", "_v2")
+    },
+    "torch.Size": lambda axes: axes,
+    "collections.OrderedDict": _ordered_dict,
+    "builtins.getattr": _getattr,
+}
+
+
+# The two formats: each gives the unpickled object, and the function from a storage to its bytes, uint8 [nbytes].
+
+
+def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+    """Reads a file of version 1.6 or later: a zip archive of one pickle and one member per storage."""
+    directory = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if directory and directory[zipfile._ECD_SIZE] > _MAX_DIRECTORY:  # type: ignore[attr-defined]
+        raise InputError("its zip archive has a directory far larger than weights need")
+    archive = zipfile.ZipFile(file)
+    members = {info.filename: info for info in archive.infolist()}
+    inflated = sum(info.file_size for info in members.values() if info.compress_type != zipfile.ZIP_STORED)
+    if len(members) < len(archive.infolist()):
+        raise InputError("its zip archive has two members of one name")
+    if inflated > _MAX_INFLATION * len(buffer) + _ALWAYS_ALLOWED:
+        raise InputError(f"its {len(buffer)} bytes would inflate to {inflated}, over {_MAX_INFLATION} times as many")
+
+    def read(name: str) -> memoryview:
+        if name not in members:
+            raise InputError(f"it has no member {name[:200]!r} for one of its tensors")
+        info = members[name]
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"its member {name[:200]!r} is encrypted or compressed in an unusual way")
+        with archive.open(info) as member:  # it checks the local header
+            if info.compress_type == zipfile.ZIP_DEFLATED:
+                return memoryview(member.read(info.file_size))
+        lengths = struct.unpack_from("<HH", buffer, info.header_offset + 26)
+        start = info.header_offset + 30 + sum(lengths)
+        return buffer[start : start + info.file_size]
+
+    def bytes_of(storage: _Storage) -> np.ndarray:
+        content = read(f"{prefix}data/{storage.key}")
+        if len(content) < storage.nbytes:
+            raise InputError(f"its storage {storage.key[:200]!r} has {len(content)} bytes instead of {storage.nbytes}")
+        return np.frombuffer(content[: storage.nbytes], np.uint8)
+
+    found = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(found) != 1:
+        raise InputError(f"it is a zip archive with {len(found)} members called data.pkl instead of one")
+    prefix = found[0].removesuffix("data.pkl")
+    if prefix + "constants.pkl" in members:
+        raise InputError("it is a TorchScript program, not a checkpoint: save the state_dict of the model")
+    _check_byte_order(prefix + "byteorder" not in members or read(prefix + "byteorder") == b"little")
+    return _Unpickler(_Source(read(found[0]))).load(), bytes_of
+
+
+def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+    """Reads a file from before version 1.6: five pickles, then the storages, each behind its number of elements."""
+    source = _Source(buffer)
+    if _Unpickler(source).load() != _MAGIC_NUMBER or _Unpickler(source).load() != _PROTOCOL:
+        raise InputError("it is a pickle, but not one of torch.save")
+    _check_byte_order(_Unpickler(source).load().get("little_endian") is True)
+    unpickler = _Unpickler(source)
+    payload, keys = unpickler.load(), _Unpickler(source).load()
+    contents: dict[str, np.ndarray] = {}
+    position = source.position
+    if not all(type(key) is str for key in keys):
+        raise InputError("its list of storages is damaged")
+    for key in keys:
+        storage = unpickler.storages.pop(key)
+        (numel,) = struct.unpack_from("<q", buffer, position)
+        start, position = position + 8, position + 8 + storage.nbytes
+        if numel != storage.numel or position > len(buffer):
+            raise InputError(
+                f"it breaks off, or its storage {key[:200]!r} has {numel} elements instead of {storage.numel}"
+            )
+        contents[key] = np.frombuffer(buffer[start:position], np.uint8)
+    return payload, lambda storage: contents[storage.key]
+
+
+def _check_byte_order(is_little: bool) -> None:
+    if not is_little:
+        raise InputError("its byte order is not little-endian: load and save it with PyTorch on an ordinary computer")
+
+
+def _view_tensors(tensors: dict[str, _Tensor], bytes_of: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:
+    """Makes views of the storages' bytes (copies for bfloat16 and bool), none of which reaches outside."""
+    "".join(tensors).encode()  # a pickle can spell halves of characters, which no terminal or file can take
+    flats = {tensor.storage: bytes_of(tensor.storage) for tensor in tensors.values()}
+    # Tensors may repeat a few bytes until they fill the memory of who copies them.
+    stored, total = sum(map(len, flats.values())), 0
+    for _, dtype, _, shape, _ in tensors.values():
+        total += math.prod(shape) * (4 if dtype == _DTYPES["bfloat16"] else dtype.itemsize)
+    if total > _MAX_SHARING * stored + _ALWAYS_ALLOWED:
+        raise InputError(f"its tensors unfold {stored} stored bytes to {total}, over {_MAX_SHARING} times as many")
+    arrays = {}
+    for name, (storage, dtype, offset, shape, strides) in tensors.items():
+        flat = flats[storage]
+        flat = flat[: len(flat) // dtype.itemsize * dtype.itemsize].view(np.uint8 if dtype.kind == "b" else dtype)
+        # The stride of an axis with one element is never used; PyTorch may write anything there.
+        steps = [stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True)]
+        last = offset + sum((size - 1) * step for size, step in zip(shape, steps, strict=True))
+        if 0 in shape:
+            array = np.zeros(shape, dtype)
+        elif last < len(flat):
+            steps = [step * dtype.itemsize for step in steps]
+            array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
+        else:
+            raise InputError(f"tensor {name[:200]!r} reaches element {last} of a storage that has {len(flat)}")
+        copied_as = {_DTYPES["bfloat16"]: np.float32, _DTYPES["bool"]: bool}.get(dtype)
+        arrays[name] = array.astype(copied_as) if copied_as else array
+    return arrays
