@@ -101,7 +101,6 @@ WITHOUT_TENSORFLOW = [
     "vswin/data/views.py",
     "vswin/weights/downloads/download.py",
     "vswin/weights/dialects/translate.py",
-    "vswin/weights/formats/archive.py",
     "vswin/weights/torch_file.py",
     "vswin/weights/adapt.py",
     "vswin/weights/description.py",

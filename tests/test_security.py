@@ -81,6 +81,8 @@ def find_dangers(source: str) -> list[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_runs_what_a_file_says(path):
     allowed = ["pickle"] if path.name in MAY_PICKLE else []
+    # Of archives, plain files and folders alone, below a folder of ours: tests/weights/test_archive.py.
+    allowed += ["archive.extract"] if path.match("weights/files.py") else []
     assert find_dangers(path.read_text()) == allowed
 
 

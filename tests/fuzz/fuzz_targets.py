@@ -134,13 +134,12 @@ def _read_weights(folder: Path) -> None:
 
 
 def _read_archive(folder: Path) -> None:
-    from vswin.weights.formats.archive import unpack_saved_model
+    from vswin.weights.files import unpack_saved_model
 
     (path,) = folder.iterdir()
     with tempfile.TemporaryDirectory() as into:
-        unpack_saved_model(path, into)
-    if path.suffix != ".zip":
-        _read_weights(folder)
+        unpack_saved_model(path, Path(into))
+    _read_weights(folder)
 
 
 def _read_torch(folder: Path) -> None:
@@ -159,7 +158,7 @@ def _read_safetensors(folder: Path) -> None:
 
 
 def _read_saved_model(folder: Path) -> None:
-    from vswin.weights.formats.saved_model_file import read_input_shape, read_saved_model
+    from vswin.weights.files import read_input_shape, read_saved_model
 
     with suppress(InputError):
         read_input_shape(folder)

@@ -6,8 +6,7 @@ import pytest
 from vswin.errors import InputError
 from vswin.predict.protocol import find_protocol
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.files import save_checkpoint
-from vswin.weights.formats.saved_model_file import read_input_shape
+from vswin.weights.files import read_input_shape, save_checkpoint
 
 KINETICS = (32, 2, 224, 224, 4, 3, "dense", "centred", 4)
 OF_RUN = (4, 2, 32, 32, 2, 3, "dense", "centred", 4)

@@ -17,7 +17,7 @@ from vswin.published import find_published, find_weights
 from vswin.runs.files import read_metrics
 from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.saved_model_file import is_saved_model, read_input_shape
+from vswin.weights.files import is_saved_model, read_input_shape
 from vswin.wording import count_of
 
 # What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import operator
 import os
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,12 +25,13 @@ from vswin.weights.downloads.download import fetch
 from vswin.weights.files import (
     BEST_AVERAGE,
     best_weights,
+    is_saved_model,
     read_hdf5,
     read_safetensors,
+    read_saved_model,
     read_sharded_safetensors,
+    unpack_saved_model,
 )
-from vswin.weights.formats.archive import unpack_saved_model
-from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
 from vswin.weights.recognise import Recognised, fits, recognise
 from vswin.weights.torch_file import read_torch_file
 from vswin.zoo import SIZES, ModelSize, Triple
@@ -42,15 +42,13 @@ _MAX_CHARS = 200
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # What weights are called in a folder that is not one of a run.
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
-_PICKLE_PROTOCOL_2 = b"\x80\x02"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Holds what a file has, in official names.
+    """What a file or SavedModel holds, in official names.
 
-    Args:
-        path: the file or SavedModel folder.
+    Attributes:
         dialect: how it names its weights, see `vswin.weights.dialects.translate`; `vswin` for our own checkpoints.
         tensors: official name -> values in official layout; those of an image network keep their two dimensions.
         ignored: what in the file was passed over.
@@ -67,12 +65,12 @@ class Checkpoint:
 
     @cached_property
     def network(self) -> Recognised:
-        """Says which network the weights are of."""
+        """Which network the weights are of."""
         return recognise(self.tensors, self.position_index)
 
     @property
     def window(self) -> Triple | None:
-        """Gives the attention window where the file says it, not where rows of bias tables make it likely."""
+        """The attention window where the file says it, not where rows of bias tables make it likely."""
         if "size" in self.metadata:
             return tuple(self.metadata["size"]["window_size"])
         return None if self.position_index is None else self.network.window_size
@@ -84,9 +82,6 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
         source: which copy of a published name, e.g. `official` or `torchvision`; None: the official one.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         InputError: if there are no such weights, they cannot be had, or they are damaged.
@@ -110,13 +105,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens weights; the values are read as they are used.
 
     Args:
-        path: a `.pth` file, `.safetensors` or the index of several, `.h5` (ours or of the innat port), a SavedModel
-            folder or an archive of one, a folder with `model.safetensors` or its index, or the folder of a run, which
-            stands for its best checkpoint: raw or averaged weights, whichever were better in validation; of equals
-            the averaged ones.
-
-    Returns:
-        The checkpoint.
+            path: a `.safetensors` file or the index of several, a `.pth` file, `.h5` (ours or of the innat port), a
+            SavedModel folder or an archive of one, a folder with `model.safetensors` or its index, or the folder of a
+            run, which stands for its best checkpoint: raw or averaged weights, whichever were better in validation; of
+            equals the averaged ones.
 
     Raises:
         InputError: if there is no such file, it is damaged or hostile, or its tensors are not those of one network.
@@ -127,22 +119,24 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             return _open_saved_model(given, given)
         average = best_weights(given, BEST_AVERAGE)
         if average.is_file():
-            return _better(_open_file(average), open_checkpoint(best_weights(given)))
+            both = _open_file(average), open_checkpoint(best_weights(given))
+            return max(both, key=lambda checkpoint: float(checkpoint.metadata.get("val_top1", -1)))
         found = [best_weights(given), *(given / name for name in _IN_FOLDER)]
         given = next((path for path in found if path.is_file()), found[0])
     if not given.is_file():
+        kinds = {"does not exist": not given.exists(), "is a folder": given.is_dir(), "is a pipe": given.is_fifo()}
+        what = next((kind for kind, is_kind in kinds.items() if is_kind), "is a socket or a device")
+        if given.is_symlink() and not given.exists():
+            what = f"is a link to {given.readlink()}, which is not there"
         raise InputError(
-            f"{given} {_what_it_is(given)}; give a checkpoint file (.safetensors, .pth, .h5), a SavedModel (folder or "
-            ".tar.gz), a folder with model.safetensors or its index, or the folder of a run"
+            f"{given} {what}; give a checkpoint file (.safetensors, .pth, .h5), a SavedModel (folder or .tar.gz), a "
+            "folder with model.safetensors or its index, or the folder of a run"
         )
     return _open_file(given)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads weights in official names, whatever the format and the dialect; never runs code from the file.
-
-    Args:
-        path: see `open_checkpoint`.
+    """Reads weights in official names, of any format and dialect; never runs code from the file.
 
     Returns:
         Official name -> values in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), as stored but
@@ -156,76 +150,50 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what a checkpoint of ours says beside its weights.
-
-    Args:
-        path: see `open_checkpoint`.
-
-    Returns:
-        What `save_checkpoint` was given, with lists for tuples, and `vswin_version`; empty for files of others.
-
-    Raises:
-        InputError: as `open_checkpoint`.
-    """
+    """Reads what `save_checkpoint` was given, with lists for tuples, and `vswin_version`; empty for files of others."""
     return dict(open_checkpoint(path).metadata)
 
 
-def _better(average: Checkpoint, raw: Checkpoint) -> Checkpoint:
-    """Chooses between the averaged and the raw weights of a run."""
-    return max(average, raw, key=lambda checkpoint: float(checkpoint.metadata.get("val_top1", -1.0)))
-
-
-def _what_it_is(path: Path) -> str:
-    """Says why something that was named is no file."""
-    if not path.exists():
-        return f"is a link to {path.readlink()}, which is not there" if path.is_symlink() else "does not exist"
-    kinds = {"a folder": path.is_dir(), "a pipe": path.is_fifo(), "a socket": path.is_socket()}
-    return f"is {next((kind for kind, is_kind in kinds.items() if is_kind), 'a device')}"
-
-
 def _open_file(path: Path) -> Checkpoint:
+    """Opens a file in the format that its first bytes show."""
     with path.open("rb") as file:
-        start = file.read(16)
-    if start.startswith(_HDF5_MAGIC):
-        return _of_arrays(path, *read_hdf5(path))
-    if start.startswith(b"{") and b"\0" not in start:
-        return _translated(path, to_official(read_sharded_safetensors(path)))
-    if start[8:9] == b"{":
-        return _of_arrays(path, *read_safetensors(path))
-    if not start.startswith(_PICKLE_PROTOCOL_2) and tarfile.is_tarfile(path):
+        start = file.read(512)
+    if start.startswith(b"\x1f\x8b") or start[257:262] == b"ustar":
         with tempfile.TemporaryDirectory() as folder:
             return _open_saved_model(path, unpack_saved_model(path, Path(folder)))
-    return _translated(path, to_official(read_torch_file(path)))
-
-
-def _of_arrays(path: Path, tensors: Mapping[str, np.ndarray], metadata: Any) -> Checkpoint:
+    metadata = None
+    if start.startswith(_HDF5_MAGIC):
+        tensors, metadata = read_hdf5(path)
+    elif start[8:9] == b"{":
+        tensors, metadata = read_safetensors(path)
+    elif start.startswith(b"{"):
+        tensors = read_sharded_safetensors(path)
+    else:
+        tensors = read_torch_file(path)
     translation = to_official(tensors)
     if metadata is not None and translation.dialect == OFFICIAL:
         translation = dataclasses.replace(translation, dialect=VSWIN)
-    return _translated(path, translation, metadata)
+    return _described(path, translation, metadata)
 
 
 def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
     """Opens a SavedModel; one of our exports says in an asset what it is."""
     translation = saved_model_to_official(read_saved_model(folder))
-    about = folder / "assets" / "vswin.json"
-    if translation.dialect != VSWIN_EXPORT or not about.is_file():
-        return _translated(path, translation)
-    try:
-        metadata = json.loads(about.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: assets/vswin.json is damaged ({error})") from None
-    return _translated(path, translation, metadata)
+    about, metadata = folder / "assets" / "vswin.json", None
+    if translation.dialect == VSWIN_EXPORT and about.is_file():
+        try:
+            metadata = json.loads(about.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: assets/vswin.json is damaged ({error})") from None
+    return _described(path, translation, metadata)
 
 
-def _translated(path: Path, translation: Translation, metadata: Any = None) -> Checkpoint:
+def _described(path: Path, translation: Translation, metadata: Any) -> Checkpoint:
+    """Adds what a file says of its weights, if it is sound and true; None stands for an absent entry."""
     ignored, index = translation.ignored, translation.position_index
     checkpoint = Checkpoint(path, translation.dialect, translation.tensors, ignored, position_index=index)
-    return _described(checkpoint, metadata or {})
-
-
-def _described(checkpoint: Checkpoint, metadata: Any) -> Checkpoint:
-    """Adds what a file says of its weights, if it is sound and true; None stands for an absent entry."""
+    if metadata is None:
+        return checkpoint
     try:
         known = {key: value for key, value in metadata.items() if value is not None}
         if "size" in known:
@@ -235,15 +203,12 @@ def _described(checkpoint: Checkpoint, metadata: Any) -> Checkpoint:
             num_classes = checkpoint.network.num_classes
         float(known.get("val_top1", 0))
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        message = f"{checkpoint.path}: what it says of its model is damaged ({str(error)[:_MAX_CHARS]})"
-        raise InputError(message) from None
+        raise InputError(f"{path}: what it says of its model is damaged ({str(error)[:_MAX_CHARS]})") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{checkpoint.path}: its class_names are not a list of names")
+        raise InputError(f"{path}: its class_names are not a list of names")
     for key, count in (("class_names", len(names) or None), ("num_classes", known.get("num_classes"))):
         if None not in (count, num_classes) and count != num_classes:
-            raise InputError(
-                f"{checkpoint.path}: its {key} are {str(count)[:_MAX_CHARS]}, its head has {num_classes} classes"
-            )
+            raise InputError(f"{path}: its {key} are {str(count)[:_MAX_CHARS]}, its head has {num_classes} classes")
     return dataclasses.replace(checkpoint, metadata=known)
 
 

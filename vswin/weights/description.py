@@ -11,12 +11,7 @@ _NUM_SHOWN = 8
 
 
 def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
-    """Prints what `describe_checkpoint` says, folded to the window.
-
-    Args:
-        checkpoint: the weights.
-        is_long: whether every tensor is listed.
-    """
+    """Prints what `describe_checkpoint` says, folded to the window."""
     console = Console(soft_wrap=True)
     hanging = _INDENT if console.width >= NARROW else 2
     for line in describe_checkpoint(checkpoint, is_long):
@@ -24,64 +19,38 @@ def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
 
 
 def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[str]:
-    """Describes weights for a person, a line per fact.
-
-    Args:
-        checkpoint: the weights.
-        is_long: whether every tensor is listed.
-    """
-    network = checkpoint.network
-    names = checkpoint.metadata.get("class_names")
-    shown = "" if names is None else f": {', '.join(names[:_NUM_SHOWN])}{', ...' if len(names) > _NUM_SHOWN else ''}"
-    dtypes = sorted({str(tensor.dtype) for tensor in checkpoint.tensors.values()})
+    """Describes weights, a line per fact; `is_long` lists every tensor."""
+    network, metadata = checkpoint.network, checkpoint.metadata
+    # Which known size they are of, and what they can start or do.
+    near = " or ".join(network.sizes_but_window)
+    size = near and f"{near} but for {'time, a 2D image network' if network.is_2d else 'the window'}"
+    windows = [str(list(window)) for window in network.window_candidates]
+    if checkpoint.dialect == IMAGE_2D:
+        use = "training starts from them (inflated in time, a new head): init_from=<file>"
+    elif network.num_classes is None:
+        use = "training starts from them: init_from=<file> (a new head)"
+    else:
+        use = f"training starts from them: init_from=<file>; evaluation, on data of these {network.num_classes} classes"
+    names = metadata.get("class_names", []) if network.num_classes else []
+    shown = ", ".join([*names[:_NUM_SHOWN], *(["..."] if len(names) > _NUM_SHOWN else [])])
+    dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in checkpoint.tensors.values()}))
+    more = f", {len(checkpoint.ignored)} more are no weights" if checkpoint.ignored else ""
     rows = {
         "file": str(checkpoint.path),
         "dialect": checkpoint.dialect,
-        "model": _describe_size(checkpoint),
+        "model": network.size_name or size or "none of the known sizes",
         "network": f"embed_dim {network.embed_dim}, depths {list(network.depths)}, heads {list(network.num_heads)}, "
         f"patches {list(network.patch_size)}",
-        "window": _describe_window(checkpoint),
-        "tensors": f"{len(checkpoint.tensors)} ({', '.join(dtypes)})"
-        + (f", {len(checkpoint.ignored)} more are no weights" if checkpoint.ignored else ""),
+        "window": f"one of {', '.join(windows)}" if network.window_size is None else str(list(network.window_size)),
+        "tensors": f"{len(checkpoint.tensors)} ({dtypes}){more}",
         "parameters": f"{network.num_parameters:,}",
-        "classes": "none, there is no head" if network.num_classes is None else f"{network.num_classes}{shown}",
-        "use": _describe_use(checkpoint),
+        "classes": f"{network.num_classes or 'none, there is no head'}{f': {shown}' if shown else ''}",
+        "use": use,
     }
-    rows |= {
-        key: str(value)
-        for key, value in checkpoint.metadata.items()
-        if key not in ("size", "class_names", "num_classes", "model", "videos") and value is not None
-    }
+    said = {"size", "class_names", "num_classes", "model", "videos"}
+    rows |= {key: str(value) for key, value in metadata.items() if key not in said}
     lines = [f"{key + ':':<{_INDENT}}{value}" for key, value in rows.items()]
     if is_long:
         lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
         lines += [f"  {name} (no weight)" for name in checkpoint.ignored]
     return lines
-
-
-def _describe_size(checkpoint: Checkpoint) -> str:
-    network = checkpoint.network
-    if network.size_name is not None:
-        return network.size_name
-    if not network.sizes_but_window:
-        return "none of the known sizes"
-    what = "but for time, a 2D image network" if network.is_2d else "but for the window"
-    return f"{' or '.join(network.sizes_but_window)} {what}"
-
-
-def _describe_window(checkpoint: Checkpoint) -> str:
-    network = checkpoint.network
-    if network.window_size is not None:
-        return str(list(network.window_size))
-    return "one of " + ", ".join(str(list(window)) for window in network.window_candidates)
-
-
-def _describe_use(checkpoint: Checkpoint) -> str:
-    """Says what the weights can start, or do."""
-    network = checkpoint.network
-    if checkpoint.dialect == IMAGE_2D:
-        return "training starts from them (inflated in time, a new head): init_from=<file>"
-    training = "training starts from them: init_from=<file>"
-    if network.num_classes is None:
-        return f"{training} (a new head)"
-    return f"{training}; evaluation, on data of these {network.num_classes} classes"

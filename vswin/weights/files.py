@@ -1,14 +1,18 @@
-"""Files of weights as arrays: safetensors (in which runs keep theirs) and HDF5 (Keras, and earlier runs of ours).
+"""Files of weights as arrays: safetensors, in which runs keep theirs, HDF5, SavedModels and archives of them.
 
 Nothing in a file is run. What the model is stands beside its weights as JSON.
 """
 
+import gzip
 import io
 import json
+import math
 import os
+import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import ml_dtypes  # teaches NumPy bfloat16
@@ -17,7 +21,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from vswin import __version__
-from vswin.atomic import replacing
+from vswin.atomic import literal_folder, replacing
 from vswin.errors import InputError
 
 # Where a run keeps its best weights, and the best average of its weights if it computes one.
@@ -31,6 +35,14 @@ _VERSION = "vswin_version"
 # Weights hardly compress; an HDF5 file that claims more is made to fill the memory.
 _MAX_COMPRESSION = 100
 _MAX_INDEX_BYTES = 4 * 2**20
+# Weights shrink by a tenth, graphs to a tenth: an archive that grows more than this is made to fill disks.
+_MAX_INFLATION = 20
+_ALWAYS_ALLOWED = 64 * 2**20
+_MAX_MEMBERS = 1_000
+# Headers of a tar archive may claim any size, and some versions of `tarfile` take quadratic time on them.
+_MAX_HEADER_BYTES = 1_024
+# Where a checkpoint of TensorFlow says which of its tensors belongs to which object.
+_CHECKPOINT_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def best_weights(run: Path, name: Path = BEST_CHECKPOINT) -> Path:
@@ -48,11 +60,7 @@ def save_checkpoint(
     Args:
         path: file to write, HDF5 if its ending is `.h5`, else safetensors; its folder is made.
         tensors: official name -> values in official layout.
-        metadata: what the model is, e.g. `size`, `num_classes`, `class_names`: anything that JSON can hold.
-            `vswin_version` is added.
-
-    Raises:
-        OSError: if it cannot be written, as on a full disk.
+        metadata: e.g. `size`, `class_names`: anything that JSON can hold. `vswin_version` is added.
     """
     target = Path(path)
     described = {**metadata, _VERSION: __version__}
@@ -128,10 +136,8 @@ def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is no index of safetensors files that belong together: {error}") from error
-    if differing := sorted(parts.keys() ^ tensors.keys()):
-        raise InputError(
-            f"{index} and its parts do not hold the same tensors: {', '.join(differing[:5])} is in one alone"
-        )
+    if differing := ", ".join(sorted(parts.keys() ^ tensors.keys())[:5]):
+        raise InputError(f"{index} and its parts do not hold the same tensors: {differing} is in one alone")
     return tensors
 
 
@@ -161,3 +167,176 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); copy it again or use another") from error
     return tensors, metadata
+
+
+def unpack_saved_model(path: Path, folder: Path) -> Path:
+    """Unpacks a `.tar.gz` or `.tar`, as TF-Hub publishes SavedModels, into an empty folder.
+
+    Returns:
+        The folder with `saved_model.pb`: `folder` or one below it.
+
+    Raises:
+        InputError: if the archive is damaged, has no SavedModel or several, holds anything but plain files and folders
+            below its own, or would take over 20 times its size and over 64 MiB.
+    """
+    limit = _MAX_INFLATION * path.stat().st_size + _ALWAYS_ALLOWED
+    try:
+        with path.open("rb") as packed:
+            is_gzip = packed.read(2) == b"\x1f\x8b"
+            packed.seek(0)
+            stream: Any = gzip.GzipFile(fileobj=packed) if is_gzip else packed
+            forward: Any = _Forward(stream)
+            with tarfile.TarFile(fileobj=forward, copybufsize=_MAX_HEADER_BYTES) as archive:
+                # Older Python has no filters; those of 3.10.12 and 3.11.4 follow links, but none is extracted.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                for number, member in enumerate(archive):
+                    limit -= member.size
+                    is_plain = (member.isfile() and not member.issparse()) or member.isdir()
+                    if not is_plain or member.size < 0 or {"..", "/"} & set(Path(member.name).parts):
+                        raise InputError(f"its member {member.name[:200]!r} is no plain file or folder below its own")
+                    if limit < 0 or number >= _MAX_MEMBERS:
+                        raise InputError(f"it has over {_MAX_MEMBERS} members, or over {_MAX_INFLATION} times its size")
+                    archive.extract(member, folder, set_attrs=False)
+            # To the end, where gzip keeps its checksum.
+            while content := stream.read(2**16):
+                limit -= len(content)
+                if limit < 0:
+                    raise InputError(f"it unpacks to over {_MAX_INFLATION} times its size")
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} is not unpacked: {str(error)[:300]}; copy or download it again") from error
+    found = [file.parent for file in sorted(folder.rglob("saved_model.pb")) if file.is_file()]
+    if len(found) != 1:
+        raise InputError(f"{path} has {len(found)} files called saved_model.pb instead of one; use another")
+    return found[0]
+
+
+class _Forward:
+    """A file for `tarfile`, whose headers may claim any size or number, or a place before themselves."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.tell = file.tell
+        self.headers_left = 4 * _MAX_MEMBERS
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads a header, or a part of a content."""
+        self.headers_left -= size == tarfile.BLOCKSIZE
+        if not 0 <= size <= _MAX_HEADER_BYTES or self.headers_left < 0:
+            raise InputError("its headers are larger than those of many files")
+        return self.file.read(size)
+
+    def seek(self, position: int) -> int:
+        """Moves on; by one byte `tarfile` may go back."""
+        if position < self.file.tell() - 1:
+            raise InputError("one of its headers points to an impossible place")
+        return self.file.seek(position)
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Says whether a folder has the files of a SavedModel."""
+    return (folder / "saved_model.pb").is_file() and (folder / "variables" / "variables.index").is_file()
+
+
+def read_input_shape(folder: Path) -> tuple[int, int, int, int, int] | None:
+    """Reads for which clips a SavedModel in the layout of the TF-Hub collection was made.
+
+    Returns:
+        (-1, 3, T, H, W), the shape of the only input of `serving_default`; None where that is another one.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    inputs = _read_graph(folder).signature_def["serving_default"].inputs.values()
+    match [[side.size for side in tensor.tensor_shape.dim] for tensor in inputs]:
+        case [[-1, 3, num_frames, height, width]] if min(num_frames, height, width) > 0:
+            return -1, 3, num_frames, height, width
+    return None
+
+
+def read_saved_model(folder: Path) -> list[tuple[str, np.ndarray]]:
+    """Reads the variables of a SavedModel. Neither its graph nor any Python that it names is run.
+
+    Returns:
+        Names and values. Of an export of ours, the official names of all weights, in the layout of TensorFlow. Of
+        others, names as they were when it was saved, without `:0`; in the order of
+        `tf.saved_model.load(folder).variables` where the saved object has that list, as Keras models do, otherwise
+        breadth first from the root.
+
+    Raises:
+        InputError: if the folder is no SavedModel or is damaged.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    if not is_saved_model(folder):
+        raise InputError(f"{folder} is no SavedModel, which has saved_model.pb and variables/variables.index")
+    graph = _read_graph(folder)
+    if not graph.HasField("object_graph_def"):
+        raise InputError(f"{folder} was saved by TensorFlow 1; save it again with TensorFlow 2")
+    try:
+        with literal_folder(folder) as literal:
+            reader = tf.train.load_checkpoint(str(literal / "variables" / "variables"))
+            saved = TrackableObjectGraph.FromString(reader.get_tensor(_CHECKPOINT_OBJECTS))
+            variables = _list_variables(graph.object_graph_def, saved)
+            # Reading would allocate what they claim.
+            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            kinds = {dtypes[key] for _, key in variables}
+            if not all(kind.is_floating or kind.is_integer for kind in kinds):
+                raise InputError(
+                    f"{folder} has variables of {', '.join(kind.name for kind in kinds)}; weights are numbers"
+                )
+            claimed = sum(math.prod(shapes[key]) * dtypes[key].size for key in {key for _, key in variables})
+            present = sum(path.stat().st_size for path in (folder / "variables").glob("variables.data-*"))
+            if claimed > present:
+                raise InputError(
+                    f"the variables of {folder} claim {claimed} bytes, and it holds {present}; it is damaged"
+                )
+            return [(name, reader.get_tensor(key)) for name, key in variables]
+    except InputError:
+        raise
+    except (DecodeError, tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError, MemoryError) as error:
+        raise InputError(f"the SavedModel {folder} is damaged ({error}); copy it again or use another") from error
+
+
+def _read_graph(folder: Path) -> Any:
+    """Reads the first graph in `saved_model.pb`, with what belongs to it."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    path = folder / "saved_model.pb"
+    try:
+        return SavedModel.FromString(path.read_bytes()).meta_graphs[0]
+    except (DecodeError, OSError, LookupError) as error:
+        raise InputError(f"{path} is damaged ({error}); copy it again or use another") from error
+
+
+def _list_variables(objects: Any, saved: Any) -> list[tuple[str, str]]:
+    """Lists names of variables, and the keys of their values in the checkpoint that was saved with them."""
+    for graph in (objects, saved):  # a negative number would quietly count from the end
+        if any(not 0 <= child.node_id < len(graph.nodes) for node in graph.nodes for child in node.children):
+            raise LookupError("an object refers to one that is not there")
+    # Both graphs have the same names of attributes, and other numbers of nodes: walk them together, breadth first.
+    nodes, pairs, waiting = objects.nodes, {0: 0}, [0]
+    for node in waiting:
+        there = {child.local_name: child.node_id for child in saved.nodes[pairs[node]].children}
+        for child in nodes[node].children:
+            if child.local_name in there and child.node_id not in pairs:
+                pairs[child.node_id] = there[child.local_name]
+                waiting.append(child.node_id)
+    # Our exports name all weights in a dict; Keras models list their variables; of others those that were found.
+    lists = {child.local_name: nodes[child.node_id] for child in nodes[0].children}
+    if "weights" in lists and lists["weights"].user_object.identifier == "trackable_dict_wrapper":
+        named = [(entry.local_name, entry.node_id) for entry in lists["weights"].children]
+    elif "variables" in lists:
+        entries = sorted(lists["variables"].children, key=lambda entry: int(entry.local_name))
+        named = [(nodes[entry.node_id].variable.name, entry.node_id) for entry in entries]
+    else:
+        named = [(nodes[node].variable.name, node) for node in pairs if nodes[node].HasField("variable")]
+    if not named:
+        raise LookupError("it has no variables")
+    keys = {}
+    for _, node in named:
+        values = [value for value in saved.nodes[pairs[node]].attributes if value.name == "VARIABLE_VALUE"]
+        keys[node] = values[0].checkpoint_key
+    return [(name, keys[node]) for name, node in named]

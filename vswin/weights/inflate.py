@@ -16,62 +16,27 @@ _TABLE_SUFFIX = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Inflated:
-    """Holds the weights of a video backbone made from those of an image network.
-
-    Args:
-        tensors: official name -> values in official layout.
-        resized: names of the bias tables whose spatial window had another size.
-    """
+    """Weights of a video backbone in official names, and the bias tables whose spatial window had another size."""
 
     tensors: dict[str, np.ndarray]
     resized: tuple[str, ...]
 
 
 def inflate(tensors: Mapping[str, np.ndarray], patch_size: Triple, window_size: Triple) -> Inflated:
-    """Inflates an image network.
+    """Makes a video backbone, without a head, of the weights of an image network in official names.
 
     The patch embedding is repeated in time and divided by the number of repetitions, so that a still clip is embedded
     as the image was. Bias tables are repeated for every distance in time, undivided. All else stays as it is.
 
     Args:
-        tensors: weights of the image network in official names, as `dialects.to_official` gives them.
+        tensors: official name -> values.
         patch_size: (t, h, w) of the video network, in pixels.
         window_size: (t, h, w) of the video network, in tokens.
-
-    Returns:
-        The weights of the video backbone; there is no head.
 
     Raises:
         InputError: if the weights are those of a video network, or of other patches.
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, inflate_weights.
     """
-    _check_patches(tensors, patch_size)
-    inflated: dict[str, np.ndarray] = {}
-    resized = []
-    for name, tensor in tensors.items():
-        if name == PATCHES:
-            frames = patch_size[0]
-            inflated[name] = np.repeat(tensor[:, :, None], frames, axis=2) / frames  # [C, 3, t, h, w]
-        elif name.endswith(_TABLE_SUFFIX):
-            table = _resize(name, tensor, window_size)
-            if len(table) != len(tensor):
-                resized.append(name)
-            inflated[name] = np.tile(table, (2 * window_size[0] - 1, 1))  # [(2t-1)*(2h-1)*(2w-1), nH]
-        else:
-            inflated[name] = tensor
-    return Inflated(inflated, tuple(resized))
-
-
-def _resize(name: str, table: np.ndarray, window_size: Triple) -> np.ndarray:
-    """Resizes the bias table of a square image window to the rows and columns of another."""
-    side = (math.isqrt(len(table)) + 1) // 2
-    if (2 * side - 1) ** 2 != len(table):
-        raise InputError(f"{name} has {len(table)} rows, which no square window of an image network has")
-    return resize_bias_table(table, (1, side, side), (1, *window_size[1:]))
-
-
-def _check_patches(tensors: Mapping[str, np.ndarray], patch_size: Triple) -> None:
-    """Checks that there is a patch embedding for images, of the wanted size."""
     if PATCHES not in tensors:
         raise InputError(f"{PATCHES} is missing: these are no weights of an image Swin Transformer")
     shape = tensors[PATCHES].shape
@@ -85,3 +50,17 @@ def _check_patches(tensors: Mapping[str, np.ndarray], patch_size: Triple) -> Non
             f"the image network has patches of {shape[2:]} pixels, the video network of {patch_size[1:]}; give "
             f"patch_size=({patch_size[0]}, {shape[2]}, {shape[3]}) or another file"
         )
+    inflated, resized = dict(tensors), []
+    frames = patch_size[0]
+    inflated[PATCHES] = np.repeat(tensors[PATCHES][:, :, None], frames, axis=2) / frames  # [C, 3, t, h, w]
+    for name, table in tensors.items():
+        if not name.endswith(_TABLE_SUFFIX):
+            continue
+        side = (math.isqrt(len(table)) + 1) // 2
+        if (2 * side - 1) ** 2 != len(table):
+            raise InputError(f"{name} has {len(table)} rows, which no square window of an image network has")
+        spatial = resize_bias_table(table, (1, side, side), (1, *window_size[1:]))  # [(2h-1)*(2w-1), nH]
+        if len(spatial) != len(table):
+            resized.append(name)
+        inflated[name] = np.tile(spatial, (2 * window_size[0] - 1, 1))  # [(2t-1)*(2h-1)*(2w-1), nH]
+    return Inflated(inflated, tuple(resized))

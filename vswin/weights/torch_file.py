@@ -67,13 +67,14 @@ _MODULES_TODAY = {
     "copy_reg": "copyreg",
     "numpy._core.multiarray": "numpy.core.multiarray",
     "pathlib._local": "pathlib",
+    "torch.tensor": "torch._tensor",
 }
 # What torch.save writes; among the others are those that make objects of any class, or buffers of any size.
 _OPCODES = b"NKMJGXUTCB)t]ae}sucRbQ(01qrhj.\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x93\x94\x95"
 
 # swin_base with its optimizer state takes about 90,000 reads; a million take two seconds.
 _MAX_READS = 1_000_000
-_MAX_LINE = 1_024
+_MAX_LINE_BYTES = 1_024
 _MAX_ARGUMENTS = 16
 # NumPy 1.26 stops at 32 axes.
 _MAX_AXES = 32
@@ -110,8 +111,6 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
             for mark, what in _IMPOSTORS.items():
                 if start.lstrip().startswith(mark):
                     raise InputError(what)
-            if start[257:262] == b"ustar":
-                raise InputError("it is a tar file of PyTorch before 0.1.10: load and save it with a newer one")
             buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             payload, bytes_of = _read_zip(file, buffer) if start.startswith(b"PK") else _read_legacy(buffer)
             return _view_tensors(_state_dict(payload), bytes_of)
@@ -136,9 +135,6 @@ def _state_dict(payload: Any) -> dict[str, "_Tensor"]:
             return tensors
     keys = ", ".join(repr(key[:40]) for key in list(payload)[:5]) or "none"
     raise InputError(f"it has no tensors under {', '.join(_STATE_DICT_KEYS)} or at its top, whose keys are {keys}")
-
-
-# Pickles
 
 
 class _RefusedError(Exception):
@@ -216,8 +212,8 @@ class _Source:
 
     def readline(self) -> bytes:
         """Reads up to the next newline."""
-        upcoming = bytes(self.buffer[self.position : self.position + _MAX_LINE])
-        return self.read(upcoming.find(b"\n") + 1 or _MAX_LINE)
+        upcoming = bytes(self.buffer[self.position : self.position + _MAX_LINE_BYTES])
+        return self.read(upcoming.find(b"\n") + 1 or _MAX_LINE_BYTES)
 
 
 class _Unpickler(pickle._Unpickler):
@@ -288,10 +284,6 @@ def _tensor(storage: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any
     return _Tensor(storage, dtype, offset, shape, strides)
 
 
-def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
-
-
 def _rebuild_from_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
     """Takes (function, type, its arguments, attributes), as tensors with attributes are written."""
     return _REBUILD[function.name](*args[:_MAX_ARGUMENTS])
@@ -322,27 +314,25 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
-    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **_REBUILD,
-    **{
-        f"torch.{module}._rebuild_from_type{v}": _rebuild_from_type
-        for module in ("tensor", "_tensor")
-        for v in ("", "_v2")
-    },
+    "torch._tensor._rebuild_from_type": _rebuild_from_type,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
     "torch.Size": lambda axes: axes,
     "collections.OrderedDict": _ordered_dict,
     "builtins.getattr": _getattr,
 }
 
 
-# The two formats: each gives the unpickled object, and the function from a storage to its bytes, uint8 [nbytes].
-
-
 def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
-    """Reads a file of version 1.6 or later: a zip archive of one pickle and one member per storage."""
+    """Reads a file of version 1.6 or later: a zip archive of one pickle and one member per storage.
+
+    Returns:
+        The unpickled object, and the function from a storage to its bytes, uint8 [nbytes].
+    """
     directory = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if directory and directory[zipfile._ECD_SIZE] > _MAX_DIRECTORY:  # type: ignore[attr-defined]
         raise InputError("its zip archive has a directory far larger than weights need")
@@ -375,7 +365,9 @@ def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Stora
 
     found = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(found) != 1:
-        raise InputError(f"it is a zip archive with {len(found)} members called data.pkl instead of one")
+        raise InputError(
+            f"it is a zip archive with {len(found)} members called data.pkl instead of one; unpack SavedModels"
+        )
     prefix = found[0].removesuffix("data.pkl")
     if prefix + "constants.pkl" in members:
         raise InputError("it is a TorchScript program, not a checkpoint: save the state_dict of the model")
@@ -400,9 +392,7 @@ def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarr
         (numel,) = struct.unpack_from("<q", buffer, position)
         start, position = position + 8, position + 8 + storage.nbytes
         if numel != storage.numel or position > len(buffer):
-            raise InputError(
-                f"it breaks off, or its storage {key[:200]!r} has {numel} elements instead of {storage.numel}"
-            )
+            raise InputError(f"it breaks off in or before its storage {key[:200]!r} of {storage.numel} elements")
         contents[key] = np.frombuffer(buffer[start:position], np.uint8)
     return payload, lambda storage: contents[storage.key]
 

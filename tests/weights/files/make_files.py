@@ -8,7 +8,6 @@ import collections
 import pathlib
 
 import numpy as np
-import safetensors.numpy
 import safetensors.torch
 import torch
 from mmengine.config import ConfigDict
@@ -123,8 +122,6 @@ def main() -> None:
     torch.save(unsigned, HERE / "unsigned.pyth")
     solid = {name: tensor.contiguous().clone() for name, tensor in every_kind().items()}
     safetensors.torch.save_file(solid, HERE / "library.safetensors", metadata={"format": "pt"})
-    native = {name: tensor.detach().numpy() for name, tensor in solid.items() if tensor.dtype != torch.bfloat16}
-    safetensors.numpy.save_file(native, HERE / "library_numpy.safetensors", metadata={"format": "np"})
 
 
 if __name__ == "__main__":

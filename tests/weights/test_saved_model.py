@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
 from vswin.errors import InputError
-from vswin.weights.formats.saved_model_file import _check_sizes, is_saved_model, read_saved_model
+from vswin.weights.files import is_saved_model, read_saved_model
 
 
 class Block(keras.layers.Layer):
@@ -93,12 +95,8 @@ def test_our_own_export_is_read_by_official_name(tmp_path):
 
 def test_other_folders_are_refused(tmp_path):
     assert not is_saved_model(tmp_path)
-    with pytest.raises(
-        InputError, match=r"is not a SavedModel: it needs saved_model\.pb and variables/variables\.index"
-    ):
-        read_saved_model(tmp_path)
     (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(InputError, match="is not a SavedModel"):
+    with pytest.raises(InputError, match=r"is no SavedModel, which has saved_model\.pb and variables/variables\.index"):
         read_saved_model(tmp_path)
 
 
@@ -112,29 +110,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_every_cut_of_the_graph_is_called_damaged(folder):
+def test_every_cut_of_the_graph_and_garbage_in_its_place_are_called_damaged(folder):
     path = folder / "saved_model.pb"
-    content = path.read_bytes()
-    for length in [*range(0, 200, 7), *range(200, len(content), 97)]:
-        path.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"damaged|no object graph"):
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    cuts = [content[:length] for length in [*range(0, 200, 7), *range(200, len(content), 97)]]
+    for damaged in [*cuts, *(rng.bytes(length) for length in (1, 10, 1000, 100_000)), b"\xff" * 100]:
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"damaged|TensorFlow 1"):
             read_saved_model(folder)
-
-
-def test_garbage_instead_of_the_graph_is_refused(folder):
-    rng = np.random.default_rng(0)
-    for length in (1, 10, 1000, 100_000):
-        (folder / "saved_model.pb").write_bytes(rng.bytes(length))
-        with pytest.raises(InputError, match=r"damaged|no object graph"):
-            read_saved_model(folder)
-    (folder / "saved_model.pb").write_bytes(b"\xff" * 100)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_saved_model(folder)
 
 
 def test_a_graph_without_objects_is_that_of_tensorflow_1(folder):
     (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
-    with pytest.raises(InputError, match="has no object graph: it was saved by TensorFlow 1"):
+    with pytest.raises(InputError, match="was saved by TensorFlow 1"):
         read_saved_model(folder)
 
 
@@ -148,18 +136,21 @@ def test_a_cut_or_missing_data_file_is_damaged(folder):
         read_saved_model(folder)
 
 
-def test_variables_that_claim_more_than_the_files_hold_are_refused_before_they_are_allocated(folder):
-    class Index:
-        """Claims a terabyte."""
+def test_variables_that_claim_more_than_the_files_hold_are_refused_before_they_are_allocated(folder, monkeypatch):
+    load = tf.train.load_checkpoint
 
-        def get_variable_to_shape_map(self):
-            return {"weight": [10**6, 10**6]}
+    def load_liar(path):
+        reader = load(path)
+        claims = {key: [10**6, 10**6] for key in reader.get_variable_to_shape_map()}
+        return SimpleNamespace(
+            get_tensor=reader.get_tensor,
+            get_variable_to_shape_map=lambda: claims,
+            get_variable_to_dtype_map=lambda: dict.fromkeys(claims, tf.uint8),
+        )
 
-        def get_variable_to_dtype_map(self):
-            return {"weight": tf.uint8}
-
-    with pytest.raises(InputError, match="claim 1000000000000 bytes, but variables/ holds 4"):
-        _check_sizes(folder, Index(), ["weight"])
+    monkeypatch.setattr(tf.train, "load_checkpoint", load_liar)
+    with pytest.raises(InputError, match="claim 1000000000000 bytes, and it holds 4"):
+        read_saved_model(folder)
 
 
 def test_a_cut_or_wrong_index_is_damaged(folder):
@@ -213,5 +204,5 @@ def test_strings_are_no_weights(tmp_path):
     module = tf.Module()
     module.text = tf.Variable("x", name="text")
     tf.saved_model.save(module, str(tmp_path))
-    with pytest.raises(InputError, match=r"variable text/.*is string; weights are numbers"):
+    with pytest.raises(InputError, match="has variables of string; weights are numbers"):
         read_saved_model(tmp_path)

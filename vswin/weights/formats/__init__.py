@@ -1,1 +1,0 @@
-"""Files of weights, format by format: from bytes to named arrays, without running anything in them."""
