@@ -20,8 +20,8 @@ import tensorflow as tf
 
 import vswin
 from vswin.errors import InputError
+from vswin.training.optimizer import WarmupCosine
 from vswin.training.run import run_training
-from vswin.training.schedule import WarmupCosine
 
 ROOT = Path(__file__).parents[1]
 NUM_STEPS = 75

@@ -11,9 +11,10 @@ import tf_keras as keras
 import vswin
 from vswin.errors import InputError
 from vswin.runtime import start_log
-from vswin.training import state_files as state_files_module
+from vswin.training import checkpoints as checkpoints_module
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
 from vswin.workers import Workers
@@ -49,7 +50,7 @@ def epoch_of(checkpoints: Checkpoints) -> float:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints" / "last").iterdir())
+    return sorted(path.name for path in (folder / "checkpoints" / "last").glob("ckpt*"))
 
 
 def state_files(*numbers: int) -> list[str]:
@@ -118,8 +119,8 @@ def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypa
         synced.append(path.name)
         assert set(state_files(10, 20)) < set(files(tmp_path))
 
-    monkeypatch.setattr(state_files_module, "sync_file", sync)
-    monkeypatch.setattr(state_files_module, "sync_folder", sync)
+    monkeypatch.setattr(checkpoints_module, "sync_file", sync)
+    monkeypatch.setattr(checkpoints_module, "sync_folder", sync)
     train_epochs(checkpoints, 0.3, first=2)
     assert sorted(synced) == [*state_files(30), "last"]
 
@@ -136,10 +137,10 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
         train_epochs(first, 0.75, first=1)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
-    assert (second.best.epoch, second.best.top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
     # The same epoch once more, on a device that does not repeat itself exactly.
     train_epochs(second, 0.7, 0.72, first=1)
-    assert (second.best.epoch, second.best.top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
     assert read_metadata(tmp_path)["val_top1"] == 0.75
 
 
@@ -230,7 +231,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_metadata(tmp_path)["epoch"] == 1
-    assert (checkpoints.best.epoch, checkpoints.best.top1) == (1, 0.5)
+    assert (checkpoints.bests[0].epoch, checkpoints.bests[0].top1) == (1, 0.5)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
 
 

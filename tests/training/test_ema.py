@@ -9,9 +9,9 @@ import vswin
 from vswin.errors import InputError
 from vswin.runtime import make_strategy, set_precision, start_log
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.ema import WeightAverage, warmed_decay
-from vswin.training.optimizer import AdamW, ParameterGroup
-from vswin.training.trainer import Trainer
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
+from vswin.training.trainer import Trainer, WeightAverage, warmed_decay
 from vswin.weights.checkpoint import open_checkpoint, read_metadata
 from vswin.weights.names import named_weights
 from vswin.workers import Workers
@@ -219,7 +219,7 @@ def test_the_best_of_both_are_kept_and_a_run_stands_for_the_better(tmp_path, cap
     assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.h5"
     assert read_metadata(tmp_path / "checkpoints" / "best.h5")["epoch"] == 2
     assert (read_metadata(tmp_path)["epoch"], read_metadata(tmp_path)["val_top1"]) == (3, 0.6)
-    checkpoints.say_best()
+    checkpoints.log_best()
     assert capsys.readouterr().out.splitlines() == [
         f"best epoch 2: val top-1 60.0 %, weights in {tmp_path}/checkpoints/best.h5",
         f"best epoch 3: val top-1 60.0 %, weights (averaged) in {tmp_path}/checkpoints/best_ema.h5",

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from vswin.training.erasing import erase, make_erasing_boxes
+from vswin.training.mixing import erase, make_erasing_boxes
 
 HEIGHT, WIDTH = 120, 200
 

@@ -9,8 +9,9 @@ import tf_keras as keras
 import vswin
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.training.finite import FiniteGuard
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training.callbacks import FiniteGuard
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.zoo import ModelSize
 

@@ -9,8 +9,8 @@ import vswin
 from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.runtime import make_strategy, set_precision
-from vswin.training.freezing import count_passed_blocks, find_frozen, run_frozen_parts_as_tested
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training.groups import ParameterGroup, count_passed_blocks, find_frozen, run_frozen_parts_as_tested
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights
 from vswin.weights.shapes import official_names

@@ -2,8 +2,7 @@ import pytest
 
 import vswin
 from vswin.schema import OptimizerConfig
-from vswin.training.freezing import find_frozen
-from vswin.training.group_table import describe_groups
+from vswin.training.groups import describe_groups, find_frozen
 from vswin.weights.names import named_weights
 from vswin.zoo import count_parameters, find_size
 

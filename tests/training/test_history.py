@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vswin.training.history import HistoryFile
+from vswin.training.loggers import HistoryFile
 
 
 def read(path: Path) -> list[dict[str, str]]:

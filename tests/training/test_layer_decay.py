@@ -1,7 +1,6 @@
 import pytest
 
-from vswin.training.layer_decay import layer_multiplier
-from vswin.training.optimizer import assign_groups
+from vswin.training.groups import assign_groups, layer_multiplier
 from vswin.weights.shapes import official_names
 from vswin.zoo import SIZES, find_size
 

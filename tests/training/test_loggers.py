@@ -4,9 +4,7 @@ from contextlib import contextmanager
 import pytest
 import tf_keras as keras
 
-from vswin.training.history import HistoryFile
-from vswin.training.loggers import open_loggers
-from vswin.training.tensorboard_log import TensorBoardLog
+from vswin.training.loggers import HistoryFile, TensorBoardLog, open_loggers
 
 
 def test_files_are_the_default_and_wandb_is_not_imported(compose_train, tmp_path, monkeypatch):

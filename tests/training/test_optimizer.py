@@ -8,14 +8,8 @@ import tf_keras as keras
 
 import vswin
 from vswin.schema import OptimizerConfig
-from vswin.training.optimizer import (
-    AdamW,
-    ParameterGroup,
-    build_optimizer,
-    find_group,
-    official_group,
-)
-from vswin.training.schedule import WarmupCosine
+from vswin.training.groups import ParameterGroup, find_group
+from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
 from vswin.weights.names import named_weights
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -43,7 +37,7 @@ def test_groups_of_swin_tiny_equal_the_official_ones(official_config):
     golden = json.loads((PARITY / "param_groups_swin_tiny.json").read_text())
     assert (golden["base_lr"], golden["weight_decay"]) == (1e-3, 0.02)
     for name, expected in golden["params"].items():
-        group = official_group(name, official_config)
+        group = find_group(name, official_config)
         assert group.learning_rate_multiplier == pytest.approx(expected["lr_mult"]), name
         assert group.weight_decay == expected["weight_decay"], name
 

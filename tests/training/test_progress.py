@@ -9,9 +9,10 @@ from rich.console import Console
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.runtime import start_log
-from vswin.training import progress
-from vswin.training.optimizer import AdamW, ParameterGroup
-from vswin.training.progress import BadVideoGuard, EpochReport
+from vswin.training import callbacks
+from vswin.training.callbacks import BadVideoGuard, EpochReport
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
 
 LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}
 
@@ -46,7 +47,7 @@ def test_an_epoch_ends_with_one_line_in_percent(report, capsys):
 
 
 def test_long_epochs_print_lines_without_a_terminal(report, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_LINES", 0.0)
     run_epoch(report, 0)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
@@ -62,7 +63,7 @@ def test_rate_and_speed_are_added_to_the_logs(report):
 def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(report, monkeypatch):
     """Its first two steps belong to an earlier session: here, two steps of 7.5 clips take 3 seconds."""
     clock = iter([10.0, 11.0, 13.0, 14.0])
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     report.on_epoch_begin(0)
     report.on_train_batch_end(2, LOGS)
     report.on_train_batch_end(3, LOGS)
@@ -105,7 +106,7 @@ def test_without_loss_scaling_there_is_no_scale(report):
 def test_a_terminal_gets_its_cursor_back_when_training_fails(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, force_interactive=True)
-    monkeypatch.setattr(progress, "console", terminal)
+    monkeypatch.setattr(callbacks, "console", terminal)
     report = EpochReport(steps_per_epoch=4, num_clips=30, epochs=12)
 
     def train() -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vswin.errors import InputError
-from vswin.training.interruptions import SignalStop
+from vswin.training.interruptions import SaveAndStop
 from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_checkpoint
 
@@ -76,9 +76,9 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
 def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monkeypatch):
     """Dropout, drop path, order and augmentation are on: the draws of the epochs after the break must be the same."""
     whole = start(output="whole")
-    from vswin.training import progress
+    from vswin.training import callbacks
 
-    original = progress.EpochReport.on_epoch_begin
+    original = callbacks.EpochReport.on_epoch_begin
 
     def die(self, epoch, logs=None):
         if epoch == 2:
@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monk
         original(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(progress.EpochReport, "on_epoch_begin", die)
+        patch.setattr(callbacks.EpochReport, "on_epoch_begin", die)
         with pytest.raises(KeyboardInterrupt):
             start()
     with (tmp_path / "run" / "history.csv").open("a") as file:
@@ -108,7 +108,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
     start, tmp_path, monkeypatch, capsys
 ):
     start(*PARTLY, output="whole")
-    original = SignalStop.on_train_batch_end
+    original = SaveAndStop.on_train_batch_end
 
     def stop(self, batch, logs=None):
         if (self._epoch, batch) == (1, 1):
@@ -116,7 +116,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
         original(self, batch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SignalStop, "on_train_batch_end", stop)
+        patch.setattr(SaveAndStop, "on_train_batch_end", stop)
         with pytest.raises(SystemExit):
             start(*PARTLY)
     start(*PARTLY, "resume=true")

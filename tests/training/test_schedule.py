@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vswin.training.schedule import WarmupCosine
+from vswin.training.optimizer import WarmupCosine
 
 STEPS = 40
 

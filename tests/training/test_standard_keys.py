@@ -1,6 +1,6 @@
 import numpy as np
 
-from vswin.training.standard_keys import standard_keys
+from vswin.training.loggers import standard_keys
 
 
 def test_every_figure_of_an_epoch_has_its_name():

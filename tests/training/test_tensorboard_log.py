@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 
-from vswin.training.tensorboard_log import TensorBoardLog
+from vswin.training.loggers import TensorBoardLog
 
 
 def figures(folder: Path, key: str) -> list[tuple[int, float]]:

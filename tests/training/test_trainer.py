@@ -7,8 +7,9 @@ import tf_keras as keras
 
 import vswin
 from vswin.runtime import set_precision
+from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import NO_MIXING, Mixing
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.zoo import ModelSize
 

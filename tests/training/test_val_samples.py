@@ -6,7 +6,7 @@ import vswin
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
 from vswin.data.records import VideoRecord
-from vswin.training.val_samples import predict_clips
+from vswin.training.loggers import predict_clips
 from vswin.zoo import ModelSize
 
 SIZE = ModelSize(embed_dim=8, depths=(1, 1), num_heads=(1, 2), patch_size=(2, 4, 4), window_size=(2, 2, 2))

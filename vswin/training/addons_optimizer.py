@@ -13,7 +13,7 @@ from tensorflow.python.util import tf_export
 
 from vswin.errors import InputError
 from vswin.schema import OptimizerConfig
-from vswin.training.optimizer import ParameterGroup
+from vswin.training.groups import ParameterGroup
 
 # TensorFlow Addons imports Keras proper too, which takes over names by which TensorFlow finds classes for tf_keras; a
 # layer could not be rebuilt from its configuration any more.

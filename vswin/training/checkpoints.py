@@ -1,5 +1,12 @@
 """What a run keeps of its training: the last states, to resume from, and the best weights, to use."""
 
+import errno
+import logging
+import os
+import shutil
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -7,24 +14,234 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.atomic import remove_partial
+from vswin.atomic import literal_folder, remove_partial, sync_file, sync_folder
 from vswin.errors import InputError
+from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
-from vswin.training.best import BestWeights
 from vswin.training.run_folder import STATES
-from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
-from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT
+from vswin.weights.checkpoint import read_metadata
+from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, save_checkpoint
+from vswin.weights.names import official_tensors
 from vswin.wording import count_of
 from vswin.workers import Workers
 
+# TensorFlow prints an error of its background thread before it raises it.
+logging.getLogger("absl").addFilter(lambda record: "error from the async thread" not in record.getMessage())
+
+
+class StateFiles:
+    """Keeps states as `<folder>/ckpt-<global step>.*`; a damaged one moves to `<folder>/damaged/`.
+
+    TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training goes on. A
+    state counts once it is on the disk, and only then older ones go: neither a failed write nor a damaged file costs
+    more than the work in between.
+
+    Args:
+        folder: holds nothing else.
+        state: everything that a state consists of.
+        num_kept: states to keep, >= 1.
+        is_chief: whether this worker's files are kept. All workers write, since writing sums metrics over them.
+
+    Attributes:
+        unfinished: number of the state that is being written; None if there is none.
+    """
+
+    def __init__(self, folder: Path, state: tf.train.Checkpoint, num_kept: int = 2, is_chief: bool = True) -> None:
+        self.folder = folder
+        self.num_kept = num_kept
+        self.unfinished: int | None = None
+        self._state = state
+        # Writing in the background makes the counter, so reading has to know it.
+        assert state.save_counter is not None
+        self._is_chief = is_chief
+        self._held = ExitStack()
+        self._manager: tf.train.CheckpointManager | None = None
+        self._waiter = ThreadPoolExecutor(1, "state_files")
+        self._waiting: Future[None] | None = None
+
+    def write(self, number: int) -> None:
+        """Takes a state, numbered by the global step, and begins to write it; an unfinished one is finished first.
+
+        Raises:
+            OSError, tf.errors.OpError: if the one before could not be written.
+        """
+        self.finish()
+        if self._is_chief:
+            # Not the run's folder: where that is gone, it was moved.
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+        if self._manager is None:
+            # The manager takes its folder for a pattern, in which `[1]` means `1`, when it removes old states.
+            folder = literal_folder(self.folder) if self._is_chief else tempfile.TemporaryDirectory()
+            path = Path(self._held.enter_context(folder))
+            # The files count, not the manager's record of an earlier session: after a clock was set back it forgets.
+            (path / "checkpoint").unlink(missing_ok=True)
+            self._manager = tf.train.CheckpointManager(self._state, str(path), self.num_kept)
+        self._begin(number)
+        self.unfinished, self._waiting = number, self._waiter.submit(self._state.sync)
+
+    def is_written(self) -> bool:
+        """Whether `finish` would not have to wait."""
+        return self._waiting is None or self._waiting.done()
+
+    def finish(self) -> None:
+        """Waits until the state that is being written is on the disk.
+
+        Raises:
+            OSError, tf.errors.OpError: if it cannot be written; what is left of it is removed.
+        """
+        if self.unfinished is None:
+            return
+        assert self._waiting is not None
+        assert self._manager is not None
+        number, self.unfinished = self.unfinished, None
+        self._waiting.result()
+        if tf.train.latest_checkpoint(self._manager.directory) != f"{self._manager.directory}/ckpt-{number}":
+            if self._is_chief:
+                self._remove(number)
+            if self._is_chief and not self.folder.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
+            # TensorFlow raises what went wrong in the background when it is asked again, before it writes anything.
+            self._begin(number)
+            raise OSError(errno.EIO, "written, but not readable", str(self.folder / f"ckpt-{number}"))
+        # The manager removes old states of this session; those of earlier sessions are older.
+        known = {Path(path).name for path in self._manager.checkpoints}
+        earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
+        for old in earlier[: max(len(earlier) + len(known) - self.num_kept, 0)]:
+            self._remove(old)
+
+    def close(self) -> None:
+        """Removes what `write` has made outside the folder."""
+        self._held.close()
+
+    def read_newest(self, way_out: str) -> int | None:
+        """Reads the newest state that is whole, into the variables; the chief sets damaged ones aside.
+
+        Args:
+            way_out: what to do if none can be read, for the message.
+
+        Returns:
+            Its number; None if there are no states.
+
+        Raises:
+            InputError: if there are states and none can be read, or one is of another network.
+        """
+        numbers = self.numbers()
+        for number in reversed(numbers):
+            path = self.folder / f"ckpt-{number}"
+            try:
+                with literal_folder(self.folder) as folder:
+                    self._state.read(str(folder / path.name)).assert_consumed()
+            except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's for a file that is too short
+                logger.info(f"{path}.* is damaged ({error}); going on from the state before it")
+            except (AssertionError, ValueError) as error:
+                raise InputError(
+                    f"{path}.* does not fit this network: another version of vswin wrote it; go on with that version, "
+                    f"or {way_out}"
+                ) from error
+            else:
+                return number
+            if self._is_chief:
+                aside = self.folder / "damaged"
+                aside.mkdir(exist_ok=True)
+                # Without its index, which goes first, a state does not count.
+                for file in sorted(self.folder.glob(f"{path.name}.*"), key=lambda file: file.suffix != ".index"):
+                    file.replace(aside / file.name)
+        if numbers or any(self.folder.glob("damaged/*")):
+            raise InputError(f"every state in {self.folder} is damaged; copy them again, or {way_out}")
+        return None
+
+    def numbers(self) -> list[int]:
+        """Lists the numbers of the states on the disk, the newest last."""
+        return sorted(int(path.stem.removeprefix("ckpt-")) for path in self.folder.glob("ckpt-*.index"))
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process that was killed while writing has left behind."""
+        whole = {f"ckpt-{number}" for number in self.numbers()}
+        for path in self.folder.glob("c*"):  # ckpt-* and checkpoint*, the manager's record
+            if path.stem not in whole:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _begin(self, number: int) -> None:
+        """Has the manager write a state in the background, and count it once the disk has it."""
+        assert self._manager is not None
+        options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[self._sync])
+        self._manager.save(number, options=options)
+
+    def _sync(self, prefix: str) -> None:
+        if self._is_chief:
+            for path in self.folder.glob(f"{Path(prefix).name}.*"):
+                sync_file(path)
+            sync_folder(self.folder)
+
+    def _remove(self, number: int) -> None:
+        """Removes a state, first the file without which the others do not count."""
+        (self.folder / f"ckpt-{number}.index").unlink(missing_ok=True)
+        for path in self.folder.glob(f"ckpt-{number}[._]*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class BestWeights:
+    """Saves a model whenever an epoch is its best so far: highest top-1 in validation; of equals, the first.
+
+    Only the file knows which epoch that was, so nothing contradicts it if a run is killed after it was written and
+    before the state was.
+
+    Args:
+        path: the file.
+        model: whose weights it holds.
+        log: the figure of an epoch that decides, e.g. `val_top1`.
+        name: what the weights are called in messages.
+    """
+
+    def __init__(self, path: Path, model: VideoSwin, log: str, name: str) -> None:
+        self.path = path
+        self.model = model
+        self.log = log
+        self.name = name
+        self.epoch = 0
+        self.top1 = -1.0
+
+    def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
+        """Saves the weights if they are the best so far, or the file of the best is gone.
+
+        Args:
+            epoch: the epoch that has just ended, counted from 1.
+            logs: its figures.
+            metadata: written beside the weights, with the epoch and, as `val_top1`, their accuracy.
+            is_chief: whether this process writes.
+        """
+        top1 = float(logs[self.log])
+        is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
+        if is_chief and (is_better or is_gone):
+            self.path.parent.mkdir(exist_ok=True)  # not the run's folder: where that is gone, it was moved
+            save_checkpoint(self.path, official_tensors(self.model), metadata | {"epoch": epoch, "val_top1": top1})
+        if is_better:
+            self.epoch, self.top1 = epoch, top1
+        elif is_gone:
+            logger.warning(f"{self.path} was removed: it holds the {self.name} of epoch {epoch} now")
+
+    def read(self, num_epochs: int) -> None:
+        """Finds out which of the epochs so far was the best; InputError if the file is gone or damaged."""
+        if not self.path.exists():
+            raise InputError(
+                f"{self.path} is gone, the best {self.name} of {num_epochs} epochs; put it back, or start a new run in "
+                "another output_dir"
+            )
+        best = read_metadata(self.path)
+        self.epoch, self.top1 = best["epoch"], best["val_top1"]
+
+    def __str__(self) -> str:
+        """Describes which epoch was the best and where its weights are."""
+        return f"best epoch {self.epoch}: val top-1 {100 * self.top1:.1f} %, {self.name} in {self.path}"
+
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a state (model, optimizer, place in the run) after each epoch, and the best weights as `best.h5`.
+    """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
 
-    Where the trainer averages its weights, the average is part of the state, and the best is kept as `best_ema.h5`.
-
-    States are `checkpoints/last/ckpt-<global step>.*`, see `StateFiles`. Use it as a context around training.
+    Where the trainer averages its weights, the average is part of the state, and has a file of its best of its own.
+    Use it as a context around training, which waits for a state that is being written, however training ends.
 
     Args:
         folder: the run's folder.
@@ -48,18 +265,16 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder = folder
-        self.workers = workers
-        self.best = BestWeights(folder / BEST_CHECKPOINT, trainer.model, "val_top1", "weights")
-        self._bests, averages = [self.best], {}
-        if trainer.average is not None:
-            averages["average"] = trainer.average.model
-            self._bests.append(
-                BestWeights(folder / BEST_AVERAGE, trainer.average.model, "val_ema_top1", "weights (averaged)")
-            )
         self.trainer = trainer
         self.steps_per_epoch = steps_per_epoch
         self.metadata = metadata
+        self.workers = workers
         self.patience = patience
+        self.bests = [BestWeights(folder / BEST_CHECKPOINT, trainer.model, "val_top1", "weights")]
+        averages = {}
+        if trainer.average is not None:
+            averages["average"] = average = trainer.average.model
+            self.bests.append(BestWeights(folder / BEST_AVERAGE, average, "val_ema_top1", "weights (averaged)"))
         self.epochs_saved = 0
         self.steps_saved = 0
         self._epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -73,6 +288,7 @@ class Checkpoints(keras.callbacks.Callback):
             **averages,
         )
         self.files = StateFiles(folder / STATES, state, keep_states, workers.is_chief)
+        self._metric_variables = [variable for metric in trainer.metrics for variable in metric.variables]
         self._restored_metrics: list[tf.Tensor] = []
 
     def __enter__(self) -> "Checkpoints":
@@ -82,18 +298,20 @@ class Checkpoints(keras.callbacks.Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Waits for a state that is being written, however training ends; what ended it is what the user hears of."""
+        """Waits for a state that is being written; an error that ended training is not replaced by one of its own."""
         try:
             self.finish_saving()
         except (OSError, tf.errors.OpError):
             if error is None:
                 raise
+        finally:
+            self.files.close()
 
     def restore(self) -> int:
         """Restores the newest state that can be read, if there is one.
 
         Returns:
-            Complete epochs behind it; `steps_saved` is the number of steps of the next one behind it.
+            The number of complete epochs; `steps_saved` is that of the steps of the next one.
 
         Raises:
             InputError: if there are states and none can be read, an epoch had other steps, or the best weights are
@@ -101,57 +319,56 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if self.workers.is_chief:
             self.files.remove_unfinished()
-            for best in self._bests:
+            for best in self.bests:
                 remove_partial(best.path)
         self.workers.wait()
         way_out = f"start a new run in another output_dir with init_from={self.folder}"
         number = self.files.read_newest(way_out)
         self.epochs_saved, self.steps_saved = int(self._epochs_done.numpy()), int(self._steps_done.numpy())
-        same_place = self.epochs_saved * self.steps_per_epoch + self.steps_saved
-        if number not in (None, same_place) or self.steps_saved >= self.steps_per_epoch:
+        global_step = self.epochs_saved * self.steps_per_epoch + self.steps_saved
+        if number not in (None, global_step) or self.steps_saved >= self.steps_per_epoch:
             raise InputError(
                 f"an epoch of the run in {self.folder} did not have {count_of(self.steps_per_epoch, 'step')} as it has "
                 f"now, so its training videos were others; bring them back, or {way_out}"
             )
         self.workers.check_same(
-            same_place,
+            global_step,
             f"the workers do not see the same states in {self.files.folder}: output_dir must be on a file system that "
             "all of them share",
         )
         if self.steps_saved:
-            self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables()]
+            self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables]
         if self.epochs_saved:
-            for best in self._bests:
+            for best in self.bests:
                 best.read(self.epochs_saved)
         return self.epochs_saved
 
     @property
     def place(self) -> str:
-        """Names the place in the run that is saved, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if none is."""
+        """The position in the run that is saved, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if none is."""
         if self.steps_saved:
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
     @property
     def best_top1(self) -> float:
-        """Gives the highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
-        return max(best.top1 for best in self._bests)
+        """The highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
+        return max(best.top1 for best in self.bests)
 
     def is_stalled(self, epochs_done: int) -> bool:
-        """Tells whether `patience` epochs have passed without a better one, of the weights or of their average."""
-        newest = max(best.epoch for best in self._bests)
+        """Whether `patience` epochs have passed without a better one, of the weights or of their average."""
+        newest = max(best.epoch for best in self.bests)
         return self.patience is not None and epochs_done - newest >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Puts back the metrics of an epoch that goes on in its middle; Keras has just reset them."""
-        if self._restored_metrics:
-            for variable, value in zip(self._metric_variables(), self._restored_metrics, strict=True):
-                variable.assign(value)
-            self._restored_metrics = []
+        for variable, value in zip(self._metric_variables, self._restored_metrics, strict=False):
+            variable.assign(value)
+        self._restored_metrics = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves the best weights if these are the best so far, then the state; stops the run if it has stalled."""
-        for best in self._bests:
+        for best in self.bests:
             best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
         self.save_state(epoch + 1, 0, wait=False)
         if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
@@ -160,29 +377,27 @@ class Checkpoints(keras.callbacks.Callback):
             logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Waits for the last state, and says which epoch was the best."""
+        """Waits for the last state, and logs which epoch was the best."""
         self.finish_saving()
-        self.say_best()
+        self.log_best()
 
-    def say_best(self) -> None:
+    def log_best(self) -> None:
         """Logs which epoch was the best and where its weights are."""
-        for best in self._bests:
+        for best in self.bests:
             logger.info(str(best))
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
-        """Saves a state; once it is on the disk it counts as saved.
+        """Saves a state; it counts as saved once it is on the disk.
 
         Args:
             epochs_done: complete epochs.
             steps_done: steps of the next epoch, less than a whole one.
-            wait: whether to return only then; else training goes on while it is written.
+            wait: whether to return only then; otherwise training goes on while it is written.
         """
-        number = epochs_done * self.steps_per_epoch + steps_done
-        if number != self.files.unfinished:  # it may be due by the step and by a signal at once
-            self.finish_saving()
-            self._epochs_done.assign(epochs_done)
-            self._steps_done.assign(steps_done)
-            self.files.write(number)
+        self.finish_saving()
+        self._epochs_done.assign(epochs_done)
+        self._steps_done.assign(steps_done)
+        self.files.write(epochs_done * self.steps_per_epoch + steps_done)
         if wait:
             self.finish_saving()
 
@@ -197,6 +412,3 @@ class Checkpoints(keras.callbacks.Callback):
             number = self.files.unfinished
             self.files.finish()
             self.epochs_saved, self.steps_saved = divmod(number, self.steps_per_epoch)
-
-    def _metric_variables(self) -> list[tf.Variable]:
-        return [variable for metric in self.trainer.metrics for variable in metric.variables]

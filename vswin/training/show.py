@@ -22,8 +22,7 @@ from vswin.models.video_swin import MEAN, STD, Normalize
 from vswin.report.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.runtime import logger, start_log
 from vswin.schema import DataShowConfig
-from vswin.training.erasing import erase, make_erasing_boxes
-from vswin.training.mixing import MixDraws, Mixing, keep_uncounted, make_mix_draws, mix_clips
+from vswin.training.mixing import MixDraws, Mixing, erase, keep_uncounted, make_erasing_boxes, make_mix_draws, mix_clips
 
 _SUFFIXES = (".png", ".gif", ".mp4")
 _MOST_COLUMNS = 8

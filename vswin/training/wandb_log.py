@@ -14,7 +14,7 @@ from vswin.evaluation.highlights import Sample
 from vswin.evaluation.wandb_report import make_film
 from vswin.runtime import logger
 from vswin.schema import TrainConfig
-from vswin.training.standard_keys import standard_keys
+from vswin.training.loggers import standard_keys
 from vswin.wandb_run import wandb_run
 from vswin.weights.checkpoint import read_metadata
 from vswin.weights.formats.hdf5_file import save_checkpoint
