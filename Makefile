@@ -11,7 +11,7 @@ ADDONS_PYTHON ?= $(shell for python in python3.11 python3.10 $(PYTHON); do \
 CODE := vswin train.py evaluate.py tests benchmarks docs
 ARGS ?=
 # What TensorFlow 2.15, and the oldest NumPy and OpenCV that we work with, can change.
-ADDONS_TESTS := tests/models tests/parity tests/training tests/weights/test_*.py tests/weights/formats/test_hdf5_file.py \
+ADDONS_TESTS := tests/models tests/parity tests/training tests/weights/test_*.py \
 	tests/weights/formats/test_saved_model_file.py tests/data/test_pipeline.py tests/data/test_decode.py tests/test_build.py \
 	tests/test_export.py tests/test_invariants.py tests/test_selftest.py tests/evaluation/test_run.py
 ADDONS_RUN := tests/test_end_to_end.py::test_real_clips_are_told_apart_by_folder_and_by_list

@@ -10,8 +10,7 @@ from vswin.build import build_from, check_weights, load_weights
 from vswin.errors import InputError
 from vswin.published import published_models
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import save_checkpoint, write_safetensors
 from vswin.weights.names import official_tensors
 from vswin.zoo import SIZES, ModelSize, count_parameters
 
@@ -22,7 +21,7 @@ COUNTS = json.loads((Path(__file__).parent / "parity" / "param_counts.json").rea
 @pytest.fixture
 def checkpoint(tmp_path):
     model = vswin.build_model(SMALL, num_classes=5)
-    path = tmp_path / "run" / "checkpoints" / "best.h5"
+    path = tmp_path / "run" / "checkpoints" / "best.safetensors"
     save_checkpoint(path, official_tensors(model), {"num_classes": 5})
     return model, path
 
@@ -63,7 +62,7 @@ def test_weights_from_a_file_and_from_a_run_folder(checkpoint):
 
 def test_head_of_another_size_is_refused_or_reported(checkpoint):
     model, path = checkpoint
-    with pytest.raises(InputError, match=r"best\.h5.*cls_head\.fc_cls\.weight.*num_classes"):
+    with pytest.raises(InputError, match=r"best\.safetensors.*cls_head\.fc_cls\.weight.*num_classes"):
         vswin.build_model(SMALL, num_classes=6, weights=path)
     other = vswin.build_model(SMALL, num_classes=6)
     report = load_weights(other, open_checkpoint(path), reset_head=True)

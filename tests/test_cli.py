@@ -7,7 +7,7 @@ import pytest
 
 import vswin
 from vswin import cli
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 

@@ -75,12 +75,16 @@ def test_a_run_that_is_none_is_an_error(tmp_path, compose_train, compose_evaluat
 def test_an_evaluation_chooses_among_the_weights_of_a_run(tmp_path, compose_train, compose_evaluate):
     save_config(compose_train(), tmp_path / "config.yaml")
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.h5").touch()
+    (tmp_path / "checkpoints" / "best.safetensors").touch()
     raw = compose_evaluate(f"run={tmp_path}", "weights=raw")
-    assert (raw.init_from, raw.output_dir) == (str(tmp_path / "checkpoints" / "best.h5"), str(tmp_path))
-    with pytest.raises(InputError, match=r"weights=ema: there is no .*best_ema\.h5; only a run with optimizer\.ema_d"):
+    assert (raw.init_from, raw.output_dir) == (str(tmp_path / "checkpoints" / "best.safetensors"), str(tmp_path))
+    with pytest.raises(InputError, match=r"weights=ema: there is no .*best_ema\.safetensors; only a run with"):
         compose_evaluate(f"run={tmp_path}", "weights=ema")
-    (tmp_path / "checkpoints" / "best_ema.h5").touch()
+    (tmp_path / "checkpoints" / "best_ema.safetensors").touch()
+    chosen = compose_evaluate(f"run={tmp_path}", "weights=ema")
+    assert chosen.init_from == str(tmp_path / "checkpoints" / "best_ema.safetensors")
+    for name in ("best", "best_ema"):  # as earlier versions called them
+        (tmp_path / "checkpoints" / f"{name}.safetensors").rename(tmp_path / "checkpoints" / f"{name}.h5")
     chosen = compose_evaluate(f"run={tmp_path}", "weights=ema")
     assert chosen.init_from == str(tmp_path / "checkpoints" / "best_ema.h5")
     with pytest.raises(InputError, match="weights=averaged: one of best, raw, ema"):

@@ -6,7 +6,7 @@ from vswin.build import build_from
 from vswin.convert import convert
 from vswin.errors import InputError
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 

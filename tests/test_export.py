@@ -15,7 +15,7 @@ from vswin.errors import InputError
 from vswin.export import export_saved_model, run_export
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import start_log
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import named_weights, official_tensors
 from vswin.zoo import ModelSize
 
@@ -247,7 +247,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 def run_folder(tmp_path) -> Path:
     model = vswin.build_model(SMALLEST, num_classes=5)
     metadata = {"size": dataclasses.asdict(SMALLEST), "num_classes": 5, "class_names": NAMES}
-    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.h5", official_tensors(model), metadata)
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors", official_tensors(model), metadata)
     return tmp_path / "run"
 
 

@@ -20,7 +20,7 @@ from vswin.evaluation.run import run_evaluation
 from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.schema import EvaluateConfig
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize, configured_size
 
@@ -81,7 +81,7 @@ def make_run(tmp_path, small_videos, compose_train, compose_evaluate) -> Callabl
         tensors = official_tensors(trained)
         tensors["cls_head.fc_cls.weight"] = tensors["cls_head.fc_cls.weight"] * 30
         folder = tmp_path / "run"
-        save_checkpoint(folder / "checkpoints" / "best.h5", tensors, {"class_names": list(class_names)})
+        save_checkpoint(folder / "checkpoints" / "best.safetensors", tensors, {"class_names": list(class_names)})
         save_config(config, folder / "config.yaml")
         return folder
 

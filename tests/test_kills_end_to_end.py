@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]
 NUM_KILLS = 12
@@ -64,13 +64,9 @@ def start(folder, videos, *overrides):
 def read_run(folder):
     """Reads everything that a run leaves: both best weights, the last state, the history without speeds."""
     found = {}
-    for name in ("best.h5", "best_ema.h5"):
-        with h5py.File(folder / "run" / "checkpoints" / name) as file:
-            file.visititems(
-                lambda key, item, name=name: (
-                    found.update({f"{name}/{key}": item[()]}) if isinstance(item, h5py.Dataset) else None
-                )
-            )
+    for name in ("best.safetensors", "best_ema.safetensors"):
+        weights = load_file(folder / "run" / "checkpoints" / name)
+        found |= {f"{name}/{key}": values for key, values in weights.items()}
     reader = tf.train.load_checkpoint(str(max((folder / "run/checkpoints/last").glob("*.index")).with_suffix("")))
     for key in reader.get_variable_to_shape_map():
         if "OBJECT_GRAPH" not in key and "save_counter" not in key:

@@ -36,7 +36,8 @@ ONLY_IN = {
         "vswin/data/pyav_encoder.py",
         "vswin/data/pyav_frames.py",
     },
-    "h5py": {"vswin/weights/formats/hdf5_contents.py", "vswin/weights/formats/hdf5_file.py"},
+    "h5py": {"vswin/weights/files.py"},
+    "safetensors": {"vswin/weights/files.py"},
     "array_record": {"vswin/data/packed/record_files.py"},
     "tensorflow_datasets": {"vswin/data/packed/tfds_builder.py", "vswin/data/packed/tfds_catalog.py"},
     "PIL": {
@@ -101,11 +102,10 @@ WITHOUT_TENSORFLOW = [
     "vswin/weights/downloads/download.py",
     "vswin/weights/dialects/translate.py",
     "vswin/weights/formats/archive.py",
-    "vswin/weights/formats/hdf5_file.py",
-    "vswin/weights/formats/safetensors_file.py",
     "vswin/weights/formats/torch_file.py",
     "vswin/weights/adapt.py",
     "vswin/weights/description.py",
+    "vswin/weights/files.py",
 ]
 
 

@@ -96,7 +96,7 @@ def check_wandb(folder: Path, sessions: list) -> None:
     assert resumed.config["epochs"] == 3
     assert (resumed.exit_code, tested.exit_code) == (0, 0)
 
-    best = read_metadata(run / "checkpoints" / "best.h5")["epoch"]
+    best = read_metadata(run / "checkpoints" / "best.safetensors")["epoch"]
     aliases = {alias: json.loads(entry.metadata)["epoch"] for entry in resumed.artifacts for alias in entry.aliases}
     assert (aliases["best"], aliases["last"]) == (best, 3)
     assert [session.artifacts for session in (*_, tested)] == [[], []]
@@ -128,7 +128,7 @@ def check_tensorboard(folder: Path) -> None:
         assert read(key) == pytest.approx({epoch: figures[key] for epoch, figures in history.items()})
     tops = [figures["val/top1"] for figures in history.values()]
     assert read("val/best_top1") == pytest.approx({epoch: max(tops[:epoch]) for epoch in history})
-    best = read_metadata(run / "checkpoints" / "best.h5")["epoch"]
+    best = read_metadata(run / "checkpoints" / "best.safetensors")["epoch"]
     assert read("test/top1") == pytest.approx({best: json.loads((run / "metrics.json").read_text())["top1"]})
     for key in ("test/confusion_matrix", "test/samples"):
         _, _, image = read(key)[best]

@@ -9,16 +9,18 @@ import time
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 import tf_keras as keras
 
+import vswin
 from vswin.config import differing_keys, load_saved, save_config
 from vswin.data.packed.tfds_catalog import _check_imports
 from vswin.errors import InputError
 from vswin.evaluation.results import format_results
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
+from vswin.weights.names import official_tensors
+from vswin.zoo import ModelSize
 
 ROOT = Path(__file__).parents[1]
 MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
@@ -141,10 +143,11 @@ def test_a_keras_model_with_a_lambda_layer_is_never_built(tmp_path):
 )
 def test_a_checkpoint_that_names_a_target_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(tmp_path / "a.h5", {"backbone.norm.weight": np.zeros(2, np.float32)}, {"size": size})
+    model = vswin.build_model(ModelSize(4, (1, 1), (1, 2), window_size=(2, 2, 2)), num_classes=2)
+    save_checkpoint(tmp_path / "a.safetensors", official_tensors(model), {"size": size})
     with pytest.raises(InputError, match="what it says of its model is damaged"):
-        open_checkpoint(tmp_path / "a.h5")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+        open_checkpoint(tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 @pytest.fixture

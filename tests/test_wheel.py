@@ -242,7 +242,7 @@ def test_version_and_help_work_from_another_folder(installed, elsewhere, built_v
 def test_training_and_evaluation_work_from_another_folder(installed, elsewhere):
     output = run([str(installed / "vswin"), "train", *TINY, "output_dir=run", "logger=wandb"], elsewhere)
     assert "best epoch 1: val top-1" in output
-    assert (elsewhere / "run" / "checkpoints" / "best.h5").is_file()
+    assert (elsewhere / "run" / "checkpoints" / "best.safetensors").is_file()
     report = run([str(installed / "vswin"), "evaluate", "run=run"], elsewhere)
     assert "top-1" in report
     metrics = json.loads((elsewhere / "run" / "metrics.json").read_text())

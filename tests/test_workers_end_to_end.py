@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]
 NUM_TRAIN, NUM_VAL = 45, 7
@@ -105,15 +105,8 @@ def read_history(folder):
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def read_weights(path):
-    weights = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: weights.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return weights
-
-
 def assert_same_weights(first, second):
-    a, b = (read_weights(folder / "run" / "checkpoints" / "best.h5") for folder in (first, second))
+    a, b = (load_file(folder / "run" / "checkpoints" / "best.safetensors") for folder in (first, second))
     assert a.keys() == b.keys()
     assert a
     for name, values in a.items():

@@ -124,10 +124,12 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 def _choose_weights(run: str, weights: str) -> str:
     """Gives the folder of a run, which stands for the better of its weights, or the file of those that are chosen."""
-    files = {"raw": "best.h5", "ema": "best_ema.h5"}
-    if weights not in files:
+    names = {"raw": "best.safetensors", "ema": "best_ema.safetensors"}
+    if weights not in names:
         return run
-    path = Path(run, "checkpoints", files[weights])
+    path = Path(run, "checkpoints", names[weights])
+    if not path.is_file() and path.with_suffix(".h5").is_file():  # of an earlier version
+        path = path.with_suffix(".h5")
     if not path.is_file():
         raise InputError(f"weights={weights}: there is no {path}; only a run with optimizer.ema_decay averages weights")
     return str(path)

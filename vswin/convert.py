@@ -1,19 +1,16 @@
 """Converts weights between formats: `vswin convert IN OUT`. Called by the command line."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from vswin import __version__
 from vswin.errors import InputError
 from vswin.export import run_export
 from vswin.runtime import logger
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.dialects.translate import IMAGE_2D
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import save_checkpoint
 from vswin.zoo import SIZES
 
 
@@ -38,12 +35,8 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
     checkpoint = open_weights(weights, source)
     if output.suffix == "":
         run_export(weights, output, source=source)
-    elif output.suffix == ".h5":
-        save_checkpoint(output, checkpoint.tensors, _describe(weights, checkpoint))
     else:
-        described = _describe(weights, checkpoint) | {"vswin_version": __version__}
-        metadata = {key: json.dumps(value) for key, value in described.items()}
-        write_safetensors(output, checkpoint.tensors, metadata)
+        save_checkpoint(output, checkpoint.tensors, _describe(weights, checkpoint))
     logger.info(f"wrote {output}: {len(checkpoint.tensors)} weights of {checkpoint.path} ({checkpoint.dialect})")
 
 

@@ -16,7 +16,7 @@ from vswin.config import save_config
 from vswin.export import export_saved_model
 from vswin.export_formats import export_onnx, export_tflite
 from vswin.schema import TrainConfig
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
@@ -34,7 +34,7 @@ def run_folder(tmp_path_factory) -> Path:
     config = compose_config("train", [*settings, "dataset=folder", "dataset.root=nowhere"], TrainConfig)
     folder = tmp_path_factory.mktemp("runs") / "run"
     metadata = {"size": vars(TINY), "class_names": ["bright", "dark"], "clip": vars(config.clip)}
-    save_checkpoint(folder / "checkpoints" / "best.h5", official_tensors(vswin.build_model(TINY, 2)), metadata)
+    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(vswin.build_model(TINY, 2)), metadata)
     save_config(config, folder / "config.yaml")
     return folder
 

@@ -25,7 +25,7 @@ from vswin.data.annotations.class_names import read_class_names
 from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
 from vswin.splits import run_splits
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size
 
@@ -263,7 +263,7 @@ def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
         config = compose_train(*words, f"dataset.split={split}")
         run = tmp_path / "out" / f"split_{split}"
         model = vswin.build_model(configured_size(config.model), len(names))
-        save_checkpoint(run / "checkpoints" / "best.h5", official_tensors(model), {"class_names": list(names)})
+        save_checkpoint(run / "checkpoints" / "best.safetensors", official_tensors(model), {"class_names": list(names)})
         save_config(config, run / "config.yaml")
     evaluated, run = [], subprocess.run
 
@@ -308,6 +308,6 @@ def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_
     metrics[0].write_text(json.dumps(values))
     metrics[1].write_text("{}")
     assert run() == ["1", "2"]
-    (tmp_path / "out" / "split_1" / "checkpoints" / "best.h5").unlink()
-    with pytest.raises(InputError, match=r"best\.h5 does not exist; give a checkpoint file"):
+    (tmp_path / "out" / "split_1" / "checkpoints" / "best.safetensors").unlink()
+    with pytest.raises(InputError, match=r"best\.safetensors does not exist; give a checkpoint file"):
         run()

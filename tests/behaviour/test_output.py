@@ -81,7 +81,7 @@ def test_a_run_whose_terminal_is_gone_goes_on(small_videos, tmp_path):
     assert lose_terminal(["train", *RUN, f"dataset.root={small_videos}", f"output_dir={run}"], b"epoch 1/2") == 0
     assert "trained for" in (run / "train.log").read_text()
     assert len((run / "history.csv").read_text().splitlines()) == 3
-    assert (run / "checkpoints" / "best.h5").is_file()
+    assert (run / "checkpoints" / "best.safetensors").is_file()
     assert lose_terminal(["evaluate", f"run={run}", f"results_dir={tmp_path}"], b"precision:") == 0
     assert (run / "metrics.json").is_file()
     assert (run / "report.html").is_file()
@@ -175,8 +175,8 @@ def test_what_is_no_file_is_said(vswin, tmp_path):
     }.items():
         assert vswin("inspect", name).startswith(f"error: {name} {kind}; give a checkpoint file")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    shutil.move(tmp_path / "pipe.pth", tmp_path / "run" / "checkpoints" / "best.h5")
-    assert "best.h5 is a pipe" in vswin("inspect", tmp_path / "run")
+    shutil.move(tmp_path / "pipe.pth", tmp_path / "run" / "checkpoints" / "best.safetensors")
+    assert "best.safetensors is a pipe" in vswin("inspect", tmp_path / "run")
     assert "link.pth is a link to nowhere" in vswin(
         "predict", ROOT / "tests/clips/demo.mp4", "--model", tmp_path / "link.pth"
     )

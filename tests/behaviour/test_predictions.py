@@ -110,7 +110,7 @@ def test_what_is_set_beside_the_protocol_is_said(evaluated, videos, predict, cap
 
 def test_a_damaged_evaluation_is_refused(evaluated, videos, tmp_path, predict):
     copy = tmp_path / "copy"
-    for name in ("config.yaml", "metrics.json", "checkpoints/best.h5"):
+    for name in ("config.yaml", "metrics.json", "checkpoints/best.safetensors"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_bytes((evaluated / name).read_bytes())
     metrics = json.loads((copy / "metrics.json").read_text())

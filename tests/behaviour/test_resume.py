@@ -1,7 +1,6 @@
 """What a resumed run needs, compares and keeps: real runs on real files, in process."""
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -10,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import pytest
 
 from vswin.errors import InputError
 from vswin.training.run import run_training
+from vswin.weights.checkpoint import read_metadata
 
 TINY = (
     "model.embed_dim=8",
@@ -148,18 +147,17 @@ def test_the_same_videos_at_another_place_and_in_another_order_go_on_as_if_nothi
 @pytest.mark.slow
 def test_weights_to_start_from_are_needed_at_the_start_alone_and_kept_frames_to_the_end(train, stop):
     train(folder="first", epochs=1)
-    Path("first/checkpoints/best.h5").rename("start.h5")
-    stop("init_from=start.h5", "dataset.cache=ram", "save_steps=1", epochs=2)
-    Path("start.h5").unlink()
-    with pytest.raises(InputError, match=r"init_from=start\.h5: there is no such file"):
-        train("init_from=start.h5", folder="third")
+    Path("first/checkpoints/best.safetensors").rename("start.safetensors")
+    stop("init_from=start.safetensors", "dataset.cache=ram", "save_steps=1", epochs=2)
+    Path("start.safetensors").unlink()
+    with pytest.raises(InputError, match=r"init_from=start\.safetensors: there is no such file"):
+        train("init_from=start.safetensors", folder="third")
     with pytest.raises(InputError, match=r"configured otherwise: dataset\.cache: ram there, none here"):
         train("resume=true", epochs=2)
     # Frames kept on a disk are the same; the weights are as unnamed as they are gone.
     out = train("dataset.cache=disk", "dataset.cache_dir=frames", "resume=true", epochs=2)
     assert "weights:        those of the state that the run goes on from; init_from is not read again" in out
-    with h5py.File("run/checkpoints/best.h5") as best:
-        assert json.loads(best.attrs["init_from"]) == "start.h5"
+    assert read_metadata("run/checkpoints/best.safetensors")["init_from"] == "start.safetensors"
 
 
 def test_bad_videos_are_counted_over_all_sessions(train, small_videos):
@@ -202,7 +200,7 @@ def test_states_that_are_removed_while_the_run_goes_on_are_said_or_written_anew(
         said = str(error)
     if said:
         assert "run/checkpoints/last was removed while the run went on, and its states with it" in said
-        assert Path("run/checkpoints/best.h5").exists() == ("with init_from=run" in said)
+        assert Path("run/checkpoints/best.safetensors").exists() == ("with init_from=run" in said)
     else:
         assert states() == ["ckpt-100", "ckpt-95"]
-        assert Path("run/checkpoints/best.h5").exists()
+        assert Path("run/checkpoints/best.safetensors").exists()

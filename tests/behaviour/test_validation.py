@@ -75,7 +75,7 @@ def test_validation_is_of_plain_labels_and_the_same_in_micro_batches(train, list
     """Whatever training does with its labels; with padding, for raw and averaged weights alike."""
     overrides = ("optimizer.ema_decay=0.5", f"runtime.strategy={strategy}", f"runtime.micro_batches={parts}")
     figures = train("run", *STRONG, *overrides)
-    for prefix, name in (("val_", "best.h5"), ("val_ema_", "best_ema.h5")):
+    for prefix, name in (("val_", "best.safetensors"), ("val_ema_", "best_ema.safetensors")):
         expected = measure_by_hand(tmp_path / "run" / "checkpoints" / name, lists)
         assert {key: figures[prefix + key] for key in expected} == pytest.approx(expected, abs=1e-4)
     assert abs(figures["val_loss"] - figures["val_ema_loss"]) > 1e-3

@@ -18,8 +18,7 @@ from vswin.errors import InputError
 from vswin.schema import TrainConfig
 from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_weights
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import save_checkpoint, write_safetensors
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
@@ -172,7 +171,10 @@ def test_shards_are_read_by_their_index_or_folder_and_a_folder_by_its_only_file(
     [
         (lambda index: index["weight_map"].popitem(), "do not hold the same tensors"),
         (lambda index: index["weight_map"].update(other="model-00001-of-00002.safetensors"), "other is in one alone"),
-        (lambda index: index["weight_map"].update(other="gone.safetensors"), "gone.safetensors does not exist"),
+        (
+            lambda index: index["weight_map"].update(other="gone.safetensors"),
+            "gone.safetensors cannot be read: No such file",
+        ),
         (lambda index: index["weight_map"].update(other="../a.safetensors"), "is not beside it"),
         (lambda index: index["weight_map"].update(other="/etc/passwd"), "is not beside it"),
         (lambda index: index["weight_map"].update(other=7), "is no index"),
@@ -256,7 +258,7 @@ def test_a_window_with_as_many_rows_is_not_taken_for_another(tmp_path, said_by):
 
 def test_a_model_of_a_run_brings_its_classes_and_clip(tmp_path, official):
     about = {"size": vars(SMALL), "class_names": list("abcde"), "clip": {"num_frames": 4, "crop": 32}}
-    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.h5", official, about)
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors", official, about)
     model = vswin.build_model(SMALL, weights=tmp_path / "run")
     assert (model.num_classes, model.class_names, model.clip) == (5, list("abcde"), {"num_frames": 4, "crop": 32})
     finer = vswin.build_model(SMALL, num_classes=9, weights=tmp_path / "run", reset_head=True)

@@ -84,7 +84,13 @@ def test_notebook_runs(run, notebook, tmp_path):
     assert metrics["top1"] > 0.5  # chance is 0.125; 0.9 where it was written
     assert f"top-1 {metrics['top1']:.3f}, chance 0.125" in printed(again)
     assert len(list((work / "videos").rglob("*.avi"))) == 1440
-    for name in ("report.html", "curves.png", "confusion_matrix.png", "predictions.csv", "checkpoints/best.h5"):
+    for name in (
+        "report.html",
+        "curves.png",
+        "confusion_matrix.png",
+        "predictions.csv",
+        "checkpoints/best.safetensors",
+    ):
         assert (work / "runs/motion" / name).stat().st_size > 0, name
     assert (work / "exported/saved_model.pb").is_file()
     assert "nothing is wrong" in printed(again)

@@ -56,8 +56,8 @@ def test_something_something_is_tested_with_segments():
 
 def test_other_data_set_file_and_selection_have_no_published_number():
     assert "tested on kinetics400, not on ucf101" in compare(TINY, "ucf101", make_clip(), "prob", 3_783).reason
-    reason = compare("outputs/run/checkpoints/best.h5", "kinetics400", make_clip(), "prob", 19_796).reason
-    assert reason == "outputs/run/checkpoints/best.h5 is not the name of a published model"
+    reason = compare("outputs/run/checkpoints/best.safetensors", "kinetics400", make_clip(), "prob", 19_796).reason
+    assert reason == "outputs/run/checkpoints/best.safetensors is not the name of a published model"
     assert "17,900 videos of the 19,907" in compare(TINY, "kinetics400", make_clip(), "prob", 17_900).reason
 
 

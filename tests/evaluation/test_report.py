@@ -15,7 +15,7 @@ from vswin.evaluation.report import Result, print_report, set_report_aside, writ
 from vswin.published import find_published
 
 NAMES = ("jump, high", "run [fast]", "Ärmel")
-UNPUBLISHED = Comparison(None, "best.h5 is not the name of a published model")
+UNPUBLISHED = Comparison(None, "best.safetensors is not the name of a published model")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_screen_shows_percent_worst_classes_and_that_nothing_is_published(result
     assert "23.1 to 88.2" in text
     assert "50.00 %" in text
     assert "66.67 %" in text
-    assert "no published number for this: best.h5 is not the name of a published model" in text
+    assert "no published number for this: best.safetensors is not the name of a published model" in text
     assert "5 videos, 1 of them could not be decoded" in text
     assert "run [fast] (1)" in text
     assert "Ärmel" not in text

@@ -17,7 +17,7 @@ from vswin.errors import InputError
 from vswin.evaluation import predict
 from vswin.evaluation.run import run_evaluation
 from vswin.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size
 
@@ -154,7 +154,7 @@ def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make
 
 
 def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_config):
-    weights = save_constant(model, tmp_path / "run" / "checkpoints" / "best.h5")
+    weights = save_constant(model, tmp_path / "run" / "checkpoints" / "best.safetensors")
     run_evaluation(make_config(tmp_path / "run"))
     protocol = json.loads((tmp_path / "report" / "metrics.json").read_text())["protocol"]
     clip = {"num_frames": 4, "frame_stride": 1, "sampling": "dense", "num_clips": 2, "num_crops": 3}

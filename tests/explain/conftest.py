@@ -9,7 +9,7 @@ from vswin.compose import compose_config
 from vswin.config import save_config
 from vswin.models.video_swin import VideoSwin
 from vswin.schema import TrainConfig
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 
 NAMES = ["wave", "jump rope", "Größe", "3", "sit"]
@@ -37,5 +37,5 @@ def run_folder(model, tmp_path) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     save_config(config, folder / "config.yaml")
     about = {"size": vars(model.size), "class_names": NAMES, "clip": vars(config.clip)}
-    save_checkpoint(folder / "checkpoints" / "best.h5", official_tensors(model), about)
+    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), about)
     return folder

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import save_checkpoint
 from vswin.weights.shapes import official_shapes
 from vswin.zoo import ModelSize
 
@@ -39,28 +37,11 @@ def written(write: Callable[[Path], None], name: str) -> bytes:
 
 
 @cache
-def hdf5() -> list[Files]:
-    """A checkpoint of ours, and one with groups, chunks, compression, links and texts."""
-    metadata = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": [2, 2, 2]}}
-    metadata["class_names"] = ["a", "b"]
-    ours = written(lambda path: save_checkpoint(path, _network(), metadata), "a.h5")
-
-    def write_other(path: Path) -> None:
-        with h5py.File(path, "w") as file:
-            for number, (name, values) in enumerate(_network().items()):
-                options = {"chunks": True, "compression": "gzip"} if number % 2 and values.ndim else {}
-                file.create_dataset(name, data=values, **options)
-            file["soft"], file["text"] = h5py.SoftLink("/backbone"), "text"
-            file["outside"] = h5py.ExternalLink("other.h5", "/a")
-
-    return [{"a.h5": ours}, {"a.h5": written(write_other, "b.h5")}]
-
-
-@cache
 def safetensors() -> list[Files]:
     """Files of ours and of the library."""
-    texts = {"vswin_version": '"0"', "class_names": '["a", "b"]'}
-    ours = written(lambda path: write_safetensors(path, _network(), texts), "a.safetensors")
+    metadata = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": [2, 2, 2]}}
+    metadata["class_names"] = ["a", "b"]
+    ours = written(lambda path: save_checkpoint(path, _network(), metadata), "a.safetensors")
     return [{"a.safetensors": ours}, {"a.safetensors": (WEIGHT_FILES / "library.safetensors").read_bytes()}]
 
 

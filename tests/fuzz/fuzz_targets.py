@@ -151,10 +151,10 @@ def _read_torch(folder: Path) -> None:
 
 
 def _read_safetensors(folder: Path) -> None:
-    from vswin.weights.formats.safetensors_file import read_safetensors
+    from vswin.weights.files import read_safetensors
 
     (path,) = folder.iterdir()
-    _use(read_safetensors(path))
+    _use(read_safetensors(path)[0])
     _read_weights(folder)
 
 
@@ -294,7 +294,6 @@ TARGETS = {
         Target("safetensors", weights.safetensors, _read_safetensors),
         Target("torch", weights.torch_files, _read_torch),
         Target("torch_pickle", weights.torch_pickles, _read_torch, weights.with_zip),
-        Target("hdf5", weights.hdf5, _read_weights, share=3.0),  # starts a process for each
         Target("saved_model", weights.saved_model, _read_saved_model),
         Target("tar", weights.tars, _read_archive, weights.with_checksums),
         Target("archive", weights.archives, _read_archive),

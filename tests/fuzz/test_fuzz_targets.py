@@ -20,7 +20,7 @@ HARMLESS = {
     "video/index_points_before_the_start",
 }
 # What one input of these takes, in parts of a second; the others take hundredths.
-NUM_EXAMPLES = {"hdf5": 4, "command_line": 12, "run_config": 20, "tfds": 12, "saved_model": 15, "tar": 15}
+NUM_EXAMPLES = {"command_line": 12, "run_config": 20, "tfds": 12, "saved_model": 15, "tar": 15}
 
 edits = st.lists(
     st.builds(Edit, st.sampled_from(KINDS), st.floats(0, 1, exclude_max=True), st.integers(0, 2**32 - 1)),

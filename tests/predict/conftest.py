@@ -15,7 +15,7 @@ from vswin.config import save_config
 from vswin.export import run_export
 from vswin.models.video_swin import VideoSwin
 from vswin.schema import TrainConfig
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size
 
@@ -67,7 +67,7 @@ def run_folder(tmp_path_factory) -> Path:
         "class_names": NAMES,
         "clip": vars(config.clip),
     }
-    save_checkpoint(folder / "checkpoints" / "best.h5", official_tensors(model), about)
+    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), about)
     return folder
 
 

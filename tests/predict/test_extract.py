@@ -9,7 +9,7 @@ import vswin
 from vswin.errors import InputError
 from vswin.predict.extract import run_extract
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 
 
 @pytest.fixture(scope="module")

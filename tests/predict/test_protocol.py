@@ -6,7 +6,7 @@ import pytest
 from vswin.errors import InputError
 from vswin.predict.protocol import find_protocol
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.formats.saved_model_file import read_input_shape
 
 KINETICS = (32, 2, 224, 224, 4, 3, "dense", "centred", 4)
@@ -31,11 +31,11 @@ def test_options_come_before_the_run(run_folder):
     text = "1 view each (1 clip x 1 crop; 4 frames in a row; short side 32, 32 x 32 px)"
     assert protocol.describe() == text
     assert clip_of(run_folder, "clip.crop=64", "clip.resize=70")[2:4] == (70, 64)
-    assert clip_of(run_folder / "checkpoints" / "best.h5", "clip.num_frames=8")[0] == 8
+    assert clip_of(run_folder / "checkpoints" / "best.safetensors", "clip.num_frames=8")[0] == 8
 
 
 def test_a_checkpoint_has_the_protocol_of_its_run_wherever_it_is(run_folder, tmp_path):
-    inside = run_folder / "checkpoints" / "best.h5"
+    inside = run_folder / "checkpoints" / "best.safetensors"
     protocol = find_protocol(str(inside))
     assert tuple(vars(protocol.config.clip).values()) == OF_RUN
     assert protocol.config.init_from == str(inside)

@@ -12,7 +12,7 @@ from vswin.predict import run
 from vswin.predict.results import STDOUT
 from vswin.predict.run import Outputs, run_predict
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import write_safetensors
 
 NAMES = ["wave", "jump rope", "Größe"]
 

@@ -29,11 +29,11 @@ from vswin.schema import TrainConfig
 
 CLIPS = Path(__file__).parents[1] / "clips"
 CLASSES = ("jump, high", "<script>alert('run')</script>", "Ärmel & Co", "never shown")
-UNPUBLISHED = Comparison(None, "best.h5 is not the name of a published model")
+UNPUBLISHED = Comparison(None, "best.safetensors is not the name of a published model")
 PROTOCOL = {
     **{"num_frames": 8, "frame_stride": 1, "sampling": "dense", "spacing": "centred", "resize": 64, "crop": 64},
     **{"num_clips": 4, "num_crops": 3, "average": "prob", "precision": "float32", "model": "swin_micro"},
-    **{"weights": {"init_from": "outputs/a", "file": "outputs/a/checkpoints/best.h5", "sha256": "0" * 64}},
+    **{"weights": {"init_from": "outputs/a", "file": "outputs/a/checkpoints/best.safetensors", "sha256": "0" * 64}},
     "dataset": {"name": "folder", "root": "/data/videos", "num_videos": 4, "num_missing": 0, "list_hash": "1" * 16},
     **{"vswin": "0.1.0", "tensorflow": "2.21.0", "date": "2026-01-31T10:15:00+00:00"},
 }
@@ -219,7 +219,9 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
     assert "frames of a view | 8 in a row" in section(page, "How it was tested")
     assert "date | 2026-01-31 10:15 UTC" in section(page, "How it was tested")
     assert "processor | A processor" in section(page, "Machine and versions")
-    assert "No published number for this: best.h5 is not the name of a published model." in section(page, "Test")
+    assert "No published number for this: best.safetensors is not the name of a published model." in section(
+        page, "Test"
+    )
     assert not {"## Training", "## Configuration"} & set(page.lines)
 
 
@@ -323,7 +325,7 @@ def test_weights_of_another_run_are_named(run_folder):
     fill_test(run_folder, ANSWERS)
     assert any("weights that do not lie in this folder" in line for line in read_page(run_folder).lines)
     metrics = json.loads((run_folder / "metrics.json").read_text())
-    metrics["protocol"]["weights"]["file"] = str(run_folder / "checkpoints" / "best.h5")
+    metrics["protocol"]["weights"]["file"] = str(run_folder / "checkpoints" / "best.safetensors")
     (run_folder / "metrics.json").write_text(json.dumps(metrics))
     assert not any("weights that do not lie in this folder" in line for line in read_page(run_folder).lines)
 

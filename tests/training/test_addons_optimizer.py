@@ -5,10 +5,10 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file
 
 from vswin.errors import InputError
 from vswin.models.patches import PatchProjection
@@ -158,8 +158,7 @@ def start(compose_train, small_videos, tmp_path):
 
 
 def read_weights(run: Path) -> dict[str, np.ndarray]:
-    with h5py.File(run / "checkpoints" / "best.h5") as file:
-        return {name: data[()] for name, data in file.items()}
+    return load_file(run / "checkpoints" / "best.safetensors")
 
 
 @needs_addons

@@ -198,8 +198,8 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 
 def test_best_weights_that_are_gone_are_an_error(tmp_path):
     train_epochs(make_checkpoints(tmp_path), 0.5)
-    (tmp_path / "checkpoints" / "best.h5").unlink()
-    with pytest.raises(InputError, match=r"best\.h5 is gone, the best weights of 1 epochs; put it back, or"):
+    (tmp_path / "checkpoints" / "best.safetensors").unlink()
+    with pytest.raises(InputError, match=r"best\.safetensors is gone, the best weights of 1 epochs; put it back, or"):
         make_checkpoints(tmp_path).restore()
 
 
@@ -224,7 +224,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
     checkpoints = make_checkpoints(tmp_path)
     train_epochs(checkpoints, 0.5)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
             train_epochs(checkpoints, 0.75, first=1)
@@ -232,7 +232,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_metadata(tmp_path)["epoch"] == 1
     assert (checkpoints.bests[0].epoch, checkpoints.bests[0].top1) == (1, 0.5)
-    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.safetensors", "last"]
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -241,10 +241,10 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     (last / "ckpt-20_temp").mkdir()
     (last / "ckpt-20_temp" / "part-00000-of-00001.data-00000-of-00001").touch()
     (last / "ckpt-30.data-00000-of-00001").touch()
-    (tmp_path / "checkpoints" / ".best.h5.1.partial").touch()
+    (tmp_path / "checkpoints" / ".best.safetensors.1.partial").touch()
     assert make_checkpoints(tmp_path).restore() == 1
     assert files(tmp_path) == state_files(10)
-    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.h5", "last"]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.safetensors", "last"]
 
 
 def test_patience_counts_the_epochs_since_the_first_best_one(tmp_path, capsys):

@@ -216,13 +216,13 @@ def test_the_best_of_both_are_kept_and_a_run_stands_for_the_better(tmp_path, cap
     train_epochs(checkpoints, (0.4, 0.6), first=2)
     # Equally good: the averaged ones.
     assert vswin.read_checkpoint(tmp_path)[HEAD_BIAS].tolist() == [0, 3, 0]
-    assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.h5"
-    assert read_metadata(tmp_path / "checkpoints" / "best.h5")["epoch"] == 2
+    assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.safetensors"
+    assert read_metadata(tmp_path / "checkpoints" / "best.safetensors")["epoch"] == 2
     assert (read_metadata(tmp_path)["epoch"], read_metadata(tmp_path)["val_top1"]) == (3, 0.6)
     checkpoints.log_best()
     assert capsys.readouterr().out.splitlines() == [
-        f"best epoch 2: val top-1 60.0 %, weights in {tmp_path}/checkpoints/best.h5",
-        f"best epoch 3: val top-1 60.0 %, weights (averaged) in {tmp_path}/checkpoints/best_ema.h5",
+        f"best epoch 2: val top-1 60.0 %, weights in {tmp_path}/checkpoints/best.safetensors",
+        f"best epoch 3: val top-1 60.0 %, weights (averaged) in {tmp_path}/checkpoints/best_ema.safetensors",
     ]
 
 
@@ -238,8 +238,8 @@ def test_what_was_best_comes_back_and_patience_counts_both(tmp_path):
 
 def test_an_average_that_is_gone_or_was_never_saved_is_an_error(tmp_path):
     train_epochs(make_checkpoints(tmp_path, make_trainer()), (0.5, 0.3))
-    (tmp_path / "checkpoints" / "best_ema.h5").unlink()
-    with pytest.raises(InputError, match=r"best_ema\.h5 is gone, the best weights \(averaged\) of 1 epochs"):
+    (tmp_path / "checkpoints" / "best_ema.safetensors").unlink()
+    with pytest.raises(InputError, match=r"best_ema\.safetensors is gone, the best weights \(averaged\) of 1 epochs"):
         make_checkpoints(tmp_path, make_trainer()).restore()
     (tmp_path / "plain").mkdir()
     make_checkpoints(tmp_path / "plain", make_trainer(None)).save_state(0, 3)

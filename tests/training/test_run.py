@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vswin.errors import InputError
@@ -44,8 +44,7 @@ def start(compose_train, small_videos, tmp_path):
 
 
 def read_weights(run: Path) -> dict[str, np.ndarray]:
-    with h5py.File(run / "checkpoints" / "best.h5") as file:
-        return {name: data[()] for name, data in file.items()}
+    return load_file(run / "checkpoints" / "best.safetensors")
 
 
 def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
@@ -142,7 +141,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
         assert words in log
     events = EventAccumulator(str(whole / "tensorboard")).Reload()
     assert len(events.Tensors("val/ema_top1")) == 3
-    average = open_checkpoint(whole / "checkpoints" / "best_ema.h5")
+    average = open_checkpoint(whole / "checkpoints" / "best_ema.safetensors")
     assert average.metadata["val_top1"] == max(float(row["val_ema_top1"]) for row in rows[0])
     raw = read_weights(whole)
     for name, tensor in average.tensors.items():

@@ -24,7 +24,7 @@ from vswin.runtime import start_log
 from vswin.training.loggers import open_loggers
 from vswin.training.wandb_log import WandbLog, open_wandb
 from vswin.weights.checkpoint import open_weights
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
@@ -158,7 +158,7 @@ def train(compose_train, tmp_path, model):
         for name, epoch in best.items():
             about = {"model": "swin_micro", "dataset": "motion", "num_classes": 3, "class_names": ["a", "b", "c"]}
             about |= {"epoch": epoch, "val_top1": 0.25 * epoch}
-            save_checkpoint(folder / "checkpoints" / f"{name}.h5", official_tensors(model), about)
+            save_checkpoint(folder / "checkpoints" / f"{name}.safetensors", official_tensors(model), about)
         with open_wandb(compose_train("logger=wandb", *overrides), folder) as log:
             log.model = SimpleNamespace(model=model)
             log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
@@ -187,9 +187,9 @@ def test_weights_of_a_run_whose_last_epoch_was_its_best_are_one_version(train, w
     (session,) = wandb_offline(folder)
     run_id = (folder / "wandb_run_id.txt").read_text()
     described = [describe(artifact, folder) for artifact in session.artifacts]
-    assert described == [(f"run-{run_id}-model", ["best", "last"], "checkpoints/best.h5", (2, 0.5))]
+    assert described == [(f"run-{run_id}-model", ["best", "last"], "checkpoints/best.safetensors", (2, 0.5))]
     assert {artifact.run_id for artifact in session.artifacts} == {run_id}
-    assert not (folder / "wandb" / "last.h5").exists()
+    assert not (folder / "wandb" / "last.safetensors").exists()
 
 
 def test_the_weights_of_a_later_epoch_and_the_average_are_versions_of_their_own(train, wandb_offline, model):
@@ -197,11 +197,11 @@ def test_the_weights_of_a_later_epoch_and_the_average_are_versions_of_their_own(
     (session,) = wandb_offline(folder)
     run_id = session.run.run_id
     assert [describe(artifact, folder) for artifact in session.artifacts] == [
-        (f"run-{run_id}-model", ["best"], "checkpoints/best.h5", (1, 0.25)),
-        (f"run-{run_id}-model", ["last"], "wandb/last.h5", (2, 0.5)),
-        (f"run-{run_id}-ema", ["best"], "checkpoints/best_ema.h5", (2, 0.5)),
+        (f"run-{run_id}-model", ["best"], "checkpoints/best.safetensors", (1, 0.25)),
+        (f"run-{run_id}-model", ["last"], "wandb/last.safetensors", (2, 0.5)),
+        (f"run-{run_id}-ema", ["best"], "checkpoints/best_ema.safetensors", (2, 0.5)),
     ]
-    last = open_weights(folder / "wandb" / "last.h5")
+    last = open_weights(folder / "wandb" / "last.safetensors")
     assert last.metadata["class_names"] == ["a", "b", "c"]
     for name, values in official_tensors(model).items():
         assert (last.tensors[name] == values).all()
@@ -210,7 +210,7 @@ def test_the_weights_of_a_later_epoch_and_the_average_are_versions_of_their_own(
 def test_wandb_copies_no_weights_where_it_cannot_send_them(train, wandb_offline):
     folder = train({"best": 2, "best_ema": 2})
     assert len(wandb_offline(folder)[0].artifacts) == 2
-    weights = (folder / "checkpoints" / "best.h5").stat().st_size
+    weights = (folder / "checkpoints" / "best.safetensors").stat().st_size
     places = [folder / "wandb", Path.home()]
     sizes = [path.stat().st_size for place in places for path in place.rglob("*") if path.is_file()]
     assert max(sizes) < weights / 4
@@ -229,10 +229,10 @@ def test_no_weights_are_logged_where_they_are_not_wanted_or_not_there(train, wan
 def test_damaged_weights_are_said_and_end_nothing(compose_train, tmp_path, wandb_offline, capsys):
     start_log(None)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.h5").write_bytes(b"no weights")
+    (tmp_path / "checkpoints" / "best.safetensors").write_bytes(b"no weights")
     with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
         log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
-    said = rf"wandb: the weights were not taken \(.+best\.h5.+\); they are in {tmp_path / 'checkpoints'}\n"
+    said = rf"wandb: the weights were not taken \(.+best\.safetensors.+\); they are in {tmp_path / 'checkpoints'}\n"
     assert re.search(said, capsys.readouterr().out)
     (session,) = wandb_offline(tmp_path)
     assert session.artifacts == []
@@ -241,7 +241,7 @@ def test_damaged_weights_are_said_and_end_nothing(compose_train, tmp_path, wandb
 
 def test_an_interrupted_run_logs_no_weights(compose_train, tmp_path, wandb_offline, model):
     about = {"epoch": 1, "val_top1": 0.5}
-    save_checkpoint(tmp_path / "checkpoints" / "best.h5", official_tensors(model), about)
+    save_checkpoint(tmp_path / "checkpoints" / "best.safetensors", official_tensors(model), about)
 
     def train() -> None:
         with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
@@ -280,7 +280,7 @@ def test_samples_that_cannot_be_predicted_are_said_and_the_weights_are_logged(
 
     start_log(None)
     about = {"epoch": 1, "val_top1": 0.75}
-    save_checkpoint(tmp_path / "checkpoints" / "best.h5", official_tensors(model), about)
+    save_checkpoint(tmp_path / "checkpoints" / "best.safetensors", official_tensors(model), about)
     with open_wandb(compose_train("logger=wandb"), tmp_path, predict) as log:
         log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
     assert "wandb: the sample predictions were not taken (no memory)\n" in capsys.readouterr().out

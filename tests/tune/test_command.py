@@ -133,4 +133,4 @@ def test_the_largest_batch_trains_and_the_next_does_not_fit(small_videos, tmp_pa
     words = suggested_command(printed, "to use it, with the learning rate in proportion:")
     assert f"batch_size={largest}" in words
     in_shell(tmp_path, *words, "output_dir=run")
-    assert (tmp_path / "run" / "checkpoints" / "best.h5").is_file()
+    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").is_file()

@@ -11,8 +11,7 @@ import vswin
 from vswin.errors import InputError
 from vswin.export import export_saved_model
 from vswin.weights.checkpoint import open_checkpoint, open_weights, read_metadata
-from vswin.weights.formats.hdf5_file import save_checkpoint
-from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.files import save_checkpoint, write_safetensors
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
@@ -45,12 +44,16 @@ def test_the_format_is_told_by_the_content_not_by_the_name(tmp_path, tensors):
         assert open_checkpoint(tmp_path / name).dialect == dialect
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path, tensors):
-    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.h5", tensors, METADATA)
+@pytest.mark.parametrize("ending", ["safetensors", "h5"])
+def test_a_run_folder_of_any_version_stands_for_its_best_checkpoint(tmp_path, tensors, ending):
+    folder = tmp_path / "run" / "checkpoints"
+    save_checkpoint(folder / f"best.{ending}", tensors, METADATA | {"val_top1": 0.5})
     assert_same(tmp_path / "run", tensors)
     checkpoint = open_checkpoint(tmp_path / "run")
-    assert checkpoint.path == tmp_path / "run" / "checkpoints" / "best.h5"
+    assert (checkpoint.path, checkpoint.dialect) == (folder / f"best.{ending}", "vswin")
     assert checkpoint.network.num_classes == 2
+    save_checkpoint(folder / f"best_ema.{ending}", tensors, METADATA | {"val_top1": 0.75})
+    assert open_checkpoint(tmp_path / "run").path == folder / f"best_ema.{ending}"
 
 
 def test_an_export_of_ours_and_an_archive_of_it_are_read_back(tmp_path, model, tensors):
@@ -93,7 +96,7 @@ def test_damaged_metadata_is_an_error(tmp_path, tensors, metadata, words):
 
 
 def test_what_is_no_checkpoint_says_what_would_be(tmp_path):
-    with pytest.raises(InputError, match=r"best\.h5 does not exist; give a checkpoint file"):
+    with pytest.raises(InputError, match=r"best\.safetensors does not exist; give a checkpoint file"):
         open_checkpoint(tmp_path)
     with pytest.raises(InputError, match=r"gone\.pth does not exist; .*\.safetensors.*SavedModel.*folder of a run"):
         open_checkpoint(tmp_path / "gone.pth")

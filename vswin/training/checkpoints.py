@@ -21,7 +21,7 @@ from vswin.runtime import logger
 from vswin.training.run_folder import STATES
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
-from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, save_checkpoint
+from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.wording import count_of
 from vswin.workers import Workers
@@ -270,11 +270,12 @@ class Checkpoints(keras.callbacks.Callback):
         self.metadata = metadata
         self.workers = workers
         self.patience = patience
-        self.bests = [BestWeights(folder / BEST_CHECKPOINT, trainer.model, "val_top1", "weights")]
+        self.bests = [BestWeights(best_weights(folder), trainer.model, "val_top1", "weights")]
         averages = {}
         if trainer.average is not None:
             averages["average"] = average = trainer.average.model
-            self.bests.append(BestWeights(folder / BEST_AVERAGE, average, "val_ema_top1", "weights (averaged)"))
+            path = best_weights(folder, BEST_AVERAGE)
+            self.bests.append(BestWeights(path, average, "val_ema_top1", "weights (averaged)"))
         self.epochs_saved = 0
         self.steps_saved = 0
         self._epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)

@@ -20,7 +20,7 @@ from vswin.training.callbacks import FiniteGuard
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.memory import estimate_run
 from vswin.training.run_folder import STATES
-from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT
+from vswin.weights.files import best_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
 
@@ -186,7 +186,7 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         elif loss := checkpoints.workers.describe_loss(error):
             message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
         elif not (folder / STATES).is_dir():
-            best = folder / BEST_CHECKPOINT
+            best = best_weights(folder)
             message = (
                 f"{folder / STATES} was removed while the run went on, and its states with it. "
                 + (f"The best weights are in {best}: start a new run from them" if best.exists() else "Start again")

@@ -20,7 +20,7 @@ from vswin.errors import InputError
 from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.schema import TrainConfig
-from vswin.weights.formats.hdf5_file import BEST_CHECKPOINT
+from vswin.weights.files import best_weights
 from vswin.wording import count_of, printable
 
 STATES = Path("checkpoints", "last")
@@ -102,7 +102,7 @@ def match_videos(folder: Path, catalog: Catalog) -> Catalog:
             f"{path} cannot be read ({error}); copy it again, or remove it to go on without a comparison of the videos"
         ) from error
     if differing:
-        weights = f" from its weights, with init_from={folder}" if (folder / BEST_CHECKPOINT).exists() else ""
+        weights = f" from its weights, with init_from={folder}" if best_weights(folder).exists() else ""
         raise InputError(
             f"the run in {folder} has learned from other videos than are found now: {'; '.join(differing)}. Give it "
             f"those that {path} lists, or start a new run in another output_dir{weights}"

@@ -17,7 +17,7 @@ from vswin.schema import TrainConfig
 from vswin.training.loggers import standard_keys
 from vswin.wandb_run import wandb_run
 from vswin.weights.checkpoint import read_metadata
-from vswin.weights.formats.hdf5_file import save_checkpoint
+from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
 
 _METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
@@ -73,21 +73,20 @@ class WandbLog(keras.callbacks.Callback):
         Args:
             folder: the run's folder, whose run has come to its end.
         """
-        checkpoints = folder / "checkpoints"
-        if not (checkpoints / "best.h5").is_file():
+        best, average = best_weights(folder), best_weights(folder, BEST_AVERAGE)
+        if not best.is_file():
             return
-        about = read_metadata(checkpoints / "best.h5")
+        about = read_metadata(best)
         is_last = about["epoch"] == self.epoch
-        self._log_file(checkpoints / "best.h5", about, "model", ["best", "last"] if is_last else ["best"])
+        self._log_file(best, about, "model", ["best", "last"] if is_last else ["best"])
         if not is_last:
-            last = folder / "wandb" / "last.h5"
+            last = folder / "wandb" / "last.safetensors"
             about = {key: value for key, value in about.items() if key != "vswin_version"}
             about |= {"epoch": self.epoch, "val_top1": self.top1}
             save_checkpoint(last, official_tensors(self.model.model), about)
             self._log_file(last, about, "model", ["last"])
-        if (checkpoints / "best_ema.h5").is_file():
-            path = checkpoints / "best_ema.h5"
-            self._log_file(path, read_metadata(path), "ema", ["best"])
+        if average.is_file():
+            self._log_file(average, read_metadata(average), "ema", ["best"])
 
     def _log_file(self, path: Path, about: Mapping[str, Any], name: str, aliases: list[str]) -> None:
         metadata = {key: about[key] for key in _METADATA if key in about}

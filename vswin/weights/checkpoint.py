@@ -21,28 +21,27 @@ import numpy as np
 from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
-from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
+from vswin.weights.dialects.translate import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.downloads.download import fetch
-from vswin.weights.formats.archive import unpack_saved_model
-from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, read_hdf5
-from vswin.weights.formats.safetensors_file import (
+from vswin.weights.files import (
+    BEST_AVERAGE,
+    best_weights,
+    read_hdf5,
     read_safetensors,
-    read_safetensors_metadata,
     read_sharded_safetensors,
 )
+from vswin.weights.formats.archive import unpack_saved_model
 from vswin.weights.formats.saved_model_file import is_saved_model, read_saved_model
 from vswin.weights.formats.torch_file import read_torch_file
 from vswin.weights.recognise import Recognised, fits, recognise
 from vswin.zoo import SIZES, ModelSize, Triple
 
 VSWIN = "vswin"
-# Metadata that files of ours have.
-_MARK = "vswin_version"
 # Of what a file says that is quoted in an error.
 _MAX_CHARS = 200
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# What weights are called in a folder, that of a run first.
-_IN_FOLDER = (BEST_CHECKPOINT, "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
+# What weights are called in a folder that is not one of a run.
+_IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 _PICKLE_PROTOCOL_2 = b"\x80\x02"
 
 
@@ -126,13 +125,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if given.is_dir():
         if is_saved_model(given):
             return _open_saved_model(given, given)
-        if (given / BEST_AVERAGE).is_file():
-            return _better(_open_file(given / BEST_AVERAGE), open_checkpoint(given / BEST_CHECKPOINT))
-        given /= next((name for name in _IN_FOLDER if (given / name).is_file()), BEST_CHECKPOINT)
+        average = best_weights(given, BEST_AVERAGE)
+        if average.is_file():
+            return _better(_open_file(average), open_checkpoint(best_weights(given)))
+        found = [best_weights(given), *(given / name for name in _IN_FOLDER)]
+        given = next((path for path in found if path.is_file()), found[0])
     if not given.is_file():
         raise InputError(
-            f"{given} {_what_it_is(given)}; give a checkpoint file (.pth, .safetensors, .h5), a SavedModel (folder or "
-            ".tar.gz), a folder with model.safetensors or its index, or the folder of a run (checkpoints/best.h5)"
+            f"{given} {_what_it_is(given)}; give a checkpoint file (.safetensors, .pth, .h5), a SavedModel (folder or "
+            ".tar.gz), a folder with model.safetensors or its index, or the folder of a run"
         )
     return _open_file(given)
 
@@ -186,19 +187,22 @@ def _open_file(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(_HDF5_MAGIC):
-        tensors, metadata = read_hdf5(path)
-        if metadata is not None:
-            return _described(Checkpoint(path, VSWIN, tensors), metadata)
-        return _translated(path, to_official(tensors))
+        return _of_arrays(path, *read_hdf5(path))
     if start.startswith(b"{") and b"\0" not in start:
         return _translated(path, to_official(read_sharded_safetensors(path)))
     if start[8:9] == b"{":
-        tensors, texts = read_safetensors(path), read_safetensors_metadata(path)
-        return _translated(path, to_official(tensors), _parse(path, texts) if _MARK in texts else {})
+        return _of_arrays(path, *read_safetensors(path))
     if not start.startswith(_PICKLE_PROTOCOL_2) and tarfile.is_tarfile(path):
         with tempfile.TemporaryDirectory() as folder:
             return _open_saved_model(path, unpack_saved_model(path, Path(folder)))
     return _translated(path, to_official(read_torch_file(path)))
+
+
+def _of_arrays(path: Path, tensors: Mapping[str, np.ndarray], metadata: Any) -> Checkpoint:
+    translation = to_official(tensors)
+    if metadata is not None and translation.dialect == OFFICIAL:
+        translation = dataclasses.replace(translation, dialect=VSWIN)
+    return _translated(path, translation, metadata)
 
 
 def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
@@ -218,14 +222,6 @@ def _translated(path: Path, translation: Translation, metadata: Any = None) -> C
     ignored, index = translation.ignored, translation.position_index
     checkpoint = Checkpoint(path, translation.dialect, translation.tensors, ignored, position_index=index)
     return _described(checkpoint, metadata or {})
-
-
-def _parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
-    """Parses the metadata of a safetensors file that we wrote: each is JSON."""
-    try:
-        return {key: json.loads(text) for key, text in texts.items()}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its metadata is damaged ({error})") from None
 
 
 def _described(checkpoint: Checkpoint, metadata: Any) -> Checkpoint:
