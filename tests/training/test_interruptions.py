@@ -92,7 +92,7 @@ def test_a_signal_saves_the_state_after_the_step_and_says_how_to_go_on(stop, cap
     start_log(None)
 
     def train() -> None:
-        with stop:
+        with stop.taking_signals():
             stop.on_train_batch_end(1)
             send(stop, number)
             stop.on_train_batch_end(2)
@@ -107,7 +107,7 @@ def test_a_signal_saves_the_state_after_the_step_and_says_how_to_go_on(stop, cap
 
 
 def test_without_a_signal_nothing_happens(stop, capfd):
-    with stop:
+    with stop.taking_signals():
         for step in range(5):
             stop.on_train_batch_end(step)
         stop.on_epoch_end(1)
@@ -118,7 +118,7 @@ def test_without_a_signal_nothing_happens(stop, capfd):
 def test_a_signal_in_the_last_step_or_the_validation_lets_the_epoch_be_completed(stop):
 
     def train() -> None:
-        with stop:
+        with stop.taking_signals():
             send(stop, signal.SIGINT)
             stop.on_train_batch_end(4)
             stop.on_epoch_end(1)
@@ -134,7 +134,7 @@ def test_a_signal_in_the_last_step_or_the_validation_lets_the_epoch_be_completed
 @pytest.mark.parametrize("reason", ["last epoch", "stalled"])
 def test_a_run_with_nothing_left_to_do_ends_as_usual(stop, capfd, reason):
     stop.model.stop_training = reason == "stalled"
-    with stop:
+    with stop.taking_signals():
         send(stop, signal.SIGINT)
         stop.on_train_batch_end(4)
         stop.on_epoch_end(2 if reason == "last epoch" else 1)
@@ -146,7 +146,7 @@ def test_a_state_that_is_not_finite_is_not_saved(stop):
         raise InputError("weights that are not finite")
 
     def train() -> None:
-        with stop:
+        with stop.taking_signals():
             send(stop, signal.SIGINT)
             stop.on_train_batch_end(2)
 
@@ -161,7 +161,7 @@ def test_the_signals_are_given_back(stop):
     num_threads = threading.active_count()
 
     def train() -> None:
-        with stop:
+        with stop.taking_signals():
             assert signal.getsignal(signal.SIGINT) is not before[0]
             raise ZeroDivisionError
 
@@ -175,7 +175,7 @@ def test_the_signals_are_given_back(stop):
 def test_a_signal_that_the_process_was_told_to_ignore_stays_ignored(stop):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stop:
+        with stop.taking_signals():
             os.kill(os.getpid(), signal.SIGINT)
             stop.on_train_batch_end(2)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -188,7 +188,7 @@ def test_outside_of_the_main_thread_training_works_and_signals_are_left_alone(st
     steps = []
 
     def train() -> None:
-        with stop:
+        with stop.taking_signals():
             stop.on_train_batch_end(0)
             steps.append(signal.getsignal(signal.SIGINT))
 
@@ -205,7 +205,7 @@ def test_a_second_signal_ends_the_process_inside_a_step_that_takes_minutes():
         "import hashlib\n"
         "from types import SimpleNamespace\n"
         "from vswin.training.interruptions import SaveAndStop\n"
-        "with SaveAndStop(*[SimpleNamespace()] * 3, ''):\n"
+        "with SaveAndStop(*[SimpleNamespace()] * 3, '').taking_signals():\n"
         "    print('ready', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
     )

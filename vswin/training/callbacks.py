@@ -24,13 +24,8 @@ class EpochReport(keras.callbacks.Callback):
     """Prints progress, and adds learning rates, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
 
     `learning_rate` is the base rate of the epoch's last step, `lr_<group>` that of each parameter group; the topmost
-    layer's where layers differ. Stands first among the callbacks, so that the others find the additions. As a context
-    around training it removes its bar, which otherwise leaves the terminal without a cursor, however training ends.
-
-    Args:
-        steps_per_epoch: training steps in an epoch.
-        num_clips: training clips in an epoch.
-        epochs: epochs of the whole run.
+    layer's where layers differ. Stands first among the callbacks, so that the others find the additions. `close` it
+    however training ends: its bar otherwise leaves the terminal without a cursor.
     """
 
     def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int) -> None:
@@ -40,11 +35,7 @@ class EpochReport(keras.callbacks.Callback):
         self.epochs = epochs
         self._bar = make_progress_bar(console, "steps")
 
-    def __enter__(self) -> "EpochReport":
-        """Changes nothing."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         """Removes the bar."""
         self._bar.stop()
 
@@ -115,13 +106,9 @@ class EpochReport(keras.callbacks.Callback):
 
 
 class BadVideoGuard(keras.callbacks.Callback):
-    """Lists the videos that could not be decoded, and stops a run that has too many of them.
+    """Lists the videos that could not be decoded, and stops a run in which they are too large a share.
 
-    Args:
-        bad: collects the videos while they are read.
-        path: the list, written when there is something to list; videos of earlier sessions stay in it.
-        num_videos: videos of the run, both splits.
-        max_bad_share: largest share of them that may be bad.
+    `path`, the list, is written when there is something to list; videos of earlier sessions stay in it.
     """
 
     def __init__(self, bad: BadVideos, path: Path, num_videos: int, max_bad_share: float) -> None:
@@ -166,7 +153,7 @@ class FiniteGuard(keras.callbacks.Callback):
         classifier: the model whose weights are saved.
         steps_per_epoch: training steps in an epoch.
         find_records: (epoch, step in it, both from 0) -> the videos of that global batch.
-        path: JSON file that then lists the step's clips.
+        path: JSON file that then lists them.
     """
 
     def __init__(

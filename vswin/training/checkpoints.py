@@ -35,21 +35,13 @@ class StateFiles:
 
     TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training goes on. A
     state counts once it is on the disk, and only then older ones go: neither a failed write nor a damaged file costs
-    more than the work in between.
-
-    Args:
-        folder: holds nothing else.
-        state: everything that a state consists of.
-        num_kept: states to keep, >= 1.
-        is_chief: whether this worker's files are kept. All workers write, since writing sums metrics over them.
-
-    Attributes:
-        unfinished: number of the state that is being written; None if there is none.
+    more than the work in between. All workers write, since writing sums metrics over them; the chief's files are kept.
     """
 
     def __init__(self, folder: Path, state: tf.train.Checkpoint, num_kept: int = 2, is_chief: bool = True) -> None:
         self.folder = folder
         self.num_kept = num_kept
+        # The number of the state that is being written.
         self.unfinished: int | None = None
         self._state = state
         # Writing in the background makes the counter, so reading has to know it.
@@ -61,11 +53,7 @@ class StateFiles:
         self._waiting: Future[None] | None = None
 
     def write(self, number: int) -> None:
-        """Takes a state, numbered by the global step, and begins to write it; an unfinished one is finished first.
-
-        Raises:
-            OSError, tf.errors.OpError: if the one before could not be written.
-        """
+        """Copies the state, numbered by the global step, and begins to write it, after the one before is finished."""
         self.finish()
         if self._is_chief:
             # Not the run's folder: where that is gone, it was moved.
@@ -74,7 +62,7 @@ class StateFiles:
         if self._manager is None:
             # The manager takes its folder for a pattern, in which `[1]` means `1`, when it removes old states.
             folder = literal_folder(self.folder) if self._is_chief else tempfile.TemporaryDirectory()
-            path = Path(self._held.enter_context(folder))
+            path = Path(str(self._held.enter_context(folder)))
             # The files count, not the manager's record of an earlier session: after a clock was set back it forgets.
             (path / "checkpoint").unlink(missing_ok=True)
             self._manager = tf.train.CheckpointManager(self._state, str(path), self.num_kept)
@@ -104,7 +92,7 @@ class StateFiles:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
             # TensorFlow raises what went wrong in the background when it is asked again, before it writes anything.
             self._begin(number)
-            raise OSError(errno.EIO, "written, but not readable", str(self.folder / f"ckpt-{number}"))
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.folder / f"ckpt-{number}"))
         # The manager removes old states of this session; those of earlier sessions are older.
         known = {Path(path).name for path in self._manager.checkpoints}
         earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
@@ -116,16 +104,10 @@ class StateFiles:
         self._held.close()
 
     def read_newest(self, way_out: str) -> int | None:
-        """Reads the newest state that is whole, into the variables; the chief sets damaged ones aside.
-
-        Args:
-            way_out: what to do if none can be read, for the message.
-
-        Returns:
-            Its number; None if there are no states.
+        """Reads the newest whole state into the variables and returns its number; the chief sets damaged ones aside.
 
         Raises:
-            InputError: if there are states and none can be read, or one is of another network.
+            InputError: if there are states and none can be read, or one is of another network; ends with `way_out`.
         """
         numbers = self.numbers()
         for number in reversed(numbers):
@@ -171,7 +153,8 @@ class StateFiles:
 
     def _sync(self, prefix: str) -> None:
         if self._is_chief:
-            for path in self.folder.glob(f"{Path(prefix).name}.*"):
+            name = Path(prefix).name
+            for path in (self.folder / f"{name}.index", *self.folder.glob(f"{name}.data*")):
                 sync_file(path)
             sync_folder(self.folder)
 
@@ -186,13 +169,7 @@ class BestWeights:
     """Saves a model whenever an epoch is its best so far: highest top-1 in validation; of equals, the first.
 
     Only the file knows which epoch that was, so nothing contradicts it if a run is killed after it was written and
-    before the state was.
-
-    Args:
-        path: the file.
-        model: whose weights it holds.
-        log: the figure of an epoch that decides, e.g. `val_top1`.
-        name: what the weights are called in messages.
+    before the state was. `log` is the figure of an epoch that decides, `name` what messages call the weights.
     """
 
     def __init__(self, path: Path, model: VideoSwin, log: str, name: str) -> None:
@@ -204,14 +181,7 @@ class BestWeights:
         self.top1 = -1.0
 
     def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
-        """Saves the weights if they are the best so far, or the file of the best is gone.
-
-        Args:
-            epoch: the epoch that has just ended, counted from 1.
-            logs: its figures.
-            metadata: written beside the weights, with the epoch and, as `val_top1`, their accuracy.
-            is_chief: whether this process writes.
-        """
+        """Saves the weights of an epoch, counted from 1, if they are the best, or the file of the best is gone."""
         top1 = float(logs[self.log])
         is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
         if is_chief and (is_better or is_gone):
@@ -240,14 +210,14 @@ class BestWeights:
 class Checkpoints(keras.callbacks.Callback):
     """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
 
-    Where the trainer averages its weights, the average is part of the state, and has a file of its best of its own.
+    Where the trainer averages its weights, the average is part of the state, and its best has a file of its own.
     Use it as a context around training, which waits for a state that is being written, however training ends.
 
     Args:
         folder: the run's folder.
-        trainer: the compiled trainer, its optimizer with variables built.
+        trainer: the compiled trainer, its optimizer built.
         steps_per_epoch: training steps in an epoch.
-        metadata: written beside the best weights: size, classes, how they came about.
+        metadata: written beside the best weights, with their epoch and top-1.
         workers: the processes of the run. All call every method, the chief writes.
         patience: epochs without a better one after which the run ends; None: never.
         keep_states: states to keep.
@@ -309,10 +279,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.files.close()
 
     def restore(self) -> int:
-        """Restores the newest state that can be read, if there is one.
-
-        Returns:
-            The number of complete epochs; `steps_saved` is that of the steps of the next one.
+        """Restores the newest state that can be read, if any; returns how many epochs were complete.
 
         Raises:
             InputError: if there are states and none can be read, an epoch had other steps, or the best weights are
@@ -388,13 +355,7 @@ class Checkpoints(keras.callbacks.Callback):
             logger.info(str(best))
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
-        """Saves a state; it counts as saved once it is on the disk.
-
-        Args:
-            epochs_done: complete epochs.
-            steps_done: steps of the next epoch, less than a whole one.
-            wait: whether to return only then; otherwise training goes on while it is written.
-        """
+        """Saves the state after some steps of the next epoch; without `wait` training goes on while it is written."""
         self.finish_saving()
         self._epochs_done.assign(epochs_done)
         self._steps_done.assign(steps_done)

@@ -56,10 +56,7 @@ def layer_multiplier(name: str, depths: Sequence[int], decay: float) -> float:
     Layer 0 is the patch embedding, layer k + 1 is block k counted over all stages, and the topmost layer is the last
     normalisation and the head. A patch merging belongs to the block before it.
 
-    Args:
-        name: official name.
-        depths: blocks of each stage.
-        decay: rate of a layer divided by that of the layer above; 1 for no decay.
+    `depths` are the blocks of each stage; `decay` is the rate of a layer divided by that of the layer above.
 
     Source: BEiT, get_num_layer_for_vit, as VideoMAE uses it; for stages SimMIM optimizer.py, get_swin_layer.
     """
@@ -88,13 +85,8 @@ def describe_groups(
 ) -> list[str]:
     """Writes a table of the parameter groups: headings, a line per group, and one for frozen weights.
 
-    Where layer-wise decay gives a group several rates, the table shows the lowest and the highest.
-
-    Args:
-        weights: official name -> variable, all of the model's.
-        config: supplies the groups and the full rate.
-        rate_now: base rate of the next step.
-        frozen: official names of the weights that are not trained.
+    Where layer-wise decay gives a group several rates, the table shows the lowest and the highest. `rate_now` is the
+    base rate of the next step; weights are given by official name.
     """
     groups = assign_groups(weights, config)
     sizes = {name: int(variable.shape.num_elements()) for name, variable in weights.items()}
@@ -163,10 +155,7 @@ def find_frozen(names: Collection[str], freeze_stages: int, patterns: Sequence[s
 def run_frozen_parts_as_tested(draws: Draws, names: Sequence[str], frozen: Collection[str]) -> Draws:
     """Turns off drop path in wholly frozen blocks, and dropout before a frozen head, as upstream's frozen stages do.
 
-    Args:
-        draws: multipliers of a training step.
-        names: official names of all weights, in their order.
-        frozen: those of the frozen ones.
+    `names` are the official names of all weights, in their order.
     """
     is_frozen = [all(name in frozen for name in block) for block in _group_by_block(names)]
     head = [name for name in names if name.startswith(HEAD_PREFIX)]
@@ -179,9 +168,7 @@ def run_frozen_parts_as_tested(draws: Draws, names: Sequence[str], frozen: Colle
 def count_passed_blocks(names: Sequence[str], frozen: Collection[str]) -> int:
     """Counts the first blocks that no gradient reaches: neither they nor anything before them is trained.
 
-    Args:
-        names: official names of all weights, in the order of the computation.
-        frozen: those of the frozen ones.
+    `names` are the official names of all weights, in the order of the computation.
     """
     passed = set(takewhile(lambda name: name in frozen, names))
     return sum(all(name in passed for name in block) for block in _group_by_block(names))

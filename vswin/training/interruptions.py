@@ -5,9 +5,8 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import tensorflow as tf
 import tf_keras as keras
@@ -33,9 +32,7 @@ if hasattr(signal, "SIGUSR1"):  # not on Windows
 def resume_command(command: Sequence[str], folder: Path) -> str:
     """Writes the command that continues the run in a folder, quoted for a shell.
 
-    Args:
-        command: the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
-        folder: the run's folder.
+    `command` is the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
     """
     if not command:
         return f"run_training with output_dir={str(folder)!r} and resume=True"
@@ -51,9 +48,7 @@ class SaveAndStop(keras.callbacks.Callback):
     """Saves states inside an epoch: every so many minutes or steps, and after the step in which a signal came.
 
     Ctrl-C, SIGTERM and SIGUSR1 end the run then; a validation, which goes to the end of its epoch, is completed first.
-    A second signal ends the process at once, even inside a step that takes minutes. Use it as a context around
-    training, which takes the signals, except for those that the process was told to ignore, and outside the main
-    thread, where Python allows no handler.
+    A second signal ends the process at once, even inside a step that takes minutes. Train inside `taking_signals`.
 
     Args:
         checkpoints: saves the state. Stands before this one among the callbacks.
@@ -83,23 +78,18 @@ class SaveAndStop(keras.callbacks.Callback):
         self._epoch = 0
         self._last_save = time.monotonic()
         self._caught: int | None = None
-        self._taken = ExitStack()
 
-    def __enter__(self) -> "SaveAndStop":
-        """Takes the signals."""
-        self._taken.enter_context(signals_taken(_SIGNALS, self._note))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Gives the signals back; after a stop prints what is saved and how to go on, below everything else."""
-        self._taken.close()
-        if isinstance(error, SystemExit) and self._caught is not None:
-            name = _SIGNALS[signal.Signals(self._caught)]
-            logger.info(
-                f"stopped by {name}; the state after {self.checkpoints.place} is saved. Go on with\n  {self.go_on}"
-            )
+    @contextmanager
+    def taking_signals(self) -> Iterator[None]:
+        """Takes the signals that the process was not told to ignore; after a stop, prints how to go on."""
+        try:
+            with signals_taken(_SIGNALS, self._note):
+                yield
+        except SystemExit:
+            if self._caught is not None:
+                name, place = _SIGNALS[signal.Signals(self._caught)], self.checkpoints.place
+                logger.info(f"stopped by {name}; the state after {place} is saved. Go on with\n  {self.go_on}")
+            raise
 
     def _note(self, number: int) -> None:
         if self._caught is not None:
@@ -151,15 +141,9 @@ class SaveAndStop(keras.callbacks.Callback):
 def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
     """Turns the errors of disks, memory and other workers, as libraries report them, into what a user can act on.
 
-    Args:
-        config: the run.
-        checkpoints: knows what is saved.
-        folder: the run's folder.
-        go_on: the command that continues the run.
-
     Raises:
         InputError: if a disk is full, read-only or broken, the run's folder or another worker is gone, or memory was
-            not enough.
+            not enough; it ends with `go_on`, the command that continues the run.
     """
     try:
         yield
@@ -182,7 +166,13 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         elif is_out_of_memory(error):
             setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
             way_on = f"Go on with\n  {go_on} {setting}" if setting else "No setting is left that keeps the step"
-            message = f"{_explain_memory(config)}. {saved.capitalize()}. {way_on}"
+            clip, runtime = config.clip, config.runtime
+            clips = f"{count_of(config.batch_size, 'clip')} of {clip.num_frames} x {clip.crop} x {clip.crop}"
+            message = (
+                f"out of memory: batch_size={clips} with runtime.micro_batches={runtime.micro_batches} and "
+                f"runtime.remat={str(runtime.remat).lower()} (the line `memory:` of the log estimates what a device "
+                f"needs; smaller batches or clips are another training). {saved.capitalize()}. {way_on}"
+            )
         elif loss := checkpoints.workers.describe_loss(error):
             message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
         elif not (folder / STATES).is_dir():
@@ -195,19 +185,6 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
         else:
             raise
         raise InputError(message) from error
-
-
-def _explain_memory(config: TrainConfig) -> str:
-    """Names what did not fit, and every setting that makes a step smaller."""
-    runtime, clip = config.runtime, config.clip
-    return (
-        f"out of memory: batch_size={count_of(config.batch_size, 'clip')} of {clip.num_frames} x {clip.crop} x "
-        f"{clip.crop} with "
-        f"runtime.micro_batches={runtime.micro_batches} and runtime.remat={str(runtime.remat).lower()}; the line "
-        "`memory:` of the log estimates what a device needs. runtime.micro_batches takes the same step in parts, "
-        "runtime.remat=true computes each block twice instead of keeping what is inside, and a smaller batch_size, "
-        "clip.num_frames or clip.crop is another training"
-    )
 
 
 def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:

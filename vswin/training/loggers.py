@@ -41,7 +41,7 @@ def open_loggers(
         folder: its folder.
         first_epoch: epoch that this session starts with, counted from 0.
         best_top1: highest top-1 in validation before it; below 0 for none.
-        is_chief: whether this process writes the files of the run; without, there are no logs.
+        is_chief: whether this process writes the files of the run; others have no logs.
         predict_samples: returns validation videos with their predictions, for wandb at the end of the run.
     """
     with ExitStack() as stack:
@@ -72,15 +72,8 @@ def standard_keys(logs: Mapping[str, float]) -> dict[str, float]:
 class HistoryFile(keras.callbacks.Callback):
     """Writes the logs of each epoch as a row of `history.csv`.
 
-    The whole file is written anew each time, so that a full disk cannot cut off its last row, and rows of epochs
-    that a killed run had logged but not saved disappear: they come again.
-
-    Args:
-        path: the file; rows of an earlier session are kept.
-        first_epoch: epoch that this session starts with, counted from 0.
-
-    Attributes:
-        rows: column -> value of each epoch so far, as read or logged.
+    The whole file is written anew each time, so that a full disk cannot cut off its last row. Rows from `first_epoch`
+    on, counted from 0, which a killed session had logged but not saved, disappear: they come again.
     """
 
     def __init__(self, path: Path, first_epoch: int) -> None:
@@ -104,13 +97,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     """Logs `train/...` and `val/...`, with the epoch counted from 1 as the step, and the settings of the run.
 
     The tab HPARAMS shows the last value of each figure beside the settings: hence `val/best_top1`, the highest so far
-    of the weights or their average.
-
-    Args:
-        folder: where the event files go.
-        config: the run, shown as text and by its settings.
-        first_epoch: epoch that this session starts with, counted from 0.
-        best_top1: highest top-1 in validation of the epochs before it; below 0 for none.
+    of the weights or their average. Arguments as of `open_loggers`; the event files go to `folder`.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, first_epoch: int, best_top1: float) -> None:

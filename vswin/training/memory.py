@@ -39,7 +39,7 @@ class Spared(NamedTuple):
 
 
 class StepMemory(NamedTuple):
-    """The bytes that a device needs at once."""
+    """Bytes that a device needs at once."""
 
     parameters: int  # weights, gradients and optimizer
     activations: int  # what is kept of the forward pass, and the largest block at work

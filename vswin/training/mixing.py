@@ -26,12 +26,7 @@ _NUM_CANDIDATES = 10
 
 @dataclass(frozen=True)
 class Mixing:
-    """How pairs are mixed; where both are on, each pair draws one of them.
-
-    Attributes:
-        mixup: alpha of the Beta distribution of the shares, 0 for no mixup.
-        cutmix: the same for cutmix.
-    """
+    """Alphas of the Beta distributions of the shares, 0 for none; where both are on, each pair draws one of them."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -46,17 +41,11 @@ NO_MIXING = Mixing()
 
 
 class MixDraws(NamedTuple):
-    """How clips are mixed with their partners; both partners of a pair have the same draws.
+    """How clips are mixed with their partners; both partners of a pair have the same draws."""
 
-    Attributes:
-        share: weight of a clip's own label, float32 [B]; the partner's label has the rest. 1 where nothing is mixed.
-        blend: weight of a clip's own pixels outside the box, float32 [B]; 1 under cutmix.
-        box: pixels taken from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup.
-    """
-
-    share: tf.Tensor
-    blend: tf.Tensor
-    box: tf.Tensor
+    share: tf.Tensor  # weight of a clip's own label, float32 [B]; the partner's has the rest. 1 where nothing is mixed
+    blend: tf.Tensor  # weight of a clip's own pixels outside the box, float32 [B]; 1 under cutmix
+    box: tf.Tensor  # pixels taken from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup
 
 
 def make_erasing_boxes(
@@ -72,7 +61,7 @@ def make_erasing_boxes(
     Args:
         seed: seed of the run.
         step: optimizer step.
-        positions: positions of the clips in the global batch, int32 [B].
+        positions: of the clips in the global batch, int32 [B].
         global_batch_size: clips per step over all replicas.
         frame: height and width of the frames.
         probability: share of the clips that get a box.
@@ -188,8 +177,7 @@ def _draw_beta(key: tf.Tensor, stream: int, num_pairs: int, alpha: float) -> tf.
 def _draw_box(share: tf.Tensor, center: tf.Tensor, frame: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Places boxes that leave about `share` [B] of a frame, given uniform centres [B, 2]; the edges cut them off.
 
-    Returns:
-        The boxes, int32 [B, 4], and the shares they really leave, float32 [B].
+    Returns the boxes, int32 [B, 4], and the shares they really leave, float32 [B].
     """
     extent = tf.constant(frame, tf.int32)  # [2]
     half = tf.cast(tf.cast(extent, tf.float32) * tf.sqrt(1 - share)[:, None], tf.int32) // 2  # [B, 2]

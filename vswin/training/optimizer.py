@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -11,7 +10,6 @@ from vswin.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup, assign_groups
 
 
-@keras.saving.register_keras_serializable("vswin")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """A cosine from `learning_rate` to 0, multiplied by a linear warm-up.
 
@@ -59,13 +57,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             rate *= self.warmup_ratio + (1.0 - self.warmup_ratio) * warmed
         return rate
 
-    def get_config(self) -> dict[str, float | int | bool]:
-        """Returns the constructor's arguments."""
-        names = ("learning_rate", "steps_per_epoch", "epochs", "warmup_epochs", "warmup_ratio", "is_staircase")
-        return {name: getattr(self, name) for name in names}
 
-
-@keras.saving.register_keras_serializable("vswin")
 class AdamW(keras.optimizers.Optimizer):
     """Adam with decoupled weight decay, and a rate multiplier and decay for each variable.
 
@@ -83,20 +75,18 @@ class AdamW(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
-        groups: Mapping[str, Sequence[Any]],
+        groups: Mapping[str, ParameterGroup],
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         clip_norm: float | None = None,
-        name: str = "AdamW",
     ) -> None:
-        super().__init__(name=name, global_clipnorm=clip_norm, jit_compile=False)
+        super().__init__(name="AdamW", global_clipnorm=clip_norm, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
-        self.groups = {variable: ParameterGroup(*group) for variable, group in groups.items()}
+        self.groups = dict(groups)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
-        self.clip_norm = clip_norm
         self._has_moments = False
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
@@ -150,14 +140,6 @@ class AdamW(keras.optimizers.Optimizer):
             grad=tf.convert_to_tensor(gradient),
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "groups": {variable: list(group) for variable, group in self.groups.items()},
-            **{key: getattr(self, key) for key in ("name", "beta_1", "beta_2", "epsilon", "clip_norm")},
-        }
-
 
 def build_optimizer(
     config: OptimizerConfig,
@@ -168,7 +150,7 @@ def build_optimizer(
     """Builds the recipe's AdamW for a model, ours or that of TensorFlow Addons.
 
     Args:
-        config: the optimizer's settings.
+        config: its settings.
         weights: official name -> variable, all of the model's.
         learning_rate: base rate; each group multiplies it.
         frozen: official names of the weights that are not trained.

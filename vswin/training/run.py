@@ -157,14 +157,15 @@ def _fit(
     finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
     num_videos = len(catalog.train) + len(catalog.val)
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
+    save_and_stop = SaveAndStop(checkpoints, finite, workers, go_on, config.save_minutes, config.save_steps)
     samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
     with (
         faults_explained(config, checkpoints, folder, go_on),
         closing(bad_guard),
         checkpoints,
-        SaveAndStop(checkpoints, finite, workers, go_on, config.save_minutes, config.save_steps) as save_and_stop,
+        save_and_stop.taking_signals(),
         open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, samples) as loggers,
-        EpochReport(steps, len(catalog.train) * repeats, config.epochs) as report,
+        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs)) as report,
     ):
         history = trainer.fit(
             train,

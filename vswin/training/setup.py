@@ -36,13 +36,9 @@ def check_batch(config: TrainConfig, num_replicas: int) -> None:
 def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
     """Finds the videos of a run, some of them for training, and checks the names of its weights.
 
-    Args:
-        config: the run.
-        goes_on: whether it has a state, which holds all weights.
-
     Raises:
         InputError: if videos or weights are missing, or what is to be frozen is no part of the model; it names all
-            problems at once.
+            problems at once. `goes_on`: the run has a state, which holds all weights.
     """
     problems, size = [], configured_size(config.model)
     try:
@@ -69,13 +65,7 @@ def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
 def make_model(config: TrainConfig, catalog: Catalog, goes_on: bool = False) -> tuple[VideoSwin, str]:
     """Builds the model in the current strategy's scope, fills it, and describes what was loaded.
 
-    Args:
-        config: the run.
-        catalog: its videos, which say how many classes there are.
-        goes_on: whether the run has a state, which fills the model later.
-
-    Raises:
-        InputError: if the weights do not fit.
+    If the run `goes_on`, its state fills the model later; InputError if the weights do not fit.
     """
     size, num_classes = configured_size(config.model), len(catalog.class_names)
     checkpoint = None if config.init_from is None or goes_on else open_weights(config.init_from, config.source)
@@ -106,13 +96,9 @@ def build_trainer(
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> Trainer:
-    """Builds what trains a model, in whose strategy's scope this is called: optimizer, schedule and train step.
+    """Builds optimizer, schedule (None for that of the run, of `steps` per epoch) and train step of a model.
 
-    Args:
-        config: the run.
-        model: the classifier.
-        steps: steps per epoch.
-        schedule: learning rate by the step; None for that of the run.
+    Called in the scope of the model's strategy.
     """
     weights = named_weights(model)
     trainer = Trainer(

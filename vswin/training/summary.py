@@ -24,16 +24,7 @@ def describe_run(
     weights: str,
     strategy: tf.distribute.Strategy,
 ) -> list[str]:
-    """Writes the summary of a run, a line per fact.
-
-    Args:
-        config: the run.
-        size: the model's size, overrides applied.
-        catalog: its videos.
-        groups: the lines of a table of the parameter groups.
-        weights: what was loaded.
-        strategy: the devices that compute.
-    """
+    """Writes the summary of a run, a line per fact, given the table of its groups and what weights were loaded."""
     clip, optimizer, runtime = config.clip, config.optimizer, config.runtime
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)
     num_classes = len(catalog.class_names)

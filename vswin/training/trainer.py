@@ -38,14 +38,7 @@ class WeightAverage:
     """An exponential moving average of the weights of a model, float32, which starts with the model's weights.
 
     The averages of Keras optimizers (`use_ema`) have a constant decay, replace the weights when `fit` ends, and have
-    no model of their own that could be validated beside the weights.
-
-    Args:
-        source: the model that is trained.
-        decay: share of the average that a step keeps, in (0, 1), after a warm-up: see `warmed_decay`.
-
-    Attributes:
-        model: a model of the same network whose weights are the average, in the current strategy's scope.
+    no model of their own that could be validated beside the weights, as `model` is here.
     """
 
     def __init__(self, source: VideoSwin, decay: float) -> None:
@@ -60,8 +53,7 @@ class WeightAverage:
         Args:
             frozen: official names of the weights that never move.
             step: optimizer steps before this one; Keras also counts those that loss scaling skips.
-            gradients: this replica's, under loss scaling. If any is not finite the step was skipped, and the average
-                stays as it is.
+            gradients: under loss scaling, this replica's. If any is not finite, the step was skipped.
         """
         weights, averages = named_weights(self.source), named_weights(self.model)
 
@@ -111,9 +103,6 @@ class Trainer(keras.Model):
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is tested beside them; None for none.
         jit: whether XLA compiles the loss and the gradients, separately on each replica: strategies allow no more.
-
-    Attributes:
-        average: the moving average, or None.
     """
 
     def __init__(
@@ -178,7 +167,7 @@ class Trainer(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trained_variables, strict=True))
         if self.average is not None:
             self.average.follow(self.frozen, step, gradients if self._scales_loss else [])
-        return _read_metrics(self._raw_metrics)
+        return {metric.name: metric.result() for metric in self._raw_metrics}
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
         """Draws what happens to this replica's clips in a step, outside anything rematerialised or compiled."""
@@ -267,7 +256,7 @@ class Trainer(keras.Model):
             measured.append(logits)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             _update_metrics(metrics, labels, logits, weights, losses, loss_weights)
-        return _read_metrics(self.metrics)
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
         """Computes the logits [B, K] of a batch in the parts that a training step takes."""
@@ -314,7 +303,3 @@ def _update_metrics(
     loss.update_state(losses, loss_weights)
     top1.update_state(labels, logits, weights)
     top5.update_state(labels, logits, weights)
-
-
-def _read_metrics(metrics: Sequence[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
-    return {metric.name: metric.result() for metric in metrics}
