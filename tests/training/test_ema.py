@@ -219,7 +219,7 @@ def test_the_best_of_both_are_kept_and_a_run_stands_for_the_better(tmp_path, cap
     assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.safetensors"
     assert read_metadata(tmp_path / "checkpoints" / "best.safetensors")["epoch"] == 2
     assert (read_metadata(tmp_path)["epoch"], read_metadata(tmp_path)["val_top1"]) == (3, 0.6)
-    checkpoints.log_best()
+    checkpoints.on_train_end()
     assert capsys.readouterr().out.splitlines() == [
         f"best epoch 2: val top-1 60.0 %, weights in {tmp_path}/checkpoints/best.safetensors",
         f"best epoch 3: val top-1 60.0 %, weights (averaged) in {tmp_path}/checkpoints/best_ema.safetensors",

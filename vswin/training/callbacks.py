@@ -39,10 +39,6 @@ class EpochReport(keras.callbacks.Callback):
         """Removes the bar."""
         self._bar.stop()
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock of the run."""
-        self._run_started = time.perf_counter()
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the bar and the clock of the epoch."""
         self._title = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
@@ -99,10 +95,6 @@ class EpochReport(keras.callbacks.Callback):
             f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   {average}"
             f"{scale}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Prints how long training took."""
-        logger.info(f"trained for {format_seconds(time.perf_counter() - self._run_started)}")
 
 
 class BadVideoGuard(keras.callbacks.Callback):

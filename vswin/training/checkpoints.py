@@ -192,20 +192,6 @@ class BestWeights:
         elif is_gone:
             logger.warning(f"{self.path} was removed: it holds the {self.name} of epoch {epoch} now")
 
-    def read(self, num_epochs: int) -> None:
-        """Finds out which of the epochs so far was the best; InputError if the file is gone or damaged."""
-        if not self.path.exists():
-            raise InputError(
-                f"{self.path} is gone, the best {self.name} of {num_epochs} epochs; put it back, or start a new run in "
-                "another output_dir"
-            )
-        best = read_metadata(self.path)
-        self.epoch, self.top1 = best["epoch"], best["val_top1"]
-
-    def __str__(self) -> str:
-        """Describes which epoch was the best and where its weights are."""
-        return f"best epoch {self.epoch}: val top-1 {100 * self.top1:.1f} %, {self.name} in {self.path}"
-
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
@@ -306,9 +292,14 @@ class Checkpoints(keras.callbacks.Callback):
         )
         if self.steps_saved:
             self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables]
-        if self.epochs_saved:
-            for best in self.bests:
-                best.read(self.epochs_saved)
+        for best in self.bests if self.epochs_saved else ():
+            if not best.path.exists():
+                raise InputError(
+                    f"{best.path} is gone, the best {best.name} of {self.epochs_saved} epochs; put it back, or start a "
+                    "new run in another output_dir"
+                )
+            metadata = read_metadata(best.path)
+            best.epoch, best.top1 = metadata["epoch"], metadata["val_top1"]
         return self.epochs_saved
 
     @property
@@ -345,14 +336,11 @@ class Checkpoints(keras.callbacks.Callback):
             logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Waits for the last state, and logs which epoch was the best."""
+        """Waits for the last state, and logs which epoch was the best and where its weights are."""
         self.finish_saving()
-        self.log_best()
-
-    def log_best(self) -> None:
-        """Logs which epoch was the best and where its weights are."""
         for best in self.bests:
-            logger.info(str(best))
+            top1 = f"val top-1 {100 * best.top1:.1f} %"
+            logger.info(f"best epoch {best.epoch}: {top1}, {best.name} in {best.path}")
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
         """Saves the state after some steps of the next epoch; without `wait` training goes on while it is written."""

@@ -115,26 +115,27 @@ class SaveAndStop(keras.callbacks.Callback):
         if self.minutes is not None:
             is_late = time.monotonic() - self._last_save >= 60 * self.minutes
             is_due |= self.workers.sum(int(self.workers.is_chief and is_late)) > 0
-        does_stop = self._is_signalled()
-        if (is_due or does_stop) and steps_done < steps_per_epoch:
+        number = self._signal()
+        if (is_due or number) and steps_done < steps_per_epoch:
             self.finite.check_weights(batch)
-            self.checkpoints.save_state(self._epoch, steps_done, wait=does_stop)
+            self.checkpoints.save_state(self._epoch, steps_done, wait=number > 0)
             self._last_save = time.monotonic()
-            if self._caught is not None:
-                raise SystemExit(128 + self._caught)
+            if number:
+                raise SystemExit(128 + number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Ends the run if a signal came, unless there is nothing left to do; SystemExit as after a step."""
-        does_stop = self._is_signalled() and epoch + 1 < self.params["epochs"] and not self.model.stop_training
-        if does_stop and self._caught is not None:
+        number = self._signal()
+        if number and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
             self.checkpoints.finish_saving()
-            raise SystemExit(128 + self._caught)
+            raise SystemExit(128 + number)
 
-    def _is_signalled(self) -> bool:
-        """Lets all workers stop after the same step, whichever of them got the signal."""
-        if self.workers.sum(int(self._caught is not None)) and self._caught is None:
-            self._caught = int(signal.SIGTERM)
-        return self._caught is not None
+    def _signal(self) -> int:
+        """The signal that came to this or another worker, so that all stop after the same step; 0 for none."""
+        if self.workers.sum(int(self._caught is not None)) == 0:
+            return 0
+        self._caught = self._caught or int(signal.SIGTERM)
+        return self._caught
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from vswin.data.pipeline import make_val_dataset
 from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
-from vswin.runtime import logger, make_strategy, program, set_precision, start_log
+from vswin.runtime import format_seconds, logger, make_strategy, program, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
@@ -112,7 +113,7 @@ def _train(
     # The epochs that are left.
     if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
         logger.info("the run is complete" + (", stopped early" if first_epoch < config.epochs else ""))
-        checkpoints.log_best()
+        checkpoints.on_train_end()
         history = {}
     else:
         with closing(frames):
@@ -159,6 +160,7 @@ def _fit(
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
     save_and_stop = SaveAndStop(checkpoints, finite, workers, go_on, config.save_minutes, config.save_steps)
     samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
+    started = time.monotonic()
     with (
         faults_explained(config, checkpoints, folder, go_on),
         closing(bad_guard),
@@ -177,6 +179,7 @@ def _fit(
             callbacks=[report, finite, *loggers, checkpoints, bad_guard, save_and_stop],
             verbose=0,
         )
+    logger.info(f"trained for {format_seconds(time.monotonic() - started)}")
     return history.history
 
 

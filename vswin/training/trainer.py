@@ -262,12 +262,13 @@ class Trainer(keras.Model):
         """Computes the logits [B, K] of a batch in the parts that a training step takes."""
         if self.micro_batches == 1:
             return model(clips, training=False)
-
-        def test(part: tf.Tensor) -> tf.Tensor:
-            return model(part, training=False)
-
         signature = tf.TensorSpec([None, model.num_classes])
-        logits = tf.map_fn(test, self._cut(clips), parallel_iterations=1, fn_output_signature=signature)
+        logits = tf.map_fn(
+            lambda part: model(part, training=False),
+            self._cut(clips),
+            parallel_iterations=1,
+            fn_output_signature=signature,
+        )
         return tf.reshape(logits, [-1, model.num_classes])  # [B, K]
 
     def _cut(self, values: tf.Tensor) -> tf.Tensor:
