@@ -182,23 +182,6 @@ def make_checkpoints(folder: Path, trainer: Trainer, patience: int | None = None
     return checkpoints
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_on_inside_an_epoch_ends_with_the_same_bits(tmp_path):
-    whole = make_trainer(0.9)
-    expected = take_steps(whole, 0, 1, 2, 3)[-1]
-
-    first = make_trainer(0.9)
-    take_steps(first, 0, 1)
-    make_checkpoints(tmp_path, first).save_state(0, 2)
-    second = make_trainer(0.9)
-    take_steps(second, 7)
-    checkpoints = make_checkpoints(tmp_path, second)
-    assert (checkpoints.restore(), checkpoints.steps_saved) == (0, 2)
-    assert_equal(values(second.average.model), values(first.average.model))
-    assert_equal(take_steps(second, 2, 3)[-1], expected)
-    assert_equal(values(second.average.model), values(whole.average.model))
-
-
 def train_epochs(checkpoints: Checkpoints, *tops: tuple[float, float], first: int = 0) -> None:
     """Ends epochs; the bias of the head tells by which: [epoch, 0, 0] in the weights, [0, epoch, 0] in the average."""
     for epoch, (top1, ema_top1) in enumerate(tops, start=first):

@@ -141,11 +141,8 @@ class FiniteGuard(keras.callbacks.Callback):
     Gradients that overflow under float16 do not stop it: loss scaling skips their step, and neither loss nor weights
     show them. Stands before everything that saves weights.
 
-    Args:
-        classifier: the model whose weights are saved.
-        steps_per_epoch: training steps in an epoch.
-        find_records: (epoch, step in it, both from 0) -> the videos of that global batch.
-        path: JSON file that then lists them.
+    The JSON file `path` then lists the clips of the step; `find_records` takes an epoch and a step in it, both from 0,
+    and returns the videos of that global batch.
     """
 
     def __init__(

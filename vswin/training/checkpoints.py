@@ -199,14 +199,8 @@ class Checkpoints(keras.callbacks.Callback):
     Where the trainer averages its weights, the average is part of the state, and its best has a file of its own.
     Use it as a context around training, which waits for a state that is being written, however training ends.
 
-    Args:
-        folder: the run's folder.
-        trainer: the compiled trainer, its optimizer built.
-        steps_per_epoch: training steps in an epoch.
-        metadata: written beside the best weights, with their epoch and top-1.
-        workers: the processes of the run. All call every method, the chief writes.
-        patience: epochs without a better one after which the run ends; None: never.
-        keep_states: states to keep.
+    All workers call every method, and the chief writes. `metadata` is written beside the best weights; a run ends after
+    `patience` epochs without a better one, None for never.
     """
 
     def __init__(

@@ -48,15 +48,16 @@ class SaveAndStop(keras.callbacks.Callback):
     """Saves states inside an epoch: every so many minutes or steps, and after the step in which a signal came.
 
     Ctrl-C, SIGTERM and SIGUSR1 end the run then; a validation, which goes to the end of its epoch, is completed first.
-    A second signal ends the process at once, even inside a step that takes minutes. Train inside `taking_signals`.
+    A second signal ends the process at once, even inside a step that takes minutes. All workers stop when one of them
+    gets a signal, and the chief's clock counts. Train inside `taking_signals`, with `checkpoints` before this callback.
 
     Args:
-        checkpoints: saves the state. Stands before this one among the callbacks.
+        checkpoints: saves the states.
         finite: keeps states that are not finite from being saved.
-        workers: the processes of the run, which all stop when one of them gets a signal; the chief's clock counts.
+        workers: the processes of the run.
         go_on: the command that continues the run.
-        minutes: time from one state to the next; None: never by the clock.
-        steps: optimizer steps from one state to the next; None: never by the step.
+        minutes: from one state to the next; None: never by the clock.
+        steps: from one state to the next; None: never by the step.
     """
 
     def __init__(

@@ -36,13 +36,9 @@ def open_loggers(
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, yields a callback for each, and closes them however training ends.
 
-    Args:
-        config: the run.
-        folder: its folder.
-        first_epoch: epoch that this session starts with, counted from 0.
-        best_top1: highest top-1 in validation before it; below 0 for none.
-        is_chief: whether this process writes the files of the run; others have no logs.
-        predict_samples: returns validation videos with their predictions, for wandb at the end of the run.
+    This session starts with `first_epoch`, counted from 0, and `best_top1` is the highest top-1 in validation before
+    it, below 0 for none. `predict_samples` returns validation videos with their predictions, for the end of the run.
+    Only the chief writes logs.
     """
     with ExitStack() as stack:
         loggers: list[keras.callbacks.Callback] = []

@@ -147,14 +147,7 @@ def build_optimizer(
     learning_rate: keras.optimizers.schedules.LearningRateSchedule | float,
     frozen: Collection[str] = (),
 ) -> keras.optimizers.Optimizer:
-    """Builds the recipe's AdamW for a model, ours or that of TensorFlow Addons.
-
-    Args:
-        config: its settings.
-        weights: official name -> variable, all of the model's.
-        learning_rate: base rate; each group multiplies it.
-        frozen: official names of the weights that are not trained.
-    """
+    """Builds the recipe's AdamW, ours or that of TensorFlow Addons, for all weights of a model but the frozen ones."""
     named = assign_groups(weights, config)
     groups = {variable.name: named[name] for name, variable in weights.items()}
     if len(groups) != len(weights):

@@ -93,13 +93,8 @@ def open_wandb(
 ) -> Iterator[WandbLog]:
     """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
 
-    A run that comes to its end logs some predictions, and its best and its last weights as an artifact.
-
-    Args:
-        config: becomes the configuration of the wandb run; `logger.wandb_weights` asks for the artifact.
-        folder: the run's folder.
-        predict_samples: returns validation videos with their predictions; called once, at the end.
-        earlier: rows of `history.csv` of the epochs before this session.
+    A run that comes to its end logs some predictions, and its best and its last weights as an artifact. `earlier` are
+    the rows of `history.csv` of the epochs before this session. InputError if wandb cannot start.
     """
     with wandb_run(folder, config.logger.wandb_project, dataclasses.asdict(config), "logger=wandb") as run:
         log = WandbLog(run)
