@@ -5,6 +5,7 @@ Nothing else imports TensorFlow Addons, and this module is imported only where i
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -27,13 +28,12 @@ tf_export._NAME_TO_SYMBOL_MAPPING.update(_names)
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
+@dataclass(eq=False)
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule times a factor."""
 
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float) -> None:
-        super().__init__()
-        self.schedule = schedule
-        self.factor = factor
+    schedule: keras.optimizers.schedules.LearningRateSchedule
+    factor: float
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """Returns the product, float32, at an optimizer step counted from 0."""

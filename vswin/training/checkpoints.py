@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -165,20 +166,20 @@ class StateFiles:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@dataclass
 class BestWeights:
     """Saves a model whenever an epoch is its best so far: highest top-1 in validation; of equals, the first.
 
     Only the file knows which epoch that was, so nothing contradicts it if a run is killed after it was written and
-    before the state was. `log` is the figure of an epoch that decides, `name` what messages call the weights.
+    before the state was.
     """
 
-    def __init__(self, path: Path, model: VideoSwin, log: str, name: str) -> None:
-        self.path = path
-        self.model = model
-        self.log = log
-        self.name = name
-        self.epoch = 0
-        self.top1 = -1.0
+    path: Path
+    model: VideoSwin
+    log: str  # the figure of an epoch that decides
+    name: str  # what messages call the weights
+    epoch: int = 0
+    top1: float = -1.0
 
     def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
         """Saves the weights of an epoch, counted from 1, if they are the best, or the file of the best is gone."""

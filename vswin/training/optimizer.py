@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras as keras
@@ -10,38 +11,21 @@ from vswin.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup, assign_groups
 
 
+@dataclass(eq=False)
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """A cosine from `learning_rate` to 0, multiplied by a linear warm-up.
-
-    Args:
-        learning_rate: the rate the cosine starts from.
-        steps_per_epoch: optimizer steps in an epoch, >= 1.
-        epochs: length of the cosine.
-        warmup_epochs: length of the warm-up; may end within an epoch. 0 for none.
-        warmup_ratio: factor at step 0, from which the warm-up climbs to 1.
-        is_staircase: whether the cosine moves only between epochs, as in the official recipe; the warm-up always
-            moves every step.
 
     Source: mmcv 1.3 runner/hooks/lr_updater.py, CosineAnnealingLrUpdaterHook with warmup="linear",
         warmup_by_epoch=True (is_staircase=True).
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        steps_per_epoch: int,
-        epochs: int,
-        warmup_epochs: float = 0.0,
-        warmup_ratio: float = 0.1,
-        is_staircase: bool = False,
-    ) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.steps_per_epoch = steps_per_epoch
-        self.epochs = epochs
-        self.warmup_epochs = warmup_epochs
-        self.warmup_ratio = warmup_ratio
-        self.is_staircase = is_staircase
+    learning_rate: float  # the rate the cosine starts from
+    steps_per_epoch: int  # optimizer steps in an epoch, >= 1
+    epochs: int  # length of the cosine
+    warmup_epochs: float = 0.0  # length of the warm-up; may end within an epoch
+    warmup_ratio: float = 0.1  # factor at step 0, from which the warm-up climbs to 1
+    # Whether the cosine moves only between epochs, as in the official recipe; the warm-up always moves every step.
+    is_staircase: bool = False
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """Returns the rate, float32, at an optimizer step counted from 0."""
