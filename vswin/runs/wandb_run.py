@@ -25,7 +25,7 @@ _FINISH_SEC = 60.0
 
 @contextmanager
 def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Iterator[Run]:
-    """Starts, or resumes, the wandb run that belongs to a run's folder, and finishes it whatever happens.
+    """Starts, or resumes, the wandb run that belongs to a run's folder, and finishes it however the block ends.
 
     Without an API key (environment, netrc, settings: where wandb itself looks) the run is offline; nobody is ever
     asked. `WANDB_MODE` has its usual meaning. A network that is lost ends nothing: after a minute, or

@@ -67,7 +67,9 @@ class StateFiles:
             # The files count, not the manager's record of an earlier session: after a clock was set back it forgets.
             (path / "checkpoint").unlink(missing_ok=True)
             self._manager = tf.train.CheckpointManager(self._state, str(path), self.num_kept)
-        self._begin(number)
+        # The state counts, and older ones go, once the disk has it.
+        options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[self._sync])
+        self._manager.save(number, options=options)
         self.unfinished, self._waiting = number, self._waiter.submit(self._state.sync)
 
     def is_written(self) -> bool:
@@ -86,14 +88,16 @@ class StateFiles:
         assert self._manager is not None
         number, self.unfinished = self.unfinished, None
         self._waiting.result()
-        if tf.train.latest_checkpoint(self._manager.directory) != f"{self._manager.directory}/ckpt-{number}":
+        directory = self._manager.directory
+        if tf.train.latest_checkpoint(directory) != os.path.join(directory, f"ckpt-{number}"):
             if self._is_chief:
                 self._remove(number)
-            if self._is_chief and not self.folder.is_dir():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
-            # TensorFlow raises what went wrong in the background when it is asked again, before it writes anything.
-            self._begin(number)
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.folder / f"ckpt-{number}"))
+            # TensorFlow raises what went wrong in the background when it is asked to write again. If nothing did, the
+            # files were removed since.
+            with tempfile.TemporaryDirectory() as scratch:
+                self._state.write(f"{scratch}/state", tf.train.CheckpointOptions(enable_async=True))
+                self._state.sync()
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder / f"ckpt-{number}"))
         # The manager removes old states of this session; those of earlier sessions are older.
         known = {Path(path).name for path in self._manager.checkpoints}
         earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
@@ -145,12 +149,6 @@ class StateFiles:
         for path in self.folder.glob("c*"):  # ckpt-* and checkpoint*, the manager's record
             if path.stem not in whole:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _begin(self, number: int) -> None:
-        """Has the manager write a state in the background, and count it once the disk has it."""
-        assert self._manager is not None
-        options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[self._sync])
-        self._manager.save(number, options=options)
 
     def _sync(self, prefix: str) -> None:
         if self._is_chief:

@@ -142,7 +142,7 @@ def _fit(
     checkpoints: Checkpoints,
     go_on: str,
 ) -> dict[str, list[float]]:
-    """Trains the epochs that are left, ends cleanly whatever happens, and returns the history."""
+    """Trains the epochs that are left, ends cleanly in every case, and returns the history."""
     folder, workers, strategy = checkpoints.folder, checkpoints.workers, trainer.distribute_strategy
     steps, first_epoch, repeats = checkpoints.steps_per_epoch, checkpoints.epochs_saved, config.augment.repeats
     bad_list = workers.own_file(folder / "bad_videos.csv")

@@ -174,7 +174,7 @@ def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, An
 
 
 def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Describes what differs between two lists of videos, whatever their order."""
+    """Describes what differs between two lists of videos, in any order."""
 
     def first(names: list[str]) -> str:
         return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")

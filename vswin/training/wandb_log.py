@@ -91,7 +91,7 @@ def open_wandb(
     predict_samples: Callable[[], Sequence[Sample]] = tuple,
     earlier: Iterable[Mapping[str, str | float]] = (),
 ) -> Iterator[WandbLog]:
-    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
+    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it however training ends.
 
     A run that comes to its end logs some predictions, and its best and its last weights as an artifact. `earlier` are
     the rows of `history.csv` of the epochs before this session. InputError if wandb cannot start.
