@@ -15,7 +15,7 @@ LAYERS = [
     {"wording"},
     {"errors", "atomic", "cores", "file_lock", "schema"},
     {"checks", "cluster", "compose", "config", "config_help", "console", "parser", "zoo", "published"}
-    | {"runtime", "tables", "wandb_run", "workers"},
+    | {"runtime", "tables", "workers"},
     {"models", "weights", "data", "runs"},
     {"build", "models_table", "report"},
     {"evaluation"},
@@ -59,7 +59,7 @@ ONLY_IN = {
     "pyarrow": {"vswin/predict/feature_file.py"},
     "requests": {"vswin/weights/downloads/transfer.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
-    "wandb": {"vswin/evaluation/wandb_report.py", "vswin/training/wandb_log.py", "vswin/wandb_run.py"},
+    "wandb": {"vswin/evaluation/wandb_report.py", "vswin/runs/wandb_run.py", "vswin/training/wandb_log.py"},
 }
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",

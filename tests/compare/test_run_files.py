@@ -9,7 +9,7 @@ from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
 from vswin.runs.files import read_run
-from vswin.training.history import HistoryFile
+from vswin.training.loggers import HistoryFile
 
 CONFIG = {"model": {"name": "swin_micro", "freeze": []}, "epochs": 3, "init_from": None}
 

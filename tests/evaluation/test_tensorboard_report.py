@@ -13,7 +13,7 @@ from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.report import Result, draw_confusion_matrix
 from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
 from vswin.runtime import start_log
-from vswin.training.tensorboard_log import TensorBoardLog
+from vswin.training.loggers import TensorBoardLog
 
 NAMES = ["bright", "dark | night"]
 

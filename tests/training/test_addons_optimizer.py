@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 from vswin.errors import InputError
 from vswin.models.patches import PatchProjection
 from vswin.runtime import make_strategy
-from vswin.training import progress
-from vswin.training.optimizer import build_optimizer, plain_group
+from vswin.training import callbacks
+from vswin.training.groups import find_group
+from vswin.training.optimizer import WarmupCosine, build_optimizer
 from vswin.training.run import run_training
-from vswin.training.schedule import WarmupCosine
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 needs_addons = pytest.mark.skipif(not HAS_ADDONS, reason="tensorflow_addons is not installed")
@@ -94,7 +94,7 @@ def test_another_name_is_refused(compose_train):
 
 def test_backbone_and_head_are_two_groups_that_both_decay(compose_train):
     config = compose_train("optimizer.groups=backbone_and_head").optimizer
-    groups = {name: plain_group(name, config) for name in SHAPES}
+    groups = {name: find_group(name, config) for name in SHAPES}
     assert [group.name for group in groups.values()] == ["backbone"] * 3 + ["head"] * 2
     assert {group.weight_decay for group in groups.values()} == {config.weight_decay}
     assert [group.learning_rate_multiplier for group in groups.values()] == [config.backbone_multiplier] * 3 + [1.0] * 2
@@ -166,7 +166,7 @@ def read_weights(run: Path) -> dict[str, np.ndarray]:
 def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monkeypatch, strategy_name):
     strategy = f"runtime.strategy={strategy_name}"
     whole = start(strategy, output="whole")
-    original = progress.EpochReport.on_epoch_begin
+    original = callbacks.EpochReport.on_epoch_begin
 
     def die(self, epoch, logs=None):
         if epoch == 1:
@@ -174,7 +174,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monk
         original(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(progress.EpochReport, "on_epoch_begin", die)
+        patch.setattr(callbacks.EpochReport, "on_epoch_begin", die)
         with pytest.raises(KeyboardInterrupt):
             start(strategy)
     rest = start(strategy, "resume=true")

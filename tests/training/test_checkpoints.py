@@ -1,6 +1,10 @@
+"""States and best weights on the disk: what is written in the background is what was there at the call."""
+
 import errno
 import os
 import resource
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,11 @@ import tf_keras as keras
 import vswin
 from vswin.errors import InputError
 from vswin.runtime import start_log
-from vswin.training import state_files as state_files_module
-from vswin.training.checkpoints import Checkpoints
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training import checkpoints
+from vswin.training import checkpoints as checkpoints_module
+from vswin.training.checkpoints import Checkpoints, StateFiles
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
 from vswin.workers import Workers
@@ -49,7 +55,7 @@ def epoch_of(checkpoints: Checkpoints) -> float:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints" / "last").iterdir())
+    return sorted(path.name for path in (folder / "checkpoints" / "last").glob("ckpt*"))
 
 
 def state_files(*numbers: int) -> list[str]:
@@ -102,13 +108,6 @@ def test_a_state_inside_an_epoch_comes_back_with_the_metrics_of_its_steps(tmp_pa
     assert float(second.trainer.loss_metric.result()) == 0.0
 
 
-def test_two_states_are_kept(tmp_path):
-    checkpoints = make_checkpoints(tmp_path)
-    train_epochs(checkpoints, 0.1, 0.2)
-    checkpoints.save_state(2, 5)
-    assert files(tmp_path) == state_files(20, 25)
-
-
 def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
     checkpoints = make_checkpoints(tmp_path)
     train_epochs(checkpoints, 0.1, 0.2)
@@ -118,8 +117,8 @@ def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypa
         synced.append(path.name)
         assert set(state_files(10, 20)) < set(files(tmp_path))
 
-    monkeypatch.setattr(state_files_module, "sync_file", sync)
-    monkeypatch.setattr(state_files_module, "sync_folder", sync)
+    monkeypatch.setattr(checkpoints_module, "sync_file", sync)
+    monkeypatch.setattr(checkpoints_module, "sync_folder", sync)
     train_epochs(checkpoints, 0.3, first=2)
     assert sorted(synced) == [*state_files(30), "last"]
 
@@ -136,10 +135,10 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
         train_epochs(first, 0.75, first=1)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
-    assert (second.best.epoch, second.best.top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
     # The same epoch once more, on a device that does not repeat itself exactly.
     train_epochs(second, 0.7, 0.72, first=1)
-    assert (second.best.epoch, second.best.top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
     assert read_metadata(tmp_path)["val_top1"] == 0.75
 
 
@@ -174,17 +173,10 @@ def test_a_damaged_state_costs_the_work_since_the_one_before(tmp_path, capsys, d
     second = make_checkpoints(tmp_path)
     assert (second.restore(), epoch_of(second)) == (1, 1)
     assert "ckpt-20.* is damaged" in capsys.readouterr().out
+    assert (tmp_path / "checkpoints" / "last" / "damaged" / "ckpt-20.index").exists()
     train_epochs(second, 0.2, first=1)
     third = make_checkpoints(tmp_path)
     assert (third.restore(), epoch_of(third)) == (2, 2)
-
-
-def test_a_run_whose_states_are_all_damaged_does_not_start_over_in_silence(tmp_path):
-    train_epochs(make_checkpoints(tmp_path), 0.1, 0.2)
-    for number in (10, 20):
-        damage_data(tmp_path / "checkpoints" / "last", number)
-    with pytest.raises(InputError, match=r"every state in .* is damaged; .*init_from="):
-        make_checkpoints(tmp_path).restore()
 
 
 def test_a_state_of_another_network_is_refused(tmp_path):
@@ -230,7 +222,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_metadata(tmp_path)["epoch"] == 1
-    assert (checkpoints.best.epoch, checkpoints.best.top1) == (1, 0.5)
+    assert (checkpoints.bests[0].epoch, checkpoints.bests[0].top1) == (1, 0.5)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.safetensors", "last"]
 
 
@@ -276,3 +268,112 @@ def test_without_patience_a_run_never_stalls(tmp_path):
     checkpoints = make_checkpoints(tmp_path)
     train_epochs(checkpoints, 0.5, 0.1, 0.1)
     assert not checkpoints.is_stalled(checkpoints.epochs_saved)
+
+
+def make_files(folder, num_kept=2, size=1000, is_chief=True):
+    variable = tf.Variable(np.zeros(size, np.float32))
+    return StateFiles(folder, tf.train.Checkpoint(values=variable), num_kept, is_chief), variable
+
+
+def write(files, variable, *numbers):
+    for number in numbers:
+        variable.assign(tf.fill(variable.shape, float(number)))
+        files.write(number)
+
+
+def test_training_may_go_on_while_a_state_is_written(tmp_path):
+    files, variable = make_files(tmp_path, size=2**22)
+    write(files, variable, 7)
+    assert files.unfinished == 7
+    variable.assign_add(tf.ones_like(variable))
+    files.finish()
+    assert (files.unfinished, files.is_written(), files.numbers()) == (None, True, [7])
+    other, values = make_files(tmp_path, size=2**22)
+    assert other.read_newest("") == 7
+    assert set(values.numpy()) == {7.0}
+
+
+def test_a_disk_that_takes_long_holds_up_no_step(tmp_path, monkeypatch):
+    disk_has_it = threading.Event()
+    monkeypatch.setattr(checkpoints, "sync_folder", lambda folder: disk_has_it.wait(30))
+    files, variable = make_files(tmp_path)
+    write(files, variable, 7)
+    while not (tmp_path / "ckpt-7.index").exists():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert not files.is_written()
+    disk_has_it.set()
+    files.finish()
+    assert (files.is_written(), files.numbers()) == (True, [7])
+
+
+def test_a_state_that_the_disk_does_not_take_at_last_costs_no_earlier_one(tmp_path, monkeypatch):
+    files, variable = make_files(tmp_path, num_kept=1)
+    write(files, variable, 1)
+    files.finish()
+
+    def fail(path):
+        os.truncate(tmp_path / "ckpt-2.index", 30)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "sync_file", fail)
+        write(files, variable, 2)
+        with pytest.raises(OSError, match="Input/output error"):
+            files.finish()
+    assert (files.unfinished, files.is_written(), files.numbers()) == (None, True, [1])
+    assert make_files(tmp_path)[0].read_newest("") == 1
+    write(files, variable, 3)
+    files.finish()
+    assert files.numbers() == [3]
+
+
+def test_old_states_go_from_a_folder_whose_name_is_a_pattern_too(tmp_path):
+    folder = tmp_path / "run[1]"
+    for numbers in ((1, 2, 3), (4,)):
+        files, variable = make_files(folder, num_kept=1)
+        write(files, variable, *numbers)
+        files.finish()
+        assert files.numbers() == [numbers[-1]]
+        files.close()
+    assert make_files(folder)[0].read_newest("") == 4
+
+
+def test_so_many_states_are_kept_and_none_goes_before_the_next_is_written(tmp_path):
+    files, variable = make_files(tmp_path, num_kept=3)
+    write(files, variable, 1, 2, 3, 4)
+    assert files.numbers()[:3] == [1, 2, 3]
+    files.finish()
+    assert files.numbers() == [2, 3, 4]
+
+
+def test_states_of_earlier_sessions_go_first(tmp_path):
+    files, variable = make_files(tmp_path)
+    write(files, variable, 1, 2)
+    files.finish()
+    later, variable = make_files(tmp_path)
+    assert later.read_newest("") == 2
+    write(later, variable, 3)
+    later.finish()
+    assert later.numbers() == [2, 3]
+
+
+def test_without_a_whole_state_there_is_an_error_with_the_way_out(tmp_path):
+    files, variable = make_files(tmp_path)
+    assert files.read_newest("") is None
+    write(files, variable, 1)
+    files.finish()
+    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(InputError, match=r"every state in .* is damaged; copy them again, or start anew"):
+        make_files(tmp_path)[0].read_newest("start anew")
+    # Nor does it start over when it is asked once more.
+    with pytest.raises(InputError, match=r"every state in .* is damaged"):
+        make_files(tmp_path)[0].read_newest("start anew")
+
+
+def test_a_worker_that_is_not_the_chief_leaves_no_files(tmp_path):
+    files, variable = make_files(tmp_path, is_chief=False)
+    write(files, variable, 1, 2)
+    files.finish()
+    files.close()
+    assert list(tmp_path.iterdir()) == []

@@ -9,9 +9,9 @@ import vswin
 from vswin.errors import InputError
 from vswin.runtime import make_strategy, set_precision, start_log
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.ema import WeightAverage, warmed_decay
-from vswin.training.optimizer import AdamW, ParameterGroup
-from vswin.training.trainer import Trainer
+from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import AdamW
+from vswin.training.trainer import Trainer, WeightAverage, warmed_decay
 from vswin.weights.checkpoint import open_checkpoint, read_metadata
 from vswin.weights.names import named_weights
 from vswin.workers import Workers
@@ -182,23 +182,6 @@ def make_checkpoints(folder: Path, trainer: Trainer, patience: int | None = None
     return checkpoints
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_on_inside_an_epoch_ends_with_the_same_bits(tmp_path):
-    whole = make_trainer(0.9)
-    expected = take_steps(whole, 0, 1, 2, 3)[-1]
-
-    first = make_trainer(0.9)
-    take_steps(first, 0, 1)
-    make_checkpoints(tmp_path, first).save_state(0, 2)
-    second = make_trainer(0.9)
-    take_steps(second, 7)
-    checkpoints = make_checkpoints(tmp_path, second)
-    assert (checkpoints.restore(), checkpoints.steps_saved) == (0, 2)
-    assert_equal(values(second.average.model), values(first.average.model))
-    assert_equal(take_steps(second, 2, 3)[-1], expected)
-    assert_equal(values(second.average.model), values(whole.average.model))
-
-
 def train_epochs(checkpoints: Checkpoints, *tops: tuple[float, float], first: int = 0) -> None:
     """Ends epochs; the bias of the head tells by which: [epoch, 0, 0] in the weights, [0, epoch, 0] in the average."""
     for epoch, (top1, ema_top1) in enumerate(tops, start=first):
@@ -219,7 +202,7 @@ def test_the_best_of_both_are_kept_and_a_run_stands_for_the_better(tmp_path, cap
     assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.safetensors"
     assert read_metadata(tmp_path / "checkpoints" / "best.safetensors")["epoch"] == 2
     assert (read_metadata(tmp_path)["epoch"], read_metadata(tmp_path)["val_top1"]) == (3, 0.6)
-    checkpoints.say_best()
+    checkpoints.on_train_end()
     assert capsys.readouterr().out.splitlines() == [
         f"best epoch 2: val top-1 60.0 %, weights in {tmp_path}/checkpoints/best.safetensors",
         f"best epoch 3: val top-1 60.0 %, weights (averaged) in {tmp_path}/checkpoints/best_ema.safetensors",

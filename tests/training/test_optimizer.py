@@ -1,21 +1,17 @@
+"""AdamW with parameter groups against the official steps, and the learning rate over time."""
+
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras as keras
 
 import vswin
 from vswin.schema import OptimizerConfig
-from vswin.training.optimizer import (
-    AdamW,
-    ParameterGroup,
-    build_optimizer,
-    find_group,
-    official_group,
-)
-from vswin.training.schedule import WarmupCosine
+from vswin.training.groups import ParameterGroup, find_group
+from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
 from vswin.weights.names import named_weights
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -43,7 +39,7 @@ def test_groups_of_swin_tiny_equal_the_official_ones(official_config):
     golden = json.loads((PARITY / "param_groups_swin_tiny.json").read_text())
     assert (golden["base_lr"], golden["weight_decay"]) == (1e-3, 0.02)
     for name, expected in golden["params"].items():
-        group = official_group(name, official_config)
+        group = find_group(name, official_config)
         assert group.learning_rate_multiplier == pytest.approx(expected["lr_mult"]), name
         assert group.weight_decay == expected["weight_decay"], name
 
@@ -143,14 +139,51 @@ def test_a_variable_without_a_group_is_an_error():
         optimizer.build([tf.Variable([0.0], name="a"), tf.Variable([0.0], name="b")])
 
 
-def test_config_round_trip():
-    schedule = WarmupCosine(1e-3, 10, epochs=3, warmup_epochs=1)
-    optimizer = AdamW(schedule, {"a:0": ParameterGroup("all", 0.5, 0.1)}, 0.8, 0.99, 1e-6, 2.0)
-    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert again.groups == {"a:0": ParameterGroup("all", 0.5, 0.1)}
-    assert again.get_config() == optimizer.get_config()
-    variables = [tf.Variable([1.0], name="a"), tf.Variable([1.0], name="a")]
-    for candidate, variable in zip((optimizer, again), variables, strict=True):
-        for _ in range(3):
-            candidate.apply_gradients([(tf.constant([0.5]), variable)])
-    np.testing.assert_array_equal(variables[0].numpy(), variables[1].numpy())
+STEPS = 40
+
+
+def official(is_staircase: bool = True) -> WarmupCosine:
+    return WarmupCosine(1e-3, STEPS, epochs=30, warmup_epochs=2.5, warmup_ratio=0.1, is_staircase=is_staircase)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [
+        (0, 1.000e-4),
+        (0.5, 2.800e-4),
+        (1, 4.587e-4),
+        (2, 8.110e-4),
+        (2.5, 9.891e-4),
+        (15, 5.000e-4),
+        (29.5, 2.739e-6),
+    ],
+)
+def test_staircase_equals_the_official_values(epoch, rate):
+    """Values computed with mmcv's CosineAnnealing hook under linear warm-up, Kinetics recipe of Swin-T."""
+    assert float(official()(round(epoch * STEPS))) == pytest.approx(rate, rel=5e-4)
+
+
+def test_staircase_is_flat_within_an_epoch_and_falls_between():
+    rates = [float(official()(step)) for step in range(5 * STEPS, 7 * STEPS)]
+    assert len(set(rates[:STEPS])) == 1
+    assert len(set(rates[STEPS:])) == 1
+    assert rates[STEPS] < rates[0]
+
+
+def test_per_step_cosine_is_exact_and_ends_near_zero():
+    schedule = official(is_staircase=False)
+    step = 17 * STEPS + 13
+    assert float(schedule(step)) == pytest.approx(5e-4 * (1 + math.cos(math.pi * step / (30 * STEPS))), rel=1e-5)
+    assert 0 <= float(schedule(30 * STEPS)) < 1e-9
+
+
+def test_without_warmup_the_first_rate_is_the_full_one():
+    assert float(WarmupCosine(0.02, STEPS, epochs=3)(0)) == pytest.approx(0.02)
+
+
+def test_first_step_of_every_epoch_belongs_to_it():
+    """In float32, step / steps_per_epoch can round below the epoch's number."""
+    schedule = WarmupCosine(1.0, 49, epochs=300, is_staircase=True)
+    rates = np.array([float(schedule(49 * epoch)) for epoch in range(300)])
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(300) / 300))
+    np.testing.assert_allclose(rates, expected, atol=1e-5)

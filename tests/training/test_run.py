@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vswin.errors import InputError
-from vswin.training.interruptions import SignalStop
+from vswin.training.interruptions import SaveAndStop
 from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_checkpoint
 
@@ -71,34 +71,6 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     assert log.count("best epoch") == 1
 
 
-@pytest.mark.slow
-def test_a_resumed_run_equals_one_that_was_not_interrupted(start, tmp_path, monkeypatch):
-    """Dropout, drop path, order and augmentation are on: the draws of the epochs after the break must be the same."""
-    whole = start(output="whole")
-    from vswin.training import progress
-
-    original = progress.EpochReport.on_epoch_begin
-
-    def die(self, epoch, logs=None):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        original(self, epoch, logs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.EpochReport, "on_epoch_begin", die)
-        with pytest.raises(KeyboardInterrupt):
-            start()
-    with (tmp_path / "run" / "history.csv").open("a") as file:
-        file.write("2,0,0,0,0,0,0,0,0\n")  # as if the kill had come between the log and the checkpoint
-    resumed = start("resume=true")
-    assert len(resumed["loss"]) == 1
-    assert resumed["loss"][0] == pytest.approx(whole["loss"][2], rel=1e-6)
-    assert resumed["val_loss"][0] == pytest.approx(whole["val_loss"][2], rel=1e-6)
-    epochs = [row["epoch"] for row in csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines())]
-    assert epochs == ["0", "1", "2"]
-    assert "resumed after epoch 2" in (tmp_path / "run" / "train.log").read_text()
-
-
 PARTLY = ("model.freeze_stages=1", "optimizer.layer_decay=0.5", "optimizer.ema_decay=0.9")
 
 
@@ -107,7 +79,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
     start, tmp_path, monkeypatch, capsys
 ):
     start(*PARTLY, output="whole")
-    original = SignalStop.on_train_batch_end
+    original = SaveAndStop.on_train_batch_end
 
     def stop(self, batch, logs=None):
         if (self._epoch, batch) == (1, 1):
@@ -115,7 +87,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what
         original(self, batch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SignalStop, "on_train_batch_end", stop)
+        patch.setattr(SaveAndStop, "on_train_batch_end", stop)
         with pytest.raises(SystemExit):
             start(*PARTLY)
     start(*PARTLY, "resume=true")

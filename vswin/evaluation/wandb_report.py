@@ -16,9 +16,9 @@ from vswin.errors import InputError
 from vswin.evaluation.highlights import CONFUSED_COLUMNS, Sample, list_confused
 from vswin.evaluation.metrics import NO_PREDICTION
 from vswin.evaluation.report import Result
+from vswin.runs.wandb_run import RUN_ID_NAME, wandb_run
 from vswin.runtime import logger
 from vswin.schema import EvaluateConfig
-from vswin.wandb_run import RUN_ID_NAME, wandb_run
 
 # wandb stores a row per cell: 400 classes would be 160,000.
 _MAX_CLASSES = 50

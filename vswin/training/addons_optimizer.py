@@ -5,6 +5,7 @@ Nothing else imports TensorFlow Addons, and this module is imported only where i
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ from tensorflow.python.util import tf_export
 
 from vswin.errors import InputError
 from vswin.schema import OptimizerConfig
-from vswin.training.optimizer import ParameterGroup
+from vswin.training.groups import ParameterGroup
 
 # TensorFlow Addons imports Keras proper too, which takes over names by which TensorFlow finds classes for tf_keras; a
 # layer could not be rebuilt from its configuration any more.
@@ -27,30 +28,20 @@ tf_export._NAME_TO_SYMBOL_MAPPING.update(_names)
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
+@dataclass(eq=False)
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a factor.
+    """A schedule times a factor."""
 
-    Args:
-        schedule: what is multiplied.
-        factor: by what.
-    """
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float) -> None:
-        super().__init__()
-        self.schedule = schedule
-        self.factor = factor
+    schedule: keras.optimizers.schedules.LearningRateSchedule
+    factor: float
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """Returns the product, float32, at an optimizer step counted from 0."""
         return self.schedule(step) * self.factor
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"schedule": self.schedule, "factor": self.factor}
-
 
 class _AdamW(tfa.optimizers.AdamW):
-    """The original, but for where epsilon is added: after the bias of the second moment is corrected, as elsewhere."""
+    """The original, except that epsilon is added after the bias of the second moment is corrected, as elsewhere."""
 
     def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict) -> None:
         super()._prepare_local(var_device, var_dtype, apply_state)
@@ -61,14 +52,8 @@ class _AdamW(tfa.optimizers.AdamW):
 class GroupedAdamW(tfa.optimizers.MultiOptimizer):
     """`tfa.optimizers.MultiOptimizer` of a `tfa.optimizers.AdamW` for each parameter group.
 
-    Mends what keeps the original from being used here: it keeps the gradients of a step in lists that the threads of
-    several replicas share (IndexError), makes the moments in the first step, and does not save them.
-
-    Args:
-        learning_rate: a rate or a schedule of the step, which each group multiplies.
-        groups: variable name (`variable.name`) -> its group.
-        beta_1, beta_2: decay of the first and second moment.
-        epsilon: added to the root of the bias-corrected second moment.
+    The original cannot be used here: it keeps the gradients of a step in lists that the threads of several replicas
+    share (IndexError), makes the moments in the first step, and does not save them. Arguments as of our `AdamW`.
 
     Source: TensorFlow Addons 0.23, optimizers/discriminative_layer_training.py and weight_decay_optimizers.py.
     """
@@ -126,12 +111,7 @@ class GroupedAdamW(tfa.optimizers.MultiOptimizer):
 def build_addons_optimizer(
     config: OptimizerConfig, groups: Mapping[str, ParameterGroup], learning_rate: Rate
 ) -> GroupedAdamW:
-    """Builds the optimizer of TensorFlow Addons for a model.
-
-    Args:
-        config: betas and epsilon.
-        groups: variable name -> its group.
-        learning_rate: base rate; each group multiplies it.
+    """Builds the optimizer of TensorFlow Addons for a model, from variable name -> group and the base rate.
 
     Raises:
         InputError: if it is to train on several workers, or TensorFlow Addons has another Keras than we have.

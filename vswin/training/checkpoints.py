@@ -1,5 +1,13 @@
 """What a run keeps of its training: the last states, to resume from, and the best weights, to use."""
 
+import errno
+import logging
+import os
+import shutil
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -7,33 +15,191 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.atomic import remove_partial
+from vswin.atomic import literal_folder, remove_partial, sync_file, sync_folder
 from vswin.errors import InputError
+from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
-from vswin.training.best import BestWeights
 from vswin.training.run_folder import STATES
-from vswin.training.state_files import StateFiles
 from vswin.training.trainer import Trainer
-from vswin.weights.files import BEST_AVERAGE, best_weights
+from vswin.weights.checkpoint import read_metadata
+from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
+from vswin.weights.names import official_tensors
 from vswin.wording import count_of
 from vswin.workers import Workers
 
+# TensorFlow prints an error of its background thread before it raises it.
+logging.getLogger("absl").addFilter(lambda record: "error from the async thread" not in record.getMessage())
+
+
+class StateFiles:
+    """Keeps states as `<folder>/ckpt-<global step>.*`; a damaged one moves to `<folder>/damaged/`.
+
+    TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training goes on. A
+    state counts once it is on the disk, and only then older ones go: neither a failed write nor a damaged file costs
+    more than the work in between. All workers write, since writing sums metrics over them; the chief's files are kept.
+    """
+
+    def __init__(self, folder: Path, state: tf.train.Checkpoint, num_kept: int = 2, is_chief: bool = True) -> None:
+        self.folder = folder
+        self.num_kept = num_kept
+        # The number of the state that is being written.
+        self.unfinished: int | None = None
+        self._state = state
+        # Writing in the background makes the counter, so reading has to know it.
+        assert state.save_counter is not None
+        self._is_chief = is_chief
+        self._held = ExitStack()
+        self._manager: tf.train.CheckpointManager | None = None
+        self._waiter = ThreadPoolExecutor(1, "state_files")
+        self._waiting: Future[None] | None = None
+
+    def write(self, number: int) -> None:
+        """Copies the state, numbered by the global step, and begins to write it, after the one before is finished."""
+        self.finish()
+        if self._is_chief:
+            # Not the run's folder: where that is gone, it was moved.
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+        if self._manager is None:
+            # The manager takes its folder for a pattern, in which `[1]` means `1`, when it removes old states.
+            folder = literal_folder(self.folder) if self._is_chief else tempfile.TemporaryDirectory()
+            path = Path(str(self._held.enter_context(folder)))
+            # The files count, not the manager's record of an earlier session: after a clock was set back it forgets.
+            (path / "checkpoint").unlink(missing_ok=True)
+            self._manager = tf.train.CheckpointManager(self._state, str(path), self.num_kept)
+        # The state counts, and older ones go, once the disk has it.
+        options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[self._sync])
+        self._manager.save(number, options=options)
+        self.unfinished, self._waiting = number, self._waiter.submit(self._state.sync)
+
+    def is_written(self) -> bool:
+        """Whether `finish` would not have to wait."""
+        return self._waiting is None or self._waiting.done()
+
+    def finish(self) -> None:
+        """Waits until the state that is being written is on the disk.
+
+        Raises:
+            OSError, tf.errors.OpError: if it cannot be written; what is left of it is removed.
+        """
+        if self.unfinished is None:
+            return
+        assert self._waiting is not None
+        assert self._manager is not None
+        number, self.unfinished = self.unfinished, None
+        self._waiting.result()
+        directory = self._manager.directory
+        if tf.train.latest_checkpoint(directory) != os.path.join(directory, f"ckpt-{number}"):
+            if self._is_chief:
+                self._remove(number)
+            # TensorFlow raises what went wrong in the background when it is asked to write again. If nothing did, the
+            # files were removed since.
+            with tempfile.TemporaryDirectory() as scratch:
+                self._state.write(f"{scratch}/state", tf.train.CheckpointOptions(enable_async=True))
+                self._state.sync()
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder / f"ckpt-{number}"))
+        # The manager removes old states of this session; those of earlier sessions are older.
+        known = {Path(path).name for path in self._manager.checkpoints}
+        earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
+        for old in earlier[: max(len(earlier) + len(known) - self.num_kept, 0)]:
+            self._remove(old)
+
+    def close(self) -> None:
+        """Removes what `write` has made outside the folder."""
+        self._held.close()
+
+    def read_newest(self, way_out: str) -> int | None:
+        """Reads the newest whole state into the variables and returns its number; the chief sets damaged ones aside.
+
+        Raises:
+            InputError: if there are states and none can be read, or one is of another network; ends with `way_out`.
+        """
+        numbers = self.numbers()
+        for number in reversed(numbers):
+            path = self.folder / f"ckpt-{number}"
+            try:
+                with literal_folder(self.folder) as folder:
+                    self._state.read(str(folder / path.name)).assert_consumed()
+            except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's for a file that is too short
+                logger.info(f"{path}.* is damaged ({error}); going on from the state before it")
+            except (AssertionError, ValueError) as error:
+                raise InputError(
+                    f"{path}.* does not fit this network: another version of vswin wrote it; go on with that version, "
+                    f"or {way_out}"
+                ) from error
+            else:
+                return number
+            if self._is_chief:
+                aside = self.folder / "damaged"
+                aside.mkdir(exist_ok=True)
+                # Without its index, which goes first, a state does not count.
+                for file in sorted(self.folder.glob(f"{path.name}.*"), key=lambda file: file.suffix != ".index"):
+                    file.replace(aside / file.name)
+        if numbers or any(self.folder.glob("damaged/*")):
+            raise InputError(f"every state in {self.folder} is damaged; copy them again, or {way_out}")
+        return None
+
+    def numbers(self) -> list[int]:
+        """Lists the numbers of the states on the disk, the newest last."""
+        return sorted(int(path.stem.removeprefix("ckpt-")) for path in self.folder.glob("ckpt-*.index"))
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process that was killed while writing has left behind."""
+        whole = {f"ckpt-{number}" for number in self.numbers()}
+        for path in self.folder.glob("c*"):  # ckpt-* and checkpoint*, the manager's record
+            if path.stem not in whole:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _sync(self, prefix: str) -> None:
+        if self._is_chief:
+            name = Path(prefix).name
+            for path in (self.folder / f"{name}.index", *self.folder.glob(f"{name}.data*")):
+                sync_file(path)
+            sync_folder(self.folder)
+
+    def _remove(self, number: int) -> None:
+        """Removes a state, first the file without which the others do not count."""
+        (self.folder / f"ckpt-{number}.index").unlink(missing_ok=True)
+        for path in self.folder.glob(f"ckpt-{number}[._]*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@dataclass
+class BestWeights:
+    """Saves a model whenever an epoch is its best so far: highest top-1 in validation; of equals, the first.
+
+    Only the file knows which epoch that was, so nothing contradicts it if a run is killed after it was written and
+    before the state was.
+    """
+
+    path: Path
+    model: VideoSwin
+    log: str  # the figure of an epoch that decides
+    name: str  # what messages call the weights
+    epoch: int = 0
+    top1: float = -1.0
+
+    def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
+        """Saves the weights of an epoch, counted from 1, if they are the best, or the file of the best is gone."""
+        top1 = float(logs[self.log])
+        is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
+        if is_chief and (is_better or is_gone):
+            self.path.parent.mkdir(exist_ok=True)  # not the run's folder: where that is gone, it was moved
+            save_checkpoint(self.path, official_tensors(self.model), metadata | {"epoch": epoch, "val_top1": top1})
+        if is_better:
+            self.epoch, self.top1 = epoch, top1
+        elif is_gone:
+            logger.warning(f"{self.path} was removed: it holds the {self.name} of epoch {epoch} now")
+
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a state (model, optimizer, place in the run) after each epoch, and the best weights as `best.safetensors`.
+    """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
 
-    Where the trainer averages its weights, the average is part of the state; the best is `best_ema.safetensors`.
+    Where the trainer averages its weights, the average is part of the state, and its best has a file of its own.
+    Use it as a context around training, which waits for a state that is being written, however training ends.
 
-    States are `checkpoints/last/ckpt-<global step>.*`, see `StateFiles`. Use it as a context around training.
-
-    Args:
-        folder: the run's folder.
-        trainer: the compiled trainer, its optimizer with variables built.
-        steps_per_epoch: training steps in an epoch.
-        metadata: written beside the best weights: size, classes, how they came about.
-        workers: the processes of the run. All call every method, the chief writes.
-        patience: epochs without a better one after which the run ends; None: never.
-        keep_states: states to keep.
+    All workers call every method, and the chief writes. `metadata` is written beside the best weights; a run ends after
+    `patience` epochs without a better one, None for never.
     """
 
     def __init__(
@@ -48,20 +214,17 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder = folder
-        self.workers = workers
-        self.best = BestWeights(best_weights(folder), trainer.model, "val_top1", "weights")
-        self._bests, averages = [self.best], {}
-        if trainer.average is not None:
-            averages["average"] = trainer.average.model
-            self._bests.append(
-                BestWeights(
-                    best_weights(folder, BEST_AVERAGE), trainer.average.model, "val_ema_top1", "weights (averaged)"
-                )
-            )
         self.trainer = trainer
         self.steps_per_epoch = steps_per_epoch
         self.metadata = metadata
+        self.workers = workers
         self.patience = patience
+        self.bests = [BestWeights(best_weights(folder), trainer.model, "val_top1", "weights")]
+        averages = {}
+        if trainer.average is not None:
+            averages["average"] = average = trainer.average.model
+            path = best_weights(folder, BEST_AVERAGE)
+            self.bests.append(BestWeights(path, average, "val_ema_top1", "weights (averaged)"))
         self.epochs_saved = 0
         self.steps_saved = 0
         self._epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -75,6 +238,7 @@ class Checkpoints(keras.callbacks.Callback):
             **averages,
         )
         self.files = StateFiles(folder / STATES, state, keep_states, workers.is_chief)
+        self._metric_variables = [variable for metric in trainer.metrics for variable in metric.variables]
         self._restored_metrics: list[tf.Tensor] = []
 
     def __enter__(self) -> "Checkpoints":
@@ -84,18 +248,17 @@ class Checkpoints(keras.callbacks.Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Waits for a state that is being written, however training ends; what ended it is what the user hears of."""
+        """Waits for a state that is being written; an error that ended training is not replaced by one of its own."""
         try:
             self.finish_saving()
         except (OSError, tf.errors.OpError):
             if error is None:
                 raise
+        finally:
+            self.files.close()
 
     def restore(self) -> int:
-        """Restores the newest state that can be read, if there is one.
-
-        Returns:
-            Complete epochs behind it; `steps_saved` is the number of steps of the next one behind it.
+        """Restores the newest state that can be read, if any; returns how many epochs were complete.
 
         Raises:
             InputError: if there are states and none can be read, an epoch had other steps, or the best weights are
@@ -103,57 +266,61 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if self.workers.is_chief:
             self.files.remove_unfinished()
-            for best in self._bests:
+            for best in self.bests:
                 remove_partial(best.path)
         self.workers.wait()
         way_out = f"start a new run in another output_dir with init_from={self.folder}"
         number = self.files.read_newest(way_out)
         self.epochs_saved, self.steps_saved = int(self._epochs_done.numpy()), int(self._steps_done.numpy())
-        same_place = self.epochs_saved * self.steps_per_epoch + self.steps_saved
-        if number not in (None, same_place) or self.steps_saved >= self.steps_per_epoch:
+        global_step = self.epochs_saved * self.steps_per_epoch + self.steps_saved
+        if number not in (None, global_step) or self.steps_saved >= self.steps_per_epoch:
             raise InputError(
                 f"an epoch of the run in {self.folder} did not have {count_of(self.steps_per_epoch, 'step')} as it has "
                 f"now, so its training videos were others; bring them back, or {way_out}"
             )
         self.workers.check_same(
-            same_place,
+            global_step,
             f"the workers do not see the same states in {self.files.folder}: output_dir must be on a file system that "
             "all of them share",
         )
         if self.steps_saved:
-            self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables()]
-        if self.epochs_saved:
-            for best in self._bests:
-                best.read(self.epochs_saved)
+            self._restored_metrics = [tf.identity(variable) for variable in self._metric_variables]
+        for best in self.bests if self.epochs_saved else ():
+            if not best.path.exists():
+                raise InputError(
+                    f"{best.path} is gone, the best {best.name} of {self.epochs_saved} epochs; put it back, or start a "
+                    "new run in another output_dir"
+                )
+            metadata = read_metadata(best.path)
+            best.epoch, best.top1 = metadata["epoch"], metadata["val_top1"]
         return self.epochs_saved
 
     @property
     def place(self) -> str:
-        """Names the place in the run that is saved, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if none is."""
+        """The position in the run that is saved, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if none is."""
         if self.steps_saved:
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
     @property
     def best_top1(self) -> float:
-        """Gives the highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
-        return max(best.top1 for best in self._bests)
+        """The highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
+        return max(best.top1 for best in self.bests)
 
     def is_stalled(self, epochs_done: int) -> bool:
-        """Tells whether `patience` epochs have passed without a better one, of the weights or of their average."""
-        newest = max(best.epoch for best in self._bests)
+        """Whether `patience` epochs have passed without a better one, of the weights or of their average."""
+        newest = max(best.epoch for best in self.bests)
         return self.patience is not None and epochs_done - newest >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Puts back the metrics of an epoch that goes on in its middle; Keras has just reset them."""
-        if self._restored_metrics:
-            for variable, value in zip(self._metric_variables(), self._restored_metrics, strict=True):
-                variable.assign(value)
-            self._restored_metrics = []
+        for variable, value in zip(self._metric_variables, self._restored_metrics, strict=False):
+            variable.assign(value)
+        self._restored_metrics = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves the best weights if these are the best so far, then the state; stops the run if it has stalled."""
-        for best in self._bests:
+        for best in self.bests:
             best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
         self.save_state(epoch + 1, 0, wait=False)
         if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
@@ -162,29 +329,18 @@ class Checkpoints(keras.callbacks.Callback):
             logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Waits for the last state, and says which epoch was the best."""
+        """Waits for the last state, and logs which epoch was the best and where its weights are."""
         self.finish_saving()
-        self.say_best()
-
-    def say_best(self) -> None:
-        """Logs which epoch was the best and where its weights are."""
-        for best in self._bests:
-            logger.info(str(best))
+        for best in self.bests:
+            top1 = f"val top-1 {100 * best.top1:.1f} %"
+            logger.info(f"best epoch {best.epoch}: {top1}, {best.name} in {best.path}")
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
-        """Saves a state; once it is on the disk it counts as saved.
-
-        Args:
-            epochs_done: complete epochs.
-            steps_done: steps of the next epoch, less than a whole one.
-            wait: whether to return only then; else training goes on while it is written.
-        """
-        number = epochs_done * self.steps_per_epoch + steps_done
-        if number != self.files.unfinished:  # it may be due by the step and by a signal at once
-            self.finish_saving()
-            self._epochs_done.assign(epochs_done)
-            self._steps_done.assign(steps_done)
-            self.files.write(number)
+        """Saves the state after some steps of the next epoch; without `wait` training goes on while it is written."""
+        self.finish_saving()
+        self._epochs_done.assign(epochs_done)
+        self._steps_done.assign(steps_done)
+        self.files.write(epochs_done * self.steps_per_epoch + steps_done)
         if wait:
             self.finish_saving()
 
@@ -199,6 +355,3 @@ class Checkpoints(keras.callbacks.Callback):
             number = self.files.unfinished
             self.files.finish()
             self.epochs_saved, self.steps_saved = divmod(number, self.steps_per_epoch)
-
-    def _metric_variables(self) -> list[tf.Variable]:
-        return [variable for metric in self.trainer.metrics for variable in metric.variables]

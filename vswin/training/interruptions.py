@@ -1,19 +1,26 @@
-"""What ends a run from outside, a signal: how it ends cleanly, and how it goes on."""
+"""What ends a run from outside - a signal, a disk, memory, another worker - what is saved then, and how it goes on."""
 
 import os
 import shlex
 import signal
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
+import tensorflow as tf
 import tf_keras as keras
 
+from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.runs.environment import plain_command
 from vswin.runtime import exit_at_once, logger, signals_taken
+from vswin.schema import TrainConfig
+from vswin.training.callbacks import FiniteGuard
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.finite import FiniteGuard
+from vswin.training.memory import estimate_run
+from vswin.training.run_folder import STATES
+from vswin.weights.files import best_weights
+from vswin.wording import count_of
 from vswin.workers import Workers
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -23,61 +30,67 @@ if hasattr(signal, "SIGUSR1"):  # not on Windows
 
 
 def resume_command(command: Sequence[str], folder: Path) -> str:
-    """Writes the command that continues a run, quoted for a shell.
+    """Writes the command that continues the run in a folder, quoted for a shell.
 
-    Args:
-        command: the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
-        folder: the run's folder.
+    `command` is the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
     """
     if not command:
         return f"run_training with output_dir={str(folder)!r} and resume=True"
     program, *arguments = plain_command(command)
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
     kept = [argument for argument, name in zip(arguments, names, strict=True) if name != "resume"]
-    # What the user wrote is kept, for it is already quoted as Hydra wants it.
+    # What the user wrote is kept: it is already quoted as Hydra wants it.
     output_dir = [] if "output_dir" in names else [f"output_dir={folder}"]
     return shlex.join([program, *kept, *output_dir, "resume=true"])
 
 
-class SignalStop(keras.callbacks.Callback):
-    """Ends a run on Ctrl-C, or SIGTERM or SIGUSR1 from a scheduler: after the step in hand, whose state is saved.
+class SaveAndStop(keras.callbacks.Callback):
+    """Saves states inside an epoch: every so many minutes or steps, and after the step in which a signal came.
 
-    A validation, as it goes to the end of its epoch, is completed first. A second signal ends the process at once,
-    even inside a step that takes minutes. Use it as a context around training: it then takes the signals, except
-    for those that the process was told to ignore, and outside of the main thread, where Python allows no handler.
+    Ctrl-C, SIGTERM and SIGUSR1 end the run then; a validation, which goes to the end of its epoch, is completed first.
+    A second signal ends the process at once, even inside a step that takes minutes. All workers stop when one of them
+    gets a signal, and the chief's clock counts. Train inside `taking_signals`, with `checkpoints` before this callback.
 
     Args:
-        checkpoints: saves the state. Stands before this one among the callbacks.
+        checkpoints: saves the states.
         finite: keeps states that are not finite from being saved.
-        workers: the processes of the run, which all stop when one of them gets a signal.
+        workers: the processes of the run.
         go_on: the command that continues the run.
+        minutes: from one state to the next; None: never by the clock.
+        steps: from one state to the next; None: never by the step.
     """
 
-    def __init__(self, checkpoints: Checkpoints, finite: FiniteGuard, workers: Workers, go_on: str) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        finite: FiniteGuard,
+        workers: Workers,
+        go_on: str,
+        minutes: float | None = None,
+        steps: int | None = None,
+    ) -> None:
         super().__init__()
         self.checkpoints = checkpoints
         self.finite = finite
         self.workers = workers
         self.go_on = go_on
+        self.minutes = minutes
+        self.steps = steps
         self._epoch = 0
+        self._last_save = time.monotonic()
         self._caught: int | None = None
-        self._taken = ExitStack()
 
-    def __enter__(self) -> "SignalStop":
-        """Takes the signals."""
-        self._taken.enter_context(signals_taken(_SIGNALS, self._note))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Gives the signals back; after a stop says what is saved and how to go on, below everything else."""
-        self._taken.close()
-        if isinstance(error, SystemExit) and self._caught is not None:
-            name = _SIGNALS[signal.Signals(self._caught)]
-            logger.info(
-                f"stopped by {name}; the state after {self.checkpoints.place} is saved. Go on with\n  {self.go_on}"
-            )
+    @contextmanager
+    def taking_signals(self) -> Iterator[None]:
+        """Takes the signals that the process was not told to ignore; after a stop, prints how to go on."""
+        try:
+            with signals_taken(_SIGNALS, self._note):
+                yield
+        except SystemExit:
+            if self._caught is not None:
+                name, place = _SIGNALS[signal.Signals(self._caught)], self.checkpoints.place
+                logger.info(f"stopped by {name}; the state after {place} is saved. Go on with\n  {self.go_on}")
+            raise
 
     def _note(self, number: int) -> None:
         if self._caught is not None:
@@ -87,33 +100,101 @@ class SignalStop(keras.callbacks.Callback):
             os.write(2, b"\nstopping as soon as the state is saved; once more to stop at once\n")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes which epoch the steps belong to."""
+        """Notes the epoch, at whose beginning everything is saved."""
         self._epoch = epoch
+        self._last_save = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the state and ends the run if a signal came, unless the epoch is about to be complete.
+        """Saves the state if it is time or a signal came, unless the epoch is about to be complete.
 
         Raises:
-            SystemExit: with 128 + the number of the signal, as shells report it.
+            SystemExit: after a signal, with 128 + its number, as shells report it.
         """
-        self._hear_others()
-        if self._caught is not None and batch + 1 < self.checkpoints.steps_per_epoch:
+        self.checkpoints.finish_written()
+        steps_done, steps_per_epoch = batch + 1, self.checkpoints.steps_per_epoch
+        is_due = self.steps is not None and (self._epoch * steps_per_epoch + steps_done) % self.steps == 0
+        if self.minutes is not None:
+            is_late = time.monotonic() - self._last_save >= 60 * self.minutes
+            is_due |= self.workers.sum(int(self.workers.is_chief and is_late)) > 0
+        number = self._signal()
+        if (is_due or number) and steps_done < steps_per_epoch:
             self.finite.check_weights(batch)
-            self.checkpoints.save_state(self._epoch, batch + 1)
-            raise SystemExit(128 + self._caught)
-
-    def _hear_others(self) -> None:
-        """Lets all workers stop after the same step, whichever of them got the signal."""
-        if self.workers.sum(int(self._caught is not None)) and self._caught is None:
-            self._caught = int(signal.SIGTERM)
+            self.checkpoints.save_state(self._epoch, steps_done, wait=number > 0)
+            self._last_save = time.monotonic()
+            if number:
+                raise SystemExit(128 + number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Ends the run if a signal came, unless there is nothing left to do.
-
-        Raises:
-            SystemExit: with 128 + the number of the signal.
-        """
-        self._hear_others()
-        if self._caught is not None and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
+        """Ends the run if a signal came, unless there is nothing left to do; SystemExit as after a step."""
+        number = self._signal()
+        if number and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
             self.checkpoints.finish_saving()
-            raise SystemExit(128 + self._caught)
+            raise SystemExit(128 + number)
+
+    def _signal(self) -> int:
+        """The signal that came to this or another worker, so that all stop after the same step; 0 for none."""
+        if self.workers.sum(int(self._caught is not None)) == 0:
+            return 0
+        self._caught = self._caught or int(signal.SIGTERM)
+        return self._caught
+
+
+@contextmanager
+def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
+    """Turns the errors of disks, memory and other workers, as libraries report them, into what a user can act on.
+
+    Raises:
+        InputError: if a disk is full, read-only or broken, the run's folder or another worker is gone, or memory was
+            not enough; it ends with `go_on`, the command that continues the run.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        fault, place = disk_fault(error), checkpoints.place
+        saved = f"the state after {place} is saved and whole" if place else "no state is saved yet"
+        if not folder.is_dir():
+            kept = f"The state after {place} is whole in it" if place else "No state was saved in it yet"
+            message = (
+                f"the folder of the run, {folder}, was moved or removed while it went on. {kept}: bring it back, or "
+                f"name its new place with output_dir=, and go on with\n  {go_on}\n  If it is gone, start again"
+            )
+        elif fault is not None:
+            message = (
+                f"writing into {folder} failed: {fault.reason}; {saved}. {fault.way_out.capitalize()}, then go on "
+                f"with\n  {go_on}"
+            )
+        elif is_out_of_memory(error):
+            setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
+            way_on = f"Go on with\n  {go_on} {setting}" if setting else "No setting is left that keeps the step"
+            clip, runtime = config.clip, config.runtime
+            clips = f"{count_of(config.batch_size, 'clip')} of {clip.num_frames} x {clip.crop} x {clip.crop}"
+            message = (
+                f"out of memory: batch_size={clips} with runtime.micro_batches={runtime.micro_batches} and "
+                f"runtime.remat={str(runtime.remat).lower()} (the line `memory:` of the log estimates what a device "
+                f"needs; smaller batches or clips are another training). {saved.capitalize()}. {way_on}"
+            )
+        elif loss := checkpoints.workers.describe_loss(error):
+            message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
+        elif not (folder / STATES).is_dir():
+            best = best_weights(folder)
+            message = (
+                f"{folder / STATES} was removed while the run went on, and its states with it. "
+                + (f"The best weights are in {best}: start a new run from them" if best.exists() else "Start again")
+                + f" in another output_dir{f', with init_from={folder}' * best.exists()}"
+            )
+        else:
+            raise
+        raise InputError(message) from error
+
+
+def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
+    """Names the next setting to try that keeps the step as it is; empty if there is none."""
+    is_cpu, augment = "CPU" in strategy.extended.worker_devices[0], config.augment
+    kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
+    if not config.runtime.remat and twice < kept:
+        return "runtime.remat=true"
+    unit = strategy.num_replicas_in_sync * (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
+    finer = range(config.runtime.micro_batches + 1, config.batch_size // unit + 1)
+    return next((f"runtime.micro_batches={parts}" for parts in finer if config.batch_size % (parts * unit) == 0), "")

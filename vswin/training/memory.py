@@ -1,4 +1,4 @@
-"""How much memory a training step takes, by counting what the gradient has to keep. Called by `run`."""
+"""An estimate of the memory of a training step, from the tensors that the gradient keeps."""
 
 import math
 from typing import NamedTuple
@@ -6,61 +6,43 @@ from typing import NamedTuple
 import psutil
 
 from vswin.schema import TrainConfig
-from vswin.training.freezing import count_passed_blocks, find_frozen
+from vswin.training.groups import count_passed_blocks, find_frozen
 from vswin.weights.shapes import official_shapes
 from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, stage_grids
 
-# Weight, gradient and two moments of a parameter, float32; the weight alone where it is frozen.
+# Weight, gradient and two moments of a parameter, float32; only the weight where it is frozen.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4
 
 
 class _Counts(NamedTuple):
-    """Counts tensors of a block.
+    """Tensors of a block, in units of its attention logits (the softmax counts one) and of its tokens (an MLP: 4)."""
 
-    Args:
-        kept_logits: as large as its attention logits, kept for the gradient: the softmax.
-        live_logits: the same while the block is at work: logits and softmax.
-        kept_tokens: as large as its tokens; those of the MLP, four times as large, count four each.
-        live_tokens: the same while the block is at work.
-        passing_tokens: the same where no gradient reaches the block, of which nothing is kept then.
-    """
-
-    kept_logits: int
-    live_logits: int
+    kept_logits: int  # kept for the gradient
+    live_logits: int  # there while the block is computed
     kept_tokens: int
     live_tokens: int
-    passing_tokens: int
+    passing_tokens: int  # there while a block is computed that no gradient reaches
 
 
-# A CPU attends in chunks of a few megabytes, a window at the least, and computes them anew for the gradient, see
-# `vswin.models.attention`; these many tensors as large as the logits of one window are there at a time.
+# A CPU attends in chunks of a few megabytes, at least a window, and recomputes them for the gradient, see
+# `vswin.models.attention`; so many tensors as large as the logits of one window exist at a time.
 _LOGITS_OF_A_WINDOW = 6
 _ON_GPU = _Counts(1, 2, 21, 42, 12)
 _ON_CPU = _Counts(0, 0, 25, 42, 16)
 
 
 class Spared(NamedTuple):
-    """Says what frozen weights spare a step.
+    """What frozen weights spare a step."""
 
-    Args:
-        parameters: how many are frozen.
-        blocks: first blocks of the network that no gradient reaches.
-    """
-
-    parameters: int = 0
-    blocks: int = 0
+    parameters: int = 0  # how many are frozen
+    blocks: int = 0  # first blocks of the network that no gradient reaches
 
 
 class StepMemory(NamedTuple):
-    """Holds the bytes that a device needs at once.
+    """Bytes that a device needs at once."""
 
-    Args:
-        parameters: of weights, gradients and optimizer.
-        activations: of what is kept of the forward pass, and of the largest block at work.
-    """
-
-    parameters: int
-    activations: int
+    parameters: int  # weights, gradients and optimizer
+    activations: int  # what is kept of the forward pass, and the largest block at work
 
     @property
     def total(self) -> int:
@@ -81,7 +63,7 @@ def estimate_step(
     """Estimates the memory of a training step on one device.
 
     The counts of tensors were fitted to peaks measured on CPUs (`vswin bench step --memory`), which they meet within
-    15 %, those for a GPU with attention in all windows at once; TensorFlow itself and the traced graph, 1 to 2 GB of
+    15 %; those of a GPU, to attention in all windows at once. TensorFlow itself and the traced graph, 1 to 2 GB of
     the process, come on top.
 
     Args:
@@ -90,7 +72,7 @@ def estimate_step(
         clip_shape: frames, rows and columns of a clip.
         num_clips: clips that a device holds at a time: its share of a micro-batch.
         precision: `float32`, `bfloat16` or `float16`; logits are float32 in each.
-        remat: whether blocks are computed anew.
+        remat: whether blocks are recomputed for the gradient.
         is_cpu: whether the device is a CPU.
         spared: what is frozen.
     """
@@ -132,13 +114,7 @@ def estimate_run(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: 
 
 
 def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
-    """Says what a step needs, and what can be done where the machine has less free.
-
-    Args:
-        memory: the estimate for one device.
-        num_devices: devices of this machine, whichever worker uses them.
-        is_cpu: whether they use the memory of the machine.
-    """
+    """Describes what a step needs on one device, and what to do where `num_devices` of a machine have less free."""
     text = (
         f"about {memory.total / 1e9:.2f} GB per device (parameters {memory.parameters / 1e9:.2f}, "
         f"activations {memory.activations / 1e9:.2f})"

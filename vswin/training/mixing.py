@@ -1,36 +1,39 @@
-"""Mixup and cutmix in the training step: neighbours in the global batch are mixed with each other.
+"""What a training step does to normalised clips: random erasing, mixup and cutmix.
 
-Partners are the clips at positions p and p ^ 1 (0 and 1, 2 and 3, ...), so that they meet on the same device and in
-the same micro-batch, and the result does not depend on the number of either. Acts on normalised clips.
+Erasing: one box of a clip becomes the mean colour, which is 0, in all its frames, as in the official
+Something-Something v2 recipe. Mixing: partners are the clips at positions p and p ^ 1 of the global batch (0 and 1, 2
+and 3, ...), so they meet on the same device and in the same micro-batch, and the result does not depend on the number
+of either.
 
-Source: mixup, arXiv:1710.09412; cutmix, arXiv:1905.04899; boxes as in Video-Swin-Transformer
+Source: erasing: timm 0.4, data/random_erasing.py, RandomErasing in mode "const"; its use in Video-Swin-Transformer
+    mmaction/datasets/pipelines/augmentations.py, RandomErasing, which draws one box for all frames. mixup:
+    arXiv:1710.09412; cutmix: arXiv:1905.04899; boxes as in Video-Swin-Transformer
     mmaction/datasets/blending_utils.py, CutmixBlending; mixing in pairs as in timm, data/mixup.py.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.models.draws import MIXING_STREAM, stream_seed
-from vswin.training.erasing import box_mask
+from vswin.models.draws import ERASING_STREAM, MIXING_STREAM, stream_seed
+
+_AREA = (0.02, 1 / 3)  # shares of the frame
+_ASPECT = (0.3, 1 / 0.3)  # height / width, log-uniform
+_NUM_CANDIDATES = 10
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Say how pairs are mixed; where both are on, each pair draws one of them.
-
-    Attributes:
-        mixup: alpha of the Beta distribution of the shares, 0 for no mixup.
-        cutmix: the same for cutmix.
-    """
+    """Alphas of the Beta distributions of the shares, 0 for none; where both are on, each pair draws one of them."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
 
     @property
     def is_on(self) -> bool:
-        """Tells whether anything is mixed."""
+        """Whether anything is mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
 
@@ -38,17 +41,62 @@ NO_MIXING = Mixing()
 
 
 class MixDraws(NamedTuple):
-    """Hold how clips are mixed with their partners; both partners of a pair have the same.
+    """How clips are mixed with their partners; both partners of a pair have the same draws."""
 
-    Attributes:
-        share: of a clip's own label, float32 [B]; the partner's has the rest. 1 where nothing is mixed.
-        blend: of a clip's own pixels outside of the box, float32 [B]; 1 under cutmix.
-        box: what comes from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup.
+    share: tf.Tensor  # weight of a clip's own label, float32 [B]; the partner's has the rest. 1 where nothing is mixed
+    blend: tf.Tensor  # weight of a clip's own pixels outside the box, float32 [B]; 1 under cutmix
+    box: tf.Tensor  # pixels taken from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup
+
+
+def make_erasing_boxes(
+    seed: tf.Tensor | int,
+    step: tf.Tensor | int,
+    positions: tf.Tensor,
+    global_batch_size: int,
+    frame: tuple[int, int],
+    probability: float,
+) -> tf.Tensor:
+    """Draws the boxes of the clips at `positions` of a global batch, the same for any number of replicas.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer step.
+        positions: of the clips in the global batch, int32 [B].
+        global_batch_size: clips per step over all replicas.
+        frame: height and width of the frames.
+        probability: share of the clips that get a box.
+
+    Returns:
+        Boxes (top, left, height, width), int32 [B, 4]; height and width are 0 where nothing is erased.
     """
+    height, width = frame
+    key = stream_seed(seed, step, ERASING_STREAM)
+    uniform = tf.random.stateless_uniform([global_batch_size, 1 + 4 * _NUM_CANDIDATES], key, alg="philox")
+    uniform = tf.gather(uniform, positions)  # [B, 41]
+    is_erased = uniform[:, 0] < probability
+    areas, aspects, tops, lefts = tf.split(uniform[:, 1:], 4, axis=1)  # each [B, 10]
+    areas = (_AREA[0] + areas * (_AREA[1] - _AREA[0])) * (height * width)
+    aspects = tf.exp(math.log(_ASPECT[0]) + aspects * (math.log(_ASPECT[1]) - math.log(_ASPECT[0])))
+    heights, widths = tf.round(tf.sqrt(areas * aspects)), tf.round(tf.sqrt(areas / aspects))
+    tops, lefts = tf.floor(tops * (height - heights + 1)), tf.floor(lefts * (width - widths + 1))
+    does_fit = (heights < height) & (widths < width)
+    candidates = tf.cast(tf.stack([tops, lefts, heights, widths], axis=2), tf.int32)  # [B, 10, 4]
+    boxes = tf.gather(candidates, tf.argmax(does_fit, axis=1), batch_dims=1)  # [B, 4]
+    return tf.where((is_erased & tf.reduce_any(does_fit, axis=1))[:, None], boxes, 0)
 
-    share: tf.Tensor
-    blend: tf.Tensor
-    box: tf.Tensor
+
+def erase(clips: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Erases one box, int32 [B, 4] as `make_erasing_boxes` draws them, of each normalised clip [B, T, H, W, 3]."""
+    return tf.where(box_mask(boxes, clips), tf.zeros([], clips.dtype), clips)
+
+
+def box_mask(boxes: tf.Tensor, clips: tf.Tensor) -> tf.Tensor:
+    """Marks the pixels of clips [B, T, H, W, 3] inside of boxes int32 [B, 4]: bool [B, 1, H, W, 1]."""
+    tops, lefts, heights, widths = tf.unstack(boxes[:, None], axis=2)  # each [B, 1]
+    rows, columns = tf.range(tf.shape(clips)[2]), tf.range(tf.shape(clips)[3])  # [H], [W]
+    is_row = (rows >= tops) & (rows < tops + heights)  # [B, H]
+    is_column = (columns >= lefts) & (columns < lefts + widths)  # [B, W]
+    return is_row[:, None, :, None, None] & is_column[:, None, None, :, None]  # [B, 1, H, W, 1]
 
 
 def make_mix_draws(
@@ -59,18 +107,9 @@ def make_mix_draws(
     frame: tuple[int, int],
     mixing: Mixing,
 ) -> MixDraws:
-    """Draws how the clips at `positions` of a global batch are mixed, the same for any number of replicas.
+    """Draws how the clips at `positions` [B] of a global batch are mixed, the same for any number of replicas.
 
-    Args:
-        seed: seed of the run.
-        step: optimizer step.
-        positions: places of the clips in the global batch, int32 [B].
-        global_batch_size: clips per step over all replicas.
-        frame: height and width of the frames.
-        mixing: what is on.
-
-    Returns:
-        The draws of these clips.
+    Arguments as in `make_erasing_boxes`.
     """
     ones, empty = tf.ones_like(positions, tf.float32), tf.zeros([tf.size(positions), 4], tf.int32)
     if not mixing.is_on:
@@ -92,7 +131,7 @@ def make_mix_draws(
 
 
 def keep_uncounted(draws: MixDraws, weights: tf.Tensor) -> MixDraws:
-    """Leaves pairs alone of which one slot has weight 0, float32 [B]: padding and clips that cannot be decoded."""
+    """Does not mix pairs in which a slot has weight 0 (float32 [B]): padding, or a clip that cannot be decoded."""
     does_count = (weights > 0) & (swap(weights) > 0)
     return MixDraws(
         share=tf.where(does_count, draws.share, 1.0),
@@ -102,7 +141,7 @@ def keep_uncounted(draws: MixDraws, weights: tf.Tensor) -> MixDraws:
 
 
 def swap(values: tf.Tensor) -> tf.Tensor:
-    """Gives every clip the value of its partner: [B, ...] with an even B, positions in ascending order."""
+    """Returns for every clip the value of its partner: [B, ...] with an even B, positions in ascending order."""
     pairs = tf.reshape(values, [-1, 2, *values.shape[1:]])  # [B/2, 2, ...]
     return tf.reshape(pairs[:, ::-1], tf.shape(values))  # [B, ...]
 
@@ -138,8 +177,7 @@ def _draw_beta(key: tf.Tensor, stream: int, num_pairs: int, alpha: float) -> tf.
 def _draw_box(share: tf.Tensor, center: tf.Tensor, frame: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Places boxes that leave about `share` [B] of a frame, given uniform centres [B, 2]; the edges cut them off.
 
-    Returns:
-        The boxes, int32 [B, 4], and the shares they really leave, float32 [B].
+    Returns the boxes, int32 [B, 4], and the shares they really leave, float32 [B].
     """
     extent = tf.constant(frame, tf.int32)  # [2]
     half = tf.cast(tf.cast(extent, tf.float32) * tf.sqrt(1 - share)[:, None], tf.int32) // 2  # [B, 2]

@@ -1,25 +1,47 @@
-"""AdamW with parameter groups: which weights learn at which rate, and which decay."""
+"""AdamW with parameter groups, and its learning rate over time: a linear warm-up and a cosine."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras as keras
 
 from vswin.schema import OptimizerConfig
-from vswin.training.layer_decay import layer_multiplier
-from vswin.weights.shapes import read_depths
+from vswin.training.groups import ParameterGroup, assign_groups
 
 
-class ParameterGroup(NamedTuple):
-    """How the optimizer treats a set of weights."""
+@dataclass(eq=False)
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A cosine from `learning_rate` to 0, multiplied by a linear warm-up.
 
-    name: str
-    learning_rate_multiplier: float
-    weight_decay: float
+    Source: mmcv 1.3 runner/hooks/lr_updater.py, CosineAnnealingLrUpdaterHook with warmup="linear",
+        warmup_by_epoch=True (is_staircase=True).
+    """
+
+    learning_rate: float  # the rate the cosine starts from
+    steps_per_epoch: int  # optimizer steps in an epoch, >= 1
+    epochs: int  # length of the cosine
+    warmup_epochs: float = 0.0  # length of the warm-up; may end within an epoch
+    warmup_ratio: float = 0.1  # factor at step 0, from which the warm-up climbs to 1
+    # Whether the cosine moves only between epochs, as in the official recipe; the warm-up always moves every step.
+    is_staircase: bool = False
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Returns the rate, float32, at an optimizer step counted from 0."""
+        step = tf.cast(step, tf.float32)
+        epoch = step / self.steps_per_epoch
+        if self.is_staircase:
+            # Integers, so that the first step of an epoch is never rounded into the one before.
+            epoch = tf.cast(tf.cast(step, tf.int64) // self.steps_per_epoch, tf.float32)
+        rate = 0.5 * self.learning_rate * (1.0 + tf.cos(math.pi * epoch / self.epochs))
+        warmup_steps = self.warmup_epochs * self.steps_per_epoch
+        if warmup_steps > 0:
+            warmed = tf.minimum(step / warmup_steps, 1.0)
+            rate *= self.warmup_ratio + (1.0 - self.warmup_ratio) * warmed
+        return rate
 
 
-@keras.saving.register_keras_serializable("vswin")
 class AdamW(keras.optimizers.Optimizer):
     """Adam with decoupled weight decay, and a rate multiplier and decay for each variable.
 
@@ -37,28 +59,22 @@ class AdamW(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
-        groups: Mapping[str, Sequence[Any]],
+        groups: Mapping[str, ParameterGroup],
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         clip_norm: float | None = None,
-        name: str = "AdamW",
     ) -> None:
-        super().__init__(name=name, global_clipnorm=clip_norm, jit_compile=False)
+        super().__init__(name="AdamW", global_clipnorm=clip_norm, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
-        self.groups = {variable: ParameterGroup(*group) for variable, group in groups.items()}
+        self.groups = dict(groups)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
-        self.clip_norm = clip_norm
         self._has_moments = False
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the two moments of every variable, float32, zero.
-
-        Raises:
-            ValueError: if a variable has no group.
-        """
+        """Creates the two moments of every variable, float32, zero; ValueError if a variable has no group."""
         super().build(var_list)
         if self._has_moments:
             return
@@ -71,7 +87,7 @@ class AdamW(keras.optimizers.Optimizer):
         self._has_moments = True
 
     def last_rates(self) -> dict[str, float]:
-        """Gives the rate of each group in the last step, by the group's name; the highest of its layers."""
+        """Returns the rate of each group in the last step, by the group's name; the highest of its layers."""
         rate = float(keras.backend.get_value(self.learning_rate))
         multipliers: dict[str, float] = {}
         for group in self.groups.values():
@@ -79,7 +95,7 @@ class AdamW(keras.optimizers.Optimizer):
         return {name: rate * multiplier for name, multiplier in multipliers.items()}
 
     def _compute_current_learning_rate(self) -> None:
-        """Computes what all variables share, which Keras asks for once at the beginning of a step."""
+        """Computes what all variables share; Keras calls it once at the beginning of a step."""
         super()._compute_current_learning_rate()
         step = tf.cast(self.iterations + 1, tf.float32)
         self._rate = tf.cast(self.learning_rate, tf.float32)
@@ -108,99 +124,6 @@ class AdamW(keras.optimizers.Optimizer):
             grad=tf.convert_to_tensor(gradient),
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "name": self.name,
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "groups": {variable: list(group) for variable, group in self.groups.items()},
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "clip_norm": self.clip_norm,
-        }
-
-
-def official_group(name: str, config: OptimizerConfig) -> ParameterGroup:
-    """Puts a weight into its group of the official recipe.
-
-    Args:
-        name: official name, e.g. `backbone.layers.0.blocks.0.attn.qkv.weight`.
-        config: supplies the decay and the multiplier of the backbone.
-
-    Source: Video-Swin-Transformer configs/recognition/swin, paramwise_cfg, as mmcv applies it: the longest
-        matching key alone counts, so layer norms of the backbone do decay.
-    """
-    if name.endswith("relative_position_bias_table"):
-        return ParameterGroup("bias tables", 1.0, 0.0)
-    if name.startswith("backbone."):
-        return ParameterGroup("backbone", config.backbone_multiplier, config.weight_decay)
-    return ParameterGroup("head", 1.0, config.weight_decay)
-
-
-def mmaction2_group(name: str, config: OptimizerConfig) -> ParameterGroup:
-    """Puts a weight into its group as mmaction2 1.x does, whose Swin-T reaches the same accuracy.
-
-    Args:
-        name: official name.
-        config: supplies the decay and the multiplier of the backbone.
-
-    Source: mmaction2 1.x engine/optimizers/swin_optim_wrapper_constructor.py: all matching keys multiply, so that
-        layer norms do not decay and bias tables learn at the backbone's rate.
-    """
-    if not name.startswith("backbone."):
-        return ParameterGroup("head", 1.0, config.weight_decay)
-    if name.endswith("relative_position_bias_table"):
-        return ParameterGroup("bias tables", config.backbone_multiplier, 0.0)
-    if "norm" in name:
-        return ParameterGroup("layer norms", config.backbone_multiplier, 0.0)
-    return ParameterGroup("backbone", config.backbone_multiplier, config.weight_decay)
-
-
-def plain_group(name: str, config: OptimizerConfig) -> ParameterGroup:
-    """Puts a weight into one of two groups, backbone and head; all weights decay, bias tables are of the backbone.
-
-    Args:
-        name: official name.
-        config: supplies the decay and the multiplier of the backbone.
-    """
-    is_backbone = name.startswith("backbone.")
-    multiplier = config.backbone_multiplier if is_backbone else 1.0
-    return ParameterGroup("backbone" if is_backbone else "head", multiplier, config.weight_decay)
-
-
-def find_group(name: str, config: OptimizerConfig) -> ParameterGroup:
-    """Puts a weight into its group by the rule that `optimizer.groups` names.
-
-    Args:
-        name: official name.
-        config: supplies the rule and its numbers.
-    """
-    if config.groups == "mmaction2":
-        return mmaction2_group(name, config)
-    if config.groups == "backbone_and_head":
-        return plain_group(name, config)
-    return official_group(name, config)
-
-
-def assign_groups(names: Iterable[str], config: OptimizerConfig) -> dict[str, ParameterGroup]:
-    """Puts every weight into its group, the rate of which layer-wise decay multiplies.
-
-    Args:
-        names: official names of all weights of the model.
-        config: supplies the rule, its numbers and the decay.
-
-    Returns:
-        Official name -> group; groups of one name may differ in their rate.
-    """
-    names = list(names)
-    depths, groups = read_depths(names), {}
-    for name in names:
-        group = find_group(name, config)
-        multiplier = group.learning_rate_multiplier * layer_multiplier(name, depths, config.layer_decay)
-        groups[name] = group._replace(learning_rate_multiplier=multiplier)
-    return groups
-
 
 def build_optimizer(
     config: OptimizerConfig,
@@ -208,14 +131,7 @@ def build_optimizer(
     learning_rate: keras.optimizers.schedules.LearningRateSchedule | float,
     frozen: Collection[str] = (),
 ) -> keras.optimizers.Optimizer:
-    """Builds the recipe's AdamW for a model, ours or that of TensorFlow Addons.
-
-    Args:
-        config: which, betas, epsilon, decay, clipping and the multipliers of the backbone and its layers.
-        weights: official name -> variable, all of the model's.
-        learning_rate: base rate; each group multiplies it.
-        frozen: official names of the weights that are not trained.
-    """
+    """Builds the recipe's AdamW, ours or that of TensorFlow Addons, for all weights of a model but the frozen ones."""
     named = assign_groups(weights, config)
     groups = {variable.name: named[name] for name, variable in weights.items()}
     if len(groups) != len(weights):

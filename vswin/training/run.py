@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -20,16 +21,13 @@ from vswin.data.pipeline import make_val_dataset
 from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
-from vswin.runtime import logger, make_strategy, program, set_precision, start_log
+from vswin.runtime import format_seconds, logger, make_strategy, program, set_precision, start_log
 from vswin.schema import TrainConfig
+from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.faults import faults_explained
-from vswin.training.finite import FiniteGuard
-from vswin.training.group_table import describe_groups
-from vswin.training.interruptions import SignalStop, resume_command
-from vswin.training.loggers import open_loggers
-from vswin.training.periodic_save import PeriodicSave
-from vswin.training.progress import BadVideoGuard, EpochReport
+from vswin.training.groups import describe_groups
+from vswin.training.interruptions import SaveAndStop, faults_explained, resume_command
+from vswin.training.loggers import open_loggers, predict_clips
 from vswin.training.run_folder import has_state, keep_videos, match_videos, only_run, open_run_folder
 from vswin.training.setup import (
     build_schedule,
@@ -41,7 +39,6 @@ from vswin.training.setup import (
 )
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
-from vswin.training.val_samples import predict_clips
 from vswin.weights.names import named_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
@@ -53,7 +50,7 @@ def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, 
 
     Args:
         config: the run, checked.
-        command: the command line behind it, as in `sys.orig_argv`, from which that to continue is made.
+        command: the command line behind it, as in `sys.orig_argv`, from which the one to continue is made.
 
     Returns:
         Key (`loss`, `val_top1`, ...) -> its value after each epoch of this session.
@@ -74,7 +71,6 @@ def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, 
 def _train(
     config: TrainConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str], held: ExitStack
 ) -> dict[str, list[float]]:
-    """Does what `run_training` says, on this worker's devices."""
     set_precision(config.runtime.precision)
     keras.utils.set_random_seed(config.seed)
     check_batch(config, strategy.num_replicas_in_sync)
@@ -82,39 +78,51 @@ def _train(
     catalog = find_inputs(config, goes_on)
     paths = [video.path for video in catalog.train + catalog.val]
     frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
+
+    def claim_folder() -> str:
+        folder = open_run_folder(config)
+        held.enter_context(only_run(folder))
+        keep_videos(folder, catalog)
+        return str(folder)
+
+    # The model, the run's folder, and what is saved in it.
     with strategy.scope():
         model, weights = make_model(config, catalog, goes_on)
-        folder = Path(workers.chief_says(lambda: str(_claim_folder(config, catalog, held))))
+        folder = Path(workers.chief_says(claim_folder))
         start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
         catalog = match_videos(folder, catalog)
         if goes_on:
             config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps)
-        checkpoints = Checkpoints(
-            folder, trainer, steps, _metadata(config, catalog), workers, config.patience, config.keep_states
-        )
+        metadata = _metadata(config, catalog)
+        checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, config.patience, config.keep_states)
     if workers.is_chief:
-        # It says nothing that a run could not do without; a disk that is full ends the run where it is explained.
+        # A run can do without it; a full disk ends the run where it is explained.
         with suppress(OSError):
             record_session(folder, command)
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
+
+    # The summary.
     rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
     groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
-    size = configured_size(config.model)
-    logger.info(describe_run(config, size, catalog, groups, weights, strategy))
+    logger.info(describe_run(config, configured_size(config.model), catalog, groups, weights, strategy))
     logger.info(f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.place}" if checkpoints.place else ""))
 
+    # The epochs that are left.
     if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
         logger.info("the run is complete" + (", stopped early" if first_epoch < config.epochs else ""))
-        checkpoints.say_best()
-        _report(folder, workers)
-        return {}
+        checkpoints.on_train_end()
+        history = {}
+    else:
+        with closing(frames):
+            history = _fit(trainer, config, catalog, frames, checkpoints, resume_command(command, folder))
+    if workers.is_chief:
+        logger.info(report_or_say_why(folder))
+    if not history:
+        return history
 
-    with closing(frames):
-        history = _fit(trainer, config, catalog, frames, checkpoints, workers, resume_command(command, folder))
-    _report(folder, workers)
     workers.wait()
     if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
         logger.info(f"PyAV read {count_of(num_videos, 'video')}: H.264 of training, and what OpenCV cannot read")
@@ -132,35 +140,34 @@ def _fit(
     catalog: Catalog,
     frames: FrameLoader,
     checkpoints: Checkpoints,
-    workers: Workers,
     go_on: str,
 ) -> dict[str, list[float]]:
-    """Trains the epochs that are left, ends cleanly whatever happens, and returns the history."""
-    folder = checkpoints.folder
+    """Trains the epochs that are left, ends cleanly in every case, and returns the history."""
+    folder, workers, strategy = checkpoints.folder, checkpoints.workers, trainer.distribute_strategy
+    steps, first_epoch, repeats = checkpoints.steps_per_epoch, checkpoints.epochs_saved, config.augment.repeats
     bad_list = workers.own_file(folder / "bad_videos.csv")
     bad = BadVideos(bad_list)
-    num_videos = len(catalog.train) + len(catalog.val)
-    steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-    first_epoch = checkpoints.epochs_saved
-    start, repeats = (first_epoch, trainer.first_step), config.augment.repeats
-    order = Order(config.seed, config.batch_size, config.epochs, *start, repeats=repeats)
-    strategy = trainer.distribute_strategy
+
+    order = Order(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step, repeats=repeats)
     train = distribute_training(strategy, config, catalog, order, bad, frames)
     val = strategy.distribute_datasets_from_function(
         lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Share.of(context), frames)
     )
+
     find_records = partial(batch_records, catalog.train, order)
     finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
+    num_videos = len(catalog.train) + len(catalog.val)
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
-    predict_samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
-    saving = PeriodicSave(checkpoints, finite, workers, config.save_minutes, config.save_steps)
+    save_and_stop = SaveAndStop(checkpoints, finite, workers, go_on, config.save_minutes, config.save_steps)
+    samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
+    started = time.monotonic()
     with (
         faults_explained(config, checkpoints, folder, go_on),
         closing(bad_guard),
         checkpoints,
-        SignalStop(checkpoints, finite, workers, go_on) as signals,
-        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, predict_samples) as loggers,
-        EpochReport(steps, len(catalog.train) * config.augment.repeats, config.epochs) as report,
+        save_and_stop.taking_signals(),
+        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, samples) as loggers,
+        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs)) as report,
     ):
         history = trainer.fit(
             train,
@@ -169,27 +176,15 @@ def _fit(
             initial_epoch=first_epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            callbacks=[report, finite, *loggers, checkpoints, bad_guard, saving, signals],
+            callbacks=[report, finite, *loggers, checkpoints, bad_guard, save_and_stop],
             verbose=0,
         )
+    logger.info(f"trained for {format_seconds(time.monotonic() - started)}")
     return history.history
 
 
-def _report(folder: Path, workers: Workers) -> None:
-    """Writes the page that sums the run up."""
-    if workers.is_chief:
-        logger.info(report_or_say_why(folder))
-
-
-def _claim_folder(config: TrainConfig, catalog: Catalog, held: ExitStack) -> Path:
-    """Finds or makes the folder of the run, which is this process's own until `held` is left."""
-    folder = open_run_folder(config)
-    held.enter_context(only_run(folder))
-    keep_videos(folder, catalog)
-    return folder
-
-
 def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
+    """Describes what stands beside the best weights: predictions know their clip, evaluations recognise videos."""
     return {
         "size": dataclasses.asdict(configured_size(config.model)),
         "model": config.model.name,
@@ -197,9 +192,7 @@ def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
         "num_classes": len(catalog.class_names),
         "class_names": list(catalog.class_names),
         "init_from": config.init_from,
-        # So that predictions know it wherever the file goes.
         "clip": dataclasses.asdict(config.clip),
-        # So that an evaluation recognises them.
         "videos": {
             "train": note_videos(catalog.train, catalog.class_names),
             "val": note_videos(catalog.val, catalog.class_names),

@@ -33,26 +33,28 @@ _PLACES = ("root", "train_list", "val_list", "allow_missing", "tfds_dir", "downl
 
 
 def open_run_folder(config: TrainConfig) -> Path:
-    """Finds or creates the folder that a training run writes into, with its config.yaml.
-
-    Args:
-        config: `output_dir` and `resume` decide; see `configs/train.yaml`.
-
-    Returns:
-        An existing folder that holds this run's config.yaml.
+    """Finds or creates the folder that a run writes into, with its config.yaml, by `output_dir` and `resume`.
 
     Raises:
         InputError: if the folder holds another run or other files, cannot be written, or there is no run to resume.
     """
     if config.resume and config.output_dir is None:
         return _newest_run(config)
-    folder = (
-        Path(config.output_dir)
-        if config.output_dir is not None
-        else default_output_dir(config.model.name, config.dataset.name)
-    )
+    default = default_output_dir(config.model.name, config.dataset.name)
+    folder = default if config.output_dir is None else Path(config.output_dir)
     if (folder / "config.yaml").exists():
-        _check_same_run(config, folder)
+        if not config.resume:
+            raise InputError(
+                f"output_dir={folder} holds another run; name another folder, or continue it with resume=true"
+            )
+        needless = [*_NEEDED_ONCE] if _holds_state(folder) else []
+        if needless and (folder / _VIDEOS).exists():
+            needless += [f"dataset.{key}" for key in _PLACES]
+        if differing := differing_keys(config, folder, needless):
+            raise InputError(
+                f"resume=true: the run in {folder} was configured otherwise: {'; '.join(differing)}; "
+                "give it the same values, or start a new run in another output_dir"
+            )
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"output_dir={folder} exists and is not the folder of a run; name an empty or a new one")
@@ -65,18 +67,14 @@ def open_run_folder(config: TrainConfig) -> Path:
 
 
 def has_state(config: TrainConfig) -> bool:
-    """Tells whether a run goes on from a state.
-
-    Raises:
-        InputError: if there is no run to resume.
-    """
+    """Whether a run goes on from a state; InputError if there is no run to resume."""
     if not config.resume:
         return False
     return _holds_state(_newest_run(config) if config.output_dir is None else Path(config.output_dir))
 
 
 def keep_videos(folder: Path, catalog: Catalog) -> None:
-    """Writes down what a run learns from, unless it has a state that has learned from something already."""
+    """Writes the list of a run's videos, unless it has a state that has learned from some already."""
     path = folder / _VIDEOS
     if _holds_state(folder):
         if path.exists():
@@ -90,7 +88,7 @@ def match_videos(folder: Path, catalog: Catalog) -> Catalog:
     """Puts the videos into the order in which a run has learned from them so far, wherever they are now.
 
     Raises:
-        InputError: if they are others; names the first of them.
+        InputError: if they are other videos; names the first of them.
     """
     path = folder / _VIDEOS
     try:
@@ -118,9 +116,6 @@ def match_videos(folder: Path, catalog: Catalog) -> Catalog:
 def only_run(folder: Path) -> Iterator[None]:
     """Keeps other processes, on this machine or another, from training in the same folder meanwhile.
 
-    Args:
-        folder: the run's folder.
-
     Raises:
         InputError: if another process does, or the folder cannot be written.
     """
@@ -143,20 +138,6 @@ def only_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_same_run(config: TrainConfig, folder: Path) -> None:
-    if not config.resume:
-        raise InputError(f"output_dir={folder} holds another run; name another folder, or continue it with resume=true")
-    needless = [*_NEEDED_ONCE] if _holds_state(folder) else []
-    if needless and (folder / _VIDEOS).exists():
-        needless += [f"dataset.{key}" for key in _PLACES]
-    differing = differing_keys(config, folder, needless)
-    if differing:
-        raise InputError(
-            f"resume=true: the run in {folder} was configured otherwise: {'; '.join(differing)}; "
-            "give it the same values, or start a new run in another output_dir"
-        )
-
-
 def _newest_run(config: TrainConfig) -> Path:
     runs = [path.parent for path in OUTPUTS.glob("*/config.yaml")]
     same = [run for run in runs if not differing_keys(config, run)]
@@ -173,27 +154,31 @@ def _holds_state(folder: Path) -> bool:
 
 
 def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, Any]:
-    """Lists the classes, and for each video as many last parts of its path as tell all apart, and its class."""
+    """Lists the classes, and for each video its class and as many last parts of its path as distinguish all."""
+
+    def tail(path: str, count: int) -> str:
+        return "/".join(path.rsplit(os.sep, count)[-count:])
+
     videos = {
         split: [(os.path.splitext(os.path.abspath(video.path))[0], video.label) for video in split_videos]
         for split, split_videos in (("train", catalog.train), ("val", catalog.val))
     }
     paths = {path for split_videos in videos.values() for path, _ in split_videos}
     if num_parts is None:
-        num_parts = next(count for count in itertools.count(1) if len({_tail(p, count) for p in paths}) == len(paths))
+        num_parts = next(count for count in itertools.count(1) if len({tail(p, count) for p in paths}) == len(paths))
     listed = {
-        split: [f"{_tail(path, num_parts)} ({catalog.class_names[label]})" for path, label in split_videos]
+        split: [f"{tail(path, num_parts)} ({catalog.class_names[label]})" for path, label in split_videos]
         for split, split_videos in videos.items()
     }
     return {"class_names": list(catalog.class_names), "num_parts": num_parts, **listed}
 
 
-def _tail(path: str, num_parts: int) -> str:
-    return "/".join(path.rsplit(os.sep, num_parts)[-num_parts:])
-
-
 def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Says what differs between two lists of videos, whatever their order."""
+    """Describes what differs between two lists of videos, in any order."""
+
+    def first(names: list[str]) -> str:
+        return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")
+
     differing = []
     classes = list(itertools.zip_longest(there["class_names"], here["class_names"]))
     changed = [number for number, (old, new) in enumerate(classes) if old != new]
@@ -206,20 +191,16 @@ def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         role = f"{ROLES[split]} video"
         before, now = Counter(there[split]), Counter(here[split])
         if gone := list((before - now).elements()):
-            differing.append(f"{len(gone):,} of {count_of(len(there[split]), role)} gone: {_first(gone)}")
+            differing.append(f"{len(gone):,} of {count_of(len(there[split]), role)} gone: {first(gone)}")
         if new := list((now - before).elements()):
-            differing.append(f"{count_of(len(new), f'new {role}')}: {_first(new)}")
+            differing.append(f"{count_of(len(new), f'new {role}')}: {first(new)}")
     return differing
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")
 
 
 def _put_in_order(videos: list[VideoRecord], here: list[str], there: list[str]) -> list[VideoRecord]:
     """Reorders videos, listed as `here`, to the order of `there`, which lists the same."""
     ordered = list(videos)
     old, new = (sorted(range(len(listed)), key=listed.__getitem__) for listed in (there, here))
-    for place, source in zip(old, new, strict=True):
-        ordered[place] = videos[source]
+    for position, source in zip(old, new, strict=True):
+        ordered[position] = videos[source]
     return ordered

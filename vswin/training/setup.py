@@ -1,4 +1,4 @@
-"""What a training run is set up from: its inputs, model, trainer and batches; for runs and whatever tries steps."""
+"""Sets a training up: its inputs, model, trainer and batches; for runs and for everything that tries steps."""
 
 import dataclasses
 
@@ -16,10 +16,9 @@ from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
 from vswin.schema import TrainConfig
-from vswin.training.freezing import find_frozen
+from vswin.training.groups import find_frozen
 from vswin.training.mixing import Mixing
-from vswin.training.optimizer import build_optimizer
-from vswin.training.schedule import WarmupCosine
+from vswin.training.optimizer import WarmupCosine, build_optimizer
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.names import named_weights
@@ -28,40 +27,23 @@ from vswin.zoo import configured_size
 
 
 def check_batch(config: TrainConfig, num_replicas: int) -> None:
-    """Checks that the batch can be divided among devices, micro-batches, mixed pairs and clips of a video.
-
-    Args:
-        config: the run.
-        num_replicas: devices of all workers.
-
-    Raises:
-        InputError: if it cannot.
-    """
+    """Raises an InputError if devices, micro-batches, mixed pairs and clips of a video do not divide the batch."""
     augment = config.augment
     in_pairs = augment.mixup > 0 or augment.cutmix > 0
     check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
 
 
 def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
-    """Finds the videos, and checks what the weights are called; the user hears of all problems at once.
-
-    Args:
-        config: the run.
-        goes_on: whether it has a state, which holds all weights.
-
-    Returns:
-        Its videos, some of them for training.
+    """Finds the videos of a run, some of them for training, and checks the names of its weights.
 
     Raises:
-        InputError: if videos or weights are missing, or what is to be frozen is no part of the model.
+        InputError: if videos or weights are missing, or what is to be frozen is no part of the model; it names all
+            problems at once. `goes_on`: the run has a state, which holds all weights.
     """
-    problems = []
+    problems, size = [], configured_size(config.model)
     try:
-        find_frozen(
-            official_names(configured_size(config.model).depths, has_head=True),
-            config.model.freeze_stages,
-            config.model.freeze,
-        )
+        names = official_names(size.depths, has_head=True)
+        find_frozen(names, config.model.freeze_stages, config.model.freeze)
     except InputError as error:
         problems.append(str(error))
     try:
@@ -81,18 +63,9 @@ def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
 
 
 def make_model(config: TrainConfig, catalog: Catalog, goes_on: bool = False) -> tuple[VideoSwin, str]:
-    """Builds the model and fills it, in whose strategy's scope this is called.
+    """Builds the model in the current strategy's scope, fills it, and describes what was loaded.
 
-    Args:
-        config: the run.
-        catalog: its videos, which say how many classes there are.
-        goes_on: whether the run has a state, which fills the model later.
-
-    Returns:
-        The model, and what was loaded in words.
-
-    Raises:
-        InputError: if the weights do not fit.
+    If the run `goes_on`, its state fills the model later; InputError if the weights do not fit.
     """
     size, num_classes = configured_size(config.model), len(catalog.class_names)
     checkpoint = None if config.init_from is None or goes_on else open_weights(config.init_from, config.source)
@@ -123,26 +96,22 @@ def build_trainer(
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> Trainer:
-    """Builds what trains a model: its optimizer, schedule and train step.
+    """Builds optimizer, schedule (None for that of the run, of `steps` per epoch) and train step of a model.
 
-    Args:
-        config: the run.
-        model: in whose strategy's scope this is called.
-        steps: steps per epoch.
-        schedule: learning rate by the step; None for that of the run.
+    Called in the scope of the model's strategy.
     """
-    runtime, weights = config.runtime, named_weights(model)
+    weights = named_weights(model)
     trainer = Trainer(
         model,
         config.batch_size,
         config.seed,
         config.augment.label_smoothing,
-        runtime.micro_batches,
+        config.runtime.micro_batches,
         config.augment.erasing,
         Mixing(config.augment.mixup, config.augment.cutmix),
         find_frozen(weights, config.model.freeze_stages, config.model.freeze),
         config.optimizer.ema_decay,
-        runtime.jit,
+        config.runtime.jit,
     )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
     schedule = schedule or build_schedule(config, steps)
@@ -153,14 +122,10 @@ def build_trainer(
 
 def build_schedule(config: TrainConfig, steps: int) -> WarmupCosine:
     """Builds the schedule of a run's learning rate, of `steps` per epoch."""
-    return WarmupCosine(
-        config.optimizer.learning_rate,
-        steps,
-        config.epochs,
-        config.optimizer.warmup_epochs,
-        config.optimizer.warmup_ratio,
-        is_staircase=config.optimizer.schedule == "cosine_per_epoch",
-    )
+    optimizer = config.optimizer
+    is_staircase = optimizer.schedule == "cosine_per_epoch"
+    warmup = (optimizer.warmup_epochs, optimizer.warmup_ratio)
+    return WarmupCosine(optimizer.learning_rate, steps, config.epochs, *warmup, is_staircase)
 
 
 def distribute_training(
@@ -171,16 +136,7 @@ def distribute_training(
     bad: BadVideos,
     frames: FrameLoader,
 ) -> tf.distribute.DistributedDataset:
-    """Makes the training batches of a run, each device its share of each.
-
-    Args:
-        strategy: what trains.
-        config: clips and augmentation.
-        catalog: the videos.
-        order: which clips come when, for all devices together.
-        bad: collects the videos that cannot be decoded.
-        frames: reads them.
-    """
+    """Makes the training batches of a run, for each device its part of each; `bad` collects undecodable videos."""
     return strategy.distribute_datasets_from_function(
         lambda context: make_train_dataset(
             catalog.train,

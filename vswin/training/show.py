@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.decode_error import DecodeError
-from vswin.data.frames import FrameLoader, open_frames
+from vswin.data.frames import open_frames
 from vswin.data.order import Order, batch_indices, clip_generator
 from vswin.data.views import TrainClip, draw_train_clip, load_train_clip
 from vswin.errors import InputError
@@ -22,8 +22,7 @@ from vswin.models.video_swin import MEAN, STD, Normalize
 from vswin.report.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.runtime import logger, start_log
 from vswin.schema import DataShowConfig
-from vswin.training.erasing import erase, make_erasing_boxes
-from vswin.training.mixing import MixDraws, Mixing, keep_uncounted, make_mix_draws, mix_clips
+from vswin.training.mixing import MixDraws, Mixing, erase, keep_uncounted, make_erasing_boxes, make_mix_draws, mix_clips
 
 _SUFFIXES = (".png", ".gif", ".mp4")
 _MOST_COLUMNS = 8
@@ -32,49 +31,41 @@ _FRAMES_PER_SEC = 10.0
 
 
 class Slot(NamedTuple):
-    """Hold one slot of the batch.
-
-    Attributes:
-        title: Names the video and its class.
-        drawn: Its frames and draws; None for a video that cannot be decoded.
-        pixels: Its clip, uint8 [T, H, W, 3].
-        problem: Says why it cannot, or nothing.
-    """
+    """One slot of the batch: a video and its class, its frames and draws, and its clip; or why there is none."""
 
     title: str
     drawn: TrainClip | None
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # uint8 [T, H, W, 3]
     problem: str = ""
 
 
 class Step(NamedTuple):
-    """Hold a batch as the model sees it, back on the scale of bytes.
+    """A batch as the model sees it, back on the scale of bytes."""
 
-    Attributes:
-        clips: uint8 [B, T, H, W, 3].
-        erased: Box of each clip (top, left, height, width), int [B, 4].
-        mixing: How they are mixed.
-    """
-
-    clips: np.ndarray
-    erased: np.ndarray
+    clips: np.ndarray  # uint8 [B, T, H, W, 3]
+    erased: np.ndarray  # box of each clip (top, left, height, width), int [B, 4]
     mixing: MixDraws
 
 
 def run_show(config: DataShowConfig) -> None:
     """Writes a contact sheet or a film of training clips, each beside the whole frames it comes from.
 
-    Args:
-        config: What to show, checked.
-
     Raises:
-        InputError: If there is nothing to show, or the number of clips or the name of the file does not do.
+        InputError: If there is nothing to show, or the number of clips or the name of the file is wrong.
     """
     start_log(None)
     path = Path(config.output)
     if path.suffix not in _SUFFIXES:
         raise InputError(f"output={config.output}: the name must end in {', '.join(_SUFFIXES)}")
-    _check_number(config)
+    # Pairs and repeats must be whole; a run asks the same of its batch size.
+    augment = config.augment
+    unit = math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
+    if config.num_clips % unit:
+        above = -(-config.num_clips // unit) * unit
+        raise InputError(
+            f"num_clips={config.num_clips}: a multiple of {unit}, e.g. {above}, as mixing takes pairs and "
+            "augment.repeats several clips of a video"
+        )
     catalog = load_catalog(config.dataset)
     if not catalog.train:
         raise InputError("there are no training clips to show: dataset.train_list is null; give the training list")
@@ -84,11 +75,11 @@ def run_show(config: DataShowConfig) -> None:
         num_columns = min(config.clip.num_frames, _MOST_COLUMNS)
         columns = np.linspace(0, config.clip.num_frames - 1, num_columns).round().astype(int).tolist()
         legend = Panel("first row: the frames and what is cut out of them; second row: what the model sees", [], [])
-        sheets = [draw_sheet([legend, *(_sheet_panel(slots, step, place, columns) for place in range(len(slots)))])]
+        sheets = [draw_sheet([legend, *(_sheet_panel(slots, step, i, columns) for i in range(len(slots)))])]
     else:
         legend = Panel("left: the frames and what is cut out of them; right: what the model sees", [], [])
         sheets = [
-            draw_sheet([legend, *(_film_panel(slots, step, place, number) for place in range(len(slots)))])
+            draw_sheet([legend, *(_film_panel(slots, step, i, number) for i in range(len(slots)))])
             for number in range(config.clip.num_frames)
         ]
     save_sheets(sheets, path, _FRAMES_PER_SEC)
@@ -96,22 +87,14 @@ def run_show(config: DataShowConfig) -> None:
 
 
 def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
-    """Does to clips what the host and the training step do.
-
-    Args:
-        config: What to show.
-        slots: The first slots of a batch; the rest of it is padding.
-
-    Returns:
-        The clips of these slots.
-    """
+    """Does to the clips of the first slots of a batch what the training step does; the rest is padding."""
     augment, size, batch_size = config.augment, config.clip.crop, config.num_clips
     pixels = np.zeros((batch_size, config.clip.num_frames, size, size, 3), np.uint8)
     weights = np.zeros(batch_size, np.float32)
-    for place, slot in enumerate(slots):
+    for position, slot in enumerate(slots):
         if slot.pixels is not None:
-            pixels[place] = slot.pixels
-            weights[place] = 1
+            pixels[position] = slot.pixels
+            weights[position] = 1
     where = (config.seed, 0, tf.range(batch_size), batch_size, (size, size))
     erased = make_erasing_boxes(*where, augment.erasing)
     mixing = Mixing(augment.mixup, augment.cutmix)
@@ -126,18 +109,6 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
     )
 
 
-def _check_number(config: DataShowConfig) -> None:
-    """Checks that pairs and repeats are whole; a run asks the same of its batch size."""
-    augment = config.augment
-    unit = math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
-    if config.num_clips % unit:
-        above = -(-config.num_clips // unit) * unit
-        raise InputError(
-            f"num_clips={config.num_clips}: a multiple of {unit}, e.g. {above}, as mixing takes pairs and "
-            "augment.repeats several clips of a video"
-        )
-
-
 def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
     repeats = config.augment.repeats
     order = Order(config.seed, config.num_clips, 1, repeats=repeats)
@@ -145,52 +116,46 @@ def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
     paths = [catalog.train[index].path for index in indices if index >= 0]
     loader = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
     slots = []
-    for place, index in enumerate(indices):
+    for position, index in enumerate(indices):
         if index < 0:
             slots.append(Slot("no clip: there are fewer videos", None))
             continue
-        rng = clip_generator(config.seed, 0, index, place * repeats // config.num_clips)
-        slots.append(_fill_slot(config, catalog, index, loader, rng))
+        rng = clip_generator(config.seed, 0, index, position * repeats // config.num_clips)
+        path, label = catalog.train[index]
+        title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
+        try:
+            # One decodes for the eye what the other, as in training, cuts out while it decodes: the draws are equal.
+            recipe = (path, config.clip, config.augment, config.dataset.allow_flip)
+            pixels = load_train_clip(*recipe, copy.deepcopy(rng), loader)
+            slots.append(Slot(title, draw_train_clip(*recipe, rng, loader), pixels))
+        except DecodeError as error:
+            slots.append(Slot(title, None, problem=f"cannot be decoded: {error.reason}"))
     return slots
 
 
-def _fill_slot(
-    config: DataShowConfig, catalog: Catalog, index: int, loader: FrameLoader, rng: np.random.Generator
-) -> Slot:
-    path, label = catalog.train[index]
-    title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
-    try:
-        # One decodes for the eye what the other, as in training, cuts out while it decodes: the draws are the same.
-        how = (path, config.clip, config.augment, config.dataset.allow_flip)
-        pixels = load_train_clip(*how, copy.deepcopy(rng), loader)
-        return Slot(title, draw_train_clip(*how, rng, loader), pixels)
-    except DecodeError as error:
-        return Slot(title, None, problem=f"cannot be decoded: {error.reason}")
+def _sheet_panel(slots: list[Slot], step: Step, position: int, columns: list[int]) -> Panel:
+    return Panel(*_caption(slots, step, position), _images(slots[position], step, position, columns, _SHEET_HEIGHT))
 
 
-def _sheet_panel(slots: list[Slot], step: Step, place: int, columns: list[int]) -> Panel:
-    return Panel(*_caption(slots, step, place), _images(slots[place], step, place, columns, _SHEET_HEIGHT))
+def _film_panel(slots: list[Slot], step: Step, position: int, number: int) -> Panel:
+    rows = _images(slots[position], step, position, [number], _FILM_HEIGHT)
+    return Panel(*_caption(slots, step, position), [[image for row in rows for image in row]])
 
 
-def _film_panel(slots: list[Slot], step: Step, place: int, number: int) -> Panel:
-    rows = _images(slots[place], step, place, [number], _FILM_HEIGHT)
-    return Panel(*_caption(slots, step, place), [[image for row in rows for image in row]])
-
-
-def _images(slot: Slot, step: Step, place: int, numbers: list[int], height: int) -> list[list[np.ndarray]]:
+def _images(slot: Slot, step: Step, position: int, numbers: list[int], height: int) -> list[list[np.ndarray]]:
     """Returns the whole frames with the crop's edges, and what the model sees, for some frames of a clip."""
     if slot.drawn is None:
         return []
-    changed = [thumbnail(step.clips[place, number], height) for number in numbers]
+    changed = [thumbnail(step.clips[position, number], height) for number in numbers]
     box = slot.drawn.changes.box
     whole = [thumbnail(outline(slot.drawn.frames[number], *box), height) for number in numbers]
     return [whole, changed]
 
 
-def _caption(slots: list[Slot], step: Step, place: int) -> tuple[str, list[str]]:
+def _caption(slots: list[Slot], step: Step, position: int) -> tuple[str, list[str]]:
     """Returns title and lines: what was drawn on the host, and in the training step."""
-    title, drawn, _, problem = slots[place]
-    title = f"{place + 1}   {title}"
+    title, drawn, _, problem = slots[position]
+    title = f"{position + 1}   {title}"
     if drawn is None:
         return title, [problem] if problem else []
     height, width = drawn.frames.shape[1:3]
@@ -199,19 +164,13 @@ def _caption(slots: list[Slot], step: Step, place: int) -> tuple[str, list[str]]
     texts.append(f"crop {box.width} x {box.height} of {width} x {height} at x {box.left}, y {box.top}")
     texts += ["mirrored"] if is_flipped else []
     texts += [operation.text for operation in operations]
-    in_step = _describe_erasing(step, place) + _describe_mixing(slots, step, place)
+    in_step = []
+    top, left, height, width = step.erased[position].tolist()
+    if height > 0:
+        in_step.append(f"erased {width} x {height} at x {left}, y {top}")
+    share = float(step.mixing.share[position])
+    top, left, height, width = step.mixing.box[position].tolist()
+    if share < 1 or height * width > 0:
+        kind = f"cutmix {width} x {height} at x {left}, y {top}" if step.mixing.blend[position] == 1 else "mixup"
+        in_step.append(f"{kind} with clip {(position ^ 1) + 1}, labels {share:.2f} + {1 - share:.2f}")
     return title, ["; ".join(texts)] + (["in the training step: " + "; ".join(in_step)] if in_step else [])
-
-
-def _describe_erasing(step: Step, place: int) -> list[str]:
-    top, left, height, width = step.erased[place].tolist()
-    return [f"erased {width} x {height} at x {left}, y {top}"] if height > 0 else []
-
-
-def _describe_mixing(slots: list[Slot], step: Step, place: int) -> list[str]:
-    share = float(step.mixing.share[place])
-    top, left, height, width = step.mixing.box[place].tolist()
-    if share == 1 and height * width == 0:
-        return []
-    kind = f"cutmix {width} x {height} at x {left}, y {top}" if step.mixing.blend[place] == 1 else "mixup"
-    return [f"{kind} with clip {(place ^ 1) + 1}, labels {share:.2f} + {1 - share:.2f}"]

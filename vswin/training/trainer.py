@@ -1,6 +1,6 @@
-"""The train step: draws, loss, gradients and metrics of one global batch, for Keras `fit`."""
+"""The train step: draws, loss, gradients, metrics and moving average of one global batch, for Keras `fit`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
@@ -8,16 +8,15 @@ import tf_keras as keras
 
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
-from vswin.training.ema import WeightAverage
-from vswin.training.erasing import erase, make_erasing_boxes
-from vswin.training.freezing import run_frozen_parts_as_tested
-from vswin.training.metrics import make_metrics, read_metrics, update_metrics
+from vswin.training.groups import run_frozen_parts_as_tested
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
     Mixing,
+    erase,
     keep_uncounted,
     main_labels,
+    make_erasing_boxes,
     make_mix_draws,
     mix_clips,
     mix_targets,
@@ -28,17 +27,62 @@ Batch: TypeAlias = dict[str, tf.Tensor]
 
 
 class StepDraws(NamedTuple):
-    """Hold all that a training step draws for its clips, each with the batch as first axis.
-
-    Attributes:
-        model: multipliers of drop path and dropout.
-        erased: the box of each clip that is erased, int32 [B, 4].
-        mixing: how clips are mixed with their partners.
-    """
+    """Everything a training step draws for its clips, each with the batch as first axis."""
 
     model: Draws
-    erased: tf.Tensor
+    erased: tf.Tensor  # box of each clip, int32 [B, 4]
     mixing: MixDraws
+
+
+class WeightAverage:
+    """An exponential moving average of the weights of a model, float32, which starts with the model's weights.
+
+    The averages of Keras optimizers (`use_ema`) have a constant decay, replace the weights when `fit` ends, and have
+    no model of their own that could be validated beside the weights, as `model` is here.
+    """
+
+    def __init__(self, source: VideoSwin, decay: float) -> None:
+        self.source = source
+        self.decay = decay
+        self.model = VideoSwin.from_config(source.get_config())
+        self.model.set_weights(source.get_weights())
+
+    def follow(self, frozen: Collection[str], step: tf.Tensor, gradients: Sequence[tf.Tensor] = ()) -> None:
+        """Moves the average towards the weights after a step, on every replica alike; called in a replica context.
+
+        Args:
+            frozen: official names of the weights that never move.
+            step: optimizer steps before this one; Keras also counts those that loss scaling skips.
+            gradients: under loss scaling, this replica's. If any is not finite, the step was skipped.
+        """
+        weights, averages = named_weights(self.source), named_weights(self.model)
+
+        def move(average: tf.Variable, weight: tf.Tensor, rate: tf.Tensor) -> None:
+            average.assign_add((weight - average) * rate)
+
+        def move_all(strategy: tf.distribute.Strategy, rate: tf.Tensor) -> None:
+            for name, average in averages.items():
+                if name not in frozen:
+                    strategy.extended.update(average, move, args=(weights[name], rate), group=False)
+
+        rate = 1.0 - warmed_decay(self.decay, step)
+        context = tf.distribute.get_replica_context()
+        if gradients:
+            is_spoilt = tf.reduce_any([tf.reduce_any(~tf.math.is_finite(gradient)) for gradient in gradients])
+            num_spoilt = context.all_reduce("SUM", tf.cast(is_spoilt, tf.float32))
+            rate = tf.where(num_spoilt > 0, 0.0, rate)
+        context.merge_call(move_all, args=(rate,))
+
+
+def warmed_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
+    """Computes the decay of a step, float32: min(decay, (1 + step) / (10 + step)).
+
+    So the initial weights, whose new head is random, are soon forgotten, and nothing needs to be debiased.
+
+    Source: tf.train.ExponentialMovingAverage, num_updates.
+    """
+    step = tf.cast(step, tf.float32)
+    return tf.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
 class Trainer(keras.Model):
@@ -53,16 +97,12 @@ class Trainer(keras.Model):
         seed: seed of dropout and drop path.
         label_smoothing: share of the target that is spread over all classes.
         micro_batches: parts into which a replica's batch is cut; they run one after another and their gradients
-            are summed, so that the activations of one part alone are held.
-        erasing: share of the clips of which a box is erased.
+            are summed, so that only the activations of one part are held.
+        erasing: share of the clips in which a box is erased.
         mixing: mixup and cutmix; a replica's batch, or each part of it, then holds an even number of clips.
-        frozen: official names of the weights that stay as they are.
+        frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is tested beside them; None for none.
-        jit: whether XLA compiles the loss and the gradients, on each replica by itself: strategies do not allow for
-            more.
-
-    Attributes:
-        average: the moving average, or None.
+        jit: whether XLA compiles the loss and the gradients, separately on each replica: strategies allow no more.
     """
 
     def __init__(
@@ -93,8 +133,8 @@ class Trainer(keras.Model):
             self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
         # Steps that `fit` leaves out of its first epoch, because an earlier session has taken them.
         self.first_step = 0
-        self.loss_metric, self.top1_metric, self.top5_metric = make_metrics(model.num_classes)
-        self._ema_metrics = [] if self.average is None else make_metrics(model.num_classes, "ema_")
+        self._raw_metrics = self.loss_metric, self.top1_metric, _ = _make_metrics(model.num_classes)
+        self._ema_metrics = () if self.average is None else _make_metrics(model.num_classes, "ema_")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -108,10 +148,6 @@ class Trainer(keras.Model):
             return list(self.model.trainable_variables)
         frozen = {id(variable) for name, variable in named_weights(self.model).items() if name in self.frozen}
         return [variable for variable in self.model.trainable_variables if id(variable) not in frozen]
-
-    @property
-    def _raw_metrics(self) -> list[keras.metrics.Metric]:
-        return [self.loss_metric, self.top1_metric, self.top5_metric]
 
     # Nothing in a step is Python that depends on data: looking for it takes a third of the time to trace one.
     @tf.autograph.experimental.do_not_convert
@@ -131,10 +167,10 @@ class Trainer(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trained_variables, strict=True))
         if self.average is not None:
             self.average.follow(self.frozen, step, gradients if self._scales_loss else [])
-        return read_metrics(self._raw_metrics)
+        return {metric.name: metric.result() for metric in self._raw_metrics}
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
-        """Draws what happens to this replica's clips in a step; outside of anything rematerialised or compiled."""
+        """Draws what happens to this replica's clips in a step, outside anything rematerialised or compiled."""
         place = (self.seed, step, batch["positions"], self.global_batch_size)
         height, width = batch["clips"].shape[2:4]
         mixing = make_mix_draws(*place, (height, width), self.mixing)
@@ -147,7 +183,7 @@ class Trainer(keras.Model):
         return StepDraws(draws, erased, mixing)
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch: int, initial_epoch: int) -> tuple[int, int]:
-        """Tells `fit` where to start; Keras asks for the step in this way alone."""
+        """Tells `fit` where to start; this is the only way Keras asks for the step."""
         return initial_epoch, self.first_step
 
     @property
@@ -155,21 +191,21 @@ class Trainer(keras.Model):
         return isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
     def _gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
-        """Computes what a batch, or a part of one, adds to the gradients of the global batch."""
+        """Computes the contribution of a batch, or a part of one, to the gradients of the global batch."""
         clips, targets, labels = self._change(batch, draws)
         logits, losses, gradients = self._differentiate(clips, targets, batch["weights"] / total_weight, draws.model)
-        update_metrics(self._raw_metrics, labels, logits, batch["weights"], losses, batch["weights"])
+        _update_metrics(self._raw_metrics, labels, logits, batch["weights"], losses, batch["weights"])
         return gradients
 
     def _loss_and_gradients(
         self, clips: tf.Tensor, targets: tf.Tensor, shares: tf.Tensor, draws: Draws
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Computes logits and losses, and the gradients of the sum of the losses by their shares in it.
+        """Computes logits, losses and the gradients of the sum of the losses, each multiplied by its share.
 
-        All that XLA compiles, where it does; nothing is drawn in here, since its random numbers would be others.
+        With `jit`, XLA compiles this; nothing is drawn in here, since XLA's random numbers would be others.
         """
         trained = self.trained_variables
-        # Of what nothing watched goes into, the tape keeps nothing: what is below the first trained weight is free.
+        # The tape keeps only what depends on watched variables, so layers below the first trained weight cost nothing.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             logits = self.model.classify(clips, training=True, draws=draws)
@@ -182,7 +218,7 @@ class Trainer(keras.Model):
         return logits, losses, gradients
 
     def _change(self, batch: Batch, draws: StepDraws) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Normalises, erases and mixes; returns the clips, their targets and the labels that count as right."""
+        """Normalises, erases and mixes; returns the clips, their targets and the labels that count as correct."""
         clips, targets, labels = self.model.normalize(batch["clips"]), self._targets(batch["labels"]), batch["labels"]
         if self.erasing > 0:
             clips = erase(clips, draws.erased)
@@ -219,19 +255,20 @@ class Trainer(keras.Model):
                 logits = self._test(model, batch["clips"])
             measured.append(logits)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
-            update_metrics(metrics, labels, logits, weights, losses, loss_weights)
-        return read_metrics(self.metrics)
+            _update_metrics(metrics, labels, logits, weights, losses, loss_weights)
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
         """Computes the logits [B, K] of a batch in the parts that a training step takes."""
         if self.micro_batches == 1:
             return model(clips, training=False)
-
-        def test(part: tf.Tensor) -> tf.Tensor:
-            return model(part, training=False)
-
         signature = tf.TensorSpec([None, model.num_classes])
-        logits = tf.map_fn(test, self._cut(clips), parallel_iterations=1, fn_output_signature=signature)
+        logits = tf.map_fn(
+            lambda part: model(part, training=False),
+            self._cut(clips),
+            parallel_iterations=1,
+            fn_output_signature=signature,
+        )
         return tf.reshape(logits, [-1, model.num_classes])  # [B, K]
 
     def _cut(self, values: tf.Tensor) -> tf.Tensor:
@@ -245,3 +282,25 @@ class Trainer(keras.Model):
         num_classes = self.model.num_classes
         targets = tf.one_hot(labels, num_classes)  # [B, K]
         return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
+
+
+def _make_metrics(num_classes: int, prefix: str = "") -> tuple[keras.metrics.Metric, ...]:
+    """Makes the metrics `<prefix>loss`, `<prefix>top1` and `<prefix>top5`, in the current strategy's scope."""
+    top_k = keras.metrics.SparseTopKCategoricalAccuracy
+    top1, top5 = top_k(1, f"{prefix}top1"), top_k(min(5, num_classes), f"{prefix}top5")
+    return keras.metrics.Mean(f"{prefix}loss"), top1, top5
+
+
+def _update_metrics(
+    metrics: Sequence[keras.metrics.Metric],
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    weights: tf.Tensor,
+    losses: tf.Tensor,
+    loss_weights: tf.Tensor,
+) -> None:
+    """Counts a batch: labels [B], logits [B, K]; `weights` count in the accuracies, `loss_weights` in the loss."""
+    loss, top1, top5 = metrics
+    loss.update_state(losses, loss_weights)
+    top1.update_state(labels, logits, weights)
+    top5.update_state(labels, logits, weights)

@@ -12,10 +12,10 @@ from wandb.sdk.wandb_run import Run
 
 from vswin.evaluation.highlights import Sample
 from vswin.evaluation.wandb_report import make_film
+from vswin.runs.wandb_run import wandb_run
 from vswin.runtime import logger
 from vswin.schema import TrainConfig
-from vswin.training.standard_keys import standard_keys
-from vswin.wandb_run import wandb_run
+from vswin.training.loggers import standard_keys
 from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
@@ -24,11 +24,7 @@ _METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
 
 
 class WandbLog(keras.callbacks.Callback):
-    """Logs what `history.csv` has under `train/...` and `val/...`, with the epoch counted from 1 as the step.
-
-    Args:
-        run: a started run of wandb.
-    """
+    """Logs `train/...` and `val/...` to a started run of wandb, with the epoch counted from 1 as the step."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -41,18 +37,38 @@ class WandbLog(keras.callbacks.Callback):
         self._log_epoch(epoch, logs)
 
     def log_earlier(self, rows: Iterable[Mapping[str, str | float]]) -> None:
-        """Logs the epochs of earlier sessions again, where they wrote to files.
+        """Logs the epochs of earlier sessions, rows of `history.csv`, again, where those sessions wrote to files.
 
-        A kill takes what wandb had not written yet: 15 seconds of wandb 0.31, up to 32 KB of older ones.
-
-        Args:
-            rows: as `history.csv` has them.
+        A kill loses what wandb had not written yet: 15 seconds of wandb 0.31, up to 32 KB of older ones.
         """
-        if not self.run.offline:
-            return
-        for row in rows:
+        for row in rows if self.run.offline else ():
             figures = {key: float(value) for key, value in row.items() if key != "epoch" and value != ""}
             self._log_epoch(int(row["epoch"]), figures)
+
+    def log_samples(self, samples: Sequence[Sample]) -> None:
+        """Logs validation videos, with the predictions of the last epoch's weights, beside its figures."""
+        if samples:
+            self.run.log({"val/samples": [make_film(sample) for sample in samples]}, step=self.epoch)
+
+    def log_weights(self, folder: Path) -> None:
+        """Logs the weights of the best and of the last epoch of a complete run as versions `best` and `last`.
+
+        The average of the weights, where there is one, becomes an artifact of its own.
+        """
+        best, average = best_weights(folder), best_weights(folder, BEST_AVERAGE)
+        if not best.is_file():
+            return
+        metadata = read_metadata(best)
+        is_last = metadata["epoch"] == self.epoch
+        self._log_file(best, metadata, "model", ["best", "last"] if is_last else ["best"])
+        if not is_last:
+            last = folder / "wandb" / "last.safetensors"
+            metadata = {key: value for key, value in metadata.items() if key != "vswin_version"}
+            metadata |= {"epoch": self.epoch, "val_top1": self.top1}
+            save_checkpoint(last, official_tensors(self.model.model), metadata)
+            self._log_file(last, metadata, "model", ["last"])
+        if average.is_file():
+            self._log_file(average, read_metadata(average), "ema", ["best"])
 
     def _log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
         try:
@@ -60,37 +76,9 @@ class WandbLog(keras.callbacks.Callback):
         except Exception as error:  # its process has ended, for one
             logger.info(f"wandb: epoch {epoch + 1} was not taken ({error}); training goes on")
 
-    def log_samples(self, samples: Sequence[Sample]) -> None:
-        """Logs validation videos, with what the weights of the last epoch say of them, beside its figures."""
-        if samples:
-            self.run.log({"val/samples": [make_film(sample) for sample in samples]}, step=self.epoch)
-
-    def log_weights(self, folder: Path) -> None:
-        """Logs the weights of the best and of the last epoch as versions `best` and `last` of an artifact.
-
-        The average of the weights, where there is one, becomes an artifact of its own.
-
-        Args:
-            folder: the run's folder, whose run has come to its end.
-        """
-        best, average = best_weights(folder), best_weights(folder, BEST_AVERAGE)
-        if not best.is_file():
-            return
-        about = read_metadata(best)
-        is_last = about["epoch"] == self.epoch
-        self._log_file(best, about, "model", ["best", "last"] if is_last else ["best"])
-        if not is_last:
-            last = folder / "wandb" / "last.safetensors"
-            about = {key: value for key, value in about.items() if key != "vswin_version"}
-            about |= {"epoch": self.epoch, "val_top1": self.top1}
-            save_checkpoint(last, official_tensors(self.model.model), about)
-            self._log_file(last, about, "model", ["last"])
-        if average.is_file():
-            self._log_file(average, read_metadata(average), "ema", ["best"])
-
-    def _log_file(self, path: Path, about: Mapping[str, Any], name: str, aliases: list[str]) -> None:
-        metadata = {key: about[key] for key in _METADATA if key in about}
-        artifact = wandb.Artifact(f"run-{self.run.id}-{name}", type="model", metadata=metadata)
+    def _log_file(self, path: Path, metadata: Mapping[str, Any], name: str, aliases: list[str]) -> None:
+        shown = {key: metadata[key] for key in _METADATA if key in metadata}
+        artifact = wandb.Artifact(f"run-{self.run.id}-{name}", type="model", metadata=shown)
         # Nothing writes to it any more, so wandb need not copy hundreds of megabytes.
         artifact.add_file(str(path), name=path.name, policy="immutable", skip_cache=True)
         self.run.log_artifact(artifact, aliases=aliases)
@@ -103,18 +91,10 @@ def open_wandb(
     predict_samples: Callable[[], Sequence[Sample]] = tuple,
     earlier: Iterable[Mapping[str, str | float]] = (),
 ) -> Iterator[WandbLog]:
-    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it whatever happens.
+    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it however training ends.
 
-    A run that comes to its end leaves some predictions, and its best and its last weights as an artifact.
-
-    Args:
-        config: becomes the configuration of the wandb run; `logger.wandb_weights` asks for the artifact.
-        folder: the run's folder.
-        predict_samples: gives validation videos with what is predicted of them; called once, at the end.
-        earlier: rows of `history.csv` of the epochs before this session.
-
-    Raises:
-        InputError: if wandb cannot start.
+    A run that comes to its end logs some predictions, and its best and its last weights as an artifact. `earlier` are
+    the rows of `history.csv` of the epochs before this session. InputError if wandb cannot start.
     """
     with wandb_run(folder, config.logger.wandb_project, dataclasses.asdict(config), "logger=wandb") as run:
         log = WandbLog(run)
@@ -122,7 +102,7 @@ def open_wandb(
         yield log
         if log.epoch == 0 or run.disabled:
             return
-        # Whatever becomes of wandb, the training is what counts.
+        # A failing wandb does not end a training that is complete.
         try:
             log.log_samples(predict_samples())
         except Exception as error:

@@ -24,7 +24,7 @@ from vswin.runtime import (
 )
 from vswin.schema import TrainConfig
 from vswin.tables import print_table, say
-from vswin.training.group_table import describe_groups
+from vswin.training.groups import describe_groups
 from vswin.training.setup import build_trainer, check_batch, find_inputs, make_model
 from vswin.tune.curve import Suggestion, smooth, suggest
 from vswin.tune.sweep import Curve, RisingRate, sweep

@@ -1,60 +1,31 @@
-"""What a person reads while a run trains: a bar on a terminal, and a line per epoch everywhere."""
+"""Callbacks of a run: progress on the terminal, and the ends of runs with bad videos or numbers that are not finite."""
 
+import json
+import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tensorflow as tf
 import tf_keras as keras
 
+from vswin.atomic import replacing
 from vswin.data.bad_videos import BadVideos
+from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import console, format_seconds, logger
 from vswin.tables import make_progress_bar
 
 SECONDS_BETWEEN_LINES = 60.0
-
-
-class _Pace:
-    """Times the steps of a session, of which the first waits for the compiler and says nothing about the others."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first = self._rest = 0.0
-
-    def start(self, now: float) -> None:
-        self._last = now
-
-    def step(self, now: float) -> None:
-        if self.count == 0:
-            self._first = now - self._last
-        else:
-            self._rest += now - self._last
-        self.count += 1
-        self._last = now
-
-    @property
-    def seconds(self) -> float:
-        """Gives the time of one step."""
-        return self._rest / (self.count - 1) if self.count > 1 else self._first
-
-    @property
-    def lost(self) -> float:
-        """Gives what the first step took longer."""
-        return self._first - self.seconds
+_NUM_NAMED = 5
 
 
 class EpochReport(keras.callbacks.Callback):
     """Prints progress, and adds learning rates, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
 
-    `learning_rate` is the base rate of the epoch's last step, `lr_<group>` that of each parameter group; of layers
-    with different rates the topmost one's.
-
-    Stands first among the callbacks, so that the others find the additions. As a context around training it takes
-    its bar off the terminal however training ends.
-
-    Args:
-        steps_per_epoch: training steps in an epoch.
-        num_clips: training clips in an epoch.
-        epochs: epochs of the whole run.
+    `learning_rate` is the base rate of the epoch's last step, `lr_<group>` that of each parameter group; the topmost
+    layer's where layers differ. Stands first among the callbacks, so that the others find the additions. `close` it
+    however training ends: its bar otherwise leaves the terminal without a cursor.
     """
 
     def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int) -> None:
@@ -62,27 +33,16 @@ class EpochReport(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.num_clips = num_clips
         self.epochs = epochs
-        self._steps, self._val_batches = _Pace(), _Pace()
         self._bar = make_progress_bar(console, "steps")
 
-    def __enter__(self) -> "EpochReport":
-        """Changes nothing."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Takes the bar off, which otherwise would leave the terminal without a cursor."""
+    def close(self) -> None:
+        """Removes the bar."""
         self._bar.stop()
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock of the run."""
-        self._run_started = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the bar and the clock of the epoch."""
         self._title = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
         self._started = self._last_line = time.perf_counter()
-        self._steps.start(self._started)
-        self._train_seconds = 0.0
         self._steps_seen = 0
         self._bar = make_progress_bar(console, "steps")
         self._task = self._bar.add_task(self._title, total=self.steps_per_epoch, note="")
@@ -91,27 +51,26 @@ class EpochReport(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Moves the bar; without a terminal prints a line every minute."""
         now = time.perf_counter()
-        self._train_seconds = now - self._started
         self._steps_seen += 1
-        self._steps.step(now)
+        self._train_seconds = now - self._started
+        if self._steps_seen == 1:
+            self._first_step = now
+        # A session's first step waits for the compiler.
+        later_steps = self._steps_seen - 1
+        self._step_seconds = (now - self._first_step) / later_steps if later_steps else self._train_seconds
         values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
         self._bar.update(self._task, completed=batch + 1, note=values)
         if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = self._steps.seconds * (self.steps_per_epoch - batch - 1)
+            left = self._step_seconds * (self.steps_per_epoch - batch - 1)
             logger.info(
                 f"{self._title}  step {batch + 1}/{self.steps_per_epoch}  {values}  "
                 f"{format_seconds(left)} left in this epoch"
             )
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Says that the clips of the validation split are next."""
+        """Shows that validation has begun."""
         self._bar.update(self._task, description=f"{self._title}  validation")
-        self._val_batches.start(time.perf_counter())
-
-    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Times the batch."""
-        self._val_batches.step(time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Prints the line of the epoch."""
@@ -128,8 +87,8 @@ class EpochReport(keras.callbacks.Callback):
         # A resumed epoch may have begun in its middle.
         num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
         logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
-        elapsed = time.perf_counter() - self._run_started - self._steps.lost - self._val_batches.lost
-        left = elapsed * self.steps_per_epoch / self._steps.count * (self.epochs - epoch - 1)
+        validation_seconds = time.perf_counter() - self._started - self._train_seconds
+        left = (self._step_seconds * self.steps_per_epoch + validation_seconds) * (self.epochs - epoch - 1)
         logger.info(
             f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
             f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "
@@ -137,19 +96,11 @@ class EpochReport(keras.callbacks.Callback):
             f"{scale}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Says how long it took."""
-        logger.info(f"trained for {format_seconds(time.perf_counter() - self._run_started)}")
-
 
 class BadVideoGuard(keras.callbacks.Callback):
-    """Lists the videos that could not be decoded, and stops a run that has too many of them.
+    """Lists the videos that could not be decoded, and stops a run in which they are too large a share.
 
-    Args:
-        bad: collects the videos while they are read.
-        path: the list, written when there is something to list; those of earlier sessions stay in it.
-        num_videos: videos of the run, both splits.
-        max_bad_share: largest share of them that may be bad.
+    `path`, the list, is written when there is something to list; videos of earlier sessions stay in it.
     """
 
     def __init__(self, bad: BadVideos, path: Path, num_videos: int, max_bad_share: float) -> None:
@@ -168,11 +119,7 @@ class BadVideoGuard(keras.callbacks.Callback):
             self.bad.write(self.path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Writes the list, and says how long it is if it has grown.
-
-        Raises:
-            InputError: if too large a share of the videos is bad.
-        """
+        """Writes the list and reports its length if it has grown; InputError if too large a share is bad."""
         num_listed = len(self._listed)
         self.close()
         if len(self._listed) == num_listed:
@@ -185,7 +132,72 @@ class BadVideoGuard(keras.callbacks.Callback):
                 "under the same names, or raise the share, then go on with resume=true. Without them it is another "
                 f"run: start it in another output_dir, from these weights with init_from={self.path.parent}"
             )
-        logger.info(f"{summary}; in training they weigh nothing, in validation they count as wrong")
+        logger.info(f"{summary}; they have no weight in training and count as wrong in validation")
+
+
+class FiniteGuard(keras.callbacks.Callback):
+    """Stops a run at the step whose loss, or whose weights, are not finite, before any of them is saved.
+
+    Gradients that overflow under float16 do not stop it: loss scaling skips their step, and neither loss nor weights
+    show them. Stands before everything that saves weights.
+
+    The JSON file `path` then lists the clips of the step; `find_records` takes an epoch and a step in it, both from 0,
+    and returns the videos of that global batch.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        steps_per_epoch: int,
+        find_records: Callable[[int, int], Sequence[VideoRecord]],
+        path: Path,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.steps_per_epoch = steps_per_epoch
+        self.find_records = find_records
+        self.path = path
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes which epoch the steps belong to."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Checks the mean loss of the epoch so far, which the first step that is not finite turns."""
+        if not math.isfinite(logs["loss"]):
+            self._stop(batch, f"a loss of {logs['loss']}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Checks the weights: no later training loss shows what the last step of an epoch has spoilt."""
+        self.check_weights(self.steps_per_epoch - 1)
+
+    def check_weights(self, step: int) -> None:
+        """Raises an InputError if the weights or the optimizer's state are not finite after a step, from 0."""
+        for variable in (*self.classifier.variables, *self.model.optimizer.variables):
+            if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
+                self._stop(step, f"weights that are not finite, e.g. {variable.name}")
+
+    def _stop(self, step: int, found: str) -> None:
+        """Lists the clips of a step and ends the run."""
+        global_step = self._epoch * self.steps_per_epoch + step + 1
+        records = self.find_records(self._epoch, step)
+        report = {
+            "found": found,
+            "global_step": global_step,
+            "epoch": self._epoch + 1,
+            "step_in_epoch": step + 1,
+            "clips": [{"path": record.path, "label": record.label} for record in records],
+        }
+        with replacing(self.path) as partial:
+            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        named = "".join(f"\n  {record.path}" for record in records[:_NUM_NAMED])
+        raise InputError(
+            f"global step {global_step} (epoch {self._epoch + 1}, step {step + 1} of {self.steps_per_epoch}) gave "
+            f"{found}; nothing of it is saved, earlier states are. If its clips look well, the step before may have "
+            "spoilt the weights: start a new run with a lower optimizer.learning_rate, with optimizer.clip_norm=1 or "
+            f"with runtime.precision=float32. All {len(records)} are in {self.path}; the first are:{named}"
+        )
 
 
 def _percent(share: float) -> str:

@@ -1,3 +1,5 @@
+"""Which weights are trained, at which rate, and what freezing spares."""
+
 from collections import Counter
 
 import numpy as np
@@ -9,12 +11,122 @@ import vswin
 from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.runtime import make_strategy, set_precision
-from vswin.training.freezing import count_passed_blocks, find_frozen, run_frozen_parts_as_tested
-from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.schema import OptimizerConfig
+from vswin.training.groups import (
+    ParameterGroup,
+    assign_groups,
+    count_passed_blocks,
+    describe_groups,
+    find_frozen,
+    layer_multiplier,
+    run_frozen_parts_as_tested,
+)
+from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights
 from vswin.weights.shapes import official_names
-from vswin.zoo import ModelSize
+from vswin.zoo import SIZES, ModelSize, count_parameters, find_size
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return named_weights(vswin.build_model("swin_micro", num_classes=5))
+
+
+@pytest.fixture
+def make_config(compose_train):
+    def make(*overrides: str) -> OptimizerConfig:
+        return compose_train("model=swin_tiny", *overrides).optimizer
+
+    return make
+
+
+def rows(lines: list[str]) -> list[list[str]]:
+    return [line.split("  ") and [cell.strip() for cell in line.split("   ") if cell.strip()] for line in lines]
+
+
+def test_every_group_is_a_row(weights, make_config):
+    table = rows(describe_groups(weights, make_config(), 5e-4))
+    assert [row[:4] for row in table] == [
+        ["group", "rate now", "full rate", "decay"],
+        ["backbone", "5e-05", "0.0001", "0.02"],
+        ["bias tables", "0.0005", "0.001", "0"],
+        ["head", "0.0005", "0.001", "0.02"],
+    ]
+    sizes = [int(row[4].replace(",", "")) for row in table[1:]]
+    assert sum(sizes) == count_parameters(find_size("swin_micro"), 5)
+    assert sizes[2] == 5 * 192 + 5
+
+
+def test_mmaction2_has_a_row_for_layer_norms(weights, make_config):
+    table = rows(describe_groups(weights, make_config("optimizer.groups=mmaction2"), 1e-3))
+    assert [row[0] for row in table[1:]] == ["backbone", "layer norms", "bias tables", "head"]
+
+
+def test_layers_with_their_own_rates_share_a_row(weights, make_config):
+    table = rows(describe_groups(weights, make_config("optimizer.layer_decay=0.5"), 1e-3))
+    assert [row[:3] for row in table[1:]] == [
+        ["backbone", "7.81e-07 to 0.0001", "7.81e-07 to 0.0001"],
+        ["bias tables", "1.56e-05 to 0.0005", "1.56e-05 to 0.0005"],
+        ["head", "0.001", "0.001"],
+    ]
+
+
+def test_frozen_weights_are_counted(weights, make_config):
+    table = describe_groups(weights, make_config(), 1e-3, find_frozen(weights, 0, ["backbone.*"]))
+    total = count_parameters(find_size("swin_micro"), 5)
+    assert [row[0] for row in rows(table)[1:3]] == ["head", "frozen"]
+    assert rows(table)[2][1] == f"{total - 965:,}"
+    assert table[3] == f"{100 * 965 / total:.3g} % of {total:,} parameters are trained"
+
+
+def test_multipliers_of_swin_micro_by_hand():
+    """Six blocks in stages of 1, 2, 2 and 1: layers 0 to 7, of which the topmost has the whole rate."""
+    depths = find_size("swin_micro").depths
+    expected = {
+        "backbone.patch_embed.": 2**-7,
+        "backbone.layers.0.": 2**-6,
+        "backbone.layers.1.blocks.0.": 2**-5,
+        "backbone.layers.1.": 2**-4,
+        "backbone.layers.2.blocks.0.": 2**-3,
+        "backbone.layers.2.": 2**-2,
+        "backbone.layers.3.": 2**-1,
+        "backbone.norm.": 1,
+        "cls_head.": 1,
+    }
+    names = official_names(depths, has_head=True)
+    for name in names:
+        prefix = next(prefix for prefix in expected if name.startswith(prefix))
+        assert layer_multiplier(name, depths, 0.5) == expected[prefix], name
+        assert layer_multiplier(name, depths, 1.0) == 1.0
+
+
+def test_the_layers_of_swin_tiny_are_those_of_the_official_image_recipe():
+    """Figures of SimMIM's get_swin_layer for depths 2, 2, 6, 2."""
+    depths = SIZES["swin_tiny"].depths
+    layers = {
+        "backbone.patch_embed.norm.bias": 0,
+        "backbone.layers.0.blocks.0.norm1.weight": 1,
+        "backbone.layers.0.blocks.1.attn.relative_position_bias_table": 2,
+        "backbone.layers.0.downsample.reduction.weight": 2,
+        "backbone.layers.2.blocks.5.mlp.fc2.bias": 10,
+        "backbone.layers.2.downsample.norm.weight": 10,
+        "backbone.layers.3.blocks.1.attn.qkv.weight": 12,
+        "backbone.norm.weight": 13,
+        "cls_head.fc_cls.bias": 13,
+    }
+    for name, layer in layers.items():
+        assert layer_multiplier(name, depths, 0.75) == pytest.approx(0.75 ** (13 - layer)), name
+
+
+def test_the_decay_multiplies_what_the_groups_say(compose_train):
+    config = compose_train("model=swin_tiny", "optimizer.layer_decay=0.5").optimizer
+    groups = assign_groups(official_names((2, 2, 6, 2), has_head=True), config)
+    assert groups["backbone.layers.3.blocks.1.attn.qkv.weight"] == ("backbone", 0.1 * 0.5, 0.02)
+    assert groups["backbone.layers.3.blocks.0.attn.relative_position_bias_table"] == ("bias tables", 0.25, 0.0)
+    assert groups["backbone.norm.weight"] == ("backbone", 0.1, 0.02)
+    assert groups["cls_head.fc_cls.weight"] == ("head", 1.0, 0.02)
+
 
 DEPTHS = (1, 2)
 NAMES = official_names(DEPTHS, has_head=True)

@@ -1,0 +1,111 @@
+"""A run of Weights & Biases: online where it finds an API key, else in files that `wandb sync` uploads."""
+
+import inspect
+import logging
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import wandb
+from wandb.sdk.wandb_run import Run
+
+from vswin import __version__
+from vswin.atomic import replacing
+from vswin.errors import InputError
+from vswin.runtime import logger
+
+RUN_ID_NAME = "wandb_run_id.txt"
+# Without a limit wandb tries for as long as its server cannot be reached.
+_FINISH_SEC = 60.0
+
+
+@contextmanager
+def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Iterator[Run]:
+    """Starts, or resumes, the wandb run that belongs to a run's folder, and finishes it however the block ends.
+
+    Without an API key (environment, netrc, settings: where wandb itself looks) the run is offline; nobody is ever
+    asked. `WANDB_MODE` has its usual meaning. A network that is lost ends nothing: after a minute, or
+    `WANDB_FINISH_TIMEOUT` seconds, the log names the command that sends the rest.
+
+    Args:
+        folder: the run's folder; wandb writes into it, and it keeps the id of the wandb run.
+        project: of wandb.
+        config: joins the configuration of the wandb run, with the versions of vswin and TensorFlow.
+        option: what on the command line asks for wandb, for messages.
+
+    Raises:
+        InputError: if wandb cannot start.
+    """
+    run = _start(folder, project, config, option)
+    exit_code = 1
+    try:
+        yield run
+        exit_code = 0
+    except SystemExit as stop:
+        exit_code = stop.code if isinstance(stop.code, int) else 1
+        raise
+    finally:
+        # wandb has a log of its own; errors of a full disk that does not take it are not shown.
+        shown, logging.raiseExceptions = logging.raiseExceptions, False
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception as error:  # the training is what counts
+            path = shlex.quote(str(Path(run.dir).parent))
+            logger.info(
+                f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
+                f"  wandb sync --include-online {path}"
+            )
+            if not isinstance(error, TimeoutError):
+                # Its process is gone: taken down now, it is not looked for when Python ends.
+                with suppress(Exception):
+                    wandb.teardown()
+        finally:
+            logging.raiseExceptions = shown
+
+
+def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Run:
+    defaults = wandb.setup().settings
+    limit: dict[str, Any] = {}
+    if hasattr(defaults, "finish_timeout"):  # since wandb 0.27
+        limit = {"finish_timeout": defaults.finish_timeout or _FINISH_SEC, "finish_timeout_raises": True}
+    # A new id, which the agent of a sweep may have chosen, is kept.
+    id_path = folder / RUN_ID_NAME
+    if not id_path.exists():
+        with replacing(id_path) as partial:
+            partial.write_text(defaults.run_id or secrets.token_hex(4), encoding="utf-8")
+    needs_no_account = defaults.mode in ("offline", "dryrun", "disabled")
+    try:
+        run = wandb.init(
+            project=project,
+            name=folder.name,
+            id=id_path.read_text(encoding="utf-8").strip(),
+            resume="allow",
+            dir=folder,
+            config={**config, "versions": {"vswin": __version__, "tensorflow": tf.__version__}},
+            mode=None if needs_no_account or _has_account() else "offline",
+            # train.log has what the terminal shows.
+            settings=wandb.Settings(console="off", silent=True, **limit),
+        )
+    except wandb.Error as error:
+        raise InputError(
+            f"{option} asks for wandb, which cannot start: {error}; set WANDB_MODE=offline or leave out {option}"
+        ) from error
+    where = str(run.url)
+    if run.disabled:
+        where = "off, as WANDB_MODE=disabled says"
+    elif run.offline:
+        where = f"offline; upload with: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
+    logger.info(f"{'wandb:':<16}{where}")
+    return run
+
+
+def _has_account() -> bool:
+    """Looks for credentials without ever asking for them."""
+    if "prompt" in inspect.signature(wandb.login).parameters:
+        return wandb.login(prompt=False, verify=False)
+    # The wandb that TensorFlow before 2.18 allows: it takes an older protobuf.
+    return wandb.api.api_key is not None
