@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.build import build_from, check_weights, load_weights
+from vswin.build import build_from, check_weights
 from vswin.errors import InputError
 from vswin.published import published_models
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.load import load_weights
 from vswin.weights.names import official_tensors
 from vswin.zoo import SIZES, ModelSize, count_parameters
 

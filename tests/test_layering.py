@@ -99,12 +99,12 @@ WITHOUT_TENSORFLOW = [
     "vswin/data/packed/videos.py",
     "vswin/data/views.py",
     "vswin/weights/downloads/download.py",
-    "vswin/weights/dialects/translate.py",
+    "vswin/weights/dialects.py",
     "vswin/weights/formats/archive.py",
     "vswin/weights/formats/hdf5_file.py",
     "vswin/weights/formats/safetensors_file.py",
     "vswin/weights/formats/torch_file.py",
-    "vswin/weights/adapt.py",
+    "vswin/weights/load.py",
     "vswin/weights/description.py",
 ]
 

@@ -11,7 +11,7 @@ from vswin.errors import InputError
 from vswin.export import run_export
 from vswin.runtime import logger
 from vswin.weights.checkpoint import Checkpoint, open_weights
-from vswin.weights.dialects.translate import IMAGE_2D
+from vswin.weights.dialects import IMAGE_2D
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.formats.safetensors_file import write_safetensors
 from vswin.zoo import SIZES

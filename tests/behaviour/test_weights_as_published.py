@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vswin
-from vswin.build import build_from, load_weights
+from vswin.build import build_from
 from vswin.cli import main
 from vswin.compose import compose_config
 from vswin.errors import InputError
@@ -20,6 +20,7 @@ from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.formats.safetensors_file import write_safetensors
+from vswin.weights.load import load_weights
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 

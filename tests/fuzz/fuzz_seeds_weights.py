@@ -15,8 +15,7 @@ import numpy as np
 
 from vswin.weights.formats.hdf5_file import save_checkpoint
 from vswin.weights.formats.safetensors_file import write_safetensors
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import ModelSize
+from vswin.zoo import ModelSize, official_shapes
 
 Files = dict[str, bytes]
 

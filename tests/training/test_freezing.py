@@ -12,8 +12,7 @@ from vswin.runtime import make_strategy, set_precision
 from vswin.training.freezing import count_passed_blocks, find_frozen, run_frozen_parts_as_tested
 from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
-from vswin.weights.names import named_weights
-from vswin.weights.shapes import official_names
+from vswin.weights.names import named_weights, official_names
 from vswin.zoo import ModelSize
 
 DEPTHS = (1, 2)

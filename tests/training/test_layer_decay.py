@@ -2,7 +2,7 @@ import pytest
 
 from vswin.training.layer_decay import layer_multiplier
 from vswin.training.optimizer import assign_groups
-from vswin.weights.shapes import official_names
+from vswin.weights.names import official_names
 from vswin.zoo import SIZES, find_size
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.atomic import sync_folder
-from vswin.build import build_model, check_weights, load_weights
+from vswin.build import build_model, check_weights
 from vswin.checks import check_divides
 from vswin.data.annotations.entries import TEST, VAL
 from vswin.data.bad_videos import BadVideos
@@ -50,6 +50,7 @@ from vswin.runtime import (
 from vswin.schema import EvaluateConfig
 from vswin.tables import say
 from vswin.weights.checkpoint import Checkpoint, open_weights
+from vswin.weights.load import load_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters

@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from vswin.errors import InputError, nearest
 from vswin.models.draws import Draws
-from vswin.weights.names import HEAD_PREFIX
-from vswin.weights.shapes import read_depths
+from vswin.weights.names import HEAD_PREFIX, read_depths
 
 _BLOCK = re.compile(r"backbone\.layers\.\d+\.blocks\.\d+\.")
 

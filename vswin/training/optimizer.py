@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from vswin.schema import OptimizerConfig
 from vswin.training.layer_decay import layer_multiplier
-from vswin.weights.shapes import read_depths
+from vswin.weights.names import read_depths
 
 
 class ParameterGroup(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
-from vswin.weights.dialects.translate import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
+from vswin.weights.dialects import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.downloads.download import fetch
 from vswin.weights.formats.archive import unpack_saved_model
 from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, read_hdf5
@@ -52,7 +52,7 @@ class Checkpoint:
 
     Args:
         path: the file or SavedModel folder.
-        dialect: how it names its weights, see `vswin.weights.dialects.translate`; `vswin` for our own checkpoints.
+        dialect: how it names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints.
         tensors: official name -> values in official layout; those of an image network keep their two dimensions.
         ignored: what in the file was passed over.
         metadata: what a checkpoint of ours says beside its weights: `size`, `class_names` and so on.
