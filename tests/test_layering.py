@@ -13,7 +13,7 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
     {"wording"},
-    {"errors", "atomic", "cores", "file_lock", "schema"},
+    {"errors", "atomic", "cores", "schema"},
     {"checks", "cluster", "compose", "config", "config_help", "console", "parser", "zoo", "published"}
     | {"runtime", "tables", "wandb_run", "workers"},
     {"models", "weights", "data", "runs"},
@@ -56,7 +56,9 @@ ONLY_IN = {
         "vswin/tune/plot.py",
     },
     "pyarrow": {"vswin/predict/feature_file.py"},
-    "requests": {"vswin/weights/downloads/transfer.py"},
+    "filelock": {"vswin/atomic.py"},
+    "platformdirs": {"vswin/weights/download.py"},
+    "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
     "wandb": {"vswin/evaluation/wandb_report.py", "vswin/training/wandb_log.py", "vswin/wandb_run.py"},
 }
@@ -98,7 +100,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/data/packed/tfds_catalog.py",
     "vswin/data/packed/videos.py",
     "vswin/data/views.py",
-    "vswin/weights/downloads/download.py",
+    "vswin/weights/download.py",
     "vswin/weights/dialects.py",
     "vswin/weights/formats/archive.py",
     "vswin/weights/formats/hdf5_file.py",

@@ -115,7 +115,6 @@ def test_records_are_json_and_complete(tmp_path):
             "path": str(tmp_path / "weights" / f"{TINY}.pth"),
             "num_bytes": 10,
             "is_cached": True,
-            "is_whole": True,
         }
     ]
     assert records["swin_base_patch244_window877_kinetics400_1k"]["hub_page"]["top5"] == 96.6

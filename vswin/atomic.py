@@ -1,10 +1,13 @@
-"""Files that are replaced whole: a failed write, as on a full disk, leaves the earlier file as it was."""
+"""Files that are replaced whole, and locks that processes take in turn.
+
+A failed write, as on a full disk, leaves the earlier file as it was; the lock of a process that dies is free.
+"""
 
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
@@ -75,3 +78,30 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: bool = False) -> Iterator[None]:
+    """Lets one process at a time into the block.
+
+    Args:
+        path: a file for the lock alone, made if it is not there; its folder exists.
+        on_wait: called once before waiting for another process; may raise instead.
+        is_optional: whether the block just runs where the file system has no locks, as some network ones.
+
+    Raises:
+        OSError: if the file cannot be written to, or without `is_optional` if there are no locks.
+    """
+    from filelock import FileLock, Timeout  # 0.1 s, which `--help` has not
+
+    with ExitStack() as held:
+        try:
+            try:
+                held.enter_context(FileLock(path, timeout=0))
+            except Timeout:
+                on_wait()
+                held.enter_context(FileLock(path))
+        except OSError as error:
+            if not is_optional or error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield

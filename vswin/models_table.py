@@ -10,7 +10,7 @@ from rich.text import Text
 from vswin.console import Console
 from vswin.published import PublishedModel, PublishedWeights, Source, all_published
 from vswin.tables import say, window_width
-from vswin.weights.downloads.places import cache_folder, local_copies, local_state
+from vswin.weights.download import cache_folder, local_copies, local_state
 from vswin.zoo import SIZES, count_macs
 
 _LABELS = {

@@ -22,7 +22,7 @@ from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
 from vswin.weights.dialects import VSWIN_EXPORT, Translation, saved_model_to_official, to_official
-from vswin.weights.downloads.download import fetch
+from vswin.weights.download import fetch
 from vswin.weights.formats.archive import unpack_saved_model
 from vswin.weights.formats.hdf5_file import BEST_AVERAGE, BEST_CHECKPOINT, read_hdf5
 from vswin.weights.formats.safetensors_file import (
