@@ -19,7 +19,7 @@ LAYERS = [
     {"models", "weights", "data", "runs"},
     {"build", "models_table", "report"},
     {"evaluation"},
-    {"training", "export", "export_formats", "convert", "predict", "explain"},
+    {"training", "export", "predict", "explain"},
     {"splits", "selftest", "bench", "compare"},
     {"tune"},
     {"completion"},
