@@ -218,9 +218,11 @@ def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[st
     wanted = dict.fromkeys(official_names(read_depths(given_as), has_head))
     missing = [name for name in wanted if name not in given_as]
     unused = [*unknown, *(key for name, key in given_as.items() if name not in wanted)]
-    problems = "; ".join(filter(None, (first_five("missing", missing), first_five("unknown", unused))))
+    problems = [*(f"{name} is missing" for name in missing), *(f"{key} is unknown" for key in unused)]
     if problems:
-        raise InputError(f"the tensors are named as in {dialect}, but are no whole network of it: {problems}")
+        raise InputError(
+            f"the tensors are named as in {dialect}, but are no whole network of it: {first_five(problems)}"
+        )
 
 
 def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

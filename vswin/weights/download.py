@@ -389,12 +389,9 @@ def _explain(error: Exception) -> str:
         exceptions.InvalidSchema: "refused: the address, or one it redirects to, is not https",
         exceptions.ProxyError: "the proxy does not let it through",
         exceptions.SSLError: "no secure connection",
-        exceptions.ConnectTimeout: "no connection in time",
     }
-    words = next((words for kind, words in kinds.items() if isinstance(error, kind)), "")
-    if type(innermost).__name__ == "gaierror":
-        words = "the host is not known, or there is no network"
-    return f"{words}: {reason}" if words else reason
+    words = next((f"{words}: " for kind, words in kinds.items() if isinstance(error, kind)), "")
+    return f"{words}{reason}"
 
 
 def _without_password(url: str) -> str:

@@ -14,7 +14,7 @@ from vswin.errors import InputError
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.inflate import inflate
 from vswin.weights.names import HEAD_PREFIX, first_five, from_official, named_weights
-from vswin.weights.recognise import Difference, fits
+from vswin.weights.recognise import Difference, compare, fits
 from vswin.weights.resize_bias import resize_bias_table
 from vswin.zoo import ModelSize, Triple, official_shapes
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vswin.models.video_swin import VideoSwin
 
 _TABLE_SUFFIX = "relative_position_bias_table"
-_NUM_NAMED = 3
 _NUM_SHOWN = 2
 
 
@@ -173,9 +172,7 @@ def _explain(differences: Sequence[Difference], checkpoint: Checkpoint) -> str:
             f"model.embed_dim={network.embed_dim} model.depths={_dense(network.depths)} "
             f"model.num_heads={_dense(network.num_heads)} model.window_size={windows}"
         )
-    more = f" and {len(differences) - _NUM_NAMED} more" if len(differences) > _NUM_NAMED else ""
-    named = "; ".join(map(str, differences[:_NUM_NAMED]))
-    return f"{named}{more}. They fit {asked}"
+    return f"{first_five(differences)}. They fit {asked}"
 
 
 def _dense(extents: Triple | tuple[int, ...]) -> str:
@@ -224,32 +221,19 @@ def assign_weights(
         reason = f"a head of {shape[0]} classes, for {model.num_classes}" if shape else "the weights have no head"
         wanted = {name: shape for name, shape in wanted.items() if name not in head}
         given = {name: shape for name, shape in given.items() if name not in head}
-    _check_shapes(wanted, given)
-    # Weights that are not finite would make every prediction NaN.
-    if broken := [name for name in wanted if not np.isfinite(tensors[name]).all()]:
-        raise InputError(
-            f"{first_five('not finite (NaN or infinite)', broken)}; the file was damaged, or its training went astray"
-        )
-    for name in wanted:
-        variables[name].assign(from_official(name, np.asarray(tensors[name])))
-    return (head, reason) if is_reset else ((), "")
-
-
-def _check_shapes(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares names and shapes, and lists what differs."""
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in wanted]
-    reshaped = [name for name in wanted if name in given and given[name] != wanted[name]]
-    problems = [
-        first_five("missing from the weights", missing),
-        first_five("unknown to the model", unknown),
-        first_five("of another shape", [f"{name} {given[name]} for {wanted[name]}" for name in reshaped]),
-    ]
-    if any(problems):
-        is_head_alone = all(name.startswith(HEAD_PREFIX) for name in missing + unknown + reshaped)
+    if differences := compare(given, wanted):
+        is_head_alone = all(difference.name.startswith(HEAD_PREFIX) for difference in differences)
         way_out = (
             "give the num_classes of the weights, or reset_head=True in Python to train a new head"
             if is_head_alone
             else "give the size and window_size that the weights were trained with"
         )
-        raise InputError(f"the weights do not fit the model: {'; '.join(filter(None, problems))}; {way_out}")
+        raise InputError(f"the weights do not fit the model: {first_five(differences)}; {way_out}")
+    # Weights that are not finite would make every prediction NaN.
+    if broken := [name for name in wanted if not np.isfinite(tensors[name]).all()]:
+        raise InputError(
+            f"not finite (NaN or infinite): {first_five(broken)}; the file was damaged, or its training went astray"
+        )
+    for name in wanted:
+        variables[name].assign(from_official(name, np.asarray(tensors[name])))
+    return (head, reason) if is_reset else ((), "")

@@ -53,10 +53,10 @@ def read_depths(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(depths[i] for i in range(len(depths)))
 
 
-def first_five(problem: str, names: Sequence[str]) -> str:
-    """Says how many names share a problem and shows the first five; empty if there are none."""
-    more = ", ..." if len(names) > 5 else ""
-    return f"{len(names)} {problem}: {', '.join(names[:5])}{more}" if names else ""
+def first_five(problems: Sequence[object]) -> str:
+    """Names the first of many tensors or differences, and says how many more there are."""
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return "; ".join(map(str, problems[:5])) + more
 
 
 def named_weights(model: VideoSwin) -> dict[str, tf.Variable]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.weights.names import HEAD_PREFIX, read_depths
+from vswin.weights.names import HEAD_PREFIX, first_five, read_depths
 from vswin.zoo import SIZES, ModelSize, Triple, official_shapes
 
 PATCHES = "backbone.patch_embed.proj.weight"
@@ -94,9 +94,8 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
     wanted = official_shapes(size, num_classes)
     if is_2d:
         wanted[PATCHES] = (embed_dim, 3, h, w)
-    if differences := _compare(shapes, wanted):
-        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise InputError(f"the weights are no whole network: {'; '.join(map(str, differences[:5]))}{more}")
+    if differences := compare(shapes, wanted):
+        raise InputError(f"the weights are no whole network: {first_five(differences)}")
     candidates, window_size = find_window(rows, is_2d, position_index)
     same = tuple(
         name
@@ -123,15 +122,17 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
 
 
 def fits(tensors: Mapping[str, np.ndarray], size: ModelSize) -> list[Difference]:
-    """Lists where weights differ from a network, in its order; an empty list says that they fit.
-
-    Args:
-        tensors: official name -> values in official layout. A head may have any number of classes, or be missing.
-        size: the network.
-    """
+    """Lists where weights differ from a network; their head may have any number of classes, or be missing."""
     shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
     head = shapes.get(f"{HEAD_PREFIX}.weight")
-    return _compare(shapes, official_shapes(size, head[0] if head else None))
+    return compare(shapes, official_shapes(size, head[0] if head else None))
+
+
+def compare(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[Difference]:
+    """Lists the names whose shapes differ, those of the network in its order and then the unknown ones."""
+    names = [*wanted, *(name for name in given if name not in wanted)]
+    differences = [Difference(name, given.get(name), wanted.get(name)) for name in names]
+    return [difference for difference in differences if difference.given != difference.wanted]
 
 
 def find_window(rows: int, is_2d: bool, index: np.ndarray | None) -> tuple[tuple[Triple, ...], Triple | None]:
@@ -186,10 +187,3 @@ def _find(shapes: Mapping[str, Shape], name: str, ranks: tuple[int, ...]) -> Sha
         wanted = " or ".join(map(str, ranks))
         raise InputError(f"{name} has shape {shape}, not {wanted} axes: the network cannot be recognised")
     return shape
-
-
-def _compare(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[Difference]:
-    """Lists the names whose shapes differ, those of the network in its order and then the unknown ones."""
-    names = [*wanted, *(name for name in given if name not in wanted)]
-    differences = [Difference(name, given.get(name), wanted.get(name)) for name in names]
-    return [difference for difference in differences if difference.given != difference.wanted]
