@@ -59,8 +59,14 @@ def test_a_row_has_accuracy_views_parameters_macs_training_copies_and_state(tmp_
     assert below(printed(), TINY)[-1].endswith("mmaction2; cached: official 2 MB")
 
 
-def test_a_narrow_window_keeps_names_and_addresses_whole():
-    assert printed(width=40, show_sources=True) == printed(show_sources=True)
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_window_has_the_figures_below_each_name(width, tmp_path):
+    lines = printed(width)
+    assert [line for line in lines if len(line) > width and len(line.split()) > 1] == []
+    assert [line for line in lines if line.startswith("swin_")] == [weights.name for weights in all_published()]
+    assert " ".join(below(lines, TINY)).startswith(f"{TINY} top-1 78.8, top-5 93.6, views 4x3, params 28.2 M, GMACs 88")
+    assert below(lines, "swin_tiny_patch4_window7_224")[:2] == ["swin_tiny_patch4_window7_224", "params 28.3 M"]
+    assert "Your own files: a folder, or the address" in " ".join(" ".join(lines).split())
 
 
 def test_the_hub_page_is_shown_where_it_differs():

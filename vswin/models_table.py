@@ -8,6 +8,7 @@ from rich.text import Text
 
 from vswin.console import Console
 from vswin.published import PublishedModel, PublishedWeights, all_published
+from vswin.tables import say, window_width
 from vswin.weights.download import cache_folder, local_copies, local_state
 from vswin.zoo import SIZES, count_macs
 
@@ -18,16 +19,16 @@ _LABELS = {
     "imagenet_1k": "ImageNet-1K",
     "imagenet_22k": "ImageNet-22K",
 }
-# 80 columns in all.
+_HEADINGS = ("top-1", "top-5", "views", "params", "GMACs")
 _ROW = "{:45} {:>5} {:>5} {:>5} {:>7} {:>5}"
-_NOTES = """\
-Accuracies in percent, the official ones (swin_large: those of mmaction2).
-Views: clips x crops. GMACs: 10^9 multiply-adds of the backbone on 32x224x224.
-Image models are inflated. The official copy is taken, or innat's (same values)
-where that cannot be had; the others only if source=NAME asks for them:
-torchvision and mmaction2 trained weights of their own, tfhub has no head.
-Downloads go to {cache} (VSWIN_CACHE).
-Your own files: a folder, or the address of a mirror, in VSWIN_WEIGHTS_DIR."""
+_WIDTH = 80
+_NOTES = (
+    "Accuracies in percent, the official ones (swin_large: those of mmaction2). Views: clips x crops. GMACs: 10^9 "
+    "multiply-adds of the backbone on 32x224x224.",
+    "Image models are inflated. The official copy is taken, or innat's (same values) where that cannot be had; the "
+    "others only if source=NAME asks for them: torchvision and mmaction2 trained weights of their own, tfhub has no "
+    "head.",
+)
 
 
 def models_records() -> list[dict[str, Any]]:
@@ -50,7 +51,7 @@ def models_records() -> list[dict[str, Any]]:
 
 
 def print_models(console: Console | None = None, show_sources: bool = False) -> None:
-    """Prints the table of published names, 80 columns wide but for addresses and folders.
+    """Prints the table of published names, 80 columns wide but for addresses; less in a narrower window.
 
     Args:
         console: where to; None for standard output.
@@ -59,39 +60,56 @@ def print_models(console: Console | None = None, show_sources: bool = False) -> 
     Raises:
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
     """
-    console = console or Console()
-    lines = [(_ROW.format("video models", "top-1", "top-5", "views", "params", "GMACs"), "bold")]
-    videos = [weights for weights in all_published() if not weights.is_image_model]
-    images = [weights for weights in all_published() if weights.is_image_model]
-    for weights in videos:
-        accuracy = ("", "", "")
-        if isinstance(weights, PublishedModel):
-            accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
-        row = _ROW.format(weights.name, *accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}")
-        lines += [(row, ""), *_below(weights, show_sources)]
-    lines += [("", ""), (_ROW.format("image models", "", "", "", "params", ""), "bold")]
-    for weights in images:
-        row = _ROW.format(weights.name, "", "", "", _millions(weights), "")
-        lines += [(row, ""), *_below(weights, show_sources)]
-    lines += [("", ""), *((note, "") for note in _NOTES.format(cache=cache_folder()).splitlines())]
-    # A narrow window and a pipe have names and addresses whole.
-    for line, style in lines:
-        console.print(Text(line.rstrip(), style=style), soft_wrap=True)
+    # A pipe wants names and addresses whole.
+    console = console or Console(soft_wrap=True)
+    _print_row(console, "video models", _HEADINGS, style="bold")
+    for weights in all_published():
+        if not weights.is_image_model:
+            accuracy = ("", "", "")
+            if isinstance(weights, PublishedModel):
+                accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
+            _print_row(console, weights.name, (*accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}"))
+            _print_below(console, weights, show_sources)
+    console.print()
+    _print_row(console, "image models", ("", "", "", "params", ""), style="bold")
+    for weights in all_published():
+        if weights.is_image_model:
+            _print_row(console, weights.name, ("", "", "", _millions(weights), ""))
+            _print_below(console, weights, show_sources)
+    console.print()
+    places = (
+        f"Downloads go to {cache_folder()} (VSWIN_CACHE).",
+        "Your own files: a folder, or the address of a mirror, in VSWIN_WEIGHTS_DIR.",
+    )
+    for note in (*_NOTES, *places):
+        say(console, note, widest=_WIDTH)
 
 
-def _below(weights: PublishedWeights, show_sources: bool) -> list[tuple[str, str]]:
-    """Says below a model what the columns do not."""
+def _print_row(console: Console, name: str, figures: tuple[str, ...], style: str = "") -> None:
+    """Prints a name and its figures, in columns where they have room, else below it."""
+    is_wide = window_width(console) >= _WIDTH
+    line = _ROW.format(name, *figures).rstrip() if is_wide else name
+    console.print(Text(line, style=style), soft_wrap=True)
+    if not is_wide and not style:
+        named = [f"{heading} {figure}" for heading, figure in zip(_HEADINGS, figures, strict=True) if figure]
+        say(console, ", ".join(named), indent=4)
+
+
+def _print_below(console: Console, weights: PublishedWeights, show_sources: bool) -> None:
+    """Prints what the columns do not say of a model."""
     if weights.is_image_model:
         texts = [f"{_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}"]
     else:
         texts = [f"{_LABELS[weights.dataset]}, pre-trained on {_LABELS[weights.pretrained_on]}", weights.role]
         texts += [f"TF-Hub page: {difference}" for difference in _hub_differences(weights)]
         texts.append(f"copies: {', '.join(source.name for source in weights.sources)}; {local_state(weights.name)}")
+    for text in filter(None, texts):
+        say(console, text, style="dim", indent=4, hanging=4)
     for source in weights.sources if show_sources else ():
         remarks = f" ({source.describe()})" if source.describe() else ""
         digest = f" sha256 {source.sha256_prefix}..." if source.sha256_prefix else ""
-        texts.append(f"  {source.name}: {source.url}{remarks}{digest}")
-    return [(f"    {text}", "dim") for text in texts if text]
+        # An address is not broken.
+        console.print(Text(f"      {source.name}: {source.url}{remarks}{digest}", style="dim"), soft_wrap=True)
 
 
 def _hub_differences(weights: PublishedWeights) -> list[str]:
