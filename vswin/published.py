@@ -70,13 +70,9 @@ class Source:
 
 @dataclass(frozen=True)
 class HubPage:
-    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent.
+    """Holds what the page of the TF-Hub collection says of a model, and why that differs from the official values.
 
-    Args:
-        name: the name on the page.
-        pretrained_on: what the page says the initial weights were trained on.
-        top1, top5: accuracies on the page.
-        why: what explains a difference to the official values.
+    Accuracies are in percent.
     """
 
     name: str

@@ -167,16 +167,12 @@ def count_parameters(size: ModelSize, num_classes: int) -> int:
 
 
 class StageGrid(NamedTuple):
-    """Holds the token grid of a stage.
-
-    Args:
-        grid: tokens per axis (t, h, w).
-        window: tokens N of a window after shrinking to the grid.
-        padded: tokens with those that only fill the last windows.
-    """
+    """Holds the token grid of a stage."""
 
     grid: Triple
+    # Tokens N of a window after shrinking to the grid.
     window: int
+    # Tokens with those that only fill the last windows.
     padded: int
 
 

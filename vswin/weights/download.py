@@ -90,11 +90,9 @@ def fetch(name: str, source: str | None = None) -> Path:
     mirror = weights_place()
     addresses = [(one, f"{mirror}/{one.file_name}") for one in sources] if isinstance(mirror, str) else []
     failures = ""
-    for i, (one, url) in enumerate([*addresses, *((one, one.url) for one in sources)]):
-        # Only a mirror that the user names may be http.
-        allow_http = i < len(addresses) and url.lower().startswith("http://")
+    for one, url in [*addresses, *((one, one.url) for one in sources)]:
         try:
-            path = _download_once(one, url, allow_http)
+            path = _download_once(one, url)
         except TransferError as error:
             failures += f"\n  {one.name}: {_without_password(url)}\n    {error}"
             logger.warning("weights of %s: %s gives none: %s", weights.name, _without_password(url), error)
@@ -246,7 +244,7 @@ def _record(path: Path, facts: dict[str, Any]) -> None:
         file.write_text(json.dumps({**facts, **_stamp(path)}, indent=1))
 
 
-def _download_once(source: Source, url: str, allow_http: bool) -> Path:
+def _download_once(source: Source, url: str) -> Path:
     """Downloads one file into the cache, unless another process is faster."""
     path = cache_folder() / source.file_name
     partial = path.with_name(f"{path.name}.partial")
@@ -261,7 +259,7 @@ def _download_once(source: Source, url: str, allow_http: bool) -> Path:
         logger.info("downloading %s to %s", _without_password(url), path)
         if not source.sha256_prefix:
             held.callback(partial.unlink, missing_ok=True)
-        download(url, partial, bool(source.sha256_prefix), allow_http)
+        download(url, partial, bool(source.sha256_prefix))
         with _explain_disk_errors(path.parent):
             digest = _hash(partial)
             if not digest.startswith(source.sha256_prefix):
@@ -274,15 +272,14 @@ def _download_once(source: Source, url: str, allow_http: bool) -> Path:
     return path
 
 
-def download(url: str, partial: Path, can_resume: bool, allow_http: bool = False) -> None:
-    """Fetches a file over https; a line that breaks is tried again.
+def download(url: str, partial: Path, can_resume: bool) -> None:
+    """Fetches a file; a line that breaks is tried again.
 
     Args:
-        url: address of the file.
+        url: address of the file. What https redirects to must be https; only a user's own mirror is http.
         partial: where the bytes go. Nobody else writes to it meanwhile.
         can_resume: whether bytes that are here already are kept and the rest is asked for. Only the hash of the whole
             tells whether such parts belong together: check it afterwards.
-        allow_http: whether `url` and what it redirects to may be http.
 
     Raises:
         TransferError: if the address does not give the file.
@@ -292,14 +289,21 @@ def download(url: str, partial: Path, can_resume: bool, allow_http: bool = False
     from urllib3 import Retry
 
     # A server in trouble is asked again. One that cannot be reached is not: the next address may be better.
-    retry = Retry(len(PAUSES_SEC), connect=0, other=0, status_forcelist=_IN_TROUBLE, backoff_factor=PAUSES_SEC[0])
-    retry = retry.new(raise_on_status=False, respect_retry_after_header=False)
+    retry = Retry(
+        total=len(PAUSES_SEC),
+        connect=0,
+        other=0,
+        status_forcelist=_IN_TROUBLE,
+        backoff_factor=PAUSES_SEC[0],
+        raise_on_status=False,
+        respect_retry_after_header=False,
+    )
     with requests.Session() as session:
         # Lengths and ranges count the bytes of the file itself.
         session.headers.update({"User-Agent": f"vswin/{__version__}", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
             session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-        if not allow_http:
+        if url.lower().startswith("https://"):
             del session.adapters["http://"]
         for pause in (*PAUSES_SEC, None):
             start = partial.stat().st_size if can_resume and partial.exists() else 0

@@ -351,7 +351,7 @@ def url(server):
 
 
 def get(url, partial, can_resume=True):
-    download(url, partial, can_resume, allow_http=True)
+    download(url, partial, can_resume)
     return partial.read_bytes()
 
 
@@ -464,12 +464,6 @@ def test_an_empty_file_is_an_error(server, partial):
     server.files[NAME] = b""
     with pytest.raises(TransferError, match="an empty file"):
         get(f"{server.url}/{NAME}", partial)
-
-
-def test_http_is_refused_unless_allowed(url, server, partial):
-    with pytest.raises(TransferError, match="not https"):
-        download(url, partial, can_resume=True)
-    assert server.requests == []
 
 
 def test_https_works_and_a_range_survives_a_redirect(secure_server, partial):
