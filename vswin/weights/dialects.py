@@ -337,7 +337,7 @@ def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str
     name that its position wants, and the numbers must rise.
     Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
     """
-    # A block begins with a norm, a merging with a kernel; how many of which there are is seen as they come.
+    # A block begins with a norm, a merging with a kernel: so the ranks tell how many blocks each stage has.
     smallest = official_names((1, 1), has_head=False)
     block_names = [name for name in smallest if ".layers.0.blocks." in name]
     merging_names = [name for name in smallest if ".downsample." in name]
