@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; the file takes the place of `path` if the block ends without an error.
+    """Gives a path beside `path`, whose folder exists; the file takes its place if the block ends without an error.
 
     Readers see the old file or the new one, never a part, and after the block even a power cut leaves the new one.
     """
