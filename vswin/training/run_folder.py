@@ -126,7 +126,8 @@ def only_run(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
 
     def refuse() -> None:
-        holder = path.read_text(encoding="utf-8")
+        # Versions of filelock before 4 empty the file of a lock that they cannot have.
+        holder = path.read_text(encoding="utf-8") or "its number is lost"
         raise InputError(
             f"another process is training in {folder} ({holder}); wait until it has ended, or name another output_dir"
         )
