@@ -1,11 +1,23 @@
 import errno
 import os
 import resource
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
 
 import pytest
+from filelock import FileLock
 
 from vswin import atomic
-from vswin.atomic import remove_partial, replacing, sync_folder
+from vswin.atomic import locked, remove_partial, replacing, sync_folder
+
+HOLD = """
+import sys, pathlib
+from vswin.atomic import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
 
 
 def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -77,3 +89,34 @@ def test_a_file_system_that_cannot_sync_folders_is_accepted_and_a_broken_one_is_
     monkeypatch.setattr(os, "fsync", fail(errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
         sync_folder(tmp_path)
+
+
+def test_one_process_at_a_time_and_the_lock_of_a_killed_one_is_free(tmp_path):
+    path = tmp_path / "lock"
+    waited = []
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with locked(path, lambda: (waited.append(1), holder.kill())):
+            assert waited == [1]
+    with locked(path, lambda: waited.append(2)):
+        assert waited == [1]
+
+
+def test_a_lock_is_free_after_an_error(tmp_path):
+    with suppress(KeyError), locked(tmp_path / "lock"):
+        raise KeyError
+    with locked(tmp_path / "lock", lambda: pytest.fail("it waited")):
+        pass
+
+
+@pytest.mark.parametrize("is_optional", [True, False])
+def test_where_there_are_no_locks_a_block_runs_if_it_can_do_without(tmp_path, monkeypatch, is_optional):
+    def refuse(lock):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "_acquire", refuse)
+    ran = []
+    outcome = nullcontext() if is_optional else pytest.raises(OSError, match="No locks")
+    with outcome, locked(tmp_path / "lock", is_optional=is_optional):
+        ran.append(1)
+    assert ran == [1] * is_optional

@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.build import build_from, check_weights, load_weights
+from vswin.build import build_from, check_weights
 from vswin.errors import InputError
 from vswin.published import published_models
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import save_checkpoint, write_safetensors
+from vswin.weights.load import load_weights
 from vswin.weights.names import official_tensors
 from vswin.zoo import SIZES, ModelSize, count_parameters
 

@@ -3,8 +3,8 @@ import pytest
 
 import vswin
 from vswin.build import build_from
-from vswin.convert import convert
 from vswin.errors import InputError
+from vswin.export import convert
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors

@@ -12,7 +12,7 @@ import tf_keras as keras
 
 import vswin
 from vswin.errors import InputError
-from vswin.export import export_saved_model, run_export
+from vswin.export import Facts, export_saved_model, run_export
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import start_log
 from vswin.weights.files import save_checkpoint
@@ -62,7 +62,7 @@ def model() -> VideoSwin:
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("export") / "new" / "saved_model"
-    assert export_saved_model(model, target, NAMES, NUM_FRAMES, SIZE, source_weights="outputs/run") == target
+    assert export_saved_model(model, target, Facts(NAMES, NUM_FRAMES, SIZE, source_weights="outputs/run")) == target
     return target
 
 
@@ -224,7 +224,7 @@ def test_what_exists_is_not_overwritten(model, tmp_path, content):
     kept = target / "notes.txt" if content == "folder" else target
     kept.write_text("mine")
     with pytest.raises(InputError, match="taken exists and is not an empty folder; name another"):
-        export_saved_model(model, target, NAMES)
+        export_saved_model(model, target)
     assert kept.read_text() == "mine"
 
 
@@ -239,7 +239,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match="no space left"):
-        export_saved_model(model, target, NAMES, NUM_FRAMES, SIZE)
+        export_saved_model(model, target, Facts(NAMES, NUM_FRAMES, SIZE))
     assert list(tmp_path.rglob("*")) == [target]
 
 

@@ -7,7 +7,7 @@ import tf_keras as keras
 
 import vswin
 from vswin.errors import InputError
-from vswin.export_formats import describe_export, export_onnx, export_tflite, float32_copy
+from vswin.export import Facts, describe_export, export_onnx, export_tflite, float32_copy
 from vswin.models.video_swin import VideoSwin
 from vswin.zoo import ModelSize
 
@@ -39,7 +39,7 @@ def assert_equal_probabilities(actual: np.ndarray, model: VideoSwin, clips: np.n
 
 
 def test_a_description_says_what_a_stranger_must_know(model):
-    described = json.loads(json.dumps(describe_export(model, NAMES, NUM_FRAMES, SIZE, "outputs/run")))
+    described = json.loads(json.dumps(describe_export(model, Facts(NAMES, NUM_FRAMES, SIZE, "outputs/run"))))
     assert ModelSize.from_fields(described.pop("size")) == SMALL
     assert described == {
         "vswin_version": vswin.__version__,
@@ -56,20 +56,20 @@ def test_a_description_says_what_a_stranger_must_know(model):
 
 
 def test_a_description_names_a_known_size():
-    described = describe_export(vswin.build_model("swin_micro", num_classes=3), None, 32, 224, None)
+    described = describe_export(vswin.build_model("swin_micro", num_classes=3), Facts())
     assert (described["model"], described["class_names"], described["source_weights"]) == ("swin_micro", None, None)
 
 
 @pytest.mark.parametrize("class_names", [[], NAMES[:4]])
 def test_class_names_must_be_as_many_as_classes(model, class_names):
     with pytest.raises(InputError, match=f"{len(class_names)} class names for a model of 5 classes"):
-        describe_export(model, class_names, 32, 224, None)
+        describe_export(model, Facts(class_names))
 
 
 @pytest.mark.parametrize(("num_frames", "size"), [(0, 224), (32, 0)])
 def test_a_clip_must_not_be_empty(model, num_frames, size):
     with pytest.raises(InputError, match=f"num_frames={num_frames}, size={size}: a clip has at least"):
-        describe_export(model, NAMES, num_frames, size, None)
+        describe_export(model, Facts(NAMES, num_frames, size))
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -91,9 +91,8 @@ def test_a_model_of_another_precision_is_copied_in_float32(policy):
 
 @pytest.mark.filterwarnings(INTERPRETER_MOVES)
 def test_a_tflite_file_needs_builtin_operators_alone(model, tmp_path):
-    path = export_tflite(
-        model, tmp_path / "new" / "model.tflite", NAMES, NUM_FRAMES, SIZE, source_weights="outputs/run"
-    )
+    facts = Facts(NAMES, NUM_FRAMES, SIZE, source_weights="outputs/run")
+    path = export_tflite(model, tmp_path / "new" / "model.tflite", facts)
     assert b"Flex" not in path.read_bytes()
     clips = make_clips(1)
     classify = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
@@ -107,7 +106,7 @@ def test_a_tflite_file_needs_builtin_operators_alone(model, tmp_path):
 def test_an_onnx_file_takes_any_batch(model, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs vswin[onnx] and onnxruntime")
     pytest.importorskip("tf2onnx", reason="needs vswin[onnx]")
-    path = export_onnx(model, tmp_path / "new" / "model.onnx", NAMES, NUM_FRAMES, SIZE)
+    path = export_onnx(model, tmp_path / "new" / "model.onnx", Facts(NAMES, NUM_FRAMES, SIZE))
     session = onnxruntime.InferenceSession(str(path))
     clips = make_clips(3)
     for batch in (clips, clips[:1]):
@@ -121,5 +120,5 @@ def test_an_onnx_file_takes_any_batch(model, tmp_path):
 def test_neither_of_the_two_files_is_overwritten(model, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match=f"{name} exists; name another file"):
-        export_tflite(model, tmp_path / "model.tflite", NAMES, NUM_FRAMES, SIZE)
+        export_tflite(model, tmp_path / "model.tflite", Facts(NAMES, NUM_FRAMES, SIZE))
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]

@@ -13,13 +13,13 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 # On the floors of `config` and of `export` modules are parts of one thing and may import each other.
 LAYERS = [
     {"wording"},
-    {"errors", "atomic", "cores", "file_lock", "schema"},
+    {"errors", "atomic", "cores", "schema"},
     {"checks", "cluster", "compose", "config", "config_help", "console", "parser", "zoo", "published"}
     | {"runtime", "tables", "workers"},
     {"models", "weights", "data", "runs"},
     {"build", "models_table", "report"},
     {"evaluation"},
-    {"training", "export", "export_formats", "convert", "predict", "explain"},
+    {"training", "export", "predict", "explain"},
     {"splits", "selftest", "bench", "compare"},
     {"tune"},
     {"completion"},
@@ -57,7 +57,9 @@ ONLY_IN = {
         "vswin/tune/plot.py",
     },
     "pyarrow": {"vswin/predict/feature_file.py"},
-    "requests": {"vswin/weights/downloads/transfer.py"},
+    "filelock": {"vswin/atomic.py"},
+    "platformdirs": {"vswin/weights/download.py"},
+    "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
     "wandb": {"vswin/evaluation/wandb_report.py", "vswin/runs/wandb_run.py", "vswin/training/wandb_log.py"},
 }
@@ -99,10 +101,10 @@ WITHOUT_TENSORFLOW = [
     "vswin/data/packed/tfds_catalog.py",
     "vswin/data/packed/videos.py",
     "vswin/data/views.py",
-    "vswin/weights/downloads/download.py",
-    "vswin/weights/dialects/translate.py",
     "vswin/weights/torch_file.py",
-    "vswin/weights/adapt.py",
+    "vswin/weights/download.py",
+    "vswin/weights/dialects.py",
+    "vswin/weights/load.py",
     "vswin/weights/description.py",
     "vswin/weights/files.py",
 ]

@@ -1,23 +1,21 @@
-"""Files that are replaced whole: a failed write, as on a full disk, leaves the earlier file as it was."""
+"""Files that are replaced whole, and locks that processes take in turn.
+
+A failed write, as on a full disk, leaves the earlier file as it was; the lock of a process that dies is free.
+"""
 
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path to write to; the file takes the place of `path` when the block ends without an error.
+    """Gives a path beside `path`, whose folder exists; the file takes its place if the block ends without an error.
 
-    Args:
-        path: the destination, whose folder exists. Readers see the old file or the new one, never a part, and
-            after the block even a power cut leaves the new one.
-
-    Yields:
-        A path beside it, which is gone afterwards either way.
+    Readers see the old file or the new one, never a part, and after the block even a power cut leaves the new one.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -48,22 +46,14 @@ def remove_partial(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Waits until the contents of a file are on the disk.
-
-    Raises:
-        OSError: if they cannot be written, as some file systems say only now.
-    """
+    """Waits until the contents of a file are on the disk; some file systems say only now that they cannot be."""
     # Windows syncs only what is open for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can do that.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
+    """Waits until the names in a folder are on the disk, where the system can do that."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -75,3 +65,30 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: bool = False) -> Iterator[None]:
+    """Lets one process at a time into the block.
+
+    Args:
+        path: a file for the lock alone, made if it is not there; its folder exists.
+        on_wait: called once before waiting for another process; may raise instead.
+        is_optional: whether the block just runs where the file system has no locks, as some network ones.
+
+    Raises:
+        OSError: if the file cannot be written to, or without `is_optional` if there are no locks.
+    """
+    from filelock import FileLock, Timeout  # 0.1 s, which `--help` has not
+
+    with ExitStack() as held:
+        try:
+            try:
+                held.enter_context(FileLock(path, timeout=0))
+            except Timeout:
+                on_wait()
+                held.enter_context(FileLock(path))
+        except OSError as error:
+            if not is_optional or error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield

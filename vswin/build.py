@@ -1,17 +1,12 @@
 """Builds models: the one place where models meet weights."""
 
 import os
-from collections.abc import Sequence
-
-import numpy as np
 
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.published import find_weights
-from vswin.weights.adapt import adapt
-from vswin.weights.checkpoint import Checkpoint, open_weights
-from vswin.weights.load import LoadReport, assign_weights
-from vswin.weights.names import HEAD_PREFIX
+from vswin.weights.checkpoint import open_weights
+from vswin.weights.load import load_weights
 from vswin.zoo import ModelSize, find_size
 
 Weights = str | os.PathLike[str]
@@ -64,16 +59,13 @@ def build_model(
 def build_from(
     weights: Weights, size: str | ModelSize | None = None, source: str | None = None, needs_head: bool = True
 ) -> tuple[VideoSwin, list[str] | None]:
-    """Builds the model that weights are of.
+    """Builds the model that weights are of, and gives the names of its classes where they are known.
 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
         size: the network, where the weights do not say what it is.
         source: which copy of a published name; None: the official one.
         needs_head: whether weights without a head are an error, or get a random one, for those that want features.
-
-    Returns:
-        The model, and the names of its classes where they are known.
 
     Raises:
         InputError: if there are no such weights, they have no head, or do not say what network they are of.
@@ -107,63 +99,3 @@ def check_weights(weights: Weights) -> None:
             "file (.pth, .safetensors, .h5), a SavedModel, the folder of a run, or a published name (`vswin models` "
             "lists them); training can also start from random weights (init_from=null; weights=None in Python)"
         ) from None
-
-
-def load_weights(
-    model: VideoSwin,
-    checkpoint: Checkpoint,
-    reset_head: bool,
-    resize_bias: bool = False,
-    class_names: Sequence[str] | None = None,
-) -> LoadReport:
-    """Loads weights into a model.
-
-    Args:
-        model: a model whose variables exist.
-        checkpoint: the weights.
-        reset_head: whether a head that is missing or of another size keeps its initial values or is an error.
-        resize_bias: whether bias tables of another window are interpolated or an error.
-        class_names: those that the model is to tell apart. Where the weights name theirs, a head of the same ones in
-            another order is brought into this order, and one of others is not loaded.
-
-    Returns:
-        What was loaded.
-
-    Raises:
-        InputError: if the weights do not fit.
-    """
-    try:
-        adapted = adapt(checkpoint, model.size, resize_bias)
-        tensors, permuted, dropped = _sort_head(adapted.tensors, checkpoint.metadata.get("class_names"), class_names)
-        reinitialised, reason = assign_weights(model, tensors, reset_head)
-    except InputError as error:
-        raise InputError(f"{checkpoint.path}: {error}") from None
-    return LoadReport(
-        source=f"{checkpoint.path} ({checkpoint.dialect})",
-        loaded=tuple(name for name in tensors if name not in reinitialised),
-        inflated=adapted.inflated,
-        resized=adapted.resized,
-        adapted=adapted.note,
-        reinitialised=reinitialised,
-        head=dropped or reason,
-        permuted=permuted,
-        ignored=checkpoint.ignored,
-    )
-
-
-def _sort_head(
-    tensors: dict[str, np.ndarray], trained: Sequence[str] | None, wanted: Sequence[str] | None
-) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
-    """Brings a head into the order of the wanted classes and names what moved, or drops one of others and says why."""
-    # Plain numbers, which a list without names gives, say nothing of what a class is.
-    numbers = [str(label) for label in range(len(wanted or ()))]
-    if trained is None or wanted is None or len(trained) != len(wanted) or numbers in (list(trained), list(wanted)):
-        return tensors, (), ""
-    head = tuple(name for name in tensors if name.startswith(HEAD_PREFIX))
-    others = [name for name in wanted if name not in trained]
-    if others:
-        backbone = {name: tensor for name, tensor in tensors.items() if name not in head}
-        return backbone, (), f"a head of other classes, without {others[0]!r}"
-    rows = [trained.index(name) for name in wanted]
-    moved = head if rows != sorted(rows) else ()
-    return tensors | {name: tensors[name][rows] for name in moved}, moved, ""

@@ -180,7 +180,7 @@ def _add_convert(commands: Commands) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from vswin.convert import convert
+    from vswin.export import convert
     from vswin.runtime import start_log
 
     start_log(None)

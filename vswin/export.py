@@ -1,97 +1,99 @@
-"""Exports models as SavedModels that need nothing but TensorFlow; `vswin export` for every format.
+"""Weights and models for other programs: `vswin convert` and `vswin export`.
 
-Called by the command line.
+`convert` writes the weights alone; an export computes without vswin. A SavedModel takes clips of any shape and has the
+interface of the TF-Hub collection; a TFLite (LiteRT) or ONNX file holds one function, uint8 clips of one length and
+size to probabilities.
 """
 
 import dataclasses
+import importlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from vswin import __version__
+from vswin.atomic import replacing
 from vswin.build import build_from
 from vswin.errors import InputError, nearest
-from vswin.export_formats import (
-    check_new_file,
-    describe_export,
-    export_onnx,
-    export_tflite,
-    float32_copy,
-    import_tf2onnx,
-)
-from vswin.models.video_swin import VideoSwin
+from vswin.models.video_swin import MEAN, STD, VideoSwin
 from vswin.predict.protocol import find_protocol
 from vswin.runtime import logger
+from vswin.weights.checkpoint import open_weights
+from vswin.weights.dialects import IMAGE_2D
+from vswin.weights.files import save_checkpoint
 from vswin.weights.names import HEAD_PREFIX, named_weights
-from vswin.zoo import ModelSize
+from vswin.zoo import SIZES, stage_grids
 
-FORMATS = ("savedmodel", "tflite", "onnx")
+# The first ONNX operator set with everything that the model needs, so that older runtimes read the file too.
+ONNX_OPSET = 18
 
 # Any number of clips of any length and size, [B, T, H, W, 3]: as they come, and normalised.
 NORMALIZED = tf.TensorSpec([None, None, None, None, 3], tf.float32, name="x")
 CLIPS = tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="clips")
 
 
-def export_saved_model(
-    model: VideoSwin,
-    folder: Path,
-    class_names: Sequence[str] | None = None,
-    num_frames: int = 32,
-    size: int = 224,
-    source_weights: str | None = None,
-    clip: Mapping[str, Any] | None = None,
-) -> Path:
-    """Writes a SavedModel with the interface of the TF-Hub collection, and signatures for uint8 clips.
-
-    What `tf.saved_model.load` gives back is callable, `loaded(x, training=False)`: normalised RGB, float32
-    [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it drops
-    paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
-    `hub.KerasLayer(folder, trainable=True)` fine-tunes it, and all `weights` by official name (in the layout of
-    TensorFlow). Signatures, each with a dict of one entry as its result:
-
-    - `serving_default`: `input_1` to `output_1`, as when called;
-    - `features`: `clips`, uint8 [B, T, H, W, 3] RGB of any extents, to `features`, float32 [B, T', H', W', 8C];
-    - `probabilities`: `clips`, the same, to `probabilities`, float32 [B, K].
-
-    Assets: `vswin.json` says what the model is, `classes.txt` names a class per line, if `class_names` are given.
+def convert(weights: str, output: Path, source: str | None = None) -> None:
+    """Writes weights in another format, told by the ending of the output.
 
     Args:
-        model: the model, of any precision; float32 is written.
-        folder: folder to write; may exist if it is empty.
-        class_names: classes in the order of the outputs, if known.
-        num_frames: frames of a channels-first clip.
-        size: its rows, and its columns.
-        source_weights: where the weights came from, if known.
-        clip: the clips that the model is tested on, as in `ClipConfig`, if known.
-
-    Returns:
-        `folder`.
+        weights: checkpoint file, SavedModel, run folder or published name.
+        output: `.safetensors`, official names; `.h5`, a checkpoint of ours; without an ending, a SavedModel folder.
+        source: which copy of a published name.
 
     Raises:
-        InputError: if the folder is not empty, or the arguments do not fit the model.
-    Source: hub_utilities/tfhub.dev/assets/docs of shoaib6174/GSOC-22-Video-Swin-Transformers (shapes);
-        tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
+        InputError: if there are no such weights, they cannot be written that way, or the output exists.
     """
-    _check_new_folder(folder)
-    description = describe_export(model, class_names, num_frames, size, source_weights, clip)
-    assets = {"vswin.json": json.dumps(description, indent=2)}
-    if class_names is not None:
-        assets["classes.txt"] = "\n".join(class_names)
-    exported, signatures = _make_exportable(float32_copy(model), num_frames, size)
-    with _replacing_folder(folder) as unfinished, TemporaryDirectory() as temporary:
-        for name, text in assets.items():
-            asset = Path(temporary) / name
-            asset.write_text(text + "\n", encoding="utf-8")
-            setattr(exported, asset.stem, tf.saved_model.Asset(str(asset)))
-        tf.saved_model.save(exported, str(unfinished), signatures)
-    return folder
+    if output.suffix not in (".safetensors", ".h5", ""):
+        raise InputError(
+            f"{output}: the ending says the format: .safetensors, .h5 (a vswin checkpoint), or none for a SavedModel "
+            "folder"
+        )
+    if output.exists():
+        raise InputError(f"{output} exists; name another file, or delete it first")
+    checkpoint = open_weights(weights, source)
+    # What the file says beside its weights.
+    network = checkpoint.network
+    described = {"init_from": os.fspath(weights), **checkpoint.metadata}
+    if network.size_name is not None:
+        described = {"model": network.size_name, "size": dataclasses.asdict(SIZES[network.size_name]), **described}
+    if network.num_classes is not None:
+        described["num_classes"] = network.num_classes
+    if checkpoint.dialect == IMAGE_2D:
+        described.pop("size", None)
+    if output.suffix == "":
+        run_export(weights, output, source=source)
+    else:
+        save_checkpoint(output, checkpoint.tensors, described)
+    logger.info(f"wrote {output}: {len(checkpoint.tensors)} weights of {checkpoint.path} ({checkpoint.dialect})")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an exported model.
+
+    Args:
+        class_names: classes in the order of the outputs, if known.
+        num_frames: frames of the clips whose shape the format fixes.
+        size: their rows, and their columns.
+        source_weights: where the weights came from, if known.
+        clip: the clips that the model is tested on, as in `ClipConfig`, if known.
+    """
+
+    class_names: Sequence[str] | None = None
+    num_frames: int = 32
+    size: int = 224
+    source_weights: str | None = None
+    clip: Mapping[str, Any] | None = None
 
 
 def run_export(
@@ -108,7 +110,7 @@ def run_export(
     Args:
         weights: run folder, checkpoint file or published name.
         output: folder (`savedmodel`) or file to write.
-        format: one of `FORMATS`; None: as the ending of the output says, a SavedModel if it is none of theirs.
+        format: savedmodel, tflite or onnx; None: as the ending of the output says, a SavedModel if it is neither.
         model: key of `vswin.zoo.SIZES`, for weights that do not say what network they are of.
         num_frames: frames of the clips whose shape the format fixes; None: as the model was trained or tested.
         size: their rows, and their columns; None likewise.
@@ -118,8 +120,19 @@ def run_export(
         InputError: if there are no such weights or format, the weights have no head, the output exists, or a package
             is missing.
     """
+    exports: dict[str, Callable[[VideoSwin, Path, Facts], Path]] = {
+        "savedmodel": export_saved_model,
+        "tflite": export_tflite,
+        "onnx": export_onnx,
+    }
+    # What would stop the export, before weights are downloaded and the model is built
     format = format or {".tflite": "tflite", ".onnx": "onnx"}.get(output.suffix, "savedmodel")
-    _check_output(format, output)
+    if format not in exports:
+        raise InputError(f"no export format is called {format!r}: {nearest(format, list(exports))}")
+    _check_new(output, may_be_empty_folder=format == "savedmodel")
+    if format == "onnx":
+        _import_tf2onnx()
+
     built, class_names = build_from(weights, model, source)
     if class_names is None:
         logger.info(f"{weights} does not name its classes; the export will not either")
@@ -129,56 +142,42 @@ def run_export(
     origin = protocol.origin if protocol.is_known else "for want of a protocol in the weights, that of Kinetics"
     logger.info(f"its clips have {num_frames} frames of {size} x {size} pixels ({origin}; --frames and --size win)")
     logger.info(f"exporting to {output} ({format}); this takes a minute or two")
-    exports: dict[str, Callable[..., Path]] = dict(
-        zip(FORMATS, (export_saved_model, export_tflite, export_onnx), strict=True)
-    )
     known = dataclasses.asdict(clip) if protocol.is_known else None
-    exports[format](built, output, class_names, num_frames, size, weights, known)
+    exports[format](built, output, Facts(class_names, num_frames, size, weights, known))
     files = [path for path in [output, *output.rglob("*")] if path.is_file()]
     logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 
 
-def _check_output(format: str, output: Path) -> None:
-    """Finds what would stop the export before weights are downloaded and the model is built."""
-    if format not in FORMATS:
-        raise InputError(f"no export format is called {format!r}: {nearest(format, FORMATS)}")
-    if format == "savedmodel":
-        _check_new_folder(output)
-    else:
-        check_new_file(output)
-    if format == "onnx":
-        import_tf2onnx()
+def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -> Path:
+    """Writes a SavedModel in float32 with the interface of the TF-Hub collection, and signatures for uint8 clips.
 
+    What `tf.saved_model.load` gives back is callable, `loaded(x, training=False)`: normalised RGB, float32
+    [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it drops
+    paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
+    `hub.KerasLayer(folder, trainable=True)` fine-tunes it, and all `weights` by official name (in the layout of
+    TensorFlow). Signatures, each with a dict of one entry as its result:
 
-def _make_exportable(model: VideoSwin, num_frames: int, size: int) -> tuple[tf.train.Checkpoint, dict[str, Any]]:
-    """Makes the object to save and its signatures.
+    - `serving_default`: `input_1` to `output_1`, as when called;
+    - `features`: `clips`, uint8 [B, T, H, W, 3] RGB of any extents, to `features`, float32 [B, T', H', W', 8C];
+    - `probabilities`: `clips`, the same, to `probabilities`, float32 [B, K].
 
-    The Keras model itself is left out: it would bring its classes along, and a traced function for each layer.
+    Assets: `vswin.json` says what the model is, `classes.txt` names a class per line, if they are known.
+
+    Raises:
+        InputError: if the folder is there and not empty, or the facts do not fit the model.
+    Source: hub_utilities/tfhub.dev/assets/docs of shoaib6174/GSOC-22-Video-Swin-Transformers (shapes);
+        tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
     """
+    _check_new(folder, may_be_empty_folder=True)
+    assets = {"vswin.json": json.dumps(describe_export(model, facts), indent=2)}
+    if facts.class_names is not None:
+        assets["classes.txt"] = "\n".join(facts.class_names)
+    model = float32_copy(model)
     weights = named_weights(model)
     backbone = [variable for name, variable in weights.items() if not name.startswith(HEAD_PREFIX)]
     infer = _trace(lambda x: model.backbone(x), NORMALIZED)
-    channels_first = tf.TensorSpec([None, 3, num_frames, size, size], name="input_1")
-    call = _make_channels_first(model, infer, channels_first)
-    exported = tf.train.Checkpoint(weights=weights)
-    exported.variables = backbone
-    exported.trainable_variables = list(backbone)
-    exported.regularization_losses = []
-    exported.__call__ = call
-    signatures = {
-        "serving_default": _trace(lambda input_1: {"output_1": call(input_1)}, channels_first),
-        "features": _trace(lambda clips: {"features": infer(model.normalize(clips))}, CLIPS),
-        "probabilities": _trace(
-            lambda clips: {"probabilities": tf.nn.softmax(model.head(infer(model.normalize(clips))))}, CLIPS
-        ),
-    }
-    return exported, signatures
-
-
-def _make_channels_first(model: VideoSwin, infer: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Any:
-    """Makes the function behind the loaded object, with and without training."""
-    extents = _feature_extents(model.size, *spec.shape[2:4])
-    infer_in_training = _trace(partial(_drop_paths, model), NORMALIZED)
+    infer_in_training = _trace(lambda x: _drop_paths(model, x), NORMALIZED)
+    extents = stage_grids(model.size, (facts.num_frames, facts.size, facts.size))[-1].grid
 
     def call(x: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.transpose(x, [0, 2, 3, 4, 1])  # [B, T, H, W, 3]
@@ -186,10 +185,125 @@ def _make_channels_first(model: VideoSwin, infer: Callable[[tf.Tensor], tf.Tenso
         features = tf.transpose(features, [0, 4, 1, 2, 3])  # [B, 8C, T', H', W']
         return tf.ensure_shape(features, [None, model.size.num_features, *extents])
 
-    function = tf.function(call, autograph=False)
+    called = tf.function(call, autograph=False)
+    channels_first = tf.TensorSpec([None, 3, facts.num_frames, facts.size, facts.size], name="input_1")
     for training in (False, True):
-        function.get_concrete_function(spec, training=training)
-    return function
+        called.get_concrete_function(channels_first, training=training)
+    # The Keras model itself is left out: it would bring its classes along, and a traced function for each layer.
+    exported = tf.train.Checkpoint(weights=weights)
+    exported.variables = backbone
+    exported.trainable_variables = list(backbone)
+    exported.regularization_losses = []
+    exported.__call__ = called
+    signatures = {
+        "serving_default": _trace(lambda input_1: {"output_1": called(input_1)}, channels_first),
+        "features": _trace(lambda clips: {"features": infer(model.normalize(clips))}, CLIPS),
+        "probabilities": _trace(
+            lambda clips: {"probabilities": tf.nn.softmax(model.head(infer(model.normalize(clips))))}, CLIPS
+        ),
+    }
+    with _replacing_folder(folder) as unfinished, TemporaryDirectory() as temporary:
+        for name, text in assets.items():
+            asset = Path(temporary) / name
+            asset.write_text(text + "\n", encoding="utf-8")
+            setattr(exported, asset.stem, tf.saved_model.Asset(str(asset)))
+        tf.saved_model.save(exported, str(unfinished), signatures)
+    return folder
+
+
+def export_tflite(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+    """Writes a TFLite file of built-in operators alone, and beside it `<path>.json`, which says what it is.
+
+    The signature `serving_default` maps `clips`, uint8 [1, num_frames, size, size, 3] RGB, to `probabilities`,
+    float32 [1, K]. Window indices, masks and looked-up biases become constants of the file: 32 frames of 224
+    pixels make that of `swin_tiny` 200 MB large, its weights are 113 MB.
+
+    Raises:
+        InputError: if one of the files exists, or the facts do not fit the model.
+    """
+    beside = path.with_name(f"{path.name}.json")
+    for file in (path, beside):
+        _check_new(file)
+    description = describe_export(model, facts)
+    copy = float32_copy(model)
+    holder = tf.train.Checkpoint(weights=named_weights(copy))
+    classify = _make_classifier(copy, facts).get_concrete_function()
+    one_clip = tf.TensorSpec([1, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    holder.classify = tf.function(lambda clips: classify(clips), input_signature=[one_clip], autograph=False)
+    concrete = holder.classify.get_concrete_function()
+    converted = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder).convert()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(beside) as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_bytes(converted)
+    return path
+
+
+def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+    """Writes an ONNX file, with what it is in its metadata under the key `vswin`, as JSON.
+
+    Its input `clips` is uint8 [B, num_frames, size, size, 3] RGB, any B, its output `probabilities` float32 [B, K].
+
+    Raises:
+        InputError: if the file exists, the facts do not fit the model, or tf2onnx is not installed.
+    """
+    _check_new(path)
+    tf2onnx = _import_tf2onnx()
+    description = describe_export(model, facts)
+    classify = _make_classifier(float32_copy(model), facts)
+    proto, _ = tf2onnx.convert.from_function(
+        classify,
+        classify.input_signature,
+        opset=ONNX_OPSET,
+        custom_op_handlers={"Erfc": (_convert_erfc, []), "FloorMod": (_convert_floor_mod, [])},
+    )
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "vswin", json.dumps(description)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(proto.SerializeToString())
+    return path
+
+
+def describe_export(model: VideoSwin, facts: Facts) -> dict[str, Any]:
+    """Says what an exported model is, for the people and programs that get it, in anything that JSON can hold.
+
+    The key `size` is the network as in checkpoints; `mean` and `std` are those that channels-first clips must be
+    normalised with, per channel R, G, B on the scale 0..255.
+
+    Raises:
+        InputError: if the class names are not as many as the classes, or no clip can have that shape.
+    """
+    if facts.num_frames < 1 or facts.size < 1:
+        raise InputError(f"num_frames={facts.num_frames}, size={facts.size}: a clip has at least 1 frame of 1 pixel")
+    if facts.class_names is not None and len(facts.class_names) != model.num_classes:
+        raise InputError(
+            f"{len(facts.class_names)} class names for a model of {model.num_classes} classes: "
+            "give the list it was trained with, or none"
+        )
+    return {
+        "vswin_version": __version__,
+        "model": next((name for name, known in SIZES.items() if known == model.size), None),
+        "size": dataclasses.asdict(model.size),
+        "num_classes": model.num_classes,
+        "class_names": None if facts.class_names is None else list(facts.class_names),
+        "source_weights": facts.source_weights,
+        "num_frames": facts.num_frames,
+        "crop": facts.size,
+        "clip": None if facts.clip is None else dict(facts.clip),
+        "mean": MEAN,
+        "std": STD,
+    }
+
+
+def float32_copy(model: VideoSwin) -> VideoSwin:
+    """Builds the model anew in float32, whatever precision it was trained in, without rematerialisation."""
+    copy = VideoSwin.from_config(model.get_config() | {"dtype": "float32", "remat": False})
+    sources = named_weights(model)
+    for name, variable in named_weights(copy).items():
+        variable.assign(tf.cast(sources[name], tf.float32))
+    return copy
 
 
 def _drop_paths(model: VideoSwin, x: tf.Tensor) -> tf.Tensor:
@@ -205,28 +319,27 @@ def _trace(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
 
 
-def _feature_extents(network: ModelSize, num_frames: int, size: int) -> tuple[int, int, int]:
-    """Gives T', H' and W' of the features: patches, rows and columns halved before each stage but the first."""
-    t, h, w = network.patch_size
-    halved = 2 ** (len(network.depths) - 1)
-    return -(-num_frames // t), -(-size // (h * halved)), -(-size // (w * halved))
+def _make_classifier(model: VideoSwin, facts: Facts) -> Any:
+    """Makes the function clips -> {"probabilities": [B, K]}.
+
+    It takes any B: attention makes no loop over chunks of an unknown number of windows, which TFLite refuses.
+    """
+    spec = tf.TensorSpec([None, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    return tf.function(
+        lambda clips: {"probabilities": tf.nn.softmax(model(clips))}, input_signature=[spec], autograph=False
+    )
 
 
-def _check_new_folder(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder; name another one, or delete it first")
+def _check_new(path: Path, may_be_empty_folder: bool = False) -> None:
+    if may_be_empty_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not an empty folder; name another one, or delete it first")
+    if not may_be_empty_folder and path.exists():
+        raise InputError(f"{path} exists; name another file, or delete it first")
 
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into; it takes the name of `folder` when the block ends without an error.
-
-    Args:
-        folder: the destination; absent or empty.
-
-    Yields:
-        A path beside it, which is gone afterwards either way.
-    """
+    """Gives a folder to write into; without an error it takes the name of `folder`, which is absent or empty."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -240,3 +353,26 @@ def _replacing_folder(folder: Path) -> Iterator[Path]:
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _import_tf2onnx() -> ModuleType:
+    try:
+        return importlib.import_module("tf2onnx")
+    except ModuleNotFoundError as error:
+        raise InputError(f"exporting to ONNX needs the package {error.name}: pip install 'vswin[onnx]'") from None
+
+
+def _convert_erfc(context: Any, node: Any, name: str, args: list) -> None:
+    """Writes Erfc(x), which the exact GELU of TensorFlow uses and ONNX lacks, as 1 - Erf(x)."""
+    node.type = "Erf"
+    erf = node.output[0]
+    one = context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    shape, dtype = context.get_shape(erf), context.get_dtype(erf)
+    users = context.find_output_consumers(erf)
+    difference = context.make_node("Sub", [one, erf], shapes=[shape], dtypes=[dtype]).output[0]
+    context.replace_all_inputs(erf, difference, ops=users)
+
+
+def _convert_floor_mod(context: Any, node: Any, name: str, args: list) -> None:
+    """Writes FloorMod of integers as Mod; what tf2onnx writes rounds negative quotients towards zero (its #2174)."""
+    node.type = "Mod"

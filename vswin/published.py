@@ -4,20 +4,15 @@ Addresses and accuracies stand in published.json, as the owners' pages and code 
 TensorFlow: `vswin models` and `--help` read this module too.
 """
 
-import dataclasses
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vswin.errors import InputError, nearest
 from vswin.zoo import SIZES, count_parameters
-
-# Classes of the heads of the 2D image models; ImageNet-22K as the Swin Transformer uses it.
-_IMAGE_CLASSES = {"imagenet_1k": 1000, "imagenet_22k": 21841}
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,9 @@ class Source:
 
 @dataclass(frozen=True)
 class HubPage:
-    """Holds what the page of the TF-Hub collection says of a model; accuracies in percent.
+    """Holds what the page of the TF-Hub collection says of a model, and why that differs from the official values.
 
-    Args:
-        name: the name on the page.
-        pretrained_on: what the page says the initial weights were trained on.
-        top1, top5: accuracies on the page.
-        why: what explains a difference to the official values.
+    Accuracies are in percent.
     """
 
     name: str
@@ -147,29 +138,19 @@ class PublishedModel(PublishedWeights):
         return tuple(dict.fromkeys((self.name, self.hub_page.name if self.hub_page else self.name)))
 
 
-Row = TypeVar("Row", bound=PublishedWeights)
-
-
 @cache
 def published_models() -> tuple[PublishedModel, ...]:
     """Reads the published table: name, accuracy, protocol, parameters, where the weights are."""
-    return tuple(_read_model(name, row) for name, row in _read_json()["published"].items())
+    return tuple(row for row in _read_group("published") if isinstance(row, PublishedModel))
 
 
 @cache
 def all_published() -> tuple[PublishedWeights, ...]:
     """Lists every name that weights can be fetched by.
 
-    Returns:
-        `published_models`, then models that others trained, weights to start a recipe from, and 2D image models.
+    These are `published_models`, models that others trained, weights to start a recipe from, and 2D image models.
     """
-    groups = _read_json()
-    return (
-        *published_models(),
-        *(_read_model(name, row) for name, row in groups["also"].items()),
-        *(_read_initial(name, row) for name, row in groups["initial"].items()),
-        *(_read_image_model(name, row) for name, row in groups["image_2d"].items()),
-    )
+    return (*published_models(), *_read_group("also"), *_read_group("initial"), *_read_group("image_2d"))
 
 
 def find_weights(name: str) -> PublishedWeights:
@@ -190,8 +171,10 @@ def find_published(name: str) -> PublishedModel:
     return _find(name, [weights for weights in all_published() if isinstance(weights, PublishedModel)])
 
 
-def _find(name: str, rows: Sequence[Row]) -> Row:
-    """Finds a row by its name or its alias."""
+_Row = TypeVar("_Row", bound=PublishedWeights)
+
+
+def _find(name: str, rows: Sequence[_Row]) -> _Row:
     named = {alias: row for row in rows for alias in row.names}
     if name not in named:
         near = nearest(name, list(named), otherwise="`vswin models` lists them")
@@ -199,61 +182,22 @@ def _find(name: str, rows: Sequence[Row]) -> Row:
     return named[name]
 
 
-@cache
-def _read_json() -> dict[str, dict[str, Any]]:
-    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
-
-
-def _read_model(name: str, row: Mapping[str, Any]) -> PublishedModel:
-    """Types one row of the groups `published` and `also`."""
-    page = row["hub_page"]
-    return PublishedModel(
-        name=name,
-        **{key: row[key] for key in ("size", "num_classes", "dataset", "pretrained_on", "top1", "top5", "test_views")},
-        parameters=count_parameters(SIZES[row["size"]], row["num_classes"]),
-        hub_page=page
-        and HubPage(page.get("name", name), page["pretrain"], page["top1"], page["top5"], page.get("why", "")),
-        sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
-    )
-
-
-def _read_initial(name: str, row: Mapping[str, Any]) -> PublishedWeights:
-    """Types one row of the group `initial`, whose name says what it was trained on."""
-    dataset, images = name.split("_")[-2:]
-    num_classes = next(model.num_classes for model in published_models() if model.dataset == dataset)
-    return PublishedWeights(
-        name=name,
-        size=row["size"],
-        num_classes=num_classes,
-        dataset=dataset,
-        pretrained_on=f"imagenet_{images}",
-        parameters=count_parameters(SIZES[row["size"]], num_classes),
-        sources=tuple(_read_source(key, source) for key, source in row["sources"].items()),
-        role=row["role"],
-    )
-
-
-def _read_image_model(name: str, row: Mapping[str, Any]) -> PublishedWeights:
-    """Types one row of the group `image_2d`; e.g. `swin_base_patch4_window12_384_22k` says the rest."""
-    found = re.fullmatch(r"(swin_[a-z]+)_patch4_window(\d+)_\d+(_22k)?", name)
-    assert found is not None, name
-    size, window, is_22k = found[1], int(found[2]), found[3] is not None
-    dataset = "imagenet_22k" if is_22k else "imagenet_1k"
-    flat = dataclasses.replace(SIZES[size], window_size=(1, window, window), patch_size=(1, 4, 4))
-    return PublishedWeights(
-        name=name,
-        size=size,
-        num_classes=_IMAGE_CLASSES[dataset],
-        dataset=dataset,
-        pretrained_on="",
-        parameters=count_parameters(flat, _IMAGE_CLASSES[dataset]),
-        sources=(_read_source("official", row),),
-        role=f"2D image model, inflated to {size}",
-    )
-
-
-def _read_source(name: str, source: Mapping[str, Any]) -> Source:
-    """Types one source: a file has a `url`, a TF-Hub model a `handle`."""
-    rest = {key: value for key, value in source.items() if key not in ("url", "handle", "head")}
-    address = source["url"] if "url" in source else source["handle"]
-    return Source(name=name, address=address, has_head=source.get("head", True), **rest)
+def _read_group(group: str) -> list[PublishedWeights]:
+    """Types the rows of a group; their keys are our fields, but the `window` of an image model."""
+    file = Path(__file__).with_name("published.json")
+    rows: list[PublishedWeights] = []
+    for name, row in json.loads(file.read_text(encoding="utf-8"))[group].items():
+        size = SIZES[row["size"]]
+        if window := row.pop("window", None):
+            size = replace(size, window_size=(1, window, window), patch_size=(1, 4, 4))
+        fields: dict[str, Any] = row | {
+            "name": name,
+            "parameters": count_parameters(size, row["num_classes"]),
+            "sources": tuple(Source(name=owner, **source) for owner, source in row["sources"].items()),
+        }
+        if "top1" in row:
+            page = row["hub_page"]
+            rows.append(PublishedModel(**fields | {"hub_page": page and HubPage(**{"name": name, **page})}))
+        else:
+            rows.append(PublishedWeights(**fields))
+    return rows

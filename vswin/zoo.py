@@ -1,4 +1,4 @@
-"""The sizes of the model and what they cost.
+"""The sizes of the model, the weights of each, and what they cost.
 
 Nothing here needs TensorFlow: `vswin models`, the configuration checks and `--help` read this module too.
 """
@@ -111,13 +111,7 @@ def find_size(name: str) -> ModelSize:
 
 
 def configured_size(model: "ModelConfig") -> ModelSize:
-    """Applies the fields that a configuration sets to the size it names.
-
-    Args:
-        model: configuration of the model; a field that is None stays as in `SIZES`.
-
-    Returns:
-        The size to build.
+    """Applies the fields that a configuration sets to the size it names; one that is None stays as in `SIZES`.
 
     Raises:
         InputError: if there is no size of that name, or the numbers do not describe a network.
@@ -127,38 +121,63 @@ def configured_size(model: "ModelConfig") -> ModelSize:
     return ModelSize.from_fields(fields | {key: configured[key] for key in fields if key in configured})
 
 
+def official_shapes(size: ModelSize, num_classes: int | None) -> dict[str, tuple[int, ...]]:
+    """Lists the weights of a network without building it; names, counts, orders and checks follow from this list.
+
+    Returns:
+        Official name -> shape in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), in the order of the
+        official state dict, which is that of the TF-Hub collection, too; no head for num_classes=None.
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, names of its modules.
+    """
+    table = math.prod(2 * extent - 1 for extent in size.window_size)
+    shapes: dict[str, tuple[int, ...]] = {
+        "backbone.patch_embed.proj.weight": (size.embed_dim, 3, *size.patch_size),
+        "backbone.patch_embed.proj.bias": (size.embed_dim,),
+        **_norm_shapes("backbone.patch_embed.norm", size.embed_dim),
+    }
+    for i, (dim, depth, heads) in enumerate(zip(size.stage_dims, size.depths, size.num_heads, strict=True)):
+        hidden = int(dim * size.mlp_ratio)
+        for j in range(depth):
+            block = f"backbone.layers.{i}.blocks.{j}"
+            shapes |= _norm_shapes(f"{block}.norm1", dim)
+            shapes[f"{block}.attn.relative_position_bias_table"] = (table, heads)
+            shapes |= _linear_shapes(f"{block}.attn.qkv", dim, 3 * dim)
+            shapes |= _linear_shapes(f"{block}.attn.proj", dim, dim)
+            shapes |= _norm_shapes(f"{block}.norm2", dim)
+            shapes |= _linear_shapes(f"{block}.mlp.fc1", dim, hidden)
+            shapes |= _linear_shapes(f"{block}.mlp.fc2", hidden, dim)
+        if i < len(size.depths) - 1:
+            shapes[f"backbone.layers.{i}.downsample.reduction.weight"] = (2 * dim, 4 * dim)
+            shapes |= _norm_shapes(f"backbone.layers.{i}.downsample.norm", 4 * dim)
+    shapes |= _norm_shapes("backbone.norm", size.num_features)
+    return shapes if num_classes is None else shapes | _linear_shapes("cls_head.fc_cls", size.num_features, num_classes)
+
+
+def _norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+
+
+def _linear_shapes(name: str, num_in: int, num_out: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (num_out, num_in), f"{name}.bias": (num_out,)}
+
+
 def count_parameters(size: ModelSize, num_classes: int) -> int:
     """Counts the trainable values of a model, head included, without building it."""
-    total = size.embed_dim * (3 * math.prod(size.patch_size) + 3)
-    table = math.prod(2 * extent - 1 for extent in size.window_size)
-    for dim, depth, heads in zip(size.stage_dims, size.depths, size.num_heads, strict=True):
-        hidden = int(dim * size.mlp_ratio)
-        total += depth * (4 * dim**2 + 9 * dim + table * heads + 2 * dim * hidden + hidden)
-    total += sum(8 * dim**2 + 8 * dim for dim in size.stage_dims[:-1])
-    return total + 2 * size.num_features + (size.num_features + 1) * num_classes
+    return sum(map(math.prod, official_shapes(size, num_classes).values()))
 
 
 class StageGrid(NamedTuple):
-    """Holds the token grid of a stage.
-
-    Args:
-        grid: tokens per axis (t, h, w).
-        window: tokens N of a window after shrinking to the grid.
-        padded: tokens with those that only fill the last windows.
-    """
+    """Holds the token grid of a stage."""
 
     grid: Triple
+    # Tokens N of a window after shrinking to the grid.
     window: int
+    # Tokens with those that only fill the last windows.
     padded: int
 
 
 def stage_grids(size: ModelSize, clip_shape: Triple) -> list[StageGrid]:
-    """Works out the token grid of each stage for a clip.
-
-    Args:
-        size: the network.
-        clip_shape: frames, rows and columns of the clip.
-    """
+    """Works out the token grid of each stage for a clip of (frames, rows, columns)."""
     t, h, w = (_ceil(n, p) for n, p in zip(clip_shape, size.patch_size, strict=True))
     stages = []
     for _ in size.depths:

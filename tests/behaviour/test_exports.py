@@ -13,8 +13,7 @@ import vswin
 from vswin.cli import main
 from vswin.compose import compose_config
 from vswin.config import save_config
-from vswin.export import export_saved_model
-from vswin.export_formats import export_onnx, export_tflite
+from vswin.export import Facts, export_onnx, export_saved_model, export_tflite
 from vswin.schema import TrainConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
@@ -73,7 +72,7 @@ def assert_classifies_as(model: keras.Model, path: Path, num_frames: int, size: 
 
 def test_tflite_of_so_many_windows_that_attention_takes_them_in_chunks(tmp_path):
     model = build("swin_micro")
-    path = export_tflite(model, tmp_path / "m.tflite", num_frames=16, size=224)
+    path = export_tflite(model, tmp_path / "m.tflite", Facts(num_frames=16, size=224))
     assert_classifies_as(model, path, 16, 224)
 
 
@@ -86,7 +85,7 @@ def test_every_format_at_the_sizes_of_published_models(tmp_path, export, name, n
     if export is export_onnx:
         pytest.importorskip("tf2onnx", reason="needs vswin[onnx]")
     model = build("swin_tiny")
-    assert_classifies_as(model, export(model, tmp_path / name, None, num_frames), num_frames, 224)
+    assert_classifies_as(model, export(model, tmp_path / name, Facts(num_frames=num_frames)), num_frames, 224)
 
 
 @pytest.mark.slow

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vswin.weights.files import save_checkpoint
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import ModelSize
+from vswin.zoo import ModelSize, official_shapes
 
 Files = dict[str, bytes]
 

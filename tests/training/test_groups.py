@@ -23,8 +23,7 @@ from vswin.training.groups import (
 )
 from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
-from vswin.weights.names import named_weights
-from vswin.weights.shapes import official_names
+from vswin.weights.names import named_weights, official_names
 from vswin.zoo import SIZES, ModelSize, count_parameters, find_size
 
 

@@ -4,9 +4,8 @@ import numpy as np
 
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.description import describe_checkpoint
-from vswin.weights.dialects.translate import IMAGE_2D, OFFICIAL
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import SIZES, ModelSize
+from vswin.weights.dialects import IMAGE_2D, OFFICIAL
+from vswin.zoo import SIZES, ModelSize, official_shapes
 
 
 def describe(size: ModelSize, num_classes: int | None, dialect: str = OFFICIAL, **metadata) -> dict[str, str]:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import vswin
-from vswin.weights.names import from_official, named_weights, official_tensors, to_official
+from vswin.errors import InputError
+from vswin.weights.names import from_official, named_weights, official_names, official_tensors, read_depths, to_official
+from vswin.zoo import SIZES, ModelSize, official_shapes
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -63,3 +65,23 @@ def test_official_tensors_are_copies():
     before = tensors["cls_head.fc_cls.weight"].copy()
     model.head.linear.kernel.assign_add(np.ones((192, 5)))
     np.testing.assert_array_equal(tensors["cls_head.fc_cls.weight"], before)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [SIZES["swin_micro"], ModelSize(10, (1,), (2,), (2, 3, 4), (1, 2, 8), mlp_ratio=2.5)],
+)
+def test_names_and_shapes_are_those_of_the_built_model_in_its_order(size):
+    built = {name: tensor.shape for name, tensor in official_tensors(vswin.build_model(size, num_classes=5)).items()}
+    assert list(official_shapes(size, 5).items()) == list(built.items())
+    assert official_names(size.depths, has_head=True) == list(built)
+    assert official_names(size.depths, has_head=False) == list(built)[:-2]
+    assert list(official_shapes(size, None)) == list(built)[:-2]
+
+
+def test_depths_are_read_from_names():
+    assert read_depths(official_names((1, 12, 3), has_head=True)) == (1, 12, 3)
+    with pytest.raises(InputError, match=r"no weights backbone\.layers\.0\.blocks\.\*"):
+        read_depths(["backbone.norm.weight"])
+    with pytest.raises(InputError, match=r"no weights backbone\.layers\.1\.blocks\.\*: a stage without blocks"):
+        read_depths(["backbone.layers.0.blocks.0.norm1.bias", "backbone.layers.2.blocks.0.norm1.bias"])

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vswin import __version__
-from vswin.atomic import replacing, sync_folder
+from vswin.atomic import locked, replacing, sync_folder
 from vswin.cores import count_cores
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import open_store
@@ -35,7 +35,6 @@ from vswin.data.packed.record_files import check_file_format
 from vswin.data.pyav_encoder import ENCODING
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
-from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import console, logger, start_log
 from vswin.schema import DataPrepareConfig
 from vswin.tables import make_progress_bar
@@ -65,7 +64,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
     work = output.with_name(f"{output.name}.partial")
     _check_space(plan, work, config.short_side)
     work.mkdir(parents=True, exist_ok=True)
-    with file_lock_if_possible(work / _LOCK, lambda: _refuse(output)):
+    with locked(work / _LOCK, lambda: _refuse(output), is_optional=True):
         _check(config)  # what another call has finished meanwhile
         _write(config, catalog, plan, work, output)
 

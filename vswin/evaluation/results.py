@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vswin.atomic import replacing
+from vswin.atomic import locked, replacing
 from vswin.errors import InputError
 from vswin.evaluation.metrics import Metrics
 from vswin.evaluation.published import TOLERANCE_POINTS, Comparison, difference_points, verdict
-from vswin.file_lock import file_lock
 
 _HEADINGS = (
     "date",
@@ -55,7 +54,7 @@ def append_result(
     record = _make_record(metrics, comparison, protocol, report)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(folder / ".results.lock"):
+        with locked(folder / ".results.lock"):
             records = [*_read_records(folder / "results.json"), record]
             with replacing(folder / "results.json") as partial:
                 _write(partial, json.dumps(records, indent=2, ensure_ascii=False) + "\n")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vswin.atomic import sync_folder
-from vswin.build import build_model, check_weights, load_weights
+from vswin.atomic import locked, sync_folder
+from vswin.build import build_model, check_weights
 from vswin.checks import check_divides
 from vswin.data.annotations.entries import TEST, VAL
 from vswin.data.bad_videos import BadVideos
@@ -32,7 +32,6 @@ from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
 from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
-from vswin.file_lock import file_lock_if_possible
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import describe_session
 from vswin.runs.figures import say_seen
@@ -50,6 +49,7 @@ from vswin.runtime import (
 from vswin.schema import EvaluateConfig
 from vswin.tables import say
 from vswin.weights.checkpoint import Checkpoint, open_weights
+from vswin.weights.load import load_weights
 from vswin.wording import count_of
 from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters
@@ -171,7 +171,7 @@ def _report(
         say(console, seen)
     try:
         # Another evaluation of the same run may end at the same moment.
-        with file_lock_if_possible(folder / ".report.lock"):
+        with locked(folder / ".report.lock", is_optional=True):
             # On a full disk nothing of it stays, and the earlier one does.
             with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
                 write_report(Path(name), result, comparison, protocol, session, bad)

@@ -14,8 +14,7 @@ from rich.table import Table
 from vswin.errors import InputError, nearest
 from vswin.models.draws import Draws
 from vswin.schema import OptimizerConfig
-from vswin.weights.names import HEAD_PREFIX
-from vswin.weights.shapes import read_depths
+from vswin.weights.names import HEAD_PREFIX, read_depths
 
 _LAYER = re.compile(r"backbone\.layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.")
 _BLOCK = re.compile(r"backbone\.layers\.\d+\.blocks\.\d+\.")

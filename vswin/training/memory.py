@@ -7,8 +7,7 @@ import psutil
 
 from vswin.schema import TrainConfig
 from vswin.training.groups import count_passed_blocks, find_frozen
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, stage_grids
+from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, official_shapes, stage_grids
 
 # Weight, gradient and two moments of a parameter, float32; only the weight where it is frozen.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4

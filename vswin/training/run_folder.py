@@ -11,13 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from vswin.atomic import replacing
+from vswin.atomic import locked, replacing
 from vswin.config import differing_keys, save_config
 from vswin.data.annotations.entries import ROLES, TRAIN, VAL
 from vswin.data.catalog import Catalog
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.file_lock import file_lock_if_possible
 from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.schema import TrainConfig
 from vswin.weights.files import best_weights
@@ -122,14 +121,15 @@ def only_run(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
 
     def refuse() -> None:
-        holder = path.read_text(encoding="utf-8")
+        # Versions of filelock before 4 empty the file of a lock that they cannot have.
+        holder = path.read_text(encoding="utf-8") or "its number is lost"
         raise InputError(
             f"another process is training in {folder} ({holder}); wait until it has ended, or name another output_dir"
         )
 
     with ExitStack() as held:
         try:
-            held.enter_context(file_lock_if_possible(path, refuse))
+            held.enter_context(locked(path, refuse, is_optional=True))
             path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         except OSError as error:
             raise InputError(

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.build import build_model, check_weights, load_weights
+from vswin.build import build_model, check_weights
 from vswin.checks import check_divides
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
@@ -21,8 +21,8 @@ from vswin.training.mixing import Mixing
 from vswin.training.optimizer import WarmupCosine, build_optimizer
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import open_weights
-from vswin.weights.names import named_weights
-from vswin.weights.shapes import official_names
+from vswin.weights.load import load_weights
+from vswin.weights.names import named_weights, official_names
 from vswin.zoo import configured_size
 
 

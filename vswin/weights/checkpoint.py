@@ -20,8 +20,8 @@ import numpy as np
 from vswin.config import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
-from vswin.weights.dialects.translate import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
-from vswin.weights.downloads.download import fetch
+from vswin.weights.dialects import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
+from vswin.weights.download import fetch
 from vswin.weights.files import (
     BEST_AVERAGE,
     best_weights,
@@ -48,8 +48,9 @@ _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_mode
 class Checkpoint:
     """What a file or SavedModel holds, in official names.
 
-    Attributes:
-        dialect: how it names its weights, see `vswin.weights.dialects.translate`; `vswin` for our own checkpoints.
+    Args:
+        path: the file or SavedModel folder.
+        dialect: how it names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints.
         tensors: official name -> values in official layout; those of an image network keep their two dimensions.
         ignored: what in the file was passed over.
         metadata: what a checkpoint of ours says beside its weights: `size`, `class_names` and so on.

@@ -3,7 +3,7 @@
 from vswin.console import Console
 from vswin.tables import NARROW, say
 from vswin.weights.checkpoint import Checkpoint
-from vswin.weights.dialects.translate import IMAGE_2D
+from vswin.weights.dialects import IMAGE_2D
 
 # How far the facts stand to the right.
 _INDENT = 16

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vswin.errors import InputError
+from vswin.weights.recognise import PATCHES
 from vswin.weights.resize_bias import resize_bias_table
-from vswin.weights.shapes import PATCHES
 from vswin.zoo import Triple
 
 _TABLE_SUFFIX = "relative_position_bias_table"

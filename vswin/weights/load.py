@@ -1,4 +1,8 @@
-"""Strict loading: every tensor is used and every variable filled, or nothing changes."""
+"""From a checkpoint into a model: every tensor is used and every variable filled, or nothing changes.
+
+The weights of an image network are inflated, bias tables of another window resized, a head brought into the order of
+the classes; what became of each weight is reported.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.weights.names import HEAD_PREFIX, from_official, named_weights
-from vswin.weights.shapes import official_shapes
+from vswin.weights.checkpoint import Checkpoint
+from vswin.weights.inflate import inflate
+from vswin.weights.names import HEAD_PREFIX, first_five, from_official, named_weights
+from vswin.weights.recognise import Difference, compare, fits
+from vswin.weights.resize_bias import resize_bias_table
+from vswin.zoo import ModelSize, Triple, official_shapes
 
 if TYPE_CHECKING:
     from vswin.models.video_swin import VideoSwin
 
+_TABLE_SUFFIX = "relative_position_bias_table"
 _NUM_SHOWN = 2
 
 
@@ -52,29 +61,151 @@ class LoadReport:
             ("re-initialised", self.reinitialised, self.head),
             ("ignored", self.ignored, "no weights of the model"),
         )
-        lines = [_row(fate, names, reason) for fate, names, reason in rows if names]
-        return "\n".join([self.source, *lines])
+        lines = [self.source]
+        for fate, names, reason in rows:
+            if names:
+                shown = ", ".join(names[:_NUM_SHOWN]) + (", ..." if len(names) > _NUM_SHOWN else "")
+                lines.append(f"  {fate:<15}{len(names):>4}" + (f"  {reason}: {shown}" if reason else ""))
+        return "\n".join(lines)
 
 
-def _row(fate: str, names: Sequence[str], reason: str) -> str:
-    shown = ", ".join(names[:_NUM_SHOWN]) + (", ..." if len(names) > _NUM_SHOWN else "")
-    explained = f"  {reason}: {shown}" if reason else ""
-    return f"  {fate:<15}{len(names):>4}{explained}"
+def load_weights(
+    model: "VideoSwin",
+    checkpoint: Checkpoint,
+    reset_head: bool,
+    resize_bias: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> LoadReport:
+    """Loads weights into a model, and says what was loaded.
+
+    Args:
+        model: a model whose variables exist.
+        checkpoint: the weights.
+        reset_head: whether a head that is missing or of another size keeps its initial values, as fine-tuning wants
+            it, or is an error.
+        resize_bias: whether bias tables of another window are interpolated or an error.
+        class_names: those that the model is to tell apart. Where the weights name theirs, a head of the same ones in
+            another order is brought into this order, and one of others is not loaded.
+
+    Raises:
+        InputError: if the weights do not fit; nothing is assigned then.
+    """
+    try:
+        adapted = adapt(checkpoint, model.size, resize_bias)
+        tensors, permuted, dropped = _sort_head(adapted.tensors, checkpoint.metadata.get("class_names"), class_names)
+        reinitialised, reason = assign_weights(model, tensors, reset_head)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error}") from None
+    return LoadReport(
+        source=f"{checkpoint.path} ({checkpoint.dialect})",
+        loaded=tuple(name for name in tensors if name not in reinitialised),
+        inflated=adapted.inflated,
+        resized=adapted.resized,
+        adapted=adapted.note,
+        reinitialised=reinitialised,
+        head=dropped or reason,
+        permuted=permuted,
+        ignored=checkpoint.ignored,
+    )
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Holds weights that fit a network but for its head, the names of what was inflated or resized, and why."""
+
+    tensors: dict[str, np.ndarray]
+    inflated: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
+    note: str = ""
+
+
+def adapt(checkpoint: Checkpoint, size: ModelSize, resize_bias: bool) -> Adapted:
+    """Fits weights to a network; the head, if there is one, stays as it is in the checkpoint.
+
+    Args:
+        checkpoint: the weights.
+        size: the network.
+        resize_bias: whether bias tables of a video network with another window may be resized. Those of an image
+            network are, as the official inflation does.
+
+    Raises:
+        InputError: if the network is another one, or another window and `resize_bias` is false.
+    """
+    if checkpoint.network.is_2d:
+        inflated = inflate(checkpoint.tensors, size.patch_size, size.window_size)
+        if differences := fits(inflated.tensors, size):
+            raise InputError(f"the image network is another one: {_explain(differences, checkpoint)}")
+        given = checkpoint.tensors
+        changed = tuple(name for name, tensor in inflated.tensors.items() if tensor.shape != given[name].shape)
+        resized = f", {len(inflated.resized)} bias tables resized" if inflated.resized else ""
+        return Adapted(inflated.tensors, changed, inflated.resized, f"from an image network{resized}")
+
+    differences = fits(checkpoint.tensors, size)
+    if not all(difference.name.endswith(_TABLE_SUFFIX) for difference in differences):
+        raise InputError(f"the weights are of another network: {_explain(differences, checkpoint)}")
+    if not differences and checkpoint.window in (None, size.window_size):
+        return Adapted(checkpoint.tensors)
+    old, new = checkpoint.window or checkpoint.network.window_size, size.window_size
+    if old is None:
+        candidates = ", ".join(map(str, checkpoint.network.window_candidates))
+        raise InputError(f"the weights are of another window, and do not say which: it may be {candidates}")
+    if not resize_bias:
+        raise InputError(
+            f"the weights are of the window {_dense(old)}, the model has {_dense(new)}: give "
+            f"model.window_size={_dense(old)}, or model.resize_bias=true to interpolate the bias tables"
+        )
+    names = tuple(name for name in checkpoint.tensors if name.endswith(_TABLE_SUFFIX))
+    tables = {name: resize_bias_table(checkpoint.tensors[name], old, new) for name in names}
+    return Adapted(checkpoint.tensors | tables, resized=names, note=f"window {_dense(old)} to {_dense(new)}")
+
+
+def _explain(differences: Sequence[Difference], checkpoint: Checkpoint) -> str:
+    """Names the first differences, which network the weights do fit, and how to ask for it."""
+    network = checkpoint.network
+    windows = " or ".join(map(_dense, network.window_candidates))
+    if network.size_name:
+        asked = f"model={network.size_name}"
+    elif network.sizes_but_window:
+        asked = f"model={network.sizes_but_window[0]} with model.window_size={windows}"
+    else:
+        asked = (
+            f"model.embed_dim={network.embed_dim} model.depths={_dense(network.depths)} "
+            f"model.num_heads={_dense(network.num_heads)} model.window_size={windows}"
+        )
+    return f"{first_five(differences)}. They fit {asked}"
+
+
+def _dense(extents: Triple | tuple[int, ...]) -> str:
+    """Writes extents as the command line wants it, without spaces."""
+    return "[" + ",".join(map(str, extents)) + "]"
+
+
+def _sort_head(
+    tensors: dict[str, np.ndarray], trained: Sequence[str] | None, wanted: Sequence[str] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
+    """Brings a head into the order of the wanted classes and names what moved, or drops one of others and says why."""
+    # Plain numbers, which a list without names gives, say nothing of what a class is.
+    numbers = [str(label) for label in range(len(wanted or ()))]
+    if trained is None or wanted is None or len(trained) != len(wanted) or numbers in (list(trained), list(wanted)):
+        return tensors, (), ""
+    head = tuple(name for name in tensors if name.startswith(HEAD_PREFIX))
+    others = [name for name in wanted if name not in trained]
+    if others:
+        backbone = {name: tensor for name, tensor in tensors.items() if name not in head}
+        return backbone, (), f"a head of other classes, without {others[0]!r}"
+    rows = [trained.index(name) for name in wanted]
+    moved = head if rows != sorted(rows) else ()
+    return tensors | {name: tensors[name][rows] for name in moved}, moved, ""
 
 
 def assign_weights(
     model: "VideoSwin", tensors: Mapping[str, np.ndarray], reset_head: bool
 ) -> tuple[tuple[str, ...], str]:
-    """Assigns tensors in official names and layout to a model.
-
-    Args:
-        model: a model whose variables exist.
-        tensors: official name -> values.
-        reset_head: whether a head that is missing or of another size keeps its initial values, as fine-tuning
-            wants it, or is an error.
+    """Assigns tensors in official names and layout to a model whose variables exist.
 
     Returns:
-        The names of the weights of the head that were not assigned, and why; nothing for either if all were.
+        The names of the weights of the head that `reset_head` left as they were, and why; nothing for either if all
+        were assigned.
 
     Raises:
         InputError: if names or shapes differ, or values are not finite; nothing is assigned then.
@@ -84,52 +215,25 @@ def assign_weights(
     given = {name: np.shape(tensor) for name, tensor in tensors.items()}
     head = tuple(name for name in wanted if name.startswith(HEAD_PREFIX))
     is_reset = reset_head and any(given.get(name) != wanted[name] for name in head)
-    reason = _explain_head(given, model.num_classes) if is_reset else ""
-    for name in head if is_reset else ():
-        wanted.pop(name)
-        given.pop(name, None)
-    _check_shapes(wanted, given)
-    _check_finite({name: tensors[name] for name in wanted})
-    for name in wanted:
-        variables[name].assign(from_official(name, np.asarray(tensors[name])))
-    return (head, reason) if is_reset else ((), "")
-
-
-def _explain_head(given: Mapping[str, tuple[int, ...]], num_classes: int) -> str:
-    shape = given.get(f"{HEAD_PREFIX}.weight")
-    return f"a head of {shape[0]} classes, for {num_classes}" if shape else "the weights have no head"
-
-
-def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuses weights that would make every prediction NaN."""
-    broken = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
-    if broken:
-        raise InputError(
-            f"{_first_five('not finite (NaN or infinite)', broken)}; the file was damaged, or its training went astray"
-        )
-
-
-def _check_shapes(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares names and shapes, and lists what differs."""
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in wanted]
-    reshaped = [name for name in wanted if name in given and given[name] != wanted[name]]
-    problems = [
-        _first_five("missing from the weights", missing),
-        _first_five("unknown to the model", unknown),
-        _first_five("of another shape", [f"{name} {given[name]} for {wanted[name]}" for name in reshaped]),
-    ]
-    if any(problems):
-        is_head_alone = all(name.startswith(HEAD_PREFIX) for name in missing + unknown + reshaped)
+    reason = ""
+    if is_reset:
+        shape = given.get(f"{HEAD_PREFIX}.weight")
+        reason = f"a head of {shape[0]} classes, for {model.num_classes}" if shape else "the weights have no head"
+        wanted = {name: shape for name, shape in wanted.items() if name not in head}
+        given = {name: shape for name, shape in given.items() if name not in head}
+    if differences := compare(given, wanted):
+        is_head_alone = all(difference.name.startswith(HEAD_PREFIX) for difference in differences)
         way_out = (
             "give the num_classes of the weights, or reset_head=True in Python to train a new head"
             if is_head_alone
             else "give the size and window_size that the weights were trained with"
         )
-        raise InputError(f"the weights do not fit the model: {'; '.join(filter(None, problems))}; {way_out}")
-
-
-def _first_five(problem: str, names: list[str]) -> str:
-    """Says how many names share a problem and shows the first five."""
-    more = ", ..." if len(names) > 5 else ""
-    return f"{len(names)} {problem}: {', '.join(names[:5])}{more}" if names else ""
+        raise InputError(f"the weights do not fit the model: {first_five(differences)}; {way_out}")
+    # Weights that are not finite would make every prediction NaN.
+    if broken := [name for name in wanted if not np.isfinite(tensors[name]).all()]:
+        raise InputError(
+            f"not finite (NaN or infinite): {first_five(broken)}; the file was damaged, or its training went astray"
+        )
+    for name in wanted:
+        variables[name].assign(from_official(name, np.asarray(tensors[name])))
+    return (head, reason) if is_reset else ((), "")

@@ -6,36 +6,75 @@ scopes. Used by `load`, by checkpoints, and by the optimizer to form its paramet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vswin.errors import InputError
+from vswin.zoo import ModelSize, official_shapes
+
 if TYPE_CHECKING:
     import tensorflow as tf
-    import tf_keras as keras
 
-    from vswin.models.layers import SwinBlock3D
     from vswin.models.video_swin import VideoSwin
 
 HEAD_PREFIX = "cls_head.fc_cls"
 
+# What our objects are called where the official modules have other names.
+_OURS = {"layers": "stages", "cls_head": "head", "fc_cls": "linear"}
+_VARIABLES = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
 # Axes of a kernel: ours [in, out] and [t, h, w, in, out]; official [out, in] and [out, in, t, h, w].
 _TO_OFFICIAL = {2: (1, 0), 5: (4, 3, 0, 1, 2)}
 _FROM_OFFICIAL = {2: (1, 0), 5: (2, 3, 4, 1, 0)}
+_BLOCK = re.compile(r"backbone\.layers\.(\d{1,3})\.blocks\.(\d{1,3})\.")
+
+
+def official_names(depths: Sequence[int], has_head: bool) -> list[str]:
+    """Lists the names of the weights of a network, in the order of the official state dict."""
+    smallest = ModelSize(1, tuple(depths), (1,) * len(depths))
+    return list(official_shapes(smallest, 1 if has_head else None))
+
+
+def read_depths(names: Iterable[str]) -> tuple[int, ...]:
+    """Reads from official names how many blocks each stage has.
+
+    Raises:
+        InputError: if there are no blocks, or a stage has none.
+    """
+    depths: dict[int, int] = {}
+    for match in filter(None, map(_BLOCK.match, names)):
+        stage, block = int(match[1]), int(match[2])
+        depths[stage] = max(depths.get(stage, 0), block + 1)
+    empty = [i for i in range(max(depths, default=0) + 1) if i not in depths]
+    if empty:
+        raise InputError(f"there are no weights backbone.layers.{empty[0]}.blocks.*: a stage without blocks")
+    return tuple(depths[i] for i in range(len(depths)))
+
+
+def first_five(problems: Sequence[object]) -> str:
+    """Names the first of many tensors or differences, and says how many more there are."""
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return "; ".join(map(str, problems[:5])) + more
 
 
 def named_weights(model: VideoSwin) -> dict[str, tf.Variable]:
     """Maps the official name of each weight to our variable, in the order of the official state dict.
 
-    Args:
-        model: a model whose variables exist.
-
-    Returns:
-        Every trainable variable exactly once; buffers such as `relative_position_index` have no counterpart.
-    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, names of its modules.
+    The variables of `model` exist; each trainable one is there once. Buffers such as `relative_position_index` have
+    no counterpart.
     """
-    return dict(_walk_model(model))
+    return {name: _find_variable(model, name) for name in official_names(model.size.depths, has_head=True)}
+
+
+def _find_variable(model: VideoSwin, name: str) -> tf.Variable:
+    """Follows an official name from object to object: `backbone.layers.0` is `model.backbone.stages[0]`."""
+    *path, last = name.split(".")
+    thing: Any = model
+    for part in path:
+        thing = thing[int(part)] if part.isdecimal() else getattr(thing, _OURS.get(part, part))
+    return next(getattr(thing, key) for key in _VARIABLES.get(last, (last,)) if hasattr(thing, key))
 
 
 def official_tensors(model: VideoSwin) -> dict[str, np.ndarray]:
@@ -57,39 +96,3 @@ def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -
     """Transposes kernels; norms, biases and bias tables are laid out alike on both sides."""
     is_kernel = name.endswith(".weight") and array.ndim in axes
     return np.transpose(array, axes[array.ndim]) if is_kernel else array  # [out, in, ...] or [..., in, out]
-
-
-def _walk_model(model: VideoSwin) -> Iterator[tuple[str, tf.Variable]]:
-    backbone = model.backbone
-    yield from _walk_kernel("backbone.patch_embed.proj", backbone.patch_embed.proj)
-    yield from _walk_norm("backbone.patch_embed.norm", backbone.patch_embed.norm)
-    for i, stage in enumerate(backbone.stages):
-        for j, block in enumerate(stage.blocks):
-            yield from _walk_block(f"backbone.layers.{i}.blocks.{j}", block)
-        if stage.downsample is not None:
-            yield from _walk_kernel(f"backbone.layers.{i}.downsample.reduction", stage.downsample.reduction)
-            yield from _walk_norm(f"backbone.layers.{i}.downsample.norm", stage.downsample.norm)
-    yield from _walk_norm("backbone.norm", backbone.norm)
-    yield from _walk_kernel(HEAD_PREFIX, model.head.linear)
-
-
-def _walk_block(prefix: str, block: SwinBlock3D) -> Iterator[tuple[str, tf.Variable]]:
-    yield from _walk_norm(f"{prefix}.norm1", block.norm1)
-    yield f"{prefix}.attn.relative_position_bias_table", block.attn.relative_position_bias_table
-    yield from _walk_kernel(f"{prefix}.attn.qkv", block.attn.qkv)
-    yield from _walk_kernel(f"{prefix}.attn.proj", block.attn.proj)
-    yield from _walk_norm(f"{prefix}.norm2", block.norm2)
-    yield from _walk_kernel(f"{prefix}.mlp.fc1", block.mlp.fc1)
-    yield from _walk_kernel(f"{prefix}.mlp.fc2", block.mlp.fc2)
-
-
-def _walk_kernel(prefix: str, layer: keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]:
-    """Names the variables of a dense layer or a convolution."""
-    yield f"{prefix}.weight", layer.kernel
-    if layer.use_bias:
-        yield f"{prefix}.bias", layer.bias
-
-
-def _walk_norm(prefix: str, layer: keras.layers.LayerNormalization) -> Iterator[tuple[str, tf.Variable]]:
-    yield f"{prefix}.weight", layer.gamma
-    yield f"{prefix}.bias", layer.beta

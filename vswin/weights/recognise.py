@@ -4,26 +4,20 @@ Used by the dialects, which check that what they translated is one whole network
 file holds.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.weights.bias_window import find_window
-from vswin.weights.shapes import (
-    HEAD,
-    PATCHES,
-    Difference,
-    Shape,
-    compare,
-    head_shapes,
-    official_shapes,
-    read_depths,
-    walk_backbone,
-)
-from vswin.zoo import SIZES, ModelSize, Triple
+from vswin.weights.names import HEAD_PREFIX, first_five, read_depths
+from vswin.zoo import SIZES, ModelSize, Triple, official_shapes
+
+PATCHES = "backbone.patch_embed.proj.weight"
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,23 @@ class Recognised:
     is_2d: bool
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Says where weights and a network part; a shape is None where one of them lacks the name."""
+
+    name: str
+    given: Shape | None
+    wanted: Shape | None
+
+    def __str__(self) -> str:
+        """Says it in words."""
+        if self.given is None:
+            return f"{self.name} {self.wanted} is missing"
+        if self.wanted is None:
+            return f"{self.name} {self.given} is unknown"
+        return f"{self.name} is {self.given} and should be {self.wanted}"
+
+
 def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | None = None) -> Recognised:
     """Recognises the network that weights belong to, and checks that they are one whole network.
 
@@ -63,28 +74,37 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
         tensors: official name -> values in official layout, with or without a head; 2-D ones for an image network.
         position_index: int [N, N], a `relative_position_index` of the file; it decides the window.
 
-    Returns:
-        The network.
-
     Raises:
         InputError: if tensors are missing, unknown, or of shapes that do not fit together.
     """
     shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
     depths = read_depths(shapes)
-    blocks = [f"backbone.layers.{i}.blocks.0" for i in range(len(depths))]
-    tables = [_find(shapes, f"{block}.attn.relative_position_bias_table", (2,)) for block in blocks]
+    tables = [
+        _find(shapes, f"backbone.layers.{i}.blocks.0.attn.relative_position_bias_table", (2,))
+        for i in range(len(depths))
+    ]
     patches = _find(shapes, PATCHES, (4, 5))
-    num_classes = _find(shapes, f"{HEAD}.weight", (2,))[0] if f"{HEAD}.weight" in shapes else None
+    num_classes = _find(shapes, f"{HEAD_PREFIX}.weight", (2,))[0] if f"{HEAD_PREFIX}.weight" in shapes else None
     embed_dim, rows, num_heads = patches[0], tables[0][0], tuple(table[1] for table in tables)
-    mlp_ratio = _find(shapes, f"{blocks[0]}.mlp.fc1.weight", (2,))[0] / embed_dim
-    wanted = dict(walk_backbone((embed_dim, 3, *patches[2:]), depths, num_heads, rows, mlp_ratio))
-    wanted |= head_shapes(embed_dim * 2 ** (len(depths) - 1), num_classes)
-    if differences := compare(shapes, wanted):
-        raise InputError(f"the weights are no whole network: {_first_five(differences)}")
+    mlp_ratio = _find(shapes, "backbone.layers.0.blocks.0.mlp.fc1.weight", (2,))[0] / embed_dim
     is_2d = len(patches) == 4
     t, h, w = (1, *patches[2:])[-3:]
+    # A window of one row and column of tokens stands for all whose tables have as many rows.
+    size = ModelSize(embed_dim, depths, num_heads, ((rows + 1) // 2, 1, 1), (t, h, w), mlp_ratio)
+    wanted = official_shapes(size, num_classes)
+    if is_2d:
+        wanted[PATCHES] = (embed_dim, 3, h, w)
+    if differences := compare(shapes, wanted):
+        raise InputError(f"the weights are no whole network: {first_five(differences)}")
     candidates, window_size = find_window(rows, is_2d, position_index)
-    same = _find_sizes((embed_dim, depths, num_heads, mlp_ratio), (h, w) if is_2d else (t, h, w))
+    same = tuple(
+        name
+        for name, known in SIZES.items()
+        if (known.embed_dim, known.depths, known.num_heads, known.mlp_ratio)
+        == (embed_dim, depths, num_heads, mlp_ratio)
+        and (is_2d or known.patch_size[0] == t)
+        and known.patch_size[1:] == (h, w)
+    )
     return Recognised(
         embed_dim=embed_dim,
         depths=depths,
@@ -96,24 +116,66 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
         window_candidates=candidates,
         size_name=next((name for name in same if SIZES[name].window_size == window_size), None),
         sizes_but_window=same,
-        num_parameters=sum(math.prod(shape) for shape in shapes.values()),
+        num_parameters=sum(map(math.prod, shapes.values())),
         is_2d=is_2d,
     )
 
 
 def fits(tensors: Mapping[str, np.ndarray], size: ModelSize) -> list[Difference]:
-    """Lists where weights differ from a network, in its order; an empty list says that they fit.
+    """Lists where weights differ from a network; their head may have any number of classes, or be missing."""
+    shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
+    head = shapes.get(f"{HEAD_PREFIX}.weight")
+    return compare(shapes, official_shapes(size, head[0] if head else None))
+
+
+def compare(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[Difference]:
+    """Lists the names whose shapes differ, those of the network in its order and then the unknown ones."""
+    names = [*wanted, *(name for name in given if name not in wanted)]
+    differences = [Difference(name, given.get(name), wanted.get(name)) for name in names]
+    return [difference for difference in differences if difference.given != difference.wanted]
+
+
+def find_window(rows: int, is_2d: bool, index: np.ndarray | None) -> tuple[tuple[Triple, ...], Triple | None]:
+    """Finds the windows that a bias table may belong to, whose rows are only the product (2t-1)*(2h-1)*(2w-1).
 
     Args:
-        tensors: official name -> values in official layout. A head may have any number of classes, or be missing.
-        size: the network.
+        rows: of the table.
+        is_2d: whether the network is one for images; t is 1 then.
+        index: int [N, N], the `relative_position_index` that goes with the table, which decides.
 
     Returns:
-        What differs; `len` of it can be that of the whole network.
+        All windows (t, h, w) in question (without an index only those with h == w, and h above 1); and the one that
+        it is, None where nothing decides: neither the index, nor that just one belongs to a known size.
     """
-    shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
-    head = shapes.get(f"{HEAD}.weight")
-    return compare(shapes, official_shapes(size, head[0] if head else None))
+    windows: list[Triple] = []
+    if index is not None and index.ndim == 2:
+        windows = [window for window in _windows_of(len(index), rows, is_2d) if _has_first_row(index, window)]
+    if windows:
+        return tuple(windows), windows[0] if len(windows) == 1 else None
+    for side in range(2, (math.isqrt(rows) + 1) // 2 + 1):
+        times, rest = divmod(rows, (2 * side - 1) ** 2)
+        if rest == 0 and times % 2 and not (is_2d and times > 1):
+            windows.append(((times + 1) // 2, side, side))
+    known = {size.window_size for size in SIZES.values()}
+    decided = windows if is_2d else [window for window in windows if window in known]
+    return tuple(windows), decided[0] if len(decided) == 1 else None
+
+
+def _windows_of(num_tokens: int, rows: int, is_2d: bool) -> Iterator[Triple]:
+    """Yields the windows of so many tokens whose bias tables have so many rows."""
+    divisors = [n for n in range(1, num_tokens + 1) if num_tokens % n == 0]
+    for t, h in itertools.product((1,) if is_2d else divisors, divisors):
+        w = num_tokens // (t * h)
+        if t * h * w == num_tokens and (2 * t - 1) * (2 * h - 1) * (2 * w - 1) == rows:
+            yield (t, h, w)
+
+
+def _has_first_row(index: np.ndarray, window: Triple) -> bool:
+    """Says whether the first row of a position index is that of a window."""
+    t, h, w = window
+    rows = np.arange(t)[:, None] * (2 * h - 1) + np.arange(h)  # [t, h]
+    distance = (rows[:, :, None] * (2 * w - 1) + np.arange(w)).reshape(-1)  # [N]
+    return np.array_equal(index[0], index[0, 0] - distance) and index[0, 0] == distance[-1]
 
 
 def _find(shapes: Mapping[str, Shape], name: str, ranks: tuple[int, ...]) -> Shape:
@@ -125,19 +187,3 @@ def _find(shapes: Mapping[str, Shape], name: str, ranks: tuple[int, ...]) -> Sha
         wanted = " or ".join(map(str, ranks))
         raise InputError(f"{name} has shape {shape}, not {wanted} axes: the network cannot be recognised")
     return shape
-
-
-def _find_sizes(network: tuple[object, ...], patch_size: Shape) -> tuple[str, ...]:
-    """Names the sizes of the same embed_dim, depths, num_heads, mlp_ratio and patches."""
-    return tuple(
-        name
-        for name, size in SIZES.items()
-        if (size.embed_dim, size.depths, size.num_heads, size.mlp_ratio) == network
-        and size.patch_size[-len(patch_size) :] == patch_size
-    )
-
-
-def _first_five(differences: list[Difference]) -> str:
-    """Says the first five, and how many more there are."""
-    more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-    return "; ".join(map(str, differences[:5])) + more

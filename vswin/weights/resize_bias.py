@@ -18,21 +18,15 @@ _CUBIC_A = -0.75
 
 
 def resize_bias_table(table: np.ndarray, old_window: Triple, new_window: Triple) -> np.ndarray:
-    """Resizes a bias table; equal windows give the table itself.
+    """Resizes a bias table, float [(2t-1)*(2h-1)*(2w-1), nH], to another window (t, h, w) in tokens.
 
-    Args:
-        table: float [(2t-1)*(2h-1)*(2w-1), nH] of `old_window`.
-        old_window: (t, h, w) in tokens.
-        new_window: (t, h, w) in tokens.
-
-    Returns:
-        The table of `new_window`, in the dtype of the old one.
+    Equal windows give the table itself; the dtype stays.
 
     Raises:
         InputError: if the rows are not those of `old_window`.
     Source: torch.nn.functional.interpolate with mode="bicubic" and "linear", align_corners=False.
     """
-    old, new = _table_shape(old_window), _table_shape(new_window)
+    old, new = (tuple(2 * extent - 1 for extent in window) for window in (old_window, new_window))
     rows, num_heads = table.shape
     if rows != np.prod(old):
         raise InputError(f"a bias table of {rows} rows is not that of the window {old_window}, {np.prod(old)} rows")
@@ -43,12 +37,6 @@ def resize_bias_table(table: np.ndarray, old_window: Triple, new_window: Triple)
         weights = _linear(old[0], new[0]) if axis == 0 else _bicubic(old[axis], new[axis])
         grid = np.moveaxis(np.tensordot(weights, grid, axes=(1, axis)), 0, axis)
     return grid.reshape(-1, num_heads).astype(table.dtype)  # [(2t'-1)*(2h'-1)*(2w'-1), nH]
-
-
-def _table_shape(window: Triple) -> Triple:
-    """Counts the relative positions along each axis."""
-    t, h, w = window
-    return (2 * t - 1, 2 * h - 1, 2 * w - 1)
 
 
 def _linear(num_old: int, num_new: int) -> np.ndarray:

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vswin.published import PublishedWeights, all_published
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import SIZES
+from vswin.zoo import SIZES, official_shapes
 
 
 # What a file of PyTorch names. Pickle looks for it in the module that it says it is from.

@@ -1,21 +1,34 @@
-"""Tests of `download`: which file a published name gets, with real processes and a real server."""
+"""Tests of `vswin.weights.download` with real processes and a server on this machine that breaks off and lies."""
 
 import hashlib
+import io
 import json
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 from vswin.errors import InputError
-from vswin.weights.downloads import transfer
-from vswin.weights.downloads.download import fetch
+from vswin.weights import download as module
+from vswin.weights.download import (
+    TransferError,
+    cache_folder,
+    check_file,
+    download,
+    fetch,
+    local_copies,
+    local_state,
+    weights_place,
+)
 
 TINY = "swin_tiny_patch244_window877_kinetics400_1k"
 K600 = "swin_base_patch244_window877_kinetics600_22k"
@@ -25,10 +38,14 @@ TORCHVISION = "swin3d_t-7615ae03.pth"
 BODY = random.Random(1).randbytes(2_000_000)
 
 FETCH = """
-import logging, sys
+import dataclasses, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-from vswin.weights.downloads.download import fetch
-print(fetch(sys.argv[1]))
+from vswin.published import find_weights
+from vswin.weights import download
+weights = find_weights(sys.argv[1])
+source = dataclasses.replace(weights.sources[0], sha256_prefix=sys.argv[2])
+download.find_weights = lambda name: dataclasses.replace(weights, sources=(source,))
+print(download.fetch(sys.argv[1]))
 """
 
 
@@ -37,7 +54,7 @@ def cache(tmp_path, monkeypatch):
     """Gives every test a cache of its own, and no patience."""
     monkeypatch.delenv("VSWIN_WEIGHTS_DIR", raising=False)
     monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transfer, "PAUSES_SEC", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(module, "PAUSES_SEC", (0.0, 0.0, 0.0))
     return tmp_path / "cache" / "weights"
 
 
@@ -73,8 +90,9 @@ def mount(tmp_path):
     subprocess.run(["umount", disk], check=False, stderr=subprocess.DEVNULL)
 
 
-def start(name=TINY):
-    return subprocess.Popen([sys.executable, "-c", FETCH, name], stdout=-1, stderr=-1, text=True)
+def start(sha256_prefix=""):
+    """Fetches in another process, from a source whose owner gives a hash or none."""
+    return subprocess.Popen([sys.executable, "-c", FETCH, TINY, sha256_prefix], stdout=-1, stderr=-1, text=True)
 
 
 def wait_for(condition):
@@ -97,13 +115,13 @@ def test_a_name_is_downloaded_once(mirror, cache, caplog):
     assert sorted(file.name for file in cache.iterdir()) == [OFFICIAL, f"{OFFICIAL}.json", f"{OFFICIAL}.lock"]
 
 
-def test_a_broken_download_is_gone_on_with_by_the_next_fetch(mirror, cache):
+def test_a_broken_download_without_a_hash_leaves_nothing_and_the_next_fetch_starts_anew(mirror, cache):
     mirror.plan = [{"cut": 700_000}, {"cut": 0}, {"cut": 0}, {"cut": 0}, {"status": 404}]
     with pytest.raises(InputError, match="the line broke"):
         fetch(TINY)
-    assert not (cache / OFFICIAL).exists()
+    assert sorted(file.name for file in cache.iterdir()) == [f"{OFFICIAL}.lock", f"{INNAT}.lock"]
     assert fetch(TINY).read_bytes() == BODY
-    assert mirror.bytes_sent == len(BODY)
+    assert mirror.ranges[-1] is None
 
 
 def test_a_copy_of_the_same_values_steps_in_and_is_named(mirror, cache, caplog):
@@ -261,13 +279,14 @@ def test_three_processes_download_once(mirror, cache):
     assert len(mirror.requests) == 1
 
 
-def test_after_a_kill_a_waiting_process_goes_on_where_the_dead_one_stopped(mirror, cache):
+@pytest.mark.parametrize("prefix", [hashlib.sha256(BODY).hexdigest()[:8], ""], ids=["with a hash", "without"])
+def test_after_a_kill_a_waiting_process_goes_on_where_the_dead_one_stopped_or_anew(mirror, cache, prefix):
     never = threading.Event()
     mirror.plan = [{"pause": never}]
-    first = start()
+    first = start(prefix)
     partial = cache / f"{OFFICIAL}.partial"
     wait_for(lambda: partial.exists() and partial.stat().st_size > 500_000)
-    second = start()
+    second = start(prefix)
     assert "waiting for it" in second.stderr.readline()
     first.kill()
     first.communicate(timeout=60)
@@ -275,26 +294,26 @@ def test_after_a_kill_a_waiting_process_goes_on_where_the_dead_one_stopped(mirro
     never.set()
     assert (cache / OFFICIAL).read_bytes() == BODY
     assert mirror.ranges[0] is None
-    assert int(mirror.ranges[1].removeprefix("bytes=").removesuffix("-")) > 500_000
+    if prefix:
+        assert int(mirror.ranges[1].removeprefix("bytes=").removesuffix("-")) > 500_000
+    else:
+        assert mirror.ranges[1] is None
     assert not partial.exists()
 
 
-def test_a_full_disk_is_an_error_that_names_it_and_the_part_is_gone_on_with(mirror, mount, monkeypatch):
+def test_a_full_disk_is_an_error_that_names_it(mirror, mount, monkeypatch):
     disk = mount("size=1m")
     monkeypatch.setenv("VSWIN_CACHE", str(disk))
     with pytest.raises(InputError, match=rf"2 MB are to be downloaded to {disk}/weights.*VSWIN_CACHE"):
         fetch(TINY)
     # Another program may fill the disk meanwhile.
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "_check_space", lambda *arguments: None)
+        patch.setattr(module.shutil, "disk_usage", lambda folder: Mock(free=10**9))
         with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(No space left.*VSWIN_CACHE"):
             fetch(TINY)
-    sent = (disk / "weights" / f"{OFFICIAL}.partial").stat().st_size
-    assert 900_000 < sent < 1_100_000
-    assert not (disk / "weights" / OFFICIAL).exists()
+    assert [file.name for file in (disk / "weights").iterdir()] == [f"{OFFICIAL}.lock"]
     subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
     assert fetch(TINY).read_bytes() == BODY
-    assert mirror.ranges[-1] == f"bytes={sent}-"
 
 
 def test_a_read_only_cache_gives_what_it_has_and_says_what_to_do_for_the_rest(mirror, mount, monkeypatch):
@@ -313,3 +332,311 @@ def test_a_cache_that_cannot_be_made_names_the_folder(mirror, tmp_path, monkeypa
     monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=rf"{tmp_path}/file/weights cannot keep weights \(Not a dir.*VSWIN_CACHE"):
         fetch(TINY)
+
+
+NAME = "weights.pth"
+# What a line that breaks or stalls has brought of a chunk is lost.
+CHUNK = 1 << 16
+
+
+@pytest.fixture
+def partial(tmp_path):
+    return tmp_path / f"{NAME}.partial"
+
+
+@pytest.fixture
+def url(server):
+    server.files[NAME] = BODY
+    return f"{server.url}/{NAME}"
+
+
+def get(url, partial, can_resume=True):
+    download(url, partial, can_resume)
+    return partial.read_bytes()
+
+
+@pytest.mark.parametrize("cuts", [[], [10 * CHUNK], [10 * CHUNK, 7 * CHUNK, 2 * CHUNK]])
+def test_a_broken_line_is_mended_without_asking_twice_for_a_byte(url, server, partial, cuts):
+    server.plan = [{"cut": cut} for cut in cuts]
+    assert get(url, partial) == BODY
+    offsets = [sum(cuts[:i]) for i in range(len(cuts) + 1)]
+    assert server.ranges == [None, *(f"bytes={offset}-" for offset in offsets[1:])]
+    assert server.bytes_sent == len(BODY)
+
+
+def test_a_line_that_breaks_again_and_again_ends_the_download_and_the_part_is_gone_on_with_later(url, server, partial):
+    server.plan = [{"cut": 15 * CHUNK}, {"cut": 0}, {"cut": 0}, {"cut": 0}]
+    with pytest.raises(TransferError, match=r"the line broke.*4 tries"):
+        get(url, partial)
+    assert partial.read_bytes() == BODY[: 15 * CHUNK]
+    assert get(url, partial) == BODY
+    assert server.bytes_sent == len(BODY)
+
+
+def test_without_a_hash_every_try_starts_anew(url, server, partial):
+    partial.write_bytes(b"of an earlier file")
+    server.plan = [{"cut": 15 * CHUNK}]
+    assert get(url, partial, can_resume=False) == BODY
+    assert server.ranges == [None, None]
+
+
+def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial, monkeypatch):
+    # For this test alone: a loaded machine may need a second for an answer.
+    monkeypatch.setattr(module, "STALL_SEC", 2.0)
+    server.plan = [{"pause": 30.0}]
+    assert get(url, partial) == BODY
+    offset = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
+    assert 0 <= len(BODY) // 2 - offset < CHUNK
+
+
+def test_a_slow_server_is_waited_for(url, server, partial):
+    server.plan = [{"pause": 1.0}]
+    assert get(url, partial) == BODY
+    assert server.ranges == [None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ranges"),
+    [
+        ({"no_ranges": True}, []),
+        ({"status": 416}, [None]),
+        ({"headers": {"Content-Range": f"bytes 5-{len(BODY) - 1}/{len(BODY)}"}}, [None]),
+    ],
+    ids=["the whole file", "no such range", "another part"],
+)
+def test_a_server_that_does_not_send_the_rest_is_asked_for_the_whole(url, server, partial, answer, ranges):
+    server.plan = [{"cut": 15 * CHUNK}, answer]
+    assert get(url, partial) == BODY
+    assert server.ranges == [None, f"bytes={15 * CHUNK}-", *ranges]
+
+
+def test_a_length_that_is_announced_but_never_sent_is_an_error(url, server, partial):
+    server.plan = [{"length": len(BODY) + 1}] * 4
+    with pytest.raises(TransferError, match="4 tries"):
+        get(url, partial, can_resume=False)
+
+
+def test_a_chunked_body_has_its_own_end(url, server, partial):
+    server.plan = [{"chunked": True}]
+    assert get(url, partial) == BODY
+    partial.unlink()
+    server.plan = [{"chunked": True, "cut": 15 * CHUNK}, {"status": 404}]
+    with pytest.raises(TransferError, match="404"):
+        get(url, partial)
+
+
+def test_a_body_without_length_or_end_is_refused(url, server, partial):
+    server.plan = [{"headers": {"Content-Length": None}}]
+    with pytest.raises(TransferError, match="does not say how long"):
+        get(url, partial)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refusal_is_not_asked_again(url, server, partial, status):
+    server.plan = [{"status": status}]
+    with pytest.raises(TransferError, match=f"the server answered {status}"):
+        get(url, partial)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_server_in_trouble_is_asked_a_few_times(url, server, partial, status):
+    # However long it asks for patience.
+    server.plan = [{"status": status, "headers": {"Retry-After": "3600"}}] * 2
+    assert get(url, partial) == BODY
+    server.plan = [{"status": status}] * 20
+    server.requests.clear()
+    partial.unlink()
+    with pytest.raises(TransferError, match=f"the server answered {status}"):
+        get(url, partial)
+    assert len(server.requests) == 4
+
+
+def test_a_web_page_is_no_file(url, server, partial):
+    server.plan = [{"headers": {"Content-Type": "text/html; charset=utf-8"}}]
+    with pytest.raises(TransferError, match="a web page"):
+        get(url, partial)
+    assert not partial.exists()
+
+
+def test_an_empty_file_is_an_error(server, partial):
+    server.files[NAME] = b""
+    with pytest.raises(TransferError, match="an empty file"):
+        get(f"{server.url}/{NAME}", partial)
+
+
+def test_https_works_and_a_range_survives_a_redirect(secure_server, partial):
+    secure_server.files[NAME] = BODY
+    hop = {"status": 302, "headers": {"Location": f"/signed/{NAME}?key=1"}}
+    secure_server.plan = [hop, {"cut": 15 * CHUNK}, hop]
+    download(f"{secure_server.url}/{NAME}", partial, can_resume=True)
+    assert partial.read_bytes() == BODY
+    assert [request["path"] for request in secure_server.requests] == [f"/{NAME}", f"/signed/{NAME}?key=1"] * 2
+    assert secure_server.bytes_sent == len(BODY)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure_server, partial, monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with pytest.raises(TransferError, match=r"no secure connection.*certificate"):
+        download(f"{secure_server.url}/{NAME}", partial, can_resume=True)
+    assert secure_server.requests == []
+
+
+def test_redirects_in_a_circle_end(url, server, partial):
+    server.plan = [{"status": 302, "headers": {"Location": f"/{NAME}"}}] * 50
+    with pytest.raises(TransferError, match="redirects"):
+        get(url, partial)
+
+
+def test_no_server_no_proxy_and_no_name_are_told_apart_at_once(server, partial, monkeypatch):
+    monkeypatch.setattr(module, "PAUSES_SEC", (60.0,))
+    gone = server.url
+    server.close()
+    with pytest.raises(TransferError, match="refused"):
+        get(f"{gone}/{NAME}", partial)
+    with pytest.raises(TransferError, match="the proxy does not let it through"):
+        download("https://weights.invalid/x.pth", partial, can_resume=True)
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=socket.gaierror(-3, "Temporary failure")))
+    with pytest.raises(TransferError, match=r"^\[Errno -3\] Temporary failure$"):
+        download("https://weights.invalid/x.pth", partial, can_resume=True)
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(url, partial, monkeypatch, caplog):
+    file = io.StringIO()
+    monkeypatch.setattr(module, "Console", lambda **options: Console(file=file, force_terminal=True, width=100))
+    with caplog.at_level(logging.INFO, "vswin"):
+        get(url, partial)
+    assert NAME in file.getvalue()
+    assert "2.0/2.0 MB" in file.getvalue()
+    assert file.getvalue().endswith("\x1b[2K")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("step", [{}, {"chunked": True}])
+def test_a_log_gets_a_line_now_and_then(url, server, partial, monkeypatch, caplog, step):
+    server.plan = [step]
+    seconds = iter(range(0, 10_000, 7))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
+    with caplog.at_level(logging.INFO, "vswin"):
+        get(url, partial)
+    first = "0.1 MB, 0.0 MB/s" if step else "0.1 of 2.0 MB (7%), 0.0 MB/s"
+    assert caplog.messages[0] == f"{NAME}: {first}"
+    assert 10 < len(caplog.messages) < 20
+
+
+# Files of the cache
+
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "tiny.pth"
+    file.write_bytes(BODY)
+    return file
+
+
+@pytest.fixture
+def recorded(path):
+    check_file(path)
+    return path
+
+
+def read_record(path):
+    return json.loads(path.with_name("tiny.pth.json").read_text())
+
+
+def test_an_untouched_file_is_not_read_again_and_a_touched_one_once(recorded, monkeypatch):
+    os.utime(recorded, ns=(1, 1))
+    check_file(recorded)
+    record = read_record(recorded)
+    assert (record["sha256"], record["mtime_ns"]) == (DIGEST, 1)
+    monkeypatch.setattr(module, "_hash", lambda path: pytest.fail("it was hashed"))
+    check_file(recorded)
+
+
+@pytest.mark.parametrize("content", [BODY[:-1], b"W" + BODY[1:], BODY + b"x"], ids=["cut", "edited", "longer"])
+def test_a_changed_file_is_an_error_even_if_its_date_was_put_back(recorded, content):
+    before = recorded.stat()
+    recorded.write_bytes(content)
+    os.utime(recorded, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"tiny\.pth has changed since it was put there.*recorded was {DIGEST}"):
+            check_file(recorded)
+
+
+def test_a_file_put_there_by_hand_must_have_the_hash_its_owner_gives(path):
+    check_file(path, DIGEST[:8])
+    path.with_name("tiny.pth.json").unlink()
+    with pytest.raises(InputError, match=rf"damaged or another file.*{DIGEST}, not 00000000"):
+        check_file(path, "00000000")
+    assert not path.with_name("tiny.pth.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_damaged_record_counts_as_none(path, text):
+    path.with_name("tiny.pth.json").write_text(text)
+    check_file(path)
+    assert read_record(path)["sha256"] == DIGEST
+
+
+# Where files are
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch):
+    for key in ("VSWIN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert cache_folder() == Path("/home/ann/.cache/vswin/weights")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
+    assert cache_folder() == Path("/scratch/cache/vswin/weights")
+    monkeypatch.setenv("VSWIN_CACHE", "~/vswin")
+    assert cache_folder() == Path("/home/ann/vswin/weights")
+    monkeypatch.setenv("VSWIN_CACHE", "")
+    assert cache_folder() == Path("/scratch/cache/vswin/weights")
+
+
+def test_weights_dir_is_a_folder_or_a_mirror_or_an_error(tmp_path, monkeypatch):
+    assert weights_place() is None
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
+    assert weights_place() == tmp_path
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", "https://mirror.example/vswin/")
+    assert weights_place() == "https://mirror.example/vswin"
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match=r"VSWIN_WEIGHTS_DIR=.*missing is neither a folder nor"):
+        weights_place()
+
+
+def test_state_names_place_source_and_size(folder, cache):
+    assert (local_copies(TINY), local_state(TINY)) == ([], "not here")
+    cache.mkdir(parents=True)
+    (cache / f"{TINY}.pth").write_bytes(b"x" * 1_600_000)
+    (cache / TORCHVISION).write_bytes(b"x" * 2_400_000)
+    (cache / f"{INNAT}.partial").write_bytes(b"x")
+    assert local_state(TINY) == "cached: official 2 MB, torchvision 2 MB"
+    (folder / INNAT).write_bytes(b"x" * 3_000_000)
+    assert local_state(TINY) == "in VSWIN_WEIGHTS_DIR: innat 3 MB; cached: official 2 MB, torchvision 2 MB"
+
+
+def test_files_under_the_published_name_are_found_once(folder):
+    (folder / f"{TINY}.pth").write_bytes(b"x")
+    (folder / f"{TINY}.safetensors").write_bytes(b"xy")
+    assert [(copy.source, copy.path.name) for copy in local_copies(TINY)] == [
+        ("official", f"{TINY}.pth"),
+        ("", f"{TINY}.safetensors"),
+    ]
+    assert local_state(TINY) == f"in VSWIN_WEIGHTS_DIR: official 0 MB, {TINY}.safetensors 0 MB"
+
+
+def test_saved_models_are_archives_or_folders_under_the_name_of_the_page(folder):
+    alias = folder / "swin_base_patch244_window877_kinetics600_1k"
+    alias.mkdir()
+    assert local_copies(K600) == []
+    (alias / "saved_model.pb").write_bytes(b"x" * 500_000)
+    (alias / "variables").mkdir()
+    (alias / "variables" / "variables.data-00000-of-00001").write_bytes(b"x" * 1_500_000)
+    assert local_state(K600) == "in VSWIN_WEIGHTS_DIR: tfhub 2 MB"
+    (folder / f"{alias.name}.tar.gz").write_bytes(b"x")
+    assert [copy.path.name for copy in local_copies(alias.name)] == [f"{alias.name}.tar.gz", alias.name]

@@ -4,13 +4,22 @@ import numpy as np
 import pytest
 
 from vswin.errors import InputError
-from vswin.weights.dialects.translate import saved_model_to_official, to_official
+from vswin.weights.dialects import (
+    from_innat,
+    from_mmaction2,
+    from_official,
+    from_torchvision,
+    innat_prefix,
+    is_buffer,
+    saved_model_to_official,
+    to_official,
+)
 from vswin.weights.recognise import recognise
-from vswin.weights.shapes import official_shapes
-from vswin.zoo import SIZES, ModelSize
+from vswin.zoo import SIZES, ModelSize, official_shapes
 
-FILES = Path(__file__).parents[1] / "files"
+FILES = Path(__file__).parent / "files"
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
+STAGE = "layers/video_swin_basic_layer_3"
 PATCHES = "backbone.patch_embed.proj.weight"
 
 
@@ -146,7 +155,7 @@ def test_our_own_saved_model_is_translated_by_name(official):
     translation = saved_model_to_official(list(kernels.items()))
     assert translation.dialect == "vswin_saved_model"
     assert {name: t.shape for name, t in translation.tensors.items()} == official_shapes(SIZE, 5)
-    with pytest.raises(InputError, match=r"1 missing: backbone\.norm\.bias"):
+    with pytest.raises(InputError, match=r"backbone\.norm\.bias is missing$"):
         saved_model_to_official([pair for pair in kernels.items() if pair[0] != "backbone.norm.bias"])
 
 
@@ -161,7 +170,7 @@ def test_an_image_network_keeps_two_dimensions_and_loses_its_head():
 
 def test_a_video_network_with_the_head_of_an_image_network_is_refused(official):
     bare = {name.removeprefix("backbone."): t for name, t in official.items() if name.startswith("backbone.")}
-    with pytest.raises(InputError, match=r"named as in official.*1 unknown: head\.weight"):
+    with pytest.raises(InputError, match=r"named as in official.*: head\.weight is unknown"):
         to_official(bare | {"head.weight": np.zeros((5, 16), np.float32)})
 
 
@@ -177,21 +186,21 @@ def test_missing_and_unknown_tensors_are_named_as_in_the_file():
     tensors = fingerprints(listing("torchvision_swin3d_t.txt"))
     del tensors["features.4.3.mlp.3.weight"]
     tensors["features.4.3.mlp.1.weight"] = np.zeros(2)
-    with pytest.raises(InputError, match=r"torchvision.*1 missing: backbone\.layers\.2\.blocks\.3\.mlp\.fc2\.weight"):
+    with pytest.raises(InputError, match=r"torchvision.*: backbone\.layers\.2\.blocks\.3\.mlp\.fc2\.weight is missing"):
         to_official(tensors)
-    with pytest.raises(InputError, match=r"1 unknown: features\.4\.3\.mlp\.1\.weight$"):
+    with pytest.raises(InputError, match=r"features\.4\.3\.mlp\.1\.weight is unknown$"):
         to_official(tensors)
 
 
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("backbone.layers.1.blocks.0.", "13 missing: backbone.layers.1.blocks.0.norm1.weight, .*, \\.\\.\\.$"),
+        ("backbone.layers.1.blocks.0.", "backbone.layers.1.blocks.0.norm1.weight is missing; .* and 8 more$"),
         ("backbone.layers.0.", r"no weights backbone\.layers\.0\.blocks"),
-        ("backbone.layers.1.", "3 unknown: backbone.layers.0.downsample"),
-        ("backbone.patch_embed.", "4 missing: backbone.patch_embed.proj.weight"),
-        ("backbone.norm.", "2 missing: backbone.norm.weight, backbone.norm.bias"),
-        ("cls_head.fc_cls.bias", "1 missing: cls_head.fc_cls.bias"),
+        ("backbone.layers.1.", "backbone.layers.0.downsample.reduction.weight is unknown"),
+        ("backbone.patch_embed.", "backbone.patch_embed.proj.weight is missing"),
+        ("backbone.norm.", "backbone.norm.weight is missing; backbone.norm.bias is missing"),
+        ("cls_head.fc_cls.bias", "cls_head.fc_cls.bias is missing"),
     ],
 )
 def test_parts_of_a_network_are_refused(official, gone, message):
@@ -246,3 +255,153 @@ def test_wrong_ranks_and_shapes_are_refused(official, name, shape):
     official[name] = np.zeros(shape, np.float32)
     with pytest.raises(InputError, match=r"network|backbone"):
         to_official(official)
+
+
+@pytest.fixture
+def variables():
+    """Gives the variables of a SavedModel of the TF-Hub collection, each filled with the number of its place."""
+    found = []
+    for place, line in enumerate((FILES / "tfhub_saved_model.txt").read_text().splitlines()):
+        name, dtype, shape = line.split(maxsplit=2)
+        extents = tuple(map(int, shape.strip("[]").split(",")))
+        found.append((name, np.broadcast_to(np.dtype(dtype).type(place), extents)))
+    return found
+
+
+def test_a_hub_saved_model_is_translated_by_order(variables):
+    translation = saved_model_to_official(variables)
+    size = ModelSize(8, (2, 2, 2, 2), (1, 2, 4, 8))
+    assert translation.dialect == "tfhub_saved_model"
+    assert {name: tensor.shape for name, tensor in translation.tensors.items()} == official_shapes(size, None)
+    assert len(translation.ignored) == 8
+    assert translation.position_index.shape == (392, 392)
+    places = {name: place for place, (name, _) in enumerate(variables)}
+    stage = "swin_transformer3d/basic_layer_1"
+    block = f"{stage}/swin_transformer_block3d_3"
+    for official_name, name in {
+        "layers.1.blocks.1.norm2.weight": f"{block}/layer_normalization_8/gamma:0",
+        "layers.1.blocks.1.attn.qkv.bias": f"{block}/window_attention3d_3/dense_13/bias:0",
+        "layers.1.blocks.1.mlp.fc1.weight": "dense_15/kernel:0",
+        "layers.1.downsample.norm.bias": f"{stage}/patch_merging_1/layer_normalization_9/beta:0",
+        "norm.weight": "swin_transformer3d/layer_normalization_19/gamma:0",
+    }.items():
+        assert translation.tensors[f"backbone.{official_name}"].max() == places[name]
+
+
+def test_hub_variables_in_another_order_are_refused(variables):
+    names = [name for name, _ in variables]
+
+    def swapped(one, other):
+        order = list(variables)
+        i, j = (next(k for k, name in enumerate(names) if name.endswith(part)) for part in (one, other))
+        order[i], order[j] = order[j], order[i]
+        return order
+
+    with pytest.raises(
+        InputError, match=r"variable 3, .*embed_norm/beta.*should be backbone\.patch_embed\.norm\.weight"
+    ):
+        saved_model_to_official(swapped("embed_norm/gamma:0", "embed_norm/beta:0"))
+    with pytest.raises(InputError, match=r"dense_1/bias:0 \(8,\), stands after one of swin_transformer_block3d_1$"):
+        saved_model_to_official(swapped("/dense_1/kernel:0", "/dense_5/kernel:0"))
+    with pytest.raises(InputError, match=r"dense_3/bias:0 .* stands after one of dense_7$"):
+        saved_model_to_official(swapped("dense_3/kernel:0", "dense_7/kernel:0"))
+    with pytest.raises(InputError, match=r"stands after one of swin_transformer_block3d_1"):
+        saved_model_to_official(
+            swapped("window_attention3d/relative_position_bias_table:0", "3d_1/relative_position_bias_table:0")
+        )
+    with pytest.raises(InputError, match=r"dense/bias:0 .* stands after one of dense_1"):
+        saved_model_to_official(swapped("/dense/kernel:0", "/dense_1/kernel:0"))
+
+
+@pytest.mark.parametrize("place", [0, 1, 6, 40, 126])
+def test_a_hub_saved_model_with_a_variable_too_few_or_too_many_is_refused(variables, place):
+    with pytest.raises(InputError, match=r"SavedModel"):
+        saved_model_to_official(variables[:place] + variables[place + 1 :])
+    with pytest.raises(InputError, match=r"SavedModel"):
+        saved_model_to_official([*variables[:place], variables[place], *variables[place:]])
+
+
+def test_an_empty_saved_model_is_refused():
+    with pytest.raises(InputError, match=r"ends after 0 variables, before backbone\.patch_embed\.proj\.weight"):
+        saved_model_to_official([])
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("features.6.1.mlp.0.weight", "backbone.layers.3.blocks.1.mlp.fc1.weight"),
+        ("features.6.10.mlp.3.bias", "backbone.layers.3.blocks.10.mlp.fc2.bias"),
+        ("features.5.norm.bias", "backbone.layers.2.downsample.norm.bias"),
+        ("head.bias", "cls_head.fc_cls.bias"),
+        ("norm.bias", "backbone.norm.bias"),
+        ("features.weight", None),
+        ("features.2.norm", None),
+        ("layers.0.blocks.0.norm1.weight", None),
+        ("avgpool", None),
+    ],
+)
+def test_torchvision_keys(key, name):
+    assert from_torchvision(key) == name
+
+
+def test_backbone_is_added_and_norm3_renamed():
+    assert from_official("norm.weight") == "backbone.norm.weight"
+    assert from_official("cls_head.fc_cls.bias") == "cls_head.fc_cls.bias"
+    assert from_mmaction2("backbone.norm3.weight") == from_mmaction2("norm3.weight") == "backbone.norm.weight"
+    assert from_mmaction2("backbone.layers.0.blocks.0.norm2.bias") == "backbone.layers.0.blocks.0.norm2.bias"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("backbone.layers.0.blocks.0.attn.relative_position_index", True),
+        ("layers.0.blocks.1.attn_mask", True),
+        ("attn_mask", True),
+        ("data_preprocessor.std", True),
+        ("backbone.layers.0.blocks.0.attn.relative_position_bias_table", False),
+        ("backbone.data_preprocessor.std", False),
+        ("relative_position_index.weight", False),
+    ],
+)
+def test_buffers(key, expected):
+    assert is_buffer(key) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (
+            f"{STAGE}/blocks/video_swin_transformer_block/attn/layers/dense_1/vars/0",
+            "layers.3.blocks.0.attn.proj.weight",
+        ),
+        (f"{STAGE}/blocks/video_swin_transformer_block_12/layers/mlp/fc1/vars/1", "layers.3.blocks.12.mlp.fc1.bias"),
+        (f"{STAGE}/downsample/norm/vars/1", "layers.3.downsample.norm.bias"),
+        ("layers/video_swin_patching_and_embedding/layers/conv3d/vars/1", "patch_embed.proj.bias"),
+        (f"{STAGE}/blocks/video_swin_transformer_block/attn/vars/1", None),
+        (f"{STAGE}/blocks/video_swin_transformer_block_0/attn/vars/0", None),
+        (f"{STAGE}/blocks/video_swin_transformer_block/layers/layer_normalization_2/vars/0", None),
+        (f"{STAGE}/downsample/norm/vars/2", None),
+        (f"{STAGE}/downsample/vars/0", None),
+        ("layers/video_swin_basic_layer/vars/0", None),
+        ("layers/dense_1/vars/0", None),
+        ("layers/conv3d/vars/0", None),
+    ],
+)
+def test_innat_paths(path, name):
+    expected = None if name is None else f"backbone.{name}"
+    assert from_innat(path, "") == expected
+    assert from_innat(f"layers/functional/{path}", "layers/functional/") == expected
+    assert from_innat(f"layers/other/{path}", "layers/functional/") is None
+
+
+def test_the_head_stands_outside_the_backbone():
+    assert from_innat("layers/dense/vars/1", "backbone/") == "cls_head.fc_cls.bias"
+    assert from_innat("layers/dense/vars/1", "") is None
+
+
+def test_the_prefix_is_what_stands_before_the_layers_of_the_backbone():
+    assert (
+        innat_prefix(["layers/dense/vars/0", f"layers/video_swin_backbone/{STAGE}/x"]) == "layers/video_swin_backbone/"
+    )
+    assert innat_prefix([f"{STAGE}/downsample/norm/vars/0"]) == ""
+    assert innat_prefix(["layers/dense/vars/0"]) == ""

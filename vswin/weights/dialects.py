@@ -1,0 +1,373 @@
+"""Dialects: where and how files name the same weights, and the way from each to official names and layout.
+
+A dialect is recognised by its keys and ranks, never by the name of its file. Every map is by name (of a SavedModel by
+order) and one to one: a tensor that is left over, or a weight that stays unfilled, is an error. What is passed over
+is listed.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vswin.errors import InputError
+from vswin.weights.names import HEAD_PREFIX, first_five, official_names, read_depths
+from vswin.weights.names import to_official as to_official_layout
+from vswin.weights.recognise import PATCHES, recognise
+
+OFFICIAL = "official"
+MMACTION2 = "mmaction2"
+TORCHVISION = "torchvision"
+IMAGE_2D = "image_2d"
+INNAT = "innat_h5"
+TFHUB = "tfhub_saved_model"
+VSWIN_EXPORT = "vswin_saved_model"
+
+_OFFICIAL_KEY = re.compile(r"(?:backbone\.)?layers\.\d+\.")
+_POSITION_INDEX = re.compile(r"(?:.*\.)?relative_position_index")
+
+# PyTorch: what DataParallel, torch.compile and training programs put between a program's names and the network's.
+_WRAPPERS = frozenset(("module", "model", "net", "_orig_mod"))
+# What belongs to a loss, or counts the steps of an average.
+_LOSS = re.compile(r"(?:.*\.)?(?:criterion|\w*loss\w*)(?:\..*)?|n_averaged")
+# Values that follow from the network; files hold them, networks do not load them.
+_BUFFER = re.compile(r"(?:.*\.)?(?:relative_position_index|attn_mask)|data_preprocessor\..*")
+
+_LATE_MERGING = re.compile(r"layers\.(\d{1,3})\.downsample\.")
+# What an image network was trained for, which no video network can use.
+_IMAGE_HEAD = ("head.", "cls_head.", "decoder.", "embeddings.mask_token")
+
+_TORCHVISION = re.compile(r"features\.(\d+)\.(.+)")
+_TORCHVISION_BLOCK = re.compile(r"(\d+)\.(.+)")
+
+_HUGGING_FACE_KEY = re.compile(r"(?:swin\.|backbone\.)?encoder\.layers\.\d+\.blocks\.")
+_HUGGING_FACE = {
+    r"^(?:swin|backbone)\.": "",
+    r"^embeddings\.patch_embeddings\.projection\.": "patch_embed.proj.",
+    r"^embeddings\.norm\.": "patch_embed.norm.",
+    r"^encoder\.": "",
+    r"\.layernorm_before\.": ".norm1.",
+    r"\.layernorm_after\.": ".norm2.",
+    r"\.attention\.self\.query\.": ".attn.qkv.",
+    r"\.attention\.self\.": ".attn.",
+    r"\.attention\.output\.dense\.": ".attn.proj.",
+    r"\.intermediate\.dense\.": ".mlp.fc1.",
+    r"\.output\.dense\.": ".mlp.fc2.",
+    r"^layernorm\.": "norm.",
+    r"^classifier\.": "head.",
+}
+_KEY_OR_VALUE = re.compile(r"(.*\.attention\.self\.)(?:key|value)(\.(?:weight|bias))")
+
+# innat: the layers of a file, below the backbone. Two layers of one class are numbered as they were made: norm1
+# before norm2, qkv before proj.
+_PATCHING = "layers/video_swin_patching_and_embedding/"
+_BACKBONE = {
+    f"{_PATCHING}layers/conv3d": "patch_embed.proj",
+    f"{_PATCHING}layers/layer_normalization": "patch_embed.norm",
+    "layers/layer_normalization": "norm",
+}
+_BLOCK = {
+    "layers/layer_normalization": "norm1",
+    "attn/layers/dense": "attn.qkv",
+    "attn/layers/dense_1": "attn.proj",
+    "layers/layer_normalization_1": "norm2",
+    "layers/mlp/fc1": "mlp.fc1",
+    "layers/mlp/fc2": "mlp.fc2",
+}
+_MERGING = {"downsample/norm": "downsample.norm", "downsample/reduction": "downsample.reduction"}
+_IN_BACKBONE = re.compile(r"(.*?)layers/video_swin_(?:patching_and_embedding|basic_layer)[_/]")
+_STAGE_PATH = re.compile(r"layers/video_swin_basic_layer(?:_([1-9]\d*))?/(.+)")
+_BLOCK_PATH = re.compile(r"blocks/video_swin_transformer_block(?:_([1-9]\d*))?/(.+)")
+_VARIABLE = re.compile(r"(.+)/vars/([01])")
+# States of the optimizer and of random generators.
+_STATE = re.compile(r"optimizer/.*|.*/seed(?:_generator)?/vars/\d+")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Holds weights under official names.
+
+    Args:
+        dialect: how the file names them, one of the constants of this module.
+        tensors: official name -> values in official layout; those of an image network (`IMAGE_2D`) keep their two
+            dimensions, and have no head.
+        ignored: names in the file of what was passed over, as nothing could be made of it: buffers that follow from
+            the network, states of training, the head of an image network.
+        position_index: int [N, N], the first `relative_position_index` of the file, which decides the window.
+    """
+
+    dialect: str
+    tensors: dict[str, np.ndarray]
+    ignored: tuple[str, ...] = ()
+    position_index: np.ndarray | None = field(default=None, repr=False)
+
+
+def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
+    """Translates the tensors of a file, by name (in an HDF5 file the path of the data set), to one whole network.
+
+    Nothing is copied, but what Hugging Face keeps apart is joined: what is transposed is a view.
+
+    Raises:
+        InputError: if no dialect is recognised, or the tensors are not the weights of one whole network.
+    """
+    unwrapped: dict[str, np.ndarray] = {}
+    for key, tensor in tensors.items():
+        name = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if name in unwrapped:
+            raise InputError(f"{key} and another tensor are both {name}; files of two kinds were mixed")
+        unwrapped[name] = tensor
+    tensors = unwrapped
+    if any(map(_HUGGING_FACE_KEY.match, tensors)):
+        tensors = _from_hugging_face(tensors)
+
+    dialect = _find_dialect(tensors)
+    rename, is_ignored = _rules(dialect, tensors)
+    translated: dict[str, np.ndarray] = {}
+    given_as: dict[str, str] = {}
+    ignored, unknown = [], []
+    for key, tensor in tensors.items():
+        if is_ignored(key) or _LOSS.fullmatch(key):
+            ignored.append(key)
+        elif (official := rename(key)) is None:
+            unknown.append(key)
+        elif official in given_as:
+            raise InputError(f"{given_as[official]} and {key} are both {official}; files of two kinds were mixed")
+        else:
+            given_as[official] = key
+            translated[official] = to_official_layout(official, tensor) if dialect == INNAT else tensor
+    _check_names(dialect, given_as, unknown)
+    # First what is not in every file.
+    ignored.sort(key=lambda key: _LOSS.fullmatch(key) is None)
+    index = next((tensors[key] for key in ignored if _POSITION_INDEX.fullmatch(key)), None)
+    recognise(translated)
+    return Translation(dialect, translated, tuple(ignored), index)
+
+
+def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Translation:
+    """Translates the variables of a SavedModel, name and value in its order, to one whole network.
+
+    Those of the TF-Hub collection have no head, those of an export of ours have one.
+
+    Raises:
+        InputError: if they are not in the order, or of the shapes, of such a network.
+    """
+    if variables and all(name.startswith(("backbone.", HEAD_PREFIX)) for name, _ in variables):
+        named = {name: to_official_layout(name, array) for name, array in variables}
+        _check_names(VSWIN_EXPORT, {name: name for name in named}, [])
+        recognise(named)
+        return Translation(VSWIN_EXPORT, named)
+    indices = [(name, array) for name, array in variables if _is_position_index(array)]
+    try:
+        tensors = _translate_in_order([(name, array) for name, array in variables if not _is_position_index(array)])
+        recognise(tensors)
+    except InputError as error:
+        raise InputError(f"the SavedModel is none that the TF-Hub port saves: {error}") from None
+    return Translation(TFHUB, tensors, tuple(name for name, _ in indices), indices[0][1] if indices else None)
+
+
+def _is_position_index(array: np.ndarray) -> bool:
+    """The TF-Hub port gives a `relative_position_index` no name, but only it has integers."""
+    return array.dtype.kind in "iu" and array.ndim == 2 and array.shape[0] == array.shape[1]
+
+
+def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
+    """Recognises a dialect by keys that only it has."""
+    found = []
+    if any(key.startswith("features.") for key in tensors):
+        found.append(TORCHVISION)
+    if any("/vars/" in key for key in tensors):
+        found.append(INNAT)
+    if any(map(_OFFICIAL_KEY.match, tensors)):
+        patches = tensors.get(PATCHES, tensors.get(PATCHES.removeprefix("backbone.")))
+        is_mmaction2 = any(from_official(key).startswith("backbone.norm3.") for key in tensors)
+        is_2d = patches is not None and np.ndim(patches) == 4
+        found.append(IMAGE_2D if is_2d else MMACTION2 if is_mmaction2 else OFFICIAL)
+    if len(found) == 1:
+        return found[0]
+    first = ", ".join(list(tensors)[:5]) or "none"
+    if found:
+        raise InputError(f"the tensors are named as in {' and '.join(found)} at once; the first are {first}")
+    tried = ", ".join((OFFICIAL, MMACTION2, TORCHVISION, IMAGE_2D, INNAT))
+    raise InputError(f"the tensors are named as in none of {tried}; the first of {len(tensors)} are {first}")
+
+
+def _rules(
+    dialect: str, tensors: Mapping[str, np.ndarray]
+) -> tuple[Callable[[str], str | None], Callable[[str], bool]]:
+    """Gives the two functions of a dialect: key -> official name, and whether a key is passed over."""
+    if dialect == INNAT:
+        prefix = innat_prefix(tensors)
+        return lambda key: from_innat(key, prefix), lambda key: _STATE.fullmatch(key) is not None
+    if dialect == TORCHVISION:
+        return from_torchvision, is_buffer
+    if dialect == MMACTION2:
+        return from_mmaction2, is_buffer
+    if dialect == IMAGE_2D:
+        is_late = not any("layers.0.downsample." in key for key in tensors)
+        return (
+            lambda key: from_official(_before_merging(key) if is_late else key),
+            lambda key: is_buffer(key) or key.startswith(_IMAGE_HEAD),
+        )
+    return from_official, is_buffer
+
+
+def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[str]) -> None:
+    """Checks that every weight of the network is there once, and nothing else."""
+    has_head = any(name.startswith(HEAD_PREFIX) for name in given_as)
+    wanted = dict.fromkeys(official_names(read_depths(given_as), has_head))
+    missing = [name for name in wanted if name not in given_as]
+    unused = [*unknown, *(key for name, key in given_as.items() if name not in wanted)]
+    problems = [*(f"{name} is missing" for name in missing), *(f"{key} is unknown" for key in unused)]
+    if problems:
+        raise InputError(
+            f"the tensors are named as in {dialect}, but are no whole network of it: {first_five(problems)}"
+        )
+
+
+def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names the tensors of Hugging Face's 2D Swin Transformer as Microsoft does; joins queries, keys and values.
+
+    Raises:
+        InputError: if a block has not all three, or they do not fit together.
+    Source: transformers models/swin/modeling_swin.py and convert_swin_timm_to_pytorch.py.
+    """
+    renamed = {}
+    for key, tensor in tensors.items():
+        name = key
+        for pattern, replacement in _HUGGING_FACE.items():
+            name = re.sub(pattern, replacement, name)
+        if ".attention.self.query." in key:
+            parts = [key.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+            try:
+                tensor = np.concatenate([tensors[part] for part in parts])  # [3*C, C] or [3*C]
+            except (LookupError, ValueError) as error:
+                raise InputError(f"{' and '.join(parts)} do not go together: {error}") from None
+        elif _KEY_OR_VALUE.fullmatch(key) and _KEY_OR_VALUE.sub(r"\1query\2", key) in tensors:
+            continue
+        renamed[name] = tensor
+    return renamed
+
+
+def is_buffer(key: str) -> bool:
+    """Says whether a tensor is passed over: what it holds follows from the network."""
+    return _BUFFER.fullmatch(key) is not None
+
+
+def from_official(key: str) -> str:
+    """Gives the official name of an official name, which the backbone alone has without `backbone.`."""
+    return key if key.startswith(("backbone.", "cls_head.")) else f"backbone.{key}"
+
+
+def _before_merging(key: str) -> str:
+    """Counts a merging to the stage before it; timm, since 0.9, counts it to the one behind it."""
+    return _LATE_MERGING.sub(lambda found: f"layers.{int(found[1]) - 1}.downsample.", key)
+
+
+def from_mmaction2(key: str) -> str:
+    """Gives the official name of a name of mmaction2 1.x.
+
+    Source: mmaction2 mmaction/models/backbones/swin.py, SwinTransformer3D: one norm per output stage.
+    """
+    return re.sub(r"^backbone\.norm3\.", "backbone.norm.", from_official(key))
+
+
+def from_torchvision(key: str) -> str | None:
+    """Gives the official name of a name of torchvision's swin3d_t, _s and _b, None for others.
+
+    Source: torchvision models/video/swin_transformer.py: `features` holds stages at even and mergings at odd numbers.
+    """
+    if key.startswith("head."):
+        return f"cls_head.fc_cls.{key.removeprefix('head.')}"
+    if key.startswith(("patch_embed.", "norm.")):
+        return f"backbone.{key}"
+    feature = _TORCHVISION.fullmatch(key)
+    if feature is None:
+        return None
+    stage, is_merging = divmod(int(feature[1]), 2)
+    if is_merging:
+        return f"backbone.layers.{stage}.downsample.{feature[2]}"
+    block = _TORCHVISION_BLOCK.fullmatch(feature[2])
+    if block is None:
+        return None
+    rest = re.sub(r"^mlp\.3\.", "mlp.fc2.", re.sub(r"^mlp\.0\.", "mlp.fc1.", block[2]))
+    return f"backbone.layers.{stage}.blocks.{block[1]}.{rest}"
+
+
+def innat_prefix(paths: Iterable[str]) -> str:
+    """Finds what stands before the layers of the backbone: nothing in a file of the backbone alone."""
+    return next((match[1] for match in map(_IN_BACKBONE.match, paths) if match), "")
+
+
+def from_innat(path: str, prefix: str) -> str | None:
+    """Gives the official name of a data set of a Keras 3 `.weights.h5`, None for others.
+
+    Source: innat/VideoSwin v2, videoswin/{backbone,model}.py; keras saving/saving_lib.py forms the paths.
+    """
+    variable = _VARIABLE.fullmatch(path)
+    if variable is None:
+        return None
+    kind = ("weight", "bias")[int(variable[2])]
+    if prefix and variable[1] == "layers/dense":
+        return f"cls_head.fc_cls.{kind}"
+    if not variable[1].startswith(prefix):
+        return None
+    module = variable[1].removeprefix(prefix)
+    if module in _BACKBONE:
+        return f"backbone.{_BACKBONE[module]}.{kind}"
+    stage = _STAGE_PATH.fullmatch(module)
+    if stage is None:
+        return None
+    layer = f"backbone.layers.{stage[1] or 0}"
+    if stage[2] in _MERGING:
+        return f"{layer}.{_MERGING[stage[2]]}.{kind}"
+    block = _BLOCK_PATH.fullmatch(stage[2])
+    if block is None:
+        return None
+    if block[2] == "attn" and kind == "weight":
+        return f"{layer}.blocks.{block[1] or 0}.attn.relative_position_bias_table"
+    return f"{layer}.blocks.{block[1] or 0}.{_BLOCK[block[2]]}.{kind}" if block[2] in _BLOCK else None
+
+
+def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Names the variables of a SavedModel of the TF-Hub collection, position indices left out, by their order.
+
+    Keras numbers the layers of such a file across the whole network, so names say little: `dense_9` is the qkv of
+    another block in another depth. But the order is the official one; each variable must have the last part of the
+    name that its position wants, and the numbers must rise.
+    Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
+    """
+    # A block begins with a norm, a merging with a kernel: so the ranks tell how many blocks each stage has.
+    smallest = official_names((1, 1), has_head=False)
+    block_names = [name for name in smallest if ".layers.0.blocks." in name]
+    merging_names = [name for name in smallest if ".downsample." in name]
+    names, last = smallest[: smallest.index(block_names[0])], smallest[-2:]
+    stage = block = 0
+    while len(names) < len(variables) - len(last):
+        if variables[len(names)][1].ndim == 1:
+            names += [name.replace("layers.0.blocks.0", f"layers.{stage}.blocks.{block}") for name in block_names]
+            block += 1
+        else:
+            names += [name.replace("layers.0", f"layers.{stage}") for name in merging_names]
+            stage, block = stage + 1, 0
+    names += last
+
+    numbers: dict[str, int] = {}
+    for i, (official, (name, array)) in enumerate(zip(names, variables, strict=False)):
+        *_, module, kind = official.split(".")
+        leaf = {"weight": "gamma", "bias": "beta"} if module.startswith("norm") else {"weight": "kernel"}
+        *layers, given = name.removesuffix(":0").split("/")
+        where = f"variable {i + 1}, {name} {array.shape},"
+        if given != leaf.get(kind, kind):
+            raise InputError(f"{where} should be {official}, a {leaf.get(kind, kind)}")
+        for layer in layers:
+            # dense_9 is dense, 9; the first of a kind has no number.
+            class_name, _, number = layer.rpartition("_")
+            if not class_name or not number.isdecimal():
+                class_name, number = layer, "0"
+            if int(number) < numbers.get(class_name, 0):
+                raise InputError(f"{where} stands after one of {class_name}_{numbers[class_name]}")
+            numbers[class_name] = int(number)
+    if len(variables) < len(names):
+        raise InputError(f"it ends after {len(variables)} variables, before {names[len(variables)]}")
+    return {name: to_official_layout(name, array) for name, (_, array) in zip(names, variables, strict=True)}

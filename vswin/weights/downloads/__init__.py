@@ -1,1 +1,0 @@
-"""Published weights: fetched once, checked, and found again."""
