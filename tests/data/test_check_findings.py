@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from vswin.data.annotations.labels import MissingVideo
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.check_findings import Balance, Finding, count_kinds, find_problems, measure_balance, usual_size
+from vswin.data.labels import MissingVideo
 from vswin.data.records import VideoRecord
 from vswin.schema import ClipConfig
 

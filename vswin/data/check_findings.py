@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
+from vswin.data.lists import ROLES, TEST, TRAIN, VAL
 from vswin.data.records import VideoRecord
 from vswin.schema import ClipConfig
 from vswin.wording import count_of

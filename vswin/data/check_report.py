@@ -9,11 +9,11 @@ from statistics import median
 from rich.console import Console
 
 from vswin.atomic import replacing
-from vswin.data.annotations.counts import official_counts
-from vswin.data.annotations.entries import ROLES
 from vswin.data.catalog import Catalog
 from vswin.data.check_files import FileFacts
 from vswin.data.check_findings import FAILURES, Finding, count_kinds, measure_balance, subsets_of, usual_size
+from vswin.data.class_names import official_counts
+from vswin.data.lists import ROLES
 from vswin.data.records import VideoRecord
 from vswin.schema import DatasetConfig
 from vswin.tables import print_table

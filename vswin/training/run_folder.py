@@ -13,8 +13,8 @@ from typing import Any
 
 from vswin.atomic import replacing
 from vswin.config import differing_keys, save_config
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL
 from vswin.data.catalog import Catalog
+from vswin.data.lists import ROLES, TRAIN, VAL
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.file_lock import file_lock_if_possible
