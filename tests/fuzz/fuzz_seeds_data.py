@@ -74,8 +74,7 @@ def kinetics() -> list[Files]:
         row[1]: {"annotations": {"label": row[0], "segment": [float(row[2]), float(row[3])]}, "subset": row[4]}
         for row in rows
     }
-    headless = "".join(",".join(row) + "\n" for row in rows)
-    return [{"list.csv": content.encode()} for content in (text.getvalue(), json.dumps(videos), headless)]
+    return [{"list.csv": content.encode()} for content in (text.getvalue(), json.dumps(videos))]
 
 
 def sthv2() -> list[Files]:
