@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,10 +98,6 @@ ANNOTATED = tuple(_OWNERS)
 def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path | None]:
     """Looks for annotation files in their usual places; without any, Kinetics may lie in class folders.
 
-    Args:
-        dataset: one of `ANNOTATED`.
-        classes: its classes.
-
     Returns:
         The lists for training and for validation, or folders that stand for them; the first may not be there.
 
@@ -150,17 +147,11 @@ def _first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
 def read_annotations(
     dataset: DatasetConfig, path: Path, subset: str, classes: ClassLookup, notes: list[str]
 ) -> list[ListEntry] | None:
-    """Reads an annotation file.
-
-    Args:
-        dataset: one of `ANNOTATED`.
-        path: the file, or a folder where the owners' lists or class folders stand for one.
-        subset: "train" or "val".
-        classes: of the data set.
-        notes: gets a sentence on what is left out.
+    """Reads an annotation file, or a folder where the owners' lists or class folders stand for one.
 
     Returns:
-        An entry per video of the subset; None if the file is not of the owners' form.
+        An entry per video of the subset, "train" or "val"; None if the file is not of the owners' form. `notes` gets a
+        sentence on what is left out.
 
     Raises:
         InputError: if it cannot be read or is not for this data set, split or subset, or names an unknown class.
@@ -344,14 +335,15 @@ def _read_kinetics(path: Path, subset: str, classes: ClassLookup, notes: list[st
     times: dict[tuple[str, str], str] = {}  # start and end as written -> as in file names
     for written, video_id, start, end, _, line in rows:
         video_id, label = video_id.strip(), classes.find(written)
-        place = f"{source}:{line}" if line else f"{source}, video {video_id}"
         if label < 0 or not video_id:
+            place = ListEntry(source, line, "", "", video_id).place
             raise InputError(f"{place}: {classes.explain(written) if video_id else 'no id'}")
         if (start, end) not in times:
             try:
                 seconds = [float(time) for time in (start, end) if time.strip()]
                 times[start, end] = "".join(f"_{int(time):06d}" for time in seconds) if len(seconds) == 2 else ""
             except (ValueError, OverflowError):
+                place = ListEntry(source, line, "", "", video_id).place
                 raise InputError(f"{place}: times {start!r} to {end!r}; seconds are expected") from None
         stem = video_id + times[start, end]
         if seen.get(stem) == label:
@@ -381,18 +373,17 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
                 "training or the validation list"
             )
         # A column that is not there is the empty cell that each row gets at its end.
-        label, video_id, start, end, subset = (
-            names.index(name) if name in names else -1
-            for name in ("label", "youtube_id", "time_start", "time_end", "split")
-        )
+        columns = ("label", "youtube_id", "time_start", "time_end", "split")
+        pick = itemgetter(*(names.index(name) if name in names else -1 for name in columns))
+        num_needed = max(names.index(name) for name in columns[:2]) + 1
         for row in reader:
-            if len(row) <= max(label, video_id):
-                if not any(map(str.strip, row)):
-                    continue
+            if not any(row):
+                continue
+            if len(row) < num_needed:
                 raise InputError(f"{path}:{reader.line_num}: expected {','.join(header)}, found {','.join(row)!r}")
-            row += [""] * max(1, len(names) + 1 - len(row))
-            if row[label] or row[video_id]:
-                rows.append((row[label], row[video_id], row[start], row[end], row[subset], reader.line_num))
+            row += [""] * (len(names) - len(row))
+            row.append("")
+            rows.append((*pick(row), reader.line_num))
     except csv.Error as error:
         raise InputError(f"The list {path} cannot be read: line {reader.line_num}: {error}") from error
     return rows

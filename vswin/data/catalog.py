@@ -63,18 +63,10 @@ class Catalog:
 
 
 def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
-    """Finds the videos of a data set and their labels; makes those of `motion` on first use.
+    """Finds the videos of a data set and their labels, the same for every process; makes those of `motion`.
 
-    Args:
-        dataset: the config group `dataset`.
-        is_given: whether it is given to be tested on: nothing is held out of it, a test list stands alone, and it may
-            lack classes.
-
-    Returns:
-        The catalog; the same for every process, whatever the order of the file system.
-
-    Raises:
-        InputError: if something is missing, malformed or contradictory; the message says how to mend it.
+    With `is_given` it is given to be tested on: nothing is held out of it, a test list stands alone, and it may lack
+    classes. An `InputError` says what is missing, malformed or contradictory, and how to mend it.
     """
     if is_given and dataset.test_list:
         dataset = replace(dataset, train_list=None, val_list=None)
@@ -122,16 +114,7 @@ def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecor
 def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
 
-    Args:
-        dataset: the config group `dataset`.
-        is_given: see `load_catalog`.
-
-    Returns:
-        The catalog.
-
-    Raises:
-        NotFoundError: if the folder of the videos, or the lists of a data set that needs them, are not there.
-        InputError: if something else is missing, malformed or contradictory.
+    A `NotFoundError` if the folder of the videos, or the lists of a data set that needs them, are not there.
     """
     if dataset.name == "motion":
         return _load_motion(dataset)
@@ -196,14 +179,9 @@ def _describe_classes(catalog: Catalog) -> list[str]:
 
 
 def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
-    """Makes a fingerprint of a list of videos, to tell whether two accuracies are of the same videos.
+    """Makes a fingerprint of a list of videos, in any order, to tell whether two accuracies are of the same videos.
 
-    Args:
-        videos: in any order.
-        class_names: of the data set.
-
-    Returns:
-        16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
+    It has 16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
     """
     lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

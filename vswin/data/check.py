@@ -48,9 +48,6 @@ ResultT = TypeVar("ResultT")
 def run_check(config: DataCheckConfig) -> None:
     """Looks at the files in parallel and reports what is wrong.
 
-    Args:
-        config: of the command.
-
     Raises:
         InputError: if the data set cannot be found at all, or nothing of it is there.
         SystemExit: with code 1, if videos are missing or broken.

@@ -51,15 +51,7 @@ class FileFacts(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong.
-
-    Attributes:
-        kind: one of `KINDS`.
-        subset: "train", "val" or "test".
-        class_name: of the video.
-        path: of the video; empty if a whole class is meant.
-        detail: what was seen.
-    """
+    """One thing that is wrong, of a kind of `KINDS`; the path is empty if a whole class is meant."""
 
     kind: str
     subset: str

@@ -27,12 +27,10 @@ _SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing"
 def load_folder(
     root: Path, notes: list[str] | None = None
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
-    """Lists the videos below a folder; their classes are the names of the folders they lie in.
+    """Lists the videos below a folder that holds a folder per class, or `train` and `val` with a folder per class each.
 
-    Args:
-        root: holds a folder per class, or the folders `train` and `val` with the folders of the classes. Videos may
-            lie in sub-folders of a class folder.
-        notes: gets a sentence on files that are left out, and one on files that count once.
+    Videos may lie in sub-folders of a class folder. `notes` gets a sentence on files that are left out, and one on
+    files that count once.
 
     Returns:
         Class names in sorted order, the records of `train` and those of `val`, sorted by class and name. Without
@@ -105,9 +103,7 @@ def real_path(link: str, folders: dict[str, str]) -> str:
 def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
     """Finds the files below a folder, through links too; each real folder once, as links may lead in a circle.
 
-    Args:
-        root: the folder.
-        on_error: is called for a folder that cannot be read, which is then passed over.
+    `on_error` is called for a folder that cannot be read, which is then passed over.
 
     Yields:
         Path and real path of every file, in no useful order; what begins with a dot is passed over.

@@ -5,7 +5,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -45,10 +44,10 @@ class Listed(NamedTuple):
 def label_videos(
     entries: Sequence[ListEntry], subset: str, classes: ClassLookup, base: str, files: "FileIndex | None" = None
 ) -> Listed:
-    """Turns entries into records.
+    """Turns the entries of one list into records.
 
     Args:
-        entries: of one list.
+        entries: of the list.
         subset: "train" or "val".
         classes: of the data set.
         base: folder that relative paths start from.
@@ -66,7 +65,7 @@ def label_videos(
     if files and entries and entries[0].video_id:
         for entry in entries:
             label = classes.find(entry.label)
-            path = files.only.get(entry.path) or files.find(entry, subset)
+            path = files.find(entry, subset)
             if path is None:
                 found.missing.append(MissingVideo(entry.place, entry.path, label))
             else:
@@ -182,66 +181,51 @@ class FileIndex:
             `<id>_<start>_<end>` with any number of digits; without one, `<id>`, unless several entries have this id;
             or None. Of several files of one name, the one in the folder of the subset ("train" or "val") and class.
         """
-        only, several = self._files
-        stems = [entry.path, *self._by_times.get(entry.path, ())]
-        if self._num_clips[entry.video_id] == 1:
-            stems.append(entry.video_id)
-        for stem in stems:
-            if stem in only:
-                return only[stem]
-            if stem in several:
-                return _nearest(several[stem], {*_SUBSET_FOLDERS[subset], loosely(entry.label)})
-        return None
+        paths = self._by_stem.get(entry.path) or self._by_times.get(entry.path)
+        if not paths and self._num_clips[entry.video_id] == 1:
+            paths = self._by_stem.get(entry.video_id)
+        if paths and "\0" in paths:
+            return _nearest(paths.split("\0"), {*_SUBSET_FOLDERS[subset], loosely(entry.label)})
+        return paths
 
     def find_named(self, path: str) -> list[str]:
         """Finds the files that are called as in a path, with any ending of a video, in capitals or not."""
         return self._by_name.get(_stem(path.rpartition("/")[2]).casefold(), [])
 
-    @property
-    def only(self) -> dict[str, str]:
-        """The file of each stem that only one file has."""
-        return self._files[0]
-
     @cached_property
-    def _files(self) -> tuple[dict[str, str], dict[str, list[str]]]:
-        """Sorts the files by stem: those whose stem is theirs alone, and the others."""
-        only: dict[str, str] = {}
-        several: dict[str, list[str]] = {}
+    def _by_stem(self) -> dict[str, str]:
+        """The paths of the files of each stem, which a zero separates: a list for each would double the memory."""
+        index: dict[str, str] = {}
         # A folder that cannot be read has no files.
         for path, _ in walk_files(str(self._root), on_error=lambda error: None):
             name = os.path.basename(path)
             if is_video(name):
-                first = only.setdefault(_stem(name), path)
-                if first is not path:
-                    several.setdefault(_stem(name), [first]).append(path)
-        for stem in several:
-            del only[stem]
-        return only, several
+                stem = name[: name.rindex(".")]
+                index[stem] = f"{index[stem]}\0{path}" if stem in index else path
+        return index
 
     @cached_property
-    def _by_times(self) -> dict[str, list[str]]:
-        """The stems that write the times otherwise than with six digits, by the one that does."""
-        index: dict[str, list[str]] = defaultdict(list)
-        for stem in chain(*self._files):
+    def _by_times(self) -> dict[str, str]:
+        """The paths of the files that are named by id and times, as if these had six digits."""
+        index: dict[str, str] = {}
+        for stem, paths in self._by_stem.items():
             times = re.fullmatch(r"(.+)_(\d{1,18})_(\d{1,18})", stem)
             if times:
                 usual = f"{times.group(1)}_{int(times.group(2)):06d}_{int(times.group(3)):06d}"
-                if usual != stem:
-                    index[usual].append(stem)
+                index[usual] = f"{index[usual]}\0{paths}" if usual in index else paths
+        return index
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        index: dict[str, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            index[stem.casefold()] += paths.split("\0")
         return index
 
     @cached_property
     def _num_clips(self) -> Counter[str]:
         """Counts the different clips that are looked for under each id."""
         return Counter(video_id for _, video_id in {(entry.path, entry.video_id) for entry in self._entries})
-
-    @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        index: dict[str, list[str]] = defaultdict(list)
-        only, several = self._files
-        for path in chain(only.values(), *several.values()):
-            index[_stem(os.path.basename(path)).casefold()].append(path)
-        return index
 
 
 def _stem(name: str) -> str:

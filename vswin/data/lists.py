@@ -250,14 +250,11 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
 
 
 def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
-    """Takes the class names from the labels themselves, for a data set that has no list of classes.
-
-    Args:
-        entries: of all lists of the data set.
-        num_classes: how many there are; None where the labels tell.
+    """Takes the class names from the labels of all lists, for a data set that has no list of classes.
 
     Returns:
-        The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index.
+        The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index, or
+        as many as `num_classes` says.
 
     Raises:
         InputError: if one list has indices and another names, or an index exceeds the number of videos.
@@ -290,9 +287,6 @@ def split_train_val(
         records: videos of all classes.
         val_fraction: share of the groups of a class to hold out, above 0 and below 1; rounded, at least one group.
         base: folder of the data set, no part of a group's name.
-
-    Returns:
-        Training and validation records, each in the order given.
     """
     groups = []
     by_class: dict[int, set[str]] = defaultdict(set)
