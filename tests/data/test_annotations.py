@@ -232,7 +232,7 @@ def test_kinetics(write):
         "label,youtube_id,time_start,time_end,split,is_cc\nabseiling,x,95,105,train,0\n",
         '"label","youtube_id","time_start","time_end","split"\n"abseiling","x","95","105","train"\n',
         "Label, YouTube_ID, Time_Start, Time_End, Split\r\nAbseiling , x , 95 , 105 , Train \r\n\r\n",
-        "\n\n# label,youtube_id,time_start,time_end,split\n\nabseiling,x,95,105,train\n,,,,\n",
+        "\n\n# label,youtube_id,time_start,time_end,split\n  \nabseiling,x,95,105,train\n,,,,\n",
         "youtube_id,label,split,time_end,time_start\nx,abseiling,train,105.0,95.0\n",
         "label,youtube_id,time_start,time_end\nabseiling,x,95.4,105.4\n",
         KINETICS + "abseiling,x,95,105\n",

@@ -100,11 +100,7 @@ def time_runs(
         A row per run with `clips_per_second` and `share_of_floor`, the share of the time that its matrix products
         would take at the rate of a large one; those as references, with `gflops`.
     """
-    products = {}
-    for precision, _ in runs.values():
-        side = tf.cast(tf.random.stateless_normal([_SIDE, _SIDE], [0, 0]), precision)
-        multiply = tf.function(lambda side=side: tf.reduce_sum(side @ side))
-        products[f"matmul {precision}"] = timed(lambda multiply=multiply: multiply().numpy())
+    products = {f"matmul {precision}": timed(_make_product(precision)) for precision, _ in runs.values()}
     contenders = {name: timed(run) for name, (_, run) in runs.items()}
     seconds = interleave({**contenders, **products}, rounds)
     references = {name: Row(name, seconds[name]) for name in products}
@@ -117,3 +113,9 @@ def time_runs(
         row.figures = {"clips_per_second": num_clips / row.median, "share_of_floor": floor / row.median}
         result.rows.append(row)
     return result
+
+
+def _make_product(precision: str) -> Callable[[], object]:
+    side = tf.cast(tf.random.stateless_normal([_SIDE, _SIDE], [0, 0]), precision)
+    multiply = tf.function(lambda: tf.reduce_sum(side @ side))
+    return lambda: multiply().numpy()

@@ -377,7 +377,7 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
         pick = itemgetter(*(names.index(name) if name in names else -1 for name in columns))
         num_needed = max(names.index(name) for name in columns[:2]) + 1
         for row in reader:
-            if not any(row):
+            if not any(row) or (len(row) < num_needed and not any(map(str.strip, row))):
                 continue
             if len(row) < num_needed:
                 raise InputError(f"{path}:{reader.line_num}: expected {','.join(header)}, found {','.join(row)!r}")

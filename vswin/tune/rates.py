@@ -35,7 +35,6 @@ from vswin.tune.curve import Suggestion, draw_curve, smooth, suggest
 from vswin.weights.names import named_weights
 from vswin.wording import count_of
 
-Schedule = keras.optimizers.schedules.ExponentialDecay
 # Where the running mean of the loss stands at so many times its best, nothing is to be learned any more.
 _DIVERGED = 4.0
 _MOMENTUM = 0.9
@@ -60,7 +59,13 @@ class Curve:
     num_bad: int = 0
 
 
-def sweep(trainer: Trainer, config: TrainConfig, catalog: Catalog, schedule: Schedule, steps: int) -> Curve:
+def sweep(
+    trainer: Trainer,
+    config: TrainConfig,
+    catalog: Catalog,
+    schedule: keras.optimizers.schedules.ExponentialDecay,
+    steps: int,
+) -> Curve:
     """Trains with the schedule, by which the trainer is compiled, on the batches a run would begin with.
 
     An `InputError` if none of the training videos can be decoded.
@@ -132,7 +137,7 @@ def run_tune_rates(
     check_batch(config, strategy.num_replicas_in_sync)
     catalog = find_inputs(config)
     # Rises by the same factor from step to step.
-    schedule = Schedule(span[0], decay_steps=steps - 1, decay_rate=span[1] / span[0])
+    schedule = keras.optimizers.schedules.ExponentialDecay(span[0], decay_steps=steps - 1, decay_rate=span[1] / span[0])
     with strategy.scope():
         model, weights = make_model(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
