@@ -26,10 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from vswin.bench.memory import peak_gb
-from vswin.bench.model import make_forward
-from vswin.bench.timing import timed
-from vswin.bench.workload import Workload
+from vswin.bench.model import Workload, make_forward
+from vswin.bench.result import timed
 from vswin.compose import compose_config
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
@@ -39,6 +37,7 @@ from vswin.runs.machine import describe_machine, summarise
 from vswin.runtime import console
 from vswin.schema import TrainConfig
 from vswin.tables import print_table
+from vswin.training.trial import peak_gb
 
 MODEL = "swin_tiny"
 FRAMES = (8, 16, 32, 64, 128)

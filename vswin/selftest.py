@@ -43,12 +43,8 @@ _LOSSES = Path(__file__).with_name("selftest.json")
 def run_selftest(config: TrainConfig, record: bool = False) -> None:
     """Trains for fifty steps and compares the loss of each with the one that is stored.
 
-    Args:
-        config: that of `vswin.cli.SELFTEST_OVERRIDES`, with the runtime of the user.
-        record: whether to store the losses instead; for those who changed the training on purpose.
-
-    Raises:
-        InputError: if a loss differs by more than rounding and the order of sums can explain.
+    With `record` the losses are stored instead, for those who changed the training on purpose. An `InputError` if a
+    loss differs by more than rounding and the order of sums can explain.
     """
     started = time.perf_counter()
     strategy = make_strategy(config.runtime.strategy)
@@ -66,7 +62,7 @@ def run_selftest(config: TrainConfig, record: bool = False) -> None:
     expected = json.loads(_LOSSES.read_text())["losses"]
     for step in range(0, NUM_STEPS, 7):
         console.print(f"step {step:2}   loss {losses[step]:.4f}   expected {expected[step]:.4f}")
-    _compare(losses, expected, _tolerance(config.runtime.precision))
+    _compare(losses, expected, 0.02 if config.runtime.precision == "float32" else 0.15)
     console.print(f"This installation trains as it should ({time.perf_counter() - started:.0f} s).", style="green")
 
 
@@ -124,10 +120,6 @@ def _check_labels(catalog: Catalog) -> None:
         if not 0 <= label < len(catalog.class_names) or catalog.class_names[label] != class_name:
             raise InputError(f"{path} has the label {label}, which is not {class_name}: reinstall vswin")
     console.print(f"labels    each of the {len(catalog.class_names)} classes has its own")
-
-
-def _tolerance(precision: str) -> float:
-    return 0.02 if precision == "float32" else 0.15
 
 
 def _compare(losses: Sequence[float], expected: Sequence[float], tolerance: float) -> None:

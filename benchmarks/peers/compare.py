@@ -22,8 +22,7 @@ from peer_process import PeerError, PeerProcess
 from protocol import Case
 
 from vswin.bench.input import BATCH_SIZE, NUM_BATCHES
-from vswin.bench.result import Result, Row, print_result, save_result
-from vswin.bench.timing import interleave
+from vswin.bench.result import Result, Row, interleave, print_result, save_result
 from vswin.errors import InputError, clean_errors
 from vswin.runtime import console
 

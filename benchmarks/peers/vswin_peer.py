@@ -16,9 +16,8 @@ def build(case: Case) -> Callable[[], object]:
 
         overrides = [f"clip.num_frames={case.num_frames}", f"clip.crop={case.size}"]
         return partial(time_batches, compose_input(overrides), case.videos, 1, FrameLoader())
-    from vswin.bench.model import make_forward
+    from vswin.bench.model import Workload, make_forward
     from vswin.bench.step import Way, make_step
-    from vswin.bench.workload import Workload
 
     workload = Workload("swin_tiny", case.num_frames, case.size, case.batch_size)
     if case.task == "forward":

@@ -10,11 +10,9 @@ import pytest
 
 from vswin import cli
 from vswin.bench import input as input_module
-from vswin.bench import workload
-from vswin.bench.memory import measure_memory
-from vswin.bench.startup import list_imports
-from vswin.bench.step import Way, list_ways
-from vswin.bench.videos import videos_at
+from vswin.bench import model
+from vswin.bench.input import videos_at
+from vswin.bench.step import Way, list_ways, measure_memory
 from vswin.errors import InputError
 from vswin.zoo import SIZES, ModelSize
 
@@ -26,7 +24,7 @@ def bench(monkeypatch, tmp_path):
     """Runs `vswin bench ARGUMENT ...` in this process and gives what it wrote as JSON."""
     # The smallest network there is takes seconds to trace; this one has two blocks.
     monkeypatch.setitem(SIZES, "swin_micro", ModelSize(8, (1, 1), (1, 2), window_size=(2, 4, 4), drop_path_rate=0.0))
-    monkeypatch.setattr(workload, "_SIDE", 64)
+    monkeypatch.setattr(model, "_SIDE", 64)
     monkeypatch.setattr(input_module, "NUM_BATCHES", 1)
 
     def run(*arguments):
@@ -56,11 +54,11 @@ def test_without_a_benchmark_there_is_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench"])
     cli.main()
     printed = capsys.readouterr().out
-    for words in ("model", "step", "input", "eval", "startup", "vswin bench COMMAND --help"):
+    for words in ("model", "step", "input", "vswin bench COMMAND --help"):
         assert words in printed
 
 
-@pytest.mark.parametrize("name", ["model", "step", "input", "eval", "startup"])
+@pytest.mark.parametrize("name", ["model", "step", "input"])
 def test_the_help_of_each_benchmark_has_examples(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench", name, "--help"])
     with pytest.raises(SystemExit, match="0"):
@@ -68,20 +66,15 @@ def test_the_help_of_each_benchmark_has_examples(monkeypatch, capsys, name):
     assert f"examples:\n  vswin bench {name}\n" in capsys.readouterr().out
 
 
-def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench, tmp_path, capsys):
-    result = bench("model", *SMALL, "--precision", "float32", "bfloat16", "--batch", "2", "--trace", str(tmp_path))
+def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench):
+    result = bench("model", *SMALL, "--precision", "float32", "bfloat16", "--batch", "2")
     assert names(result["rows"]) == ["float32", "bfloat16"]
     assert names(result["references"]) == ["matmul float32", "matmul bfloat16"]
-    flops = workload.Workload("swin_micro", 4, 32, 2).flops
+    flops = model.Workload("swin_micro", 4, 32, 2).flops
     for row, reference in zip(result["rows"], result["references"], strict=True):
         assert row["clips_per_second"] == pytest.approx(2 / row["median_seconds"])
         floor = flops / (reference["gflops"] * 1e9)
         assert row["share_of_floor"] == pytest.approx(floor / row["median_seconds"])
-        operations = result["breakdowns"][row["name"]]["operations"]
-        # The attention of each of the two blocks has two; by oneDNN they are `_MklBatchMatMulV2`.
-        assert sum(operation["number"] for operation in operations if "BatchMatMul" in operation["name"]) == 4
-        assert list(tmp_path.rglob(f"{row['name']}/plugins/profile/*/*.xplane.pb"))
-    assert "its matrix products at the rate of a large one" in capsys.readouterr().out
 
 
 def test_a_training_step_is_measured(bench):
@@ -89,7 +82,7 @@ def test_a_training_step_is_measured(bench):
     (row,), (reference,) = result["rows"], result["references"]
     assert [row["name"], reference["name"]] == ["float32", "matmul float32"]
     assert row["clips_per_second"] == pytest.approx(2 / row["median_seconds"])
-    floor = 3 * workload.Workload("swin_micro", 4, 32, 2).flops / (reference["gflops"] * 1e9)
+    floor = 3 * model.Workload("swin_micro", 4, 32, 2).flops / (reference["gflops"] * 1e9)
     assert row["share_of_floor"] == pytest.approx(floor / row["median_seconds"])
     assert result["options"] == {
         "model": "swin_micro",
@@ -111,9 +104,9 @@ def test_every_precision_is_measured_as_usual_and_in_each_way_that_is_asked_for(
 
 
 @pytest.mark.slow
-def test_rematerialised_and_cut_steps_are_measured_and_their_memory_in_processes_of_their_own(bench):
-    rows = bench("step", *SMALL, "--batch", "2", "--remat", "--micro-batches", "2", "--memory")["rows"]
-    assert names(rows) == ["float32", "float32, remat", "float32, 2 micro-batches"]
+def test_rematerialised_steps_are_measured_and_their_memory_in_processes_of_their_own(bench):
+    rows = bench("step", *SMALL, "--batch", "2", "--remat", "--memory")["rows"]
+    assert names(rows) == ["float32", "float32, remat"]
     for row in rows:
         assert 0.1 < row["process_gb"] - row["step_gb"] < row["process_gb"] < 3
         assert 0 < row["estimated_gb"] < 0.1
@@ -121,13 +114,11 @@ def test_rematerialised_and_cut_steps_are_measured_and_their_memory_in_processes
 
 def test_a_process_that_cannot_measure_its_memory_is_explained(monkeypatch, tmp_path):
     killed = tmp_path / "killed"
-    killed.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
+    killed.write_text("#!/bin/sh\necho not today >&2\nexit 3\n")
     killed.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killed))
-    with pytest.raises(
-        InputError, match=r"float32: the process .* code 3; a smaller --batch.*needs less\n  out of memory"
-    ):
-        measure_memory(workload.Workload("swin_micro", 4, 32, 1), Way("float32"))
+    with pytest.raises(InputError, match=r"the process that tries model=swin_micro .* ended with code 3\n  not today"):
+        measure_memory(model.Workload("swin_micro", 4, 32, 1), Way("float32"))
 
 
 def test_the_input_pipeline_is_measured_by_threads_and_ways_of_decoding(bench, video):
@@ -137,33 +128,6 @@ def test_the_input_pipeline_is_measured_by_threads_and_ways_of_decoding(bench, v
     assert result["options"] == {"videos": ["video.avi"], "overrides": list(small)}
     for row in result["rows"]:
         assert row["clips_per_second"] == pytest.approx(6 / row["median_seconds"])
-
-
-def test_an_evaluation_is_measured_against_one_view_after_another(bench, video):
-    small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32", "clip.num_clips=2")
-    result = bench("eval", *small, "--videos", video, video, "--rounds", "1")
-    assert names(result["rows"]) == ["one by one", "all views"]
-    assert names(result["references"]) == ["reading one by one", "reading all views"]
-    for row in [*result["rows"], *result["references"]]:
-        assert row["videos_per_second"] == pytest.approx(2 / row["median_seconds"])
-
-
-@pytest.mark.slow
-def test_the_first_step_of_a_run_is_waited_for(bench, small_videos):
-    run = ("dataset=folder", f"dataset.root={small_videos}", "clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    result = bench("startup", *run, "batch_size=4", "--rounds", "1")
-    assert names(result["rows"]) == ["train.py --help", "first training step"]
-    assert names(result["references"]) == ["bare Python", "import tensorflow, tf_keras"]
-    help_seconds, step_seconds = (row["median_seconds"] for row in result["rows"])
-    assert help_seconds < step_seconds
-    imported = result["notes"]["train.py --help imports"]
-    assert {"hydra", "omegaconf", "vswin"} <= set(imported)
-    assert not {"tensorflow", "tf_keras", "numpy", "cv2"} & set(imported)
-
-
-def test_imports_are_those_of_the_whole_process():
-    assert "json" not in list_imports([sys.executable, "-c", "import json, yaml"])
-    assert "yaml" in list_imports([sys.executable, "-c", "import json, yaml"])
 
 
 def test_videos_are_made_where_none_are_given_and_gone_afterwards():
@@ -188,12 +152,10 @@ def test_videos_are_made_where_none_are_given_and_gone_afterwards():
         (("input", "--videos", "gone.mp4"), "--videos gone.mp4: there is no such file; name video files"),
         (("input", "clip.crops=3"), "there is no key 'clip.crops'; did you mean"),
         (("input", "--threads", "0"), "--threads 0: at least 1"),
-        (("eval", "clip.num_crops=1"), "leave these keys out"),
-        (("startup", "dataset=folder", "model=x"), "train.py dataset=folder model=x"),
     ],
 )
 def test_wrong_options_are_answered_with_the_way_out(bench, arguments, message, video, monkeypatch):
-    if arguments[0] in ("input", "eval") and "--videos" not in arguments:
+    if arguments[0] == "input" and "--videos" not in arguments:
         arguments = (*arguments, "--videos", video)
     with pytest.raises(SystemExit) as exit_info:
         bench(*arguments)
@@ -204,6 +166,5 @@ def test_wrong_options_are_answered_with_the_way_out(bench, arguments, message, 
 def test_a_video_that_cannot_be_decoded_is_named(bench, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    for name in ("input", "eval"):
-        with pytest.raises(SystemExit, match=r"broken\.mp4.*cannot be"):
-            bench(name, *small, "--videos", str(tmp_path / "broken.mp4"), "--rounds", "1")
+    with pytest.raises(SystemExit, match=r"broken\.mp4.*cannot be"):
+        bench("input", *small, "--videos", str(tmp_path / "broken.mp4"), "--rounds", "1")

@@ -2,12 +2,13 @@
 
 import io
 import json
+import time
 
 import pytest
 from rich.console import Console
 
 from vswin.bench import result as module
-from vswin.bench.result import Result, Row, print_result, save_result
+from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
 from vswin.errors import InputError
 
 MACHINE = {
@@ -55,15 +56,6 @@ def test_the_table_gives_medians_spread_figures_and_the_speed_against_the_first_
     ]
 
 
-def test_a_narrow_window_has_a_paragraph_for_each_row(printed):
-    lines = printed(make_result(machine=MACHINE), is_terminal=True)
-    assert lines[3:12] == [
-        *("model", "float32", "  median s: 2", "  min .. max: 1 .. 4", "  clips/s: 0.50", "  of floor: 25%"),
-        *("  speed: 1.00", "bfloat16", "  median s: 1"),
-    ]
-    assert max(map(len, lines)) <= 40
-
-
 def test_the_file_holds_every_round_and_says_what_it_was_measured_on(tmp_path):
     save_result(make_result(), tmp_path / "a.json")
     saved = json.loads((tmp_path / "a.json").read_text())
@@ -106,3 +98,27 @@ def test_what_cannot_be_compared_is_refused_with_both_sides(tmp_path):
         print_result(make_result(), tmp_path / "gone.json")
     with pytest.raises(InputError, match="No such file or directory; name a file in a folder that exists"):
         save_result(make_result(), tmp_path / "gone" / "a.json")
+
+
+def test_contenders_take_turns_and_the_warm_up_does_not_count():
+    log = []
+
+    def contender(name, seconds):
+        def run():
+            log.append(name)
+            return seconds + log.count(name)
+
+        return run
+
+    seconds = interleave({"a": contender("a", 0.0), "b": contender("b", 0.5)}, rounds=3, warm_up=2)
+    assert log == ["a", "b"] * 5
+    assert seconds == {"a": [3.0, 4.0, 5.0], "b": [3.5, 4.5, 5.5]}
+
+
+def test_a_contender_of_this_process_takes_as_long_as_it_takes():
+    assert 0.02 <= timed(lambda: time.sleep(0.02))() < 1
+
+
+def test_without_a_round_there_is_nothing_to_time():
+    with pytest.raises(InputError, match="--rounds 0: at least 1"):
+        interleave({"a": lambda: 1.0}, rounds=0)

@@ -20,6 +20,31 @@ GRAY_STEP = 12
 NUM_GRAYS = 20
 
 
+@pytest.fixture
+def make_files(tmp_path: Path) -> Callable[..., None]:
+    """Makes empty files below the test's folder, with their folders."""
+
+    def make(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a text file below the test's folder, byte for byte."""
+
+    def written(name: str, text: str, encoding: str = "utf-8") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return written
+
+
 @pytest.fixture(scope="session")
 def write_video(tmp_path_factory: pytest.TempPathFactory) -> WriteVideo:
     """Writes a video whose frame t is uniformly gray, 10 + 12 (t mod 20); Motion JPEG keeps that exactly."""

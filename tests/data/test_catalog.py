@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from vswin.data import catalog as catalog_module
-from vswin.data.annotations.class_names import read_class_names
-from vswin.data.annotations.labels import MissingVideo
 from vswin.data.catalog import Catalog, describe_catalog, hash_videos, load_catalog
+from vswin.data.class_names import read_class_names
+from vswin.data.labels import MissingVideo
 from vswin.data.motion import MOTIONS, MotionPlan, prepare_motion
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError

@@ -1,14 +1,20 @@
-"""Tests of vswin.data.check_findings: what counts as wrong, on facts that are made up."""
+"""Tests of vswin.data.check_findings: facts of real files, and what counts as wrong, on facts that are made up."""
 
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
-from vswin.data.annotations.labels import MissingVideo
+import pytest
+
+from vswin.data import stores
 from vswin.data.catalog import Catalog
-from vswin.data.check_files import FileFacts
-from vswin.data.check_findings import Balance, Finding, count_kinds, find_problems, measure_balance, usual_size
+from vswin.data.check_findings import FileFacts, find_problems, hash_file, inspect_file
+from vswin.data.labels import MissingVideo
 from vswin.data.records import VideoRecord
 from vswin.schema import ClipConfig
 
+inspect = partial(inspect_file, decoder="auto", timeout_sec=60)
 NAMES = ("hop", "run")
 CLIP = ClipConfig(
     num_frames=32,
@@ -100,22 +106,67 @@ def test_files_that_were_not_looked_at_are_not_judged():
     assert find_problems(catalog, {}, {}, CLIP) == []
 
 
-def test_balance():
-    videos = [VideoRecord("x", label) for label, count in enumerate((3, 1, 4, 1, 0)) for _ in range(count)]
-    assert measure_balance(videos, "abcde") == Balance(("e", 0), 1, ("c", 4))
-    assert measure_balance(videos[:4], "ab") == Balance(("b", 1), 2, ("a", 3))
+@pytest.mark.parametrize("decode", [False, True])
+def test_facts_of_a_good_file(write_video, decode):
+    path = write_video("good.avi", 15, height=48, width=64)
+    facts = inspect(path, decode=decode)
+    assert facts[1:] == (15, 48, 64, "")
+    assert facts.num_bytes > 1000
 
 
-def test_the_usual_size():
-    facts = [FileFacts(1, 9, 4, 3)] * 3 + [FileFacts(1, 9, 3, 4)]
-    assert usual_size(facts) == (4, 3, 0.75)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "FileNotFoundError"),
+        ("empty", "empty (0 bytes)"),
+        ("text", "not a video"),
+        ("folder", "not a video (a folder)"),
+        ("audio", "not a video (sound only)"),
+        ("truncated avi", "truncated"),
+        ("truncated mp4", "truncated"),
+        ("one frame avi", "one frame"),
+        ("unknown codec", "unknown codec"),
+    ],
+)
+def test_reasons_of_bad_files(bad_files, name, reason):
+    facts = inspect(bad_files[name], decode=False)
+    assert facts.reason.startswith(reason)
+    assert facts[1:4] == (0, 0, 0)
 
 
-def test_kinds_keep_their_order():
-    findings = [
-        Finding(kind, "train", "", "", detail) for kind, detail in (("broken", "1"), ("short", "2"), ("broken", "3"))
-    ]
-    assert {kind: [finding.detail for finding in found] for kind, found in count_kinds(findings).items()} == {
-        "broken": ["1", "3"],
-        "short": ["2"],
-    }
+def test_damage_after_the_beginning_is_found_by_decoding_everything(tmp_path, write_video):
+    content = bytearray(Path(write_video("damaged.avi", 40)).read_bytes())
+    place = content.index(b"movi")
+    for number in range(40):
+        place = content.index(b"00dc", place)
+        length = int.from_bytes(content[place + 4 : place + 8], "little")
+        if number >= 20:
+            content[place + 8 : place + 8 + length] = bytes(length)
+        place += 8 + length
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(content)
+    assert inspect(str(path), decode=False)[1:] == (40, 48, 64, "")
+    assert inspect(str(path), decode=True).reason == "truncated (20 of 40 frames are there)"
+
+
+def test_a_decoder_that_fails_otherwise_does_not_end_the_check(write_video, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(stores, "VideoReader", fail)
+    assert inspect(write_video("good.avi", 15), decode=False).reason == "RuntimeError: no memory"
+
+
+def test_the_time_limit_is_for_beginnings_alone(write_video):
+    path = write_video("good.avi", 15)
+    assert "too slow" in inspect_file(path, "auto", 1e-9, decode=False).reason
+    assert inspect_file(path, "auto", 1e-9, decode=True).reason == ""
+
+
+def test_hashes_are_of_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    shutil.copy(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c").write_bytes(b"x" * 2_999_999 + b"y")
+    digests = [hash_file(str(tmp_path / name)) for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+    assert hash_file(str(tmp_path / "gone")) == str(tmp_path / "gone")

@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from vswin.data.annotations.entries import ListEntry
-from vswin.data.lists import find_class_names, read_list, split_train_val
+from vswin.data.lists import ListEntry, find_class_names, read_list, split_train_val
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 

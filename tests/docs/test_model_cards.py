@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vswin.compose import compose_config, compose_evaluation
-from vswin.data.annotations.counts import official_counts
+from vswin.data.class_names import official_counts
 from vswin.published import PublishedModel, published_models
 from vswin.schema import TrainConfig
 from vswin.zoo import SIZES, configured_size, count_macs

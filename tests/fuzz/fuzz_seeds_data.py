@@ -50,7 +50,7 @@ def ucf101() -> list[Files]:
 
 
 def _numbering() -> bytes:
-    from vswin.data.annotations.class_names import read_class_names
+    from vswin.data.class_names import read_class_names
 
     names = read_class_names("ucf101")
     return "".join(f"{number} {name}\n" for number, name in enumerate(names, start=1)).encode()
@@ -74,8 +74,7 @@ def kinetics() -> list[Files]:
         row[1]: {"annotations": {"label": row[0], "segment": [float(row[2]), float(row[3])]}, "subset": row[4]}
         for row in rows
     }
-    headless = "".join(",".join(row) + "\n" for row in rows)
-    return [{"list.csv": content.encode()} for content in (text.getvalue(), json.dumps(videos), headless)]
+    return [{"list.csv": content.encode()} for content in (text.getvalue(), json.dumps(videos))]
 
 
 def sthv2() -> list[Files]:
@@ -86,7 +85,7 @@ def sthv2() -> list[Files]:
         for number in range(4)
     ]
     content = json.dumps(videos, indent=1).encode()
-    from vswin.data.annotations.class_names import read_class_names
+    from vswin.data.class_names import read_class_names
 
     numbers = {name: str(number) for number, name in enumerate(read_class_names("sthv2"))}
     return [{"train.json": content}, {"train.json": content, "labels.json": json.dumps(numbers).encode()}]

@@ -19,12 +19,6 @@ _EXAMPLES = {
   vswin bench input                                      the official Kinetics recipe on videos made for the purpose
   vswin bench input --videos a.mp4 b.avi --threads 1 2 4
   vswin bench input clip=16x4 augment=strong --isolate   another recipe; in processes of its own as well""",
-    "eval": """examples:
-  vswin bench eval                                       swin_micro, 4 clips x 3 crops of 32 x 224 x 224
-  vswin bench eval model=swin_tiny runtime.precision=bfloat16 --videos a.mp4""",
-    "startup": """examples:
-  vswin bench startup                                    swin_micro on motion, which is made beforehand
-  vswin bench startup model=swin_tiny dataset=ucf101     your own run""",
     "step": """examples:
   vswin bench step                                       AdamW by the recipe, one clip of 32 x 224 x 224, float32
   vswin bench step --remat --memory                      what rematerialisation costs and saves
@@ -34,14 +28,12 @@ _EXAMPLES = {
 
 def add_bench(commands: Commands) -> None:
     """Adds `bench` and its subcommands to those of `vswin`."""
-    text = "measure this machine: the model, a training step, the input pipeline, evaluation, start-up"
+    text = "measure this machine: the model, a training step, the input pipeline"
     end = "Contenders take turns, medians are compared. vswin bench COMMAND --help says more about a command."
     benchmarks = commands.add_command("bench", text, end).add_commands()
     _add_model(benchmarks)
     _add_step(benchmarks)
     _add_input(benchmarks)
-    _add_eval(benchmarks)
-    _add_startup(benchmarks)
 
 
 def _add(benchmarks: Commands, name: str, text: str, rounds: int) -> Parser:
@@ -66,13 +58,6 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="float32 (default), bfloat16, float16; several are compared",
     )
-    parser.add_argument(
-        "--trace",
-        type=Path,
-        metavar="FOLDER",
-        help="also write a profile of a few runs for TensorBoard (with tensorboard-plugin-profile), and print how long "
-        "each type of operation took",
-    )
 
 
 def _add_model(benchmarks: Commands) -> None:
@@ -83,11 +68,10 @@ def _add_model(benchmarks: Commands) -> None:
 
 
 def _model(arguments: argparse.Namespace) -> None:
-    from vswin.bench.model import bench_model
-    from vswin.bench.workload import Workload
+    from vswin.bench.model import Workload, bench_model
 
     workload = Workload(arguments.model, arguments.frames, arguments.size, arguments.batch)
-    _report(bench_model(workload, arguments.precision, arguments.rounds, arguments.trace), arguments)
+    _report(bench_model(workload, arguments.precision, arguments.rounds), arguments)
 
 
 def _add_step(benchmarks: Commands) -> None:
@@ -102,14 +86,14 @@ def _add_step(benchmarks: Commands) -> None:
 
 
 def _step(arguments: argparse.Namespace) -> None:
+    from vswin.bench.model import Workload
     from vswin.bench.step import bench_step, list_ways
-    from vswin.bench.workload import Workload
 
     workload = Workload(arguments.model, arguments.frames, arguments.size, arguments.batch)
     ways = list_ways(arguments.precision, arguments.remat, arguments.micro_batches, arguments.jit)
-    result = bench_step(workload, ways, arguments.rounds, arguments.trace)
+    result = bench_step(workload, ways, arguments.rounds)
     if arguments.memory:
-        from vswin.bench.memory import measure_memory
+        from vswin.bench.step import measure_memory
 
         for row, way in zip(result.rows, ways, strict=True):
             row.figures = {**row.figures, **measure_memory(workload, way)}
@@ -127,42 +111,11 @@ def _add_input(benchmarks: Commands) -> None:
 
 
 def _input(arguments: argparse.Namespace) -> None:
-    from vswin.bench.input import bench_input
-    from vswin.bench.videos import videos_at
+    from vswin.bench.input import bench_input, videos_at
 
     with videos_at(arguments.videos) as videos:
         result = bench_input(videos, arguments.overrides, arguments.threads, arguments.isolate, arguments.rounds)
     _report(result, arguments)
-
-
-def _add_eval(benchmarks: Commands) -> None:
-    text = "evaluation, decoding included: all views of a video at once, against one view after another"
-    parser = _add(benchmarks, "eval", text, rounds=3)
-    _add_overrides(parser, "evaluate", "model=swin_tiny")
-    _add_videos(parser)
-    parser.set_defaults(run=_eval)
-
-
-def _eval(arguments: argparse.Namespace) -> None:
-    from vswin.bench.evaluation import bench_evaluation
-    from vswin.bench.videos import videos_at
-
-    with videos_at(arguments.videos) as videos:
-        result = bench_evaluation(videos, arguments.overrides, arguments.rounds)
-    _report(result, arguments)
-
-
-def _add_startup(benchmarks: Commands) -> None:
-    text = "start-up: seconds to the help of train.py and to the first training step"
-    parser = _add(benchmarks, "startup", text, rounds=3)
-    _add_overrides(parser, "train", "model=swin_tiny")
-    parser.set_defaults(run=_startup)
-
-
-def _startup(arguments: argparse.Namespace) -> None:
-    from vswin.bench.startup import bench_startup
-
-    _report(bench_startup(arguments.overrides, arguments.rounds), arguments)
 
 
 def _add_overrides(parser: argparse.ArgumentParser, command: str, example: str) -> None:

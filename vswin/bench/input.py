@@ -1,20 +1,24 @@
 """`vswin bench input`: how many training clips per second the input pipeline gives."""
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from pathlib import Path
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
-from vswin.bench.result import Result, Row
-from vswin.bench.timing import check_counts, interleave
+from vswin.bench.result import Result, Row, check_counts, interleave
 from vswin.compose import compose_config
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
+from vswin.data.pyav_encoder import shrink_video
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
@@ -22,12 +26,16 @@ from vswin.schema import TrainConfig
 
 BATCH_SIZE = 6
 NUM_BATCHES = 6
+# Of the videos that are made: pixels of the shorter side, as in the usual copies of Kinetics; width and height before.
+_SHORT_SIDE = 256
+_DRAWN = (640, 480)
+_RATE = 25.0
 
 
 def bench_input(
     videos: Sequence[str], overrides: Sequence[str], threads: Sequence[int], isolate: bool, rounds: int
 ) -> Result:
-    """Times the pipeline of the official Kinetics recipe, or of what is changed in it.
+    """Times the pipeline of the official Kinetics recipe, or of what is changed in it by overrides.
 
     Args:
         videos: files, read again and again.
@@ -38,9 +46,6 @@ def bench_input(
 
     Returns:
         A row per number of threads and way of decoding, with `clips_per_second`.
-
-    Raises:
-        InputError: if the configuration is wrong, or a video cannot be decoded.
     """
     check_counts({"--threads": min(threads)})
     config = compose_input(overrides)
@@ -69,19 +74,9 @@ def compose_input(overrides: Sequence[str]) -> TrainConfig:
 
 
 def time_batches(config: TrainConfig, videos: Sequence[str], num_threads: int, loader: FrameLoader) -> float:
-    """Times 36 clips after a first batch, which fills the pipeline.
+    """Times 36 clips after a first batch, which fills the pipeline: seconds.
 
-    Args:
-        config: clip and augmentation.
-        videos: files, read again and again.
-        num_threads: threads that decode.
-        loader: reads the frames.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        InputError: if a video cannot be decoded.
+    An `InputError` if a video cannot be decoded.
     """
     bad = BadVideos()
     records = [VideoRecord(path, 0) for path in videos] * BATCH_SIZE
@@ -90,16 +85,53 @@ def time_batches(config: TrainConfig, videos: Sequence[str], num_threads: int, l
     options.threading.private_threadpool_size = num_threads
     dataset = make_train_dataset(records, config.clip, config.augment, config.dataset.allow_flip, order, bad, loader)
     batches = iter(dataset.with_options(options))
-    seconds = _time_calls(lambda: next(batches))
+    next(batches)
+    start = time.perf_counter()
+    for _ in range(NUM_BATCHES):
+        next(batches)
+    seconds = time.perf_counter() - start
     if len(bad) > 0:
         path, cause, _ = bad.rows()[0]
         raise InputError(f"--videos {path} cannot be decoded ({cause}); name others")
     return seconds
 
 
-def _time_calls(call: Callable[[], object]) -> float:
-    call()
-    start = time.perf_counter()
-    for _ in range(NUM_BATCHES):
-        call()
-    return time.perf_counter() - start
+@contextmanager
+def videos_at(paths: Sequence[Path] | None, num_videos: int = 3, num_frames: int = 150) -> Iterator[list[str]]:
+    """Gives the videos to measure with: those that are named, or some that are made, and gone afterwards."""
+    if paths is None:
+        with tempfile.TemporaryDirectory(prefix="vswin_bench_") as folder:
+            yield [str(_make_video(Path(folder, f"{number}.mp4"), number, num_frames)) for number in range(num_videos)]
+        return
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"--videos {path}: there is no such file; name video files, or leave --videos out")
+    yield [str(path) for path in paths]
+
+
+def _make_video(path: Path, seed: int, num_frames: int) -> Path:
+    """Draws a video and encodes it: coarse and fine texture that drifts, turns and comes nearer, and grain."""
+    rng = np.random.default_rng(seed)
+    width, height = _DRAWN
+    scene = np.mean([_draw_texture(rng, cells) for cells in (6, 24, 96)], axis=0)  # [2W, 2W, 3]
+    scene = np.clip(128 + 2 * (scene - 128), 0, 255).astype(np.uint8)
+    raw = path.with_suffix(".avi")
+    writer = cv2.VideoWriter(str(raw), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter.fourcc(*"MJPG"), _RATE, _DRAWN)
+    for number in range(num_frames):
+        turned = cv2.getRotationMatrix2D((width, width), 0.1 * number, 1 + 0.002 * number)
+        moved = [[0, 0, 0.7 * number - width / 2], [0, 0, 0.4 * number - width + height / 2]]
+        frame = cv2.warpAffine(scene, np.add(turned, moved), _DRAWN, borderMode=cv2.BORDER_REFLECT)  # [H, W, 3]
+        grain = rng.integers(0, 9, (height, width, 1), np.uint8)
+        writer.write(cv2.add(frame, np.repeat(grain, 3, axis=2)))
+    writer.release()
+    content = shrink_video(str(raw), _SHORT_SIDE)
+    assert content is not None, "what is drawn is larger"
+    path.write_bytes(content)
+    raw.unlink()
+    return path
+
+
+def _draw_texture(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Draws random colours on a grid and blends them, uint8 [2W, 2W, 3] for frames of width W."""
+    colours = rng.integers(0, 256, (cells, cells, 3), np.uint8)
+    return cv2.resize(colours, (2 * _DRAWN[0], 2 * _DRAWN[0]), interpolation=cv2.INTER_CUBIC)

@@ -1,57 +1,71 @@
 """`vswin bench model`: the forward pass, against what a large matrix product of the same precision reaches."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from vswin.bench.result import Result
-from vswin.bench.timing import interleave, timed
-from vswin.bench.trace import trace
-from vswin.bench.workload import (
-    NUM_CLASSES,
-    Workload,
-    check_precisions,
-    floor_seconds,
-    make_product,
-    model_row,
-    product_name,
-    product_row,
-)
+from vswin.bench.result import Result, Row, check_counts, interleave, timed
 from vswin.build import build_model
+from vswin.checks import PRECISIONS
+from vswin.errors import InputError
 from vswin.runtime import set_precision
+from vswin.zoo import count_macs, find_size
+
+NUM_CLASSES = 400
+# Rows and columns of the product that says what the machine can do: large enough for its best, and 17 GFLOP.
+_SIDE = 2048
 
 
-def bench_model(workload: Workload, precisions: Sequence[str], rounds: int, traces: Path | None = None) -> Result:
-    """Times the forward pass in one or more precisions.
+@dataclass(frozen=True)
+class Workload:
+    """Says which network computes how much; an `InputError` if there is no such network, or a number is below 1.
 
-    Args:
-        workload: network and clips.
-        precisions: of `vswin.checks.PRECISIONS`; they take turns.
-        rounds: how often each runs.
-        traces: folder for a profile of each, in a folder of its name; None for none.
-
-    Returns:
-        A row per precision with `clips_per_second` and `share_of_floor`; the matrix products as references.
-
-    Raises:
-        InputError: if there is no such precision, or no round.
+    Attributes:
+        model: key of `vswin.zoo.SIZES`.
+        num_frames: frames of a clip.
+        size: pixels of a frame's side.
+        batch_size: clips at once.
     """
+
+    model: str
+    num_frames: int
+    size: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be computed."""
+        find_size(self.model)
+        check_counts({"--frames": self.num_frames, "--size": self.size, "--batch": self.batch_size})
+
+    @property
+    def flops(self) -> int:
+        """Counts the floating-point operations of the matrix products of a forward pass."""
+        return 2 * self.batch_size * count_macs(find_size(self.model), self.num_frames, self.size, self.size)
+
+    def make_clips(self) -> tf.Tensor:
+        """Makes random clips, uint8 [B, T, H, W, 3]; always the same."""
+        shape = (self.batch_size, self.num_frames, self.size, self.size, 3)
+        return tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
+def check_precisions(precisions: Sequence[str]) -> None:
+    """Refuses a precision that is none, or stands there twice."""
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise InputError(f"--precision {precision}: one or more of {', '.join(PRECISIONS)}")
+    if len(set(precisions)) < len(precisions):
+        raise InputError(f"--precision {' '.join(precisions)}: each once")
+
+
+def bench_model(workload: Workload, precisions: Sequence[str], rounds: int) -> Result:
+    """Times the forward pass in one or more precisions, which take turns; see `time_runs`."""
     check_precisions(precisions)
-    runs = {precision: make_forward(workload, precision) for precision in precisions}
-    contenders = {precision: timed(run) for precision, run in runs.items()}
-    products = {product_name(precision): make_product(precision) for precision in precisions}
-    seconds = interleave({**contenders, **products}, rounds)
-    result = Result("model", {**asdict(workload), "precision": list(precisions)}, [], [])
-    for precision, run in runs.items():
-        product = product_row(precision, seconds[product_name(precision)])
-        row = model_row(precision, seconds[precision], workload.batch_size, floor_seconds(workload.flops, product))
-        result.rows.append(row)
-        result.references.append(product)
-        if traces is not None:
-            result.breakdowns[precision] = trace(traces / precision, run, floor_seconds(workload.flops, product))
-    return result
+    runs = {precision: (precision, make_forward(workload, precision)) for precision in precisions}
+    options = {**asdict(workload), "precision": list(precisions)}
+    return time_runs("model", options, runs, workload.flops, workload.batch_size, rounds)
 
 
 def make_forward(workload: Workload, precision: str) -> Callable[[], object]:
@@ -62,3 +76,46 @@ def make_forward(workload: Workload, precision: str) -> Callable[[], object]:
     clips = workload.make_clips()
     classify = tf.function(lambda clips: model(clips, training=False))
     return lambda: classify(clips).numpy()
+
+
+def time_runs(
+    benchmark: str,
+    options: Mapping[str, Any],
+    runs: Mapping[str, tuple[str, Callable[[], object]]],
+    flops: int,
+    num_clips: int,
+    rounds: int,
+) -> Result:
+    """Times runs of the network in turns, with large matrix products beside them.
+
+    Args:
+        benchmark: see `Result`.
+        options: see `Result`.
+        runs: name -> precision and run.
+        flops: floating-point operations of the matrix products of a run.
+        num_clips: clips of a run.
+        rounds: how often each runs.
+
+    Returns:
+        A row per run with `clips_per_second` and `share_of_floor`, the share of the time that its matrix products
+        would take at the rate of a large one; those as references, with `gflops`.
+    """
+    products = {f"matmul {precision}": timed(_make_product(precision)) for precision, _ in runs.values()}
+    contenders = {name: timed(run) for name, (_, run) in runs.items()}
+    seconds = interleave({**contenders, **products}, rounds)
+    references = {name: Row(name, seconds[name]) for name in products}
+    for row in references.values():
+        row.figures = {"gflops": 2 * _SIDE**3 / row.median / 1e9}
+    result = Result(benchmark, options, [], list(references.values()))
+    for name, (precision, _) in runs.items():
+        row = Row(name, seconds[name])
+        floor = flops / (references[f"matmul {precision}"].figures["gflops"] * 1e9)
+        row.figures = {"clips_per_second": num_clips / row.median, "share_of_floor": floor / row.median}
+        result.rows.append(row)
+    return result
+
+
+def _make_product(precision: str) -> Callable[[], object]:
+    side = tf.cast(tf.random.stateless_normal([_SIDE, _SIDE], [0, 0]), precision)
+    multiply = tf.function(lambda: tf.reduce_sum(side @ side))
+    return lambda: multiply().numpy()

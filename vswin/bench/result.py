@@ -1,22 +1,19 @@
-"""The result of a benchmark: a table on the terminal, a JSON file, and both beside a stored one."""
+"""What all benchmarks share: contenders take turns; the result is a table and a JSON file, also beside a stored one."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
 from vswin.runs.machine import describe_machine, summarise
 from vswin.runtime import console
-from vswin.tables import print_table, say
+from vswin.tables import make_progress_bar, print_table, say
 
-if TYPE_CHECKING:
-    from vswin.bench.trace import Breakdown
-
-_NUM_OPERATIONS = 15
 # Figure of a row -> its heading and how it is written.
 _COLUMNS = {
     "clips_per_second": ("clips/s", "{:.2f}"),
@@ -27,6 +24,50 @@ _COLUMNS = {
     "process_gb": ("process GB", "{:.2f}"),
     "gflops": ("GFLOP/s", "{:.0f}"),
 }
+
+
+# Runs once and says how many seconds it took; one that lives in another process has its own clock.
+Contender: TypeAlias = Callable[[], float]
+
+
+def timed(run: Callable[[], object]) -> Contender:
+    """Makes a contender of what runs in this process; when it returns, its work is done, on a GPU as well."""
+
+    def contender() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return contender
+
+
+def interleave(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Lets every contender run once in each round.
+
+    The rounds of `warm_up`, in which graphs are traced, caches and pools filled, come first and do not count.
+
+    Returns:
+        Name -> seconds of each round that counts.
+    """
+    check_counts({"--rounds": rounds})
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    with make_progress_bar(console, "runs") as bar:
+        task = bar.add_task("", total=(warm_up + rounds) * len(contenders), note="")
+        for number in range(-warm_up, rounds):
+            for name, contender in contenders.items():
+                bar.update(task, description="warm-up" if number < 0 else f"round {number + 1}", note=name)
+                taken = contender()
+                bar.advance(task)
+                if number >= 0:
+                    seconds[name].append(taken)
+    return seconds
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Refuses an option that counts something and is below 1."""
+    for option, count in counts.items():
+        if count < 1:
+            raise InputError(f"{option} {count}: at least 1")
 
 
 @dataclass
@@ -59,8 +100,7 @@ class Result:
         rows: the contenders, which are compared with the first.
         references: what was measured beside them and is compared with nothing.
         machine: where, see `describe_machine`.
-        breakdowns: name of a row -> where its time went, if that was recorded.
-        notes: what else was found out, e.g. names of modules.
+        notes: what else was found out, e.g. versions.
     """
 
     benchmark: str
@@ -68,7 +108,6 @@ class Result:
     rows: list[Row]
     references: list[Row] = field(default_factory=list)
     machine: dict[str, object] = field(default_factory=describe_machine)
-    breakdowns: dict[str, "Breakdown"] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +119,6 @@ class Result:
             "rows": [_as_json(row) | {"speed": self.rows[0].median / row.median} for row in self.rows],
             "references": [_as_json(row) for row in self.references],
             "notes": self.notes,
-            "breakdowns": {name: _breakdown_as_json(breakdown) for name, breakdown in self.breakdowns.items()},
         }
 
 
@@ -88,20 +126,11 @@ def _as_json(row: Row) -> dict[str, Any]:
     return {"name": row.name, "median_seconds": row.median, "seconds": list(row.seconds), **row.figures}
 
 
-def _breakdown_as_json(breakdown: "Breakdown") -> dict[str, Any]:
-    operations = [operation._asdict() for operation in breakdown.operations]
-    return {**breakdown._asdict(), "operations": operations}
-
-
 def print_result(result: Result, stored: Path | None = None) -> None:
     """Prints a table: medians, smallest and largest, speed as a multiple of the first row's.
 
-    Args:
-        result: what was found.
-        stored: a result in a file, to say beside each row how many times as fast it is now.
-
-    Raises:
-        InputError: if that is none of the same benchmark with the same options.
+    With a `stored` result also how many times as fast each row is now; an `InputError` if that is none of the same
+    benchmark with the same options.
     """
     before = {} if stored is None else load_medians(stored, result)
     rows = [*result.rows, *result.references]
@@ -118,42 +147,10 @@ def print_result(result: Result, stored: Path | None = None) -> None:
     print_table(console, lines)
     for title, values in result.notes.items():
         say(console, f"{title}: {', '.join(values)}")
-    for name, breakdown in result.breakdowns.items():
-        _print_breakdown(name, breakdown)
-
-
-def _print_breakdown(name: str, breakdown: "Breakdown") -> None:
-    """Prints the operations that took longest, and the sum of the others."""
-    operations = breakdown.operations
-    total = sum(operation.seconds for operation in operations) or 1.0
-    lines = [[f"operations, {name}", "per run", "ms", "share"]]
-    for operation in operations[:_NUM_OPERATIONS]:
-        seconds = operation.seconds
-        lines.append([operation.name, f"{operation.number:.0f}", f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}"])
-    others = operations[_NUM_OPERATIONS:]
-    if others:
-        count, seconds = sum(other.number for other in others), sum(other.seconds for other in others)
-        lines.append([f"{len(others)} others", f"{count:.0f}", f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}"])
-    lines.append(["all, on all threads", "", f"{1e3 * total:.2f}", ""])
-    lines.append(["a run, recorded", "", f"{1e3 * breakdown.wall_seconds:.2f}", ""])
-    lines.append(["its matrix products at the rate of a large one", "", f"{1e3 * breakdown.floor_seconds:.2f}", ""])
-    console.print()
-    print_table(console, lines)
 
 
 def load_medians(path: Path, result: Result) -> dict[str, float]:
-    """Reads the medians of a stored result.
-
-    Args:
-        path: what `save_result` wrote.
-        result: what it is to be compared with.
-
-    Returns:
-        Name of a row -> seconds.
-
-    Raises:
-        InputError: if the two cannot be compared.
-    """
+    """Reads the medians of a stored result, name of a row -> seconds; an `InputError` if the two cannot be compared."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         named = [stored["benchmark"], stored["options"]]
@@ -171,11 +168,7 @@ def load_medians(path: Path, result: Result) -> dict[str, float]:
 
 
 def save_result(result: Result, path: Path) -> None:
-    """Writes a result as JSON.
-
-    Raises:
-        InputError: if the file cannot be written.
-    """
+    """Writes a result as JSON; an `InputError` if the file cannot be written."""
     try:
         with replacing(path) as partial:
             partial.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")

@@ -2,46 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.bench.result import Result
-from vswin.bench.timing import check_counts, interleave, timed
-from vswin.bench.trace import trace
-from vswin.bench.workload import (
-    NUM_CLASSES,
-    Workload,
-    check_precisions,
-    floor_seconds,
-    make_product,
-    model_row,
-    product_name,
-    product_row,
-)
-from vswin.build import build_model
+from vswin.bench.model import NUM_CLASSES, Workload, check_precisions, time_runs
+from vswin.bench.result import Result, check_counts
 from vswin.checks import check_divides
 from vswin.compose import compose_config
-from vswin.runtime import make_strategy, set_precision
+from vswin.errors import InputError
 from vswin.schema import TrainConfig
-from vswin.training.setup import build_trainer
-from vswin.zoo import configured_size
+from vswin.training.memory import estimate_run
+from vswin.training.trial import prepare_step, run_trial
 
 # The backward pass has two products for each of the forward pass.
 _PRODUCTS_PER_STEP = 3
-_STEPS_PER_EPOCH = 1000
 
 
 class Way(NamedTuple):
-    """Says how a step is computed, by the keys of `runtime`.
-
-    Args:
-        precision: of `vswin.checks.PRECISIONS`.
-        remat: whether blocks are computed twice.
-        micro_batches: parts of the batch.
-        jit: whether XLA compiles loss and gradients.
-    """
+    """Says how a step is computed, by the keys of `runtime`."""
 
     precision: str
     remat: bool = False
@@ -55,17 +34,7 @@ class Way(NamedTuple):
 
 
 def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Way]:
-    """Lists the contenders: each precision as usual, and with each of the others by itself.
-
-    Args:
-        precisions: of `vswin.checks.PRECISIONS`.
-        remat: whether rematerialisation is tried.
-        micro_batches: parts into which a batch is cut; 1 tries none.
-        jit: whether XLA is tried.
-
-    Raises:
-        InputError: if there is no such precision, or no part.
-    """
+    """Lists the contenders: each precision as usual, and with each of the others by itself; one part is none."""
     check_precisions(precisions)
     check_counts({"--micro-batches": micro_batches})
     ways = []
@@ -77,85 +46,47 @@ def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: b
     return ways
 
 
-def bench_step(workload: Workload, ways: Sequence[Way], rounds: int, traces: Path | None = None) -> Result:
-    """Times training steps.
+def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
+    """Times training steps in one or more ways, which take turns; see `time_runs`.
 
-    Args:
-        workload: network and clips.
-        ways: how to compute them; they take turns.
-        rounds: steps of each.
-        traces: folder for a profile of each, in a folder of its name; None for none.
-
-    Returns:
-        A row per way with `clips_per_second` and `share_of_floor`, what is computed twice not counted; the matrix
-        products as references.
-
-    Raises:
-        InputError: if the batch cannot be cut into the parts, or there is no round.
+    What is computed twice does not count. An `InputError` if the batch cannot be cut into the parts.
     """
     for way in ways:
         check_divides(workload.batch_size, 1, way.micro_batches)
-    runs = {str(way): make_step(workload, way) for way in ways}
-    contenders = {name: timed(run) for name, run in runs.items()}
-    precisions = list(dict.fromkeys(way.precision for way in ways))
-    products = {product_name(precision): make_product(precision) for precision in precisions}
-    seconds = interleave({**contenders, **products}, rounds)
-    references = {precision: product_row(precision, seconds[product_name(precision)]) for precision in precisions}
+    runs = {str(way): (way.precision, make_step(workload, way)) for way in ways}
     options = {**asdict(workload), "ways": list(runs)}
-    result = Result("step", options, [], list(references.values()))
-    for way, (name, run) in zip(ways, runs.items(), strict=True):
-        floor = floor_seconds(_PRODUCTS_PER_STEP * workload.flops, references[way.precision])
-        result.rows.append(model_row(name, seconds[name], workload.batch_size, floor))
-        if traces is not None:
-            result.breakdowns[name] = trace(traces / name.replace(", ", "_").replace(" ", "_"), run, floor)
-    return result
+    return time_runs("step", options, runs, _PRODUCTS_PER_STEP * workload.flops, workload.batch_size, rounds)
 
 
 def make_step(workload: Workload, way: Way) -> Callable[[], None]:
-    """Builds a model, its optimizer and trainer by the recipe of the network, on one device.
+    """Makes a function that takes a step of the recipe on one device, on the same clips each time."""
+    config = compose_config("train", _overrides(workload, way), TrainConfig)
+    return prepare_step(config, NUM_CLASSES, workload.make_clips())
+
+
+def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
+    """Measures the memory that a step takes, in a process of its own.
 
     Returns:
-        A function that takes a step on the same clips each time, and returns when it is taken.
+        `step_gb`, by how much steps raise the peak of the process; `process_gb`, that peak; and `estimated_gb`, what a
+        run would say beforehand. In GB, on a GPU of the device.
+
+    Raises:
+        InputError: if the process fails; on a small machine it is killed.
     """
-    return prepare_step(_compose(workload, way), NUM_CLASSES, workload.make_clips())
+    is_cpu = not tf.config.list_physical_devices("GPU")
+    trial = run_trial(_overrides(workload, way), NUM_CLASSES, None, is_cpu)
+    if not trial.fits:
+        raise InputError(f"{way}: {trial.reason}; a smaller --batch, --size or --frames needs less")
+    config = compose_config("train", _overrides(workload, way), TrainConfig)
+    estimated = (
+        estimate_run(config, NUM_CLASSES, workload.batch_size // way.micro_batches, is_cpu, way.remat).total / 1e9
+    )
+    return {"step_gb": trial.step_gb, "estimated_gb": estimated, "process_gb": trial.peak_gb}
 
 
-def prepare_step(config: TrainConfig, num_classes: int, clips: tf.Tensor) -> Callable[[], None]:
-    """Builds a run's model with random weights, its optimizer and trainer, on one device.
-
-    Args:
-        config: the run.
-        num_classes: classes K.
-        clips: as many as its global batch has, uint8 [B, T, H, W, 3].
-
-    Returns:
-        A function that takes a step on these clips each time, and returns when it is taken.
-    """
-    set_precision(config.runtime.precision)
-    with make_strategy("one_device").scope():
-        size, dropout = configured_size(config.model), config.model.dropout
-        model = build_model(size, num_classes, dropout=dropout, remat=config.runtime.remat)
-        trainer = build_trainer(config, model, _STEPS_PER_EPOCH)
-    set_precision("float32")
-    batch_size = config.batch_size
-    batch = {
-        "clips": clips,
-        "labels": tf.zeros([batch_size], tf.int32),
-        "weights": tf.ones([batch_size]),
-        "positions": tf.range(batch_size),
-    }
-    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
-    step = trainer.make_train_function()
-
-    def take() -> None:
-        step(batches)
-        tf.test.experimental.sync_devices()
-
-    return take
-
-
-def _compose(workload: Workload, way: Way) -> TrainConfig:
-    """Composes the run that would take such steps."""
+def _overrides(workload: Workload, way: Way) -> list[str]:
+    """Makes the command line of the run that would take such steps."""
     overrides = {
         "model": workload.model,
         "dataset": "kinetics400",
@@ -168,4 +99,4 @@ def _compose(workload: Workload, way: Way) -> TrainConfig:
         "runtime.micro_batches": way.micro_batches,
         "runtime.jit": way.jit,
     }
-    return compose_config("train", [f"{key}={value}" for key, value in overrides.items()], TrainConfig)
+    return [f"{key}={value}" for key, value in overrides.items()]

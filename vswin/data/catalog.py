@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vswin.data.annotations.class_names import ClassLookup, read_class_names
-from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL, ListEntry, NotFoundError
-from vswin.data.annotations.file_index import FileIndex
-from vswin.data.annotations.labels import MissingVideo, label_videos
-from vswin.data.annotations.owners import ANNOTATED, find_annotations, read_annotations
+from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
+from vswin.data.class_names import ClassLookup, read_class_names
 from vswin.data.folder import LAYOUT, load_folder, note_spellings
-from vswin.data.lists import ACCEPTED, find_class_names, read_list, split_train_val
+from vswin.data.labels import FileIndex, MissingVideo, label_videos
+from vswin.data.lists import ACCEPTED, ROLES, TEST, TRAIN, VAL, ListEntry, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
 from vswin.data.packed.contents import is_packed
 from vswin.data.packed.tfds_catalog import explain_tfds, find_prepared, load_tfds
@@ -65,18 +63,10 @@ class Catalog:
 
 
 def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
-    """Finds the videos of a data set and their labels; makes those of `motion` on first use.
+    """Finds the videos of a data set and their labels, the same for every process; makes those of `motion`.
 
-    Args:
-        dataset: the config group `dataset`.
-        is_given: whether it is given to be tested on: nothing is held out of it, a test list stands alone, and it may
-            lack classes.
-
-    Returns:
-        The catalog; the same for every process, whatever the order of the file system.
-
-    Raises:
-        InputError: if something is missing, malformed or contradictory; the message says how to mend it.
+    With `is_given` it is given to be tested on: nothing is held out of it, a test list stands alone, and it may lack
+    classes. An `InputError` says what is missing, malformed or contradictory, and how to mend it.
     """
     if is_given and dataset.test_list:
         dataset = replace(dataset, train_list=None, val_list=None)
@@ -124,25 +114,14 @@ def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecor
 def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
 
-    Args:
-        dataset: the config group `dataset`.
-        is_given: see `load_catalog`.
-
-    Returns:
-        The catalog.
-
-    Raises:
-        NotFoundError: if the folder of the videos, or the lists of a data set that needs them, are not there.
-        InputError: if something else is missing, malformed or contradictory.
+    A `NotFoundError` if the folder of the videos, or the lists of a data set that needs them, are not there.
     """
     if dataset.name == "motion":
         return _load_motion(dataset)
     if dataset.name not in _DATASETS:
         raise InputError(f"dataset.name={dataset.name!r} is unknown; {nearest(dataset.name, _DATASETS)}")
     with _without_gc():
-        if dataset.name in ANNOTATED:
-            catalog = _load_annotated(dataset)
-        elif dataset.train_list or dataset.val_list or (is_given and dataset.test_list):
+        if dataset.name in ANNOTATED or dataset.train_list or dataset.val_list or (is_given and dataset.test_list):
             catalog = _load_lists(dataset)
         else:
             catalog = _load_folder(dataset)
@@ -200,14 +179,9 @@ def _describe_classes(catalog: Catalog) -> list[str]:
 
 
 def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
-    """Makes a fingerprint of a list of videos, to tell whether two accuracies are of the same videos.
+    """Makes a fingerprint of a list of videos, in any order, to tell whether two accuracies are of the same videos.
 
-    Args:
-        videos: in any order.
-        class_names: of the data set.
-
-    Returns:
-        16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
+    It has 16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
     """
     lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -255,28 +229,22 @@ def _load_folder(dataset: DatasetConfig) -> Catalog:
 
 
 def _load_lists(dataset: DatasetConfig) -> Catalog:
-    """Reads lists whose labels name the classes."""
+    """Reads annotation files of the owners, named or found, or lists, whose labels name the classes."""
     paths = _named_lists(dataset)
-    notes: list[str] = []
-    lists = [read_list(path, _base(dataset, path), notes) if path else [] for path in paths]
-    entries = lists[0] + lists[1] or lists[2]
-    classes = ClassLookup(find_class_names(entries, dataset.num_classes), is_exact=True)
-    note_spellings({entry.label for entry in entries}, notes)
-    return _find_listed(dataset, paths, lists, classes, notes, search=False)
-
-
-def _load_annotated(dataset: DatasetConfig) -> Catalog:
-    """Reads annotation files, those that are named or those that are found."""
-    classes = ClassLookup(read_class_names(dataset.name))
-    paths = _named_lists(dataset)
-    if not (paths[0] or paths[1]):
+    is_annotated = dataset.name in ANNOTATED
+    classes = ClassLookup(read_class_names(dataset.name) if is_annotated else ())
+    if is_annotated and not (paths[0] or paths[1]):
         paths[:2] = find_annotations(dataset, classes)
     notes: list[str] = []
-    lists = []
+    lists: list[list[ListEntry]] = []
     for path, subset in zip(paths, _READ_AS, strict=True):
-        entries = read_annotations(dataset, path, subset, classes) if path else []
-        lists.append(read_list(path, _base(dataset, path), notes) if path and entries is None else entries or [])
-    return _find_listed(dataset, paths, lists, classes, notes, search=True)
+        entries = read_annotations(dataset, path, subset, classes, notes) if path and is_annotated else None
+        lists.append(entries or (read_list(path, _base(dataset, path), notes) if path else []))
+    if not is_annotated:
+        named = lists[0] + lists[1] or lists[2]
+        classes = ClassLookup(find_class_names(named, dataset.num_classes), is_exact=True)
+        note_spellings({entry.label for entry in named}, notes)
+    return _find_listed(dataset, paths, lists, classes, notes, search=is_annotated)
 
 
 def _named_lists(dataset: DatasetConfig) -> list[Path | None]:

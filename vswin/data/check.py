@@ -1,35 +1,52 @@
 """`vswin data check`: looks at every file of a data set before a training run stumbles over it."""
 
+import csv
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
+from vswin.atomic import replacing
 from vswin.console import Console
+from vswin.cores import count_cores
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
-from vswin.data.check_files import FileFacts, hash_file, in_parallel, inspect_file, same_sized
-from vswin.data.check_findings import FAILURES, find_problems, subsets_of
-from vswin.data.check_report import print_findings, print_summary, write_clean_lists, write_report
+from vswin.data.check_findings import (
+    FAILURES,
+    FileFacts,
+    Finding,
+    find_problems,
+    hash_file,
+    inspect_file,
+    subsets_of,
+)
+from vswin.data.class_names import official_counts
 from vswin.data.frames import open_store
+from vswin.data.lists import ROLES
 from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed.contents import is_packed
+from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.schema import DataCheckConfig
-from vswin.tables import make_progress_bar, say
+from vswin.schema import DataCheckConfig, DatasetConfig
+from vswin.tables import make_progress_bar, print_table, say
 from vswin.wording import printable
 
 _SECONDS_BETWEEN_LINES = 10
+# Findings of a kind that are printed.
+_NUM_SHOWN = 3
+# So many wait for a thread at a time: an object for each of 240,000 files would take hundreds of megabytes.
+_FILES_AT_ONCE = 1000
 
-ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 def run_check(config: DataCheckConfig) -> None:
     """Looks at the files in parallel and reports what is wrong.
-
-    Args:
-        config: of the command.
 
     Raises:
         InputError: if the data set cannot be found at all, or nothing of it is there.
@@ -47,15 +64,29 @@ def run_check(config: DataCheckConfig) -> None:
     for line in (f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
         say(console, line)
 
+    paths = list(dict.fromkeys(video.path for videos in subsets_of(catalog).values() for video in videos))
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
     is_interrupted = False
+    inspect = partial(
+        inspect_file,
+        decoder=dataset.decoder,
+        timeout_sec=dataset.clip_timeout_sec,
+        decode=config.decode,
+        store=open_store(dataset),
+    )
     try:
-        _look(console, catalog, config, facts, hashes)
+        for path, fact in _look(console, "decoding" if config.decode else "opening", inspect, paths):
+            facts[path] = fact
+        # Files of equal size may have the same content.
+        usable = {path: fact.num_bytes for path, fact in facts.items() if not fact.reason}
+        counts = Counter(usable.values())
+        candidates = [path for path, num_bytes in usable.items() if counts[num_bytes] > 1]
+        for path, digest in _look(console, "comparing", hash_file, candidates):
+            hashes[path] = digest
     except KeyboardInterrupt:
         is_interrupted = True
-        num_files = len(_paths(catalog))
-        console.print(f"[bold]interrupted: {len(facts):,} of {num_files:,} files were looked at[/bold]")
+        console.print(f"[bold]interrupted: {len(facts):,} of {len(paths):,} files were looked at[/bold]")
 
     findings = find_problems(catalog, facts, hashes, config.clip)
     print_summary(console, dataset, catalog, facts)
@@ -66,65 +97,136 @@ def run_check(config: DataCheckConfig) -> None:
     if is_interrupted:
         raise KeyboardInterrupt
     if config.clean_lists is not None:
-        _write_lists(console, config, catalog, facts)
+        written = write_clean_lists(Path(config.clean_lists), catalog, facts, dataset.root)
+        keys = " ".join(f"dataset.{path.stem}_list={path}" for path in written)
+        console.print(printable(f"clean lists: {keys}"), markup=False, soft_wrap=True)
     if any(finding.kind in FAILURES for finding in findings):
         raise SystemExit(1)
 
 
 def _look(
-    console: Console,
-    catalog: Catalog,
-    config: DataCheckConfig,
-    facts: dict[str, FileFacts],
-    hashes: dict[str, str],
-) -> None:
-    """Fills in what is found, so that it is there when this is interrupted."""
-    dataset = config.dataset
-    inspect = partial(
-        inspect_file,
-        decoder=dataset.decoder,
-        timeout_sec=dataset.clip_timeout_sec,
-        decode=config.decode,
-        store=open_store(dataset),
-    )
-    paths = _paths(catalog)
+    console: Console, verb: str, work: Callable[[str], ResultT], paths: Sequence[str]
+) -> Iterator[tuple[str, ResultT]]:
+    """Gives each path with its result, behind a bar; where there is no terminal, prints a line every ten seconds.
 
-    def count_broken() -> str:
-        num_broken = sum(bool(fact.reason) for fact in facts.values())
-        return f"{num_broken:,} broken"
-
-    verb = "decoding" if config.decode else "opening"
-    for path, fact in _show(console, verb, in_parallel(inspect, paths), len(paths), count_broken):
-        facts[path] = fact
-    candidates = same_sized(facts)
-    for path, digest in _show(console, "comparing", in_parallel(hash_file, candidates), len(candidates), str):
-        hashes[path] = digest
+    There is a thread for each processor: decoders and hashes run without Python's lock.
+    """
+    executor = ThreadPoolExecutor(count_cores())
+    num_broken, last = 0, time.monotonic()
+    try:
+        with make_progress_bar(console, "files") as bar:
+            task = bar.add_task(verb, total=len(paths), note="")
+            for start in range(0, len(paths), _FILES_AT_ONCE):
+                some = paths[start : start + _FILES_AT_ONCE]
+                for done, (path, result) in enumerate(zip(some, executor.map(work, some), strict=True), start + 1):
+                    yield path, result
+                    bar.advance(task)
+                    num_broken += isinstance(result, FileFacts) and bool(result.reason)
+                    if time.monotonic() - last > (1 if console.is_terminal else _SECONDS_BETWEEN_LINES):
+                        last, note = time.monotonic(), f"{num_broken:,} broken" if num_broken else ""
+                        bar.update(task, note=note)
+                        if not console.is_terminal:
+                            console.print(f"{verb}: {done:,} of {len(paths):,} files  {note}", soft_wrap=True)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
-def _paths(catalog: Catalog) -> list[str]:
-    """Lists the files, each once."""
-    return list(dict.fromkeys(video.path for videos in subsets_of(catalog).values() for video in videos))
+def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, facts: dict[str, FileFacts]) -> None:
+    """Prints how much there is, for each subset, of the files that were looked at."""
+    subsets = subsets_of(catalog)
+    official = official_counts(dataset.name, dataset.split) or {}
+    columns = []
+    for subset, videos in subsets.items():
+        usable = [facts[video.path] for video in videos if video.path in facts and not facts[video.path].reason]
+        num_listed = len(videos) + len(catalog.missing.get(subset, ()))
+        difference = ""
+        if subset in official:
+            count = official[subset]
+            difference = " (all)" if num_listed == count else f" ({num_listed - count:+,} to the official {count:,})"
+        columns.append(
+            {
+                "listed": f"{num_listed:,}{difference}",
+                "there": f"{len(videos):,}",
+                "usable": f"{len(usable):,}",
+                **_describe_files(usable),
+                **_describe_balance(videos, catalog.class_names),
+            }
+        )
+    lines = [["", *(ROLES[subset] for subset in subsets)]]
+    for row in dict.fromkeys(key for column in columns for key in column):
+        lines.append([row, *(column.get(row, "") for column in columns)])
+    print_table(console, lines, texts=range(len(lines[0])))
 
 
-def _show(
-    console: Console, verb: str, results: Iterable[ItemT], num_files: int, make_note: Callable[[], str]
-) -> Iterator[ItemT]:
-    """Shows a bar while results come in; where there is no terminal, a line every ten seconds."""
-    with make_progress_bar(console, "files") as bar:
-        task = bar.add_task(verb, total=num_files, note="")
-        last = time.monotonic()
-        for done, result in enumerate(results, start=1):
-            yield result
-            bar.advance(task)
-            if time.monotonic() - last > (1 if console.is_terminal else _SECONDS_BETWEEN_LINES):
-                last = time.monotonic()
-                bar.update(task, note=make_note())
-                if not console.is_terminal:
-                    console.print(f"{verb}: {done:,} of {num_files:,} files  {make_note()}", soft_wrap=True)
+def _describe_files(usable: Sequence[FileFacts]) -> dict[str, str]:
+    if not usable:
+        return {}
+    num_bytes = sum(fact.num_bytes for fact in usable)
+    frames = sorted(fact.num_frames for fact in usable)
+    ((height, width), count), *_ = Counter((fact.height, fact.width) for fact in usable).most_common(1)
+    return {
+        "size on disk": f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB",
+        "frames": f"{sum(frames):,}",
+        "frames per video": f"{frames[0]:,} to {frames[-1]:,}, median {median(frames):,.0f}",
+        "usual frame": f"{width} x {height} ({count / len(usable):.0%})",
+    }
 
 
-def _write_lists(console: Console, config: DataCheckConfig, catalog: Catalog, facts: dict[str, FileFacts]) -> None:
-    assert config.clean_lists is not None
-    written = write_clean_lists(Path(config.clean_lists), catalog, facts, config.dataset.root)
-    keys = " ".join(f"dataset.{path.stem}_list={path}" for path in written)
-    console.print(printable(f"clean lists: {keys}"), markup=False, soft_wrap=True)
+def _describe_balance(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> dict[str, str]:
+    counts = Counter(video.label for video in videos)
+    sizes = {name: counts[label] for label, name in enumerate(class_names)}
+    smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    return {
+        "smallest class": f"{sizes[smallest]:,} ({smallest})",
+        "median class": f"{median(sizes.values()):,.0f}",
+        "largest class": f"{sizes[largest]:,} ({largest})",
+    }
+
+
+def print_findings(console: Console, findings: Sequence[Finding], root: str) -> None:
+    """Prints how many findings of each kind there are, and the first of them; paths start at the root."""
+    by_kind: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_kind[finding.kind].append(finding)
+    if not by_kind:
+        console.print("[green]nothing is wrong[/green]")
+    for kind, found in by_kind.items():
+        style = "bold red" if kind in FAILURES else "bold yellow"
+        console.print(f"[{style}]{kind}: {len(found):,}[/{style}]")
+        for finding in found[:_NUM_SHOWN]:
+            subject = finding.path.removeprefix(os.path.join(root, "")) or finding.class_name
+            console.print(f"  {printable(subject)}: {printable(finding.detail)}", markup=False, soft_wrap=True)
+        if len(found) > _NUM_SHOWN:
+            console.print(f"  and {len(found) - _NUM_SHOWN:,} more")
+
+
+def write_report(path: Path, findings: Sequence[Finding]) -> None:
+    """Writes a CSV with a line per finding: kind, subset, class, path, detail."""
+    _write_csv(path, [("kind", "subset", "class", "path", "detail"), *findings])
+
+
+def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts], root: str) -> list[Path]:
+    """Writes `train.csv`, `val.csv` and `test.csv`, path,label, of the videos that can be used.
+
+    Paths below the root are relative to it, as lists are read. Returns the lists, those of subsets that have videos.
+    """
+    # A name that is a number would be read as an index.
+    has_numbers = any(name.removeprefix("-").isdecimal() for name in catalog.class_names)
+    base = os.path.abspath(root)
+    written = []
+    for subset, videos in subsets_of(catalog).items():
+        rows = []
+        for video in videos:
+            if not facts[video.path].reason:
+                path = os.path.abspath(video.path).removeprefix(base + os.sep)
+                rows.append((path, str(video.label) if has_numbers else catalog.class_names[video.label]))
+        if rows:
+            written.append(folder / f"{subset}.csv")
+            _write_csv(written[-1], [("path", "label"), *rows])
+    return written
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch, open(scratch, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

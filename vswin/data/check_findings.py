@@ -1,15 +1,18 @@
-"""What is wrong with a data set, from what was found in its files. Called by `vswin.data.check`."""
+"""What is in the files of a data set, and what is wrong with them. Called by `vswin.data.check`."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from vswin.data.annotations.entries import ROLES, TEST, TRAIN, VAL
+import numpy as np
+
 from vswin.data.catalog import Catalog
-from vswin.data.check_files import FileFacts
+from vswin.data.decode_error import DecodeError
+from vswin.data.lists import ROLES, TEST, TRAIN, VAL
 from vswin.data.records import VideoRecord
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.schema import ClipConfig
 from vswin.wording import count_of
 
@@ -21,20 +24,34 @@ EMPTY_CLASS = "empty class"
 KINDS = (MISSING, BROKEN, LEAK, TEST_LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
 FAILURES = (MISSING, BROKEN)
 
-# With fewer files of one size than this, a data set has no usual size.
+# Enough to see that a file decodes, and few enough for a second per hundred files.
+_NUM_FIRST_FRAMES = 8
+_FRAMES_AT_ONCE = 1000
+_BYTES_AT_ONCE = 1 << 20
+# Where fewer files have one size than this share, a data set has no usual size.
 _USUAL_SHARE = 0.9
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong.
+class FileFacts(NamedTuple):
+    """What was found in a file.
 
     Attributes:
-        kind: one of `KINDS`.
-        subset: "train", "val" or "test".
-        class_name: of the video.
-        path: of the video; empty if a whole class is meant.
-        detail: what was seen.
+        num_bytes: its size.
+        num_frames: pictures in it, of which those at the end are known to decode if all were; 0 if it cannot be used.
+        height: of its frames, as they are to be shown.
+        width: of its frames.
+        reason: why it cannot be used; empty if it can.
     """
+
+    num_bytes: int
+    num_frames: int = 0
+    height: int = 0
+    width: int = 0
+    reason: str = ""
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong, of a kind of `KINDS`; the path is empty if a whole class is meant."""
 
     kind: str
     subset: str
@@ -43,19 +60,39 @@ class Finding(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True)
-class Balance:
-    """How many videos the classes of a subset have.
+def inspect_file(
+    path: str, decoder: str, timeout_sec: float | None, decode: bool, store: VideoStore = VIDEO_FILES
+) -> FileFacts:
+    """Opens a file, counts its frames and decodes its beginning, within the time limit, or all of it, in any time."""
+    num_bytes = 0
+    try:
+        num_bytes = os.path.getsize(path)
+        with store.open(path, decoder, None if decode else timeout_sec) as reader:
+            num_frames = reader.num_video_frames
+            wanted = np.arange(num_frames if decode else min(num_frames, _NUM_FIRST_FRAMES))
+            for start in range(0, len(wanted), _FRAMES_AT_ONCE):
+                reader.read(wanted[start : start + _FRAMES_AT_ONCE], _corner)
+            return FileFacts(num_bytes, num_frames - len(reader.repeats), *reader.frame_size)
+    except DecodeError as error:
+        return FileFacts(num_bytes, reason=error.reason)
+    except Exception as error:  # whatever happens to a decoder, the other files are still to be looked at
+        return FileFacts(num_bytes, reason=f"{type(error).__name__}: {error}")
 
-    Attributes:
-        smallest: class with the fewest videos, and their number.
-        median: number of videos of a class in the middle.
-        largest: class with the most videos, and their number.
-    """
 
-    smallest: tuple[str, int]
-    median: float
-    largest: tuple[str, int]
+def _corner(frame: np.ndarray) -> np.ndarray:
+    return frame[:1, :1]
+
+
+def hash_file(path: str) -> str:
+    """Makes a fingerprint of a file's content; of one that cannot be read, its path, which no other file has."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(_BYTES_AT_ONCE):
+                digest.update(chunk)
+    except OSError:
+        return path
+    return digest.hexdigest()
 
 
 def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
@@ -81,33 +118,10 @@ def find_problems(
     findings = [
         *_find_misnamed(catalog),
         *_find_bad_files(catalog, facts, clip),
-        *_find_odd_sizes(catalog, facts),
         *_find_same(catalog, hashes),
         *_find_empty_classes(catalog),
     ]
     return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
-
-
-def measure_balance(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> Balance:
-    """Counts the videos of each class; of several classes with as many, the first is named."""
-    counts = Counter(video.label for video in videos)
-    sizes = [(name, counts[label]) for label, name in enumerate(class_names)]
-    return Balance(
-        min(sizes, key=lambda size: size[1]), median(size for _, size in sizes), max(sizes, key=lambda size: size[1])
-    )
-
-
-def usual_size(facts: Sequence[FileFacts]) -> tuple[int, int, float]:
-    """Finds the most common size of frames.
-
-    Args:
-        facts: of usable files, at least one.
-
-    Returns:
-        Height, width and the share of the files that have it.
-    """
-    (size, count), *_ = Counter((fact.height, fact.width) for fact in facts).most_common(1)
-    return *size, count / len(facts)
 
 
 def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
@@ -119,32 +133,31 @@ def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipConfig) -> Iterator[Finding]:
-    """Finds files that cannot be decoded, or that a clip does not fit into."""
+    """Finds files that cannot be decoded, that a clip does not fit into, or of another size than nearly all."""
     span = clip.num_frames if clip.sampling == "segments" else (clip.num_frames - 1) * clip.frame_stride + 1
-    for subset, video, fact in _usable_or_not(catalog, facts):
-        name = catalog.class_names[video.label]
-        if fact.reason:
-            yield Finding(BROKEN, subset, name, video.path, fact.reason)
-            continue
-        if fact.num_frames < span:
-            yield Finding(SHORT, subset, name, video.path, f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}")
-        if min(fact.height, fact.width) < clip.crop / 2:
-            detail = f"{fact.width} x {fact.height}, less than half of the crop of {clip.crop}"
-            yield Finding(SMALL, subset, name, video.path, detail)
-
-
-def _find_odd_sizes(catalog: Catalog, facts: dict[str, FileFacts]) -> Iterator[Finding]:
-    """Finds files of other sizes, where nearly all have one."""
-    usable = [fact for fact in facts.values() if not fact.reason]
-    if not usable:
-        return
-    height, width, share = usual_size(usable)
-    if share < _USUAL_SHARE:
-        return
-    for subset, video, fact in _usable_or_not(catalog, facts):
-        if not fact.reason and (fact.height, fact.width) != (height, width):
-            detail = f"{fact.width} x {fact.height}, nearly all are {width} x {height}"
-            yield Finding(ODD_SIZE, subset, catalog.class_names[video.label], video.path, detail)
+    sizes = Counter((fact.height, fact.width) for fact in facts.values() if not fact.reason)
+    (usual, count), *_ = sizes.most_common(1) or [((0, 0), 0)]
+    has_usual = count >= _USUAL_SHARE * sizes.total()
+    seen: set[str] = set()
+    for subset, videos in subsets_of(catalog).items():
+        for video in videos:
+            if video.path not in facts or video.path in seen:
+                continue
+            seen.add(video.path)
+            fact, name = facts[video.path], catalog.class_names[video.label]
+            size = f"{fact.width} x {fact.height}"
+            if fact.reason:
+                yield Finding(BROKEN, subset, name, video.path, fact.reason)
+                continue
+            if fact.num_frames < span:
+                detail = f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}"
+                yield Finding(SHORT, subset, name, video.path, detail)
+            if min(fact.height, fact.width) < clip.crop / 2:
+                detail = f"{size}, less than half of the crop of {clip.crop}"
+                yield Finding(SMALL, subset, name, video.path, detail)
+            if has_usual and (fact.height, fact.width) != usual:
+                detail = f"{size}, nearly all are {usual[1]} x {usual[0]}"
+                yield Finding(ODD_SIZE, subset, name, video.path, detail)
 
 
 def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
@@ -155,16 +168,13 @@ def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
             earlier_subset, earlier = first.setdefault(hashes.get(video.path, video.path), (subset, video))
             if earlier is video:
                 continue
-            is_same_path = earlier.path == video.path
             if earlier_subset != subset:
                 kind = TEST_LEAK if subset == TEST else LEAK
-            elif earlier.label != video.label:
-                kind = TWO_LABELS
             else:
-                kind = DUPLICATE
-            name = catalog.class_names[earlier.label]
-            detail = f"{'the same file' if is_same_path else earlier.path}, {ROLES[earlier_subset]}, {name}"
-            yield Finding(kind, subset, catalog.class_names[video.label], video.path, f"as {detail}")
+                kind = DUPLICATE if earlier.label == video.label else TWO_LABELS
+            path = "the same file" if earlier.path == video.path else earlier.path
+            detail = f"as {path}, {ROLES[earlier_subset]}, {catalog.class_names[earlier.label]}"
+            yield Finding(kind, subset, catalog.class_names[video.label], video.path, detail)
 
 
 def _find_empty_classes(catalog: Catalog) -> Iterator[Finding]:
@@ -173,21 +183,3 @@ def _find_empty_classes(catalog: Catalog) -> Iterator[Finding]:
         for label, name in enumerate(catalog.class_names):
             if label not in present:
                 yield Finding(EMPTY_CLASS, subset, name, "", f"no {ROLES[subset]} videos")
-
-
-def _usable_or_not(catalog: Catalog, facts: dict[str, FileFacts]) -> Iterator[tuple[str, VideoRecord, FileFacts]]:
-    """Goes through the videos that were looked at, each file once."""
-    seen: set[str] = set()
-    for subset, videos in subsets_of(catalog).items():
-        for video in videos:
-            if video.path in facts and video.path not in seen:
-                seen.add(video.path)
-                yield subset, video, facts[video.path]
-
-
-def count_kinds(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Sorts findings by kind, most serious first; kinds without any are left out."""
-    by_kind: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        by_kind[finding.kind].append(finding)
-    return dict(by_kind)

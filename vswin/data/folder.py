@@ -27,12 +27,10 @@ _SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing"
 def load_folder(
     root: Path, notes: list[str] | None = None
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
-    """Lists the videos below a folder; their classes are the names of the folders they lie in.
+    """Lists the videos below a folder that holds a folder per class, or `train` and `val` with a folder per class each.
 
-    Args:
-        root: holds a folder per class, or the folders `train` and `val` with the folders of the classes. Videos may
-            lie in sub-folders of a class folder.
-        notes: gets a sentence on files that are left out, and one on files that count once.
+    Videos may lie in sub-folders of a class folder. `notes` gets a sentence on files that are left out, and one on
+    files that count once.
 
     Returns:
         Class names in sorted order, the records of `train` and those of `val`, sorted by class and name. Without
@@ -47,26 +45,44 @@ def load_folder(
         parts = [root]
     elif unused := {path.name for path in root.glob("[!.]*") if path.is_dir()} - {"train", "val", "test"}:
         notes.append(f"not used of {root}: {', '.join(sorted(unused))}")
-    folders = [_find_classes(part) for part in parts]
-    class_names = tuple(sorted({name for names in folders for name in names}))
+    class_folders = [_find_classes(part) for part in parts]
+    class_names = tuple(sorted({name for folders in class_folders for name in folders}))
+
+    # A record of each real file.
     others: Counter[str] = Counter()
-    subsets = [
-        [[video for folder in names.get(name, []) for video in list_videos(folder, others)] for name in class_names]
-        for names in folders
-    ]
+    subsets: list[list[VideoRecord]] = []
+    num_links = 0
+    for folders in class_folders:
+        first: dict[str, VideoRecord] = {}
+        for label, name in enumerate(class_names):
+            for path, real in (video for folder in folders.get(name, []) for video in list_videos(folder, others)):
+                earlier = first.setdefault(real, VideoRecord(path, label))
+                num_links += earlier.path != path
+                if earlier.label != label:
+                    raise InputError(
+                        f"{earlier.path} and {path} are one file with two labels, {class_names[earlier.label]!r} and "
+                        f"{name!r}; remove one of them"
+                    )
+        subsets.append(list(first.values()))
+
+    parents = {(label, os.path.dirname(path)) for videos in subsets for path, label in videos}
+    labels = {label for label, _ in parents}
     for label, name in enumerate(class_names):
-        places = [folder for names in folders for folder in names.get(name, [])]
-        videos = [path for subset in subsets for path, _ in subset[label]]
-        if not videos or (name.lower() in _SUBSETS and not {*map(os.path.dirname, videos)} & {*places}):
+        paths = [path for folders in class_folders for path in folders.get(name, [])]
+        is_subset = name.lower() in _SUBSETS and not parents & {(label, path) for path in paths}
+        if label not in labels or is_subset:
             raise InputError(
-                f"There are no videos of the class {name!r} in {', '.join(places)} ({ENDINGS}); add some or remove the "
+                f"There are no videos of the class {name!r} in {', '.join(paths)} ({ENDINGS}); add some or remove the "
                 f"class folder. {LAYOUT.capitalize()}"
             )
-    note_spellings({os.path.basename(path) for names in folders for paths in names.values() for path in paths}, notes)
+    note_spellings(
+        {os.path.basename(path) for found in class_folders for both in found.values() for path in both}, notes
+    )
     if others:
         notes.append(f"left out of the class folders: {count_others(others)}")
-    records = [_make_records(videos, class_names, notes) for videos in subsets]
-    return class_names, records[0], records[1] if len(records) > 1 else []
+    if num_links:
+        notes.append(f"links to videos that are there already: {num_links:,}; each video counts once")
+    return class_names, subsets[0], subsets[1] if len(subsets) > 1 else []
 
 
 def note_spellings(names: Iterable[str], notes: list[str]) -> None:
@@ -105,9 +121,7 @@ def real_path(link: str, folders: dict[str, str]) -> str:
 def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
     """Finds the files below a folder, through links too; each real folder once, as links may lead in a circle.
 
-    Args:
-        root: the folder.
-        on_error: is called for a folder that cannot be read, which is then passed over.
+    `on_error` is called for a folder that cannot be read, which is then passed over.
 
     Yields:
         Path and real path of every file, in no useful order; what begins with a dot is passed over.
@@ -168,24 +182,3 @@ def _find_classes(root: Path) -> dict[str, list[str]]:
     if not classes:
         raise InputError(f"{root} holds no class folders; {LAYOUT}")
     return classes
-
-
-def _make_records(
-    videos: list[list[tuple[str, str]]], class_names: tuple[str, ...], notes: list[str]
-) -> list[VideoRecord]:
-    """Makes a record of each real file."""
-    first: dict[str, VideoRecord] = {}
-    num_files = 0
-    for label, files in enumerate(videos):
-        num_files += len(files)
-        for path, real in files:
-            record = VideoRecord(path, label)
-            earlier = first.setdefault(real, record)
-            if earlier.label != label:
-                raise InputError(
-                    f"{earlier.path} and {path} are one file with two labels, {class_names[earlier.label]!r} and "
-                    f"{class_names[label]!r}; remove one of them"
-                )
-    if num_files > len(first):
-        notes.append(f"links to videos that are there already: {num_files - len(first):,}; each video counts once")
-    return list(first.values())

@@ -1,5 +1,6 @@
-"""Lists of videos with labels, and which videos are held out. Called by `vswin.data.catalog`."""
+"""Lists of videos with labels in all their forms, and which videos are held out. Called by `vswin.data.catalog`."""
 
+import codecs
 import csv
 import hashlib
 import io
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from vswin.data.annotations.entries import ListEntry, read_text
 from vswin.data.folder import is_video
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.wording import count_of
+
+TRAIN, VAL, TEST = "train", "val", "test"
+ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 
 # Names of columns in headers, the best first.
 _PATHS = (
@@ -24,8 +27,58 @@ _PATHS = (
 )
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
-# More is no header and no form.
+# A number with more digits counts nothing: it is a name.
+_MAX_DIGITS = 18
+# A longer line is no header and tells no form.
 _LONGEST_LINE = 10_000
+
+
+class ListEntry(NamedTuple):
+    """Holds a line of a list as it is written there.
+
+    Attributes:
+        source: the file.
+        line: its number from 1; 0 where the file has no lines.
+        path: of the video; of one that is named by its id, the usual file name without its ending.
+        label: class index from 0, or class name.
+        video_id: the id alone, where the list names videos so; otherwise empty.
+    """
+
+    source: str
+    line: int
+    path: str
+    label: str
+    video_id: str = ""
+
+    @property
+    def place(self) -> str:
+        """File and line for messages, "train.txt:3"."""
+        return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id or self.path}"
+
+    @property
+    def has_index(self) -> bool:
+        """Tells whether the label is a class index."""
+        return is_number(self.label.removeprefix("-"))
+
+
+def is_number(text: str) -> bool:
+    """Tells whether a text is a number that may count something."""
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
+
+
+def read_text(path: Path) -> str:
+    """Reads a list whole: UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it."""
+    try:
+        content = path.read_bytes()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if "\0" in text:
+            raise UnicodeError("it holds zeros")
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"The list {path} cannot be read: {error}; lists are UTF-8, or UTF-16 with a byte order mark"
+        ) from error
+    return text
 
 
 class _Form(NamedTuple):
@@ -74,10 +127,10 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
     entries: list[ListEntry] = []
     num_comments = 0
     for number, cells in _split(path, text, form):
-        is_whole = len(cells) == form.num_cells
-        video, label = (cells[form.path].strip(), cells[form.label].strip()) if is_whole else (cells[0].strip(), "")
         if cells == header:
             continue
+        is_whole = len(cells) == form.num_cells
+        video, label = (cells[form.path].strip(), cells[form.label].strip()) if is_whole else (cells[0].strip(), "")
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
         elif video and label and "\n" not in label:  # which a quote that is never closed would bring
@@ -88,10 +141,10 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
             )
     if not entries:
         raise InputError(f"The list {path} names no videos")
-    _check_first(entries, base, bool(header))
-    _check_kinds(entries)
+    _check_entries(entries, base, bool(header))
+
     columns = header or form.name.split(form.separator)
-    unused = [name.strip() or "(no name)" for place, name in enumerate(columns) if place not in (form.path, form.label)]
+    unused = [name.strip() or "(no name)" for index, name in enumerate(columns) if index not in (form.path, form.label)]
     parts = [f"the column{'s' if len(unused) > 1 else ''} {', '.join(unused)}"] if unused else []
     parts += [count_of(num_comments, "line") + " of comments"] if num_comments else []
     if parts:
@@ -125,15 +178,15 @@ def _read_header(line: str, separator: str) -> _Form | None:
     """Finds the columns of path and label in a line; None if it is no header."""
     cells = next(csv.reader([line], delimiter=separator, skipinitialspace=separator == " "))
     names = [re.sub(r"[\s-]+", "_", cell.lower().strip(" #")) for cell in cells]
-    places = [next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS)]
-    if -1 in places:
+    columns = [next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS)]
+    if -1 in columns:
         return None
     if separator not in " \t":
-        return _Form(line, separator, len(names), *places)
+        return _Form(line, separator, len(names), *columns)
     # In these, white space may separate the cells of other lines.
-    if places == [0, len(names) - 1] and all(name in _FRAMES for name in names[1:-1]) and len(names) < 4:
+    if columns == [0, len(names) - 1] and all(name in _FRAMES for name in names[1:-1]) and len(names) < 4:
         return _FORMS[len(names) - 2]
-    return _Form(line, separator, len(names), *places) if separator == "\t" else None
+    return _Form(line, separator, len(names), *columns) if separator == "\t" else None
 
 
 def _split(path: Path, text: str, form: _Form) -> Iterator[tuple[int, list[str]]]:
@@ -141,9 +194,9 @@ def _split(path: Path, text: str, form: _Form) -> Iterator[tuple[int, list[str]]
     lines, number = io.StringIO(text, newline=""), 0
     try:
         if form.separator == " ":
-            for number, line in enumerate(lines):
+            for number, line in enumerate(lines, start=1):
                 if not line.isspace():
-                    yield number + 1, _cells(line, form)
+                    yield number, _cells(line, form)
             return
         reader = csv.reader(lines, delimiter=form.separator)
         for cells in reader:
@@ -172,42 +225,36 @@ def _is_comment(line: str) -> bool:
     return line.startswith("# ") or line.strip() == "#"
 
 
-def _check_first(entries: Sequence[ListEntry], base: str, has_header: bool) -> None:
-    """Refuses folders of frames, and a header that is none of ours."""
+def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) -> None:
+    """Refuses folders of frames, a header that is none of ours, and indices beside names."""
     first = entries[0]
     path = os.path.join(base, first.path)
     if os.path.isdir(path):
         raise InputError(
             f"{first.place}: {first.path} is a folder; lists name video files, so make a video of each folder of frames"
         )
+    # Labels are few, lists are long.
+    first_of_label = {entry.label: entry for entry in reversed(entries)}
     is_like_header = first.path.isidentifier() and first.label.isidentifier() and not os.path.exists(path)
     if is_like_header and not has_header and all(entry.label != first.label for entry in entries[1:]):
         raise InputError(
             f"{first.place}: {first.path!r} is read as a path and {first.label!r} as a label, but both look like "
             f"names of columns; {ACCEPTED}"
         )
-
-
-def _check_kinds(entries: Sequence[ListEntry]) -> None:
-    # Labels are few, lists are long.
-    first_of_label = {entry.label: entry for entry in reversed(entries)}
     for entry in first_of_label.values():
-        if entry.has_index != entries[0].has_index:
+        if entry.has_index != first.has_index:
             raise InputError(
-                f"{entry.place}: the label {entry.label!r}, but {entries[0].label!r} at {entries[0].place}; labels are "
+                f"{entry.place}: the label {entry.label!r}, but {first.label!r} at {first.place}; labels are "
                 "all class indices or all class names"
             )
 
 
 def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
-    """Takes the class names from the labels themselves, for a data set that has no list of classes.
-
-    Args:
-        entries: of all lists of the data set.
-        num_classes: how many there are; None where the labels tell.
+    """Takes the class names from the labels of all lists, for a data set that has no list of classes.
 
     Returns:
-        The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index.
+        The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index, or
+        as many as `num_classes` says.
 
     Raises:
         InputError: if one list has indices and another names, or an index exceeds the number of videos.
@@ -240,26 +287,23 @@ def split_train_val(
         records: videos of all classes.
         val_fraction: share of the groups of a class to hold out, above 0 and below 1; rounded, at least one group.
         base: folder of the data set, no part of a group's name.
-
-    Returns:
-        Training and validation records, each in the order given.
     """
-    groups = [_group_name(record.path, base) for record in records]
+    groups = []
     by_class: dict[int, set[str]] = defaultdict(set)
-    for record, group in zip(records, groups, strict=True):
-        by_class[record.label].add(group)
+    prefixes: dict[str, str] = {}
+    for record in records:
+        folder, name = os.path.split(record.path)
+        if folder not in prefixes:
+            prefix = Path(os.path.relpath(folder, base)).as_posix()
+            prefixes[folder] = "" if prefix == "." else f"{prefix}/"
+        recording = re.match(r".*_g\d+_", name)
+        groups.append((record.label, prefixes[folder] + (recording.group() if recording else name)))
+        by_class[record.label].add(groups[-1][1])
     held_out: set[tuple[int, str]] = set()
     for label, names in by_class.items():
         num_val = max(1, round(val_fraction * len(names)))
         ordered = sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name), usedforsecurity=False).digest())
         held_out.update((label, name) for name in ordered[: min(num_val, len(names) - 1)])
-    is_val = [(record.label, group) in held_out for record, group in zip(records, groups, strict=True)]
-    train = [record for record, held in zip(records, is_val, strict=True) if not held]
-    val = [record for record, held in zip(records, is_val, strict=True) if held]
+    train = [record for record, group in zip(records, groups, strict=True) if group not in held_out]
+    val = [record for record, group in zip(records, groups, strict=True) if group in held_out]
     return train, val
-
-
-def _group_name(path: str, base: str) -> str:
-    name = Path(os.path.relpath(path, base)).as_posix()
-    recording = re.match(r".*_g\d+_(?=[^/]*$)", name)
-    return recording.group() if recording else name

@@ -12,8 +12,8 @@ from typing import Any
 
 from vswin import __version__
 from vswin.config import load_saved
-from vswin.data.annotations.entries import TEST, TRAIN, VAL
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
+from vswin.data.lists import TEST, TRAIN, VAL
 from vswin.data.records import VideoRecord
 from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vswin.data.annotations.counts import official_counts
+from vswin.data.class_names import official_counts
 from vswin.errors import InputError
 from vswin.published import PublishedModel, find_published
 from vswin.schema import ClipConfig

@@ -18,10 +18,10 @@ import tensorflow as tf
 from vswin.atomic import locked, sync_folder
 from vswin.build import build_model, check_weights
 from vswin.checks import check_divides
-from vswin.data.annotations.entries import TEST, VAL
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
+from vswin.data.lists import TEST, VAL
 from vswin.data.stores import VideoStore
 from vswin.errors import InputError
 from vswin.evaluation.highlights import read_samples

@@ -13,8 +13,8 @@ from typing import Any
 
 from vswin.atomic import locked, replacing
 from vswin.config import differing_keys, save_config
-from vswin.data.annotations.entries import ROLES, TRAIN, VAL
 from vswin.data.catalog import Catalog
+from vswin.data.lists import ROLES, TRAIN, VAL
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import OUTPUTS, default_output_dir, logger

@@ -2,8 +2,10 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import psutil
 import tensorflow as tf
 
 from vswin.errors import InputError
@@ -11,9 +13,7 @@ from vswin.runtime import console, logger, program, start_log
 from vswin.schema import TrainConfig
 from vswin.tables import print_table, say
 from vswin.training.memory import estimate_run
-from vswin.tune.limits import free_gb
-from vswin.tune.search import count_parts, find_knee, find_largest
-from vswin.tune.trial import Trial, run_trial
+from vswin.training.trial import Trial, run_trial
 from vswin.wording import count_of
 
 # Python, TensorFlow and the traced graph, which the estimate does not count.
@@ -22,6 +22,10 @@ _PROCESS_GB = 1.0
 # is said, and it is little beside the activations.
 _NUM_CLASSES = 400
 _REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
+# What a trial may take of what is free; the rest is for the machine, and for the input pipeline of a real run.
+_SHARE = 0.9
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def run_tune_batch(
@@ -36,76 +40,77 @@ def run_tune_batch(
         max_batch: the largest size that is tried.
 
     Returns:
-        What was tried, by batch size.
-
-    Raises:
-        InputError: if not even the smallest batch fits, or a trial fails for another reason.
+        What was tried, by batch size; an `InputError` if not even the smallest fits.
     """
     start_log(None)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     is_cpu = num_gpus == 0
     limit = free_gb() if limit_gb is None and is_cpu else limit_gb
-    unit = _find_unit(config)
+    # Mixing takes pairs, and videos may come several times.
+    unit = math.lcm(2 if config.augment.mixup > 0 or config.augment.cutmix > 0 else 1, config.augment.repeats)
     if max_batch < unit:
         raise InputError(f"--max-batch {max_batch}: the augmentation of this run takes batches of {unit} clips or more")
     num_classes = config.dataset.num_classes or _NUM_CLASSES
-    _say_what_is_tried(config, limit, is_cpu)
+
+    clip, runtime = config.clip, config.runtime
+    known = f"{num_classes} classes" + ("" if config.dataset.num_classes else " (dataset.num_classes is not set)")
+    logger.info(
+        f"training steps of {config.model.name} with {known} on made-up clips of {clip.num_frames} x {clip.crop} x "
+        f"{clip.crop}, {runtime.precision}{', blocks computed twice' if runtime.remat else ''}, on "
+        f"{'the CPU' if is_cpu else 'one GPU'} within {'all of its memory' if limit is None else f'{limit:.2f} GB'}:"
+    )
     tried: dict[int, Trial] = {}
 
     def fits(batch_size: int) -> bool:
+        words = [*overrides, f"batch_size={batch_size}", "runtime.micro_batches=1"]
         with console.status(f"trying {count_of(batch_size, 'clip')}"):
-            trial = tried[batch_size] = run_trial(overrides, batch_size, num_classes, limit, is_cpu)
+            trial = tried[batch_size] = run_trial(words, num_classes, limit, is_cpu)
         logger.info(f"  {count_of(batch_size, 'clip')}: " + (f"{trial.peak_gb:.2f} GB" if trial.fits else trial.reason))
         return trial.fits
 
-    largest = find_largest(fits, _first_guess(config, num_classes, limit, is_cpu, max_batch), unit, max_batch)
-    _print_table(config, num_classes, tried, is_cpu)
+    # The first is a power of two at about a quarter of what the estimate says fits, so that smaller ones are timed.
+    first = 1
+    if limit is not None:
+        one, two = (_estimate(config, count, is_cpu, runtime.remat) for count in (1, 2))
+        first = 2 ** int(math.log2(min(max(1.0, ((limit - _PROCESS_GB - one) / (two - one) + 1) / 4), max_batch)))
+    largest = find_largest(fits, first, unit, max_batch)
+
+    _print_table(config, tried, is_cpu)
     if largest == 0:
         raise InputError(
             f"not even {count_of(unit, 'clip')} at a time fit into memory; set runtime.remat=true, or take "
             "a smaller clip (clip.num_frames, clip.crop) or model"
         )
-    devices = 1 if config.runtime.strategy == "one_device" else max(1, num_gpus)
-    _print_way_on(config, overrides, tried, largest, unit, devices, max_batch)
+    more = "" if any(not trial.fits for trial in tried.values()) else f" (no more was tried: --max-batch {max_batch})"
+    logger.info(f"largest batch that fits: {count_of(largest, 'clip')} per device{more}")
+    knee = find_knee({size: size / trial.seconds for size, trial in tried.items() if trial.fits})
+    if knee < largest:
+        logger.info(f"from {count_of(knee, 'clip')} on, a larger batch is hardly faster (within 5 % of the fastest)")
+    _suggest_overrides(config, overrides, largest, unit, 1 if runtime.strategy == "one_device" else max(1, num_gpus))
+    if not runtime.remat:
+        kept, twice = (_estimate(config, largest, is_cpu, remat) for remat in (False, True))
+        logger.info(
+            f"runtime.remat=true computes blocks twice and takes about {max(0.0, kept - twice):.2f} GB less at "
+            f"{count_of(largest, 'clip')} (estimated: {twice:.2f} in place of {kept:.2f}); add it to this command to "
+            "try"
+        )
     return tried
 
 
-def _find_unit(config: TrainConfig) -> int:
-    """Finds what a batch must be a multiple of: mixing takes pairs, and videos may come several times."""
-    augment = config.augment
-    return math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
+def _estimate(config: TrainConfig, num_clips: int, is_cpu: bool, remat: bool) -> float:
+    """Estimates the memory of a step, in GB."""
+    return estimate_run(config, config.dataset.num_classes or _NUM_CLASSES, num_clips, is_cpu, remat).total / 1e9
 
 
-def _first_guess(config: TrainConfig, num_classes: int, limit: float | None, is_cpu: bool, most: int) -> int:
-    """Finds a power of two at about a quarter of what the estimate says fits, so that smaller sizes are timed, too."""
-    if limit is None:
-        return 1
-    one, two = (estimate_run(config, num_classes, count, is_cpu, config.runtime.remat).total / 1e9 for count in (1, 2))
-    room = (limit - _PROCESS_GB - one) / (two - one) + 1
-    return 2 ** int(math.log2(min(max(1.0, room / 4), most)))
-
-
-def _say_what_is_tried(config: TrainConfig, limit: float | None, is_cpu: bool) -> None:
-    clip, runtime = config.clip, config.runtime
-    device = "the CPU" if is_cpu else "one GPU"
-    within = "all of its memory" if limit is None else f"{limit:.2f} GB"
-    num_classes = config.dataset.num_classes
-    known = f"{num_classes} classes" if num_classes else f"{_NUM_CLASSES} classes (dataset.num_classes is not set)"
-    remat = ", blocks computed twice" if runtime.remat else ""
-    logger.info(
-        f"training steps of {config.model.name} with {known} on made-up clips of {clip.num_frames} x {clip.crop} x "
-        f"{clip.crop}, {runtime.precision}{remat}, on {device} within {within}:"
-    )
-
-
-def _print_table(config: TrainConfig, num_classes: int, tried: dict[int, Trial], is_cpu: bool) -> None:
+def _print_table(config: TrainConfig, tried: dict[int, Trial], is_cpu: bool) -> None:
     lines = [["batch", "peak GB", "estimated GB", "clips/s", ""]]
     for size, trial in sorted(tried.items()):
-        estimate = estimate_run(config, num_classes, size, is_cpu, config.runtime.remat).total / 1e9
-        speed = f"{trial.clips_per_second:.2f}" if trial.fits else "-"
-        # Of a process that was ended, nobody knows how much it would have taken.
-        peak = f"{trial.peak_gb:.2f}" if trial.fits else f"> {trial.peak_gb:.2f}"
-        lines.append([str(size), peak, f"{estimate:.2f}", speed, "fits" if trial.fits else trial.reason])
+        estimate = f"{_estimate(config, size, is_cpu, config.runtime.remat):.2f}"
+        if trial.fits:
+            lines.append([str(size), f"{trial.peak_gb:.2f}", estimate, f"{size / trial.seconds:.2f}", "fits"])
+        else:
+            # Of a process that was ended, nobody knows how much it would have taken.
+            lines.append([str(size), f"> {trial.peak_gb:.2f}", estimate, "-", trial.reason])
     console.print()
     print_table(console, lines, texts=(4,))
     what = "process, with about 1 GB of Python and TensorFlow that the estimate leaves out" if is_cpu else "device"
@@ -113,21 +118,8 @@ def _print_table(config: TrainConfig, num_classes: int, tried: dict[int, Trial],
     console.print()
 
 
-def _print_way_on(
-    config: TrainConfig,
-    overrides: Sequence[str],
-    tried: dict[int, Trial],
-    largest: int,
-    unit: int,
-    devices: int,
-    max_batch: int,
-) -> None:
+def _suggest_overrides(config: TrainConfig, overrides: Sequence[str], largest: int, unit: int, devices: int) -> None:
     """Prints the overrides that follow: for the largest batch, and for the batch of the recipe."""
-    more = "" if any(not trial.fits for trial in tried.values()) else f" (no more was tried: --max-batch {max_batch})"
-    logger.info(f"largest batch that fits: {count_of(largest, 'clip')} per device{more}")
-    knee = find_knee({size: trial.clips_per_second for size, trial in tried.items() if trial.fits})
-    if knee < largest:
-        logger.info(f"from {count_of(knee, 'clip')} on, a larger batch is hardly faster (within 5 % of the fastest)")
     total = largest * devices
     rate = config.optimizer.learning_rate * total / config.batch_size
     kept = [word for word in overrides if word.partition("=")[0] not in _REPLACED]
@@ -145,17 +137,81 @@ def _print_way_on(
             f"{recipe}, fits with runtime.micro_batches={parts}: the same step, "
             f"{count_of(share // parts, 'clip')} at a time"
         )
-    _say_remat(config, tried, largest)
 
 
-def _say_remat(config: TrainConfig, tried: dict[int, Trial], largest: int) -> None:
-    """Says what computing blocks twice would spare, by the estimate."""
-    if config.runtime.remat:
-        return
-    is_cpu = not tf.config.list_physical_devices("GPU")
-    num_classes = config.dataset.num_classes or _NUM_CLASSES
-    kept, twice = (estimate_run(config, num_classes, largest, is_cpu, remat).total / 1e9 for remat in (False, True))
-    logger.info(
-        f"runtime.remat=true computes blocks twice and takes about {max(0.0, kept - twice):.2f} GB less at "
-        f"{count_of(largest, 'clip')} (estimated: {twice:.2f} in place of {kept:.2f}); add it to this command to try"
-    )
+def find_largest(fits: Callable[[int], bool], start: int, unit: int, most: int) -> int:
+    """Finds the largest multiple of `unit` that fits: doubles until one does not, then halves the gap.
+
+    Up to 16 units the answer is exact; beyond, it is at most a sixteenth below the largest.
+
+    Args:
+        fits: tries a number; what fits, fits smaller, too. Asked once for each number.
+        start: the first guess; rounded down to a multiple.
+        unit: what the number must be a multiple of, >= 1.
+        most: the largest that is tried, >= unit.
+
+    Returns:
+        The number; 0 if not even one unit fits.
+    """
+    low, high = 0, most // unit + 1  # in units: the largest that is known to fit, the smallest that is not
+    guess = min(max(1, start // unit), most // unit)
+    while low < high - 1 and (low == 0 or high - low > max(1, low // 16)):
+        if fits(guess * unit):
+            low = guess
+        else:
+            high = guess
+        is_bounded = low > 0 and high <= most // unit
+        guess = (low + high) // 2 if is_bounded or low == 0 else min(2 * low, high - 1)
+    return low * unit
+
+
+def find_knee(clips_per_second: dict[int, float]) -> int:
+    """Finds the smallest batch that is nearly as fast as the fastest, within 5 %."""
+    best = max(clips_per_second.values())
+    return min(size for size, speed in clips_per_second.items() if speed >= 0.95 * best)
+
+
+def count_parts(share: int, largest: int, unit: int) -> int | None:
+    """Counts the fewest equal parts, of which each is a multiple of `unit`, so that `largest` clips hold one.
+
+    None if there are none.
+    """
+    for parts in range(1, share // unit + 1):
+        if share % (parts * unit) == 0 and share // parts <= largest:
+            return parts
+    return None
+
+
+def free_gb() -> float:
+    """Gives nine tenths of the memory that is free, in GB, also counting the limits of the control groups."""
+    return _SHARE * min([psutil.virtual_memory().available, *cgroup_free(_CGROUPS, _OWN_CGROUP)]) / 1e9
+
+
+def cgroup_free(root: Path, own: Path) -> list[int]:
+    """Reads what the control groups of this process leave it, as containers and Slurm set them.
+
+    `root` is where the groups are mounted, and the file `own` names those of this process. Gives bytes for each group
+    with a limit; file caches, which give way, count as free.
+    """
+    free = []
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            base, limit_name, used_name, cache_name = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, cache_name = root / "memory", "total_inactive_file"
+            limit_name, used_name = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        path = base / group.lstrip("/")
+        # Within a container the path may be that outside of it; its own group is then the root.
+        for folder in (folder for folder in (path, *path.parents) if folder == base or base in folder.parents):
+            try:
+                limit = (folder / limit_name).read_text().strip()
+                used = int((folder / used_name).read_text())
+                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except OSError:
+                continue
+            if limit != "max":
+                free.append(max(0, int(limit) - used + int(statistics.get(cache_name, 0))))
+    return free

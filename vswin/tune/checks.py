@@ -10,11 +10,7 @@ _FEWEST_STEPS = 20
 
 
 def check_sweep(smallest: float, largest: float, steps: int) -> None:
-    """Checks the rates and the number of steps of a range test.
-
-    Raises:
-        InputError: if the rates do not rise from above 0, or the steps are too few for a curve.
-    """
+    """Refuses rates that do not rise from above 0, and too few steps for a curve."""
     if not (math.isfinite(largest) and 0 < smallest < largest):
         raise InputError(f"--min {smallest:g} --max {largest:g}: two learning rates with 0 < smallest < largest")
     if steps < _FEWEST_STEPS:
@@ -22,11 +18,7 @@ def check_sweep(smallest: float, largest: float, steps: int) -> None:
 
 
 def check_search(limit_gb: float | None, max_batch: int) -> None:
-    """Checks the limits of a search for a batch size.
-
-    Raises:
-        InputError: if one leaves nothing to try.
-    """
+    """Refuses limits of a search for a batch size that leave nothing to try."""
     if limit_gb is not None and not (math.isfinite(limit_gb) and limit_gb > 0):
         raise InputError(f"--limit-gb {limit_gb:g}: gigabytes above 0")
     if max_batch < 1:
@@ -34,11 +26,7 @@ def check_search(limit_gb: float | None, max_batch: int) -> None:
 
 
 def check_alone(config: TrainConfig) -> None:
-    """Checks that this process is to train by itself, from the beginning.
-
-    Raises:
-        InputError: if it is one of several workers, or a run is to be resumed.
-    """
+    """Refuses a process that is one of several workers, and a run that is to be resumed."""
     strategy = config.runtime.strategy
     if strategy == "multi_worker" or (strategy == "auto" and find_cluster() is not None):
         raise InputError(

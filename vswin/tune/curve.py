@@ -1,9 +1,12 @@
-"""What the losses of a learning-rate range test suggest."""
+"""What the losses of a learning-rate range test suggest, and the plot of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from vswin.atomic import replacing
 
 # Width of the smoothing as a share of the curve: wide enough for the noise of batches, narrow for the slope.
 _WIDTH = 1 / 25
@@ -12,6 +15,12 @@ _FEWEST_POINTS = 20
 _BELOW_LOWEST = 3
 # A loss that fell by less than this share of its first value is called flat.
 _LEAST_FALL = 0.02
+_FLAT = (
+    "the loss never fell by more than its noise, so the curve suggests nothing: try more --steps, a larger batch_size, "
+    "or a higher --max; weights that are trained already have little to gain"
+)
+# Okabe and Ito's colours, which most people tell apart.
+_RAW, _SMOOTH, _MARK, _OTHER = "#999999", "#0072B2", "#D55E00", "#009E73"
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,19 @@ def suggest(rates: Sequence[float], losses: Sequence[float], has_diverged: bool)
         9.8e-4 by the lower of both rules, and two epochs reach 83.5 % at 1.3e-4 (that tenth), 98.8 % at 4.5e-4, 97.3 %
         at 1.6e-3 and 88.7 % at 3e-3.
     """
+    if len(losses) == 0:
+        return Suggestion(
+            None,
+            None,
+            (
+                "the loss is not finite at the first step, where nothing has been trained yet: look at the weights "
+                "(init_from) and the clips (vswin data show), and try runtime.precision=float32",
+            ),
+        )
     if len(losses) < _FEWEST_POINTS:
-        return Suggestion(None, None, (_too_few(len(losses), has_diverged),))
+        why = "the loss diverged" if has_diverged else "there are only"
+        found = f"{why} after {len(losses)} steps, too few for a suggestion: lower --min, or take more --steps"
+        return Suggestion(None, None, (found,))
     smoothed = smooth(losses)
     lowest = int(smoothed.argmin())
     before = np.asarray(losses)[: lowest + 1] - smoothed[: lowest + 1]
@@ -89,17 +109,31 @@ def suggest(rates: Sequence[float], losses: Sequence[float], has_diverged: bool)
     return Suggestion(float(rates[steepest]), float(rates[lowest]) / _BELOW_LOWEST, tuple(warnings))
 
 
-_FLAT = (
-    "the loss never fell by more than its noise, so the curve suggests nothing: try more --steps, a larger batch_size, "
-    "or a higher --max; weights that are trained already have little to gain"
-)
+def draw_curve(path: Path, rates: Sequence[float], losses: Sequence[float], found: Suggestion, title: str) -> None:
+    """Draws raw and smoothed losses over the learning rate, with the rates that were found, into a PNG file."""
+    # Half a second that only those who draw should wait.
+    from matplotlib.figure import Figure
 
-
-def _too_few(number: int, has_diverged: bool) -> str:
-    if number == 0:
-        return (
-            "the loss is not finite at the first step, where nothing has been trained yet: look at the weights "
-            "(init_from) and the clips (vswin data show), and try runtime.precision=float32"
-        )
-    why = "the loss diverged" if has_diverged else "there are only"
-    return f"{why} after {number} steps, too few for a suggestion: lower --min, or take more --steps"
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=_RAW, linewidth=1, marker=".", markersize=4, label="loss of each batch")
+    smoothed = smooth(losses)
+    axes.plot(rates, smoothed, color=_SMOOTH, linewidth=2.2, label="smoothed")
+    if found.rate is not None and found.steepest is not None and found.third is not None:
+        # Wide and behind the rule it follows, so that both are seen.
+        axes.axvline(found.rate, color=_MARK, linewidth=5, alpha=0.5, zorder=1, label=f"suggested: {found.rate:.1e}")
+        axes.axvline(found.steepest, color=_OTHER, linestyle=":", label=f"falls fastest: {found.steepest:.1e}")
+        axes.axvline(found.third, color=_OTHER, linestyle="--", label=f"a third of the lowest: {found.third:.1e}")
+    # The last steps may be far above all others; what matters is below the beginning.
+    top, bottom = 1.3 * float(smoothed[: max(1, len(smoothed) // 4)].max()), float(min(losses))
+    axes.set_ylim(max(0.0, bottom - 0.05 * (top - bottom)), max(top, bottom + 1e-6))
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate (optimizer.learning_rate)")
+    axes.set_ylabel("training loss")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    # Below the axes it covers nothing.
+    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)

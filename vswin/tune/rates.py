@@ -1,16 +1,20 @@
-"""`vswin tune lr`: a learning-rate range test from configuration to suggestion."""
+"""`vswin tune lr`: a learning-rate range test, in which the rate rises with every step until the loss diverges."""
 
 import csv
 import dataclasses
-import io
+import math
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import tf_keras as keras
 
 from vswin.atomic import replacing
-from vswin.data.order import count_steps
+from vswin.data.bad_videos import BadVideos
+from vswin.data.catalog import Catalog
+from vswin.data.frames import open_frames
+from vswin.data.order import Order, count_steps
 from vswin.errors import InputError
 from vswin.runtime import (
     console,
@@ -23,13 +27,83 @@ from vswin.runtime import (
     start_log,
 )
 from vswin.schema import TrainConfig
-from vswin.tables import print_table, say
+from vswin.tables import make_progress_bar, print_table, say
 from vswin.training.groups import describe_groups
-from vswin.training.setup import build_trainer, check_batch, find_inputs, make_model
-from vswin.tune.curve import Suggestion, smooth, suggest
-from vswin.tune.sweep import Curve, RisingRate, sweep
+from vswin.training.setup import build_trainer, check_batch, distribute_training, find_inputs, make_model
+from vswin.training.trainer import Trainer
+from vswin.tune.curve import Suggestion, draw_curve, smooth, suggest
 from vswin.weights.names import named_weights
 from vswin.wording import count_of
+
+# Where the running mean of the loss stands at so many times its best, nothing is to be learned any more.
+_DIVERGED = 4.0
+_MOMENTUM = 0.9
+# Steps that float16 may leave out beyond those asked for, while it looks for the scale of the loss.
+_SKIPPED = 50
+
+
+@dataclasses.dataclass
+class Curve:
+    """Holds what a range test saw.
+
+    Args:
+        rates: base learning rate of each step.
+        losses: of its batch before the step moves the weights; finite.
+        has_diverged: whether it ended because the loss rose too far or was not finite.
+        num_bad: videos that could not be decoded.
+    """
+
+    rates: list[float] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)
+    has_diverged: bool = False
+    num_bad: int = 0
+
+
+def sweep(
+    trainer: Trainer,
+    config: TrainConfig,
+    catalog: Catalog,
+    schedule: keras.optimizers.schedules.ExponentialDecay,
+    steps: int,
+) -> Curve:
+    """Trains with the schedule, by which the trainer is compiled, on the batches a run would begin with.
+
+    An `InputError` if none of the training videos can be decoded.
+    """
+    curve, bad = Curve(), BadVideos()
+    mean = weight = 0.0
+    best = math.inf
+    paths = [video.path for video in catalog.train]
+    most = steps + _SKIPPED
+    epochs = -(-most // count_steps(len(paths), config.batch_size, config.augment.repeats))
+    order = Order(config.seed, config.batch_size, epochs, repeats=config.augment.repeats)
+    with (
+        closing(open_frames(config.dataset, config.clip.resize, paths, catalog.store)) as frames,
+        make_progress_bar(console, "steps") as bar,
+    ):
+        task = bar.add_task("range test", total=steps, note="")
+        step = trainer.make_train_function()
+        batches = iter(distribute_training(trainer.distribute_strategy, config, catalog, order, bad, frames))
+        for _ in range(most):
+            taken = int(keras.backend.get_value(trainer.optimizer.iterations))
+            if taken >= steps:
+                break
+            rate = float(schedule(taken))
+            trainer.reset_metrics()
+            loss = float(step(batches)["loss"])
+            if math.isfinite(loss):
+                curve.rates.append(rate)
+                curve.losses.append(loss)
+                mean, weight = _MOMENTUM * mean + (1 - _MOMENTUM) * loss, _MOMENTUM * weight + (1 - _MOMENTUM)
+                best = min(best, mean / weight)
+            if not math.isfinite(loss) or mean / weight > _DIVERGED * best:
+                curve.has_diverged = True
+                break
+            bar.update(task, completed=taken + 1, note=f"rate {rate:.1e}  loss {loss:.3f}")
+    curve.num_bad = len(bad)
+    if curve.num_bad == len(paths):
+        raise InputError(f"none of the {len(paths):,} training videos can be decoded; vswin data check says why")
+    return curve
 
 
 def run_tune_rates(
@@ -50,9 +124,6 @@ def run_tune_rates(
 
     Returns:
         What the curve suggests.
-
-    Raises:
-        InputError: if data, weights or the folder do not allow it.
     """
     start_log(None)
     folder = output or default_output_dir(f"tune_lr_{config.model.name}", config.dataset.name)
@@ -65,7 +136,8 @@ def run_tune_rates(
     keras.utils.set_random_seed(config.seed)
     check_batch(config, strategy.num_replicas_in_sync)
     catalog = find_inputs(config)
-    schedule = RisingRate(*span, steps)
+    # Rises by the same factor from step to step.
+    schedule = keras.optimizers.schedules.ExponentialDecay(span[0], decay_steps=steps - 1, decay_rate=span[1] / span[0])
     with strategy.scope():
         model, weights = make_model(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
@@ -76,41 +148,41 @@ def run_tune_rates(
         f"{steps} steps of {count_of(config.batch_size, 'clip')} ({epochs} of {config.dataset.name}) on "
         f"{describe_devices(strategy)}, learning rate {span[0]:g} to {span[1]:g}"
     )
-    _make_folder(folder)
-    curve = sweep(trainer, config, catalog, schedule)
-    found = suggest(curve.rates, curve.losses, curve.has_diverged)
-    _write_csv(folder / "learning_rates.csv", curve)
-    if curve.losses:
-        # Half a second that only those who draw should wait.
-        from vswin.tune.plot import draw_curve
-
-        title = f"{config.model.name} on {config.dataset.name}, {count_of(config.batch_size, 'clip')} per step"
-        draw_curve(folder / "learning_rates.png", curve.rates, curve.losses, found, title)
-    _report(config, curve, found, span)
-    if found.rate is not None:
-        _print_groups(config, found.rate, named_weights(model), trainer.frozen)
-    _print_way_on(config, overrides, found)
-    logger.info(f"curve and plot: {folder}{'' if curve.losses else ' (no loss to draw)'}")
-    return found
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes the folder before the steps are taken, so that they are not taken for nothing."""
-    try:
+    try:  # before the steps are taken, so that they are not taken for nothing
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written ({error.strerror}); name another folder") from error
 
-
-def _write_csv(path: Path, curve: Curve) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "learning_rate", "loss", "smoothed_loss"])
+    curve = sweep(trainer, config, catalog, schedule, steps)
+    found = suggest(curve.rates, curve.losses, curve.has_diverged)
     smoothed: list[float] = smooth(curve.losses).tolist() if curve.losses else []
-    for step, (rate, loss, level) in enumerate(zip(curve.rates, curve.losses, smoothed, strict=True)):
-        writer.writerow([step, f"{rate:.6g}", f"{loss:.6g}", f"{level:.6g}"])
-    with replacing(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8")
+    rows = zip(curve.rates, curve.losses, smoothed, strict=True)
+    with replacing(folder / "learning_rates.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", "learning_rate", "loss", "smoothed_loss"])
+        writer.writerows([step, *(f"{value:.6g}" for value in row)] for step, row in enumerate(rows))
+    if curve.losses:
+        title = f"{config.model.name} on {config.dataset.name}, {count_of(config.batch_size, 'clip')} per step"
+        draw_curve(folder / "learning_rates.png", curve.rates, curve.losses, found, title)
+    _report(config, curve, found, span)
+    if found.rate is None:
+        logger.info("no learning rate is suggested; see first what training sees: vswin data show")
+    else:
+        optimizer = dataclasses.replace(config.optimizer, learning_rate=found.rate)
+        warm = found.rate * (optimizer.warmup_ratio if optimizer.warmup_epochs > 0 else 1.0)
+        logger.info("with it, at the first step (rate now) and after the warm-up (full rate):")
+        for line in describe_groups(named_weights(model), optimizer, warm, trainer.frozen):
+            logger.info(f"  {line}")
+        kept = [word for word in overrides if word.partition("=")[0] != "optimizer.learning_rate"]
+        command = shlex.join([*kept, f"optimizer.learning_rate={found.rate:g}"])
+        logger.info(f"train with it:\n  {program('train')} {command}")
+        logger.info(
+            f"It holds for batch_size={config.batch_size}: the rate is not scaled by itself. With another batch_size, "
+            f"change it in proportion, e.g. batch_size={2 * config.batch_size} "
+            f"optimizer.learning_rate={2 * found.rate:g}"
+        )
+    logger.info(f"curve and plot: {folder}{'' if curve.losses else ' (no loss to draw)'}")
+    return found
 
 
 def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[float, float]) -> None:
@@ -136,24 +208,3 @@ def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[fl
         console.print()
     for warning in found.warnings:
         logger.warning(f"WARNING: {warning}")
-
-
-def _print_groups(config: TrainConfig, rate: float, weights: dict, frozen: frozenset[str]) -> None:
-    optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
-    warm = rate * (config.optimizer.warmup_ratio if config.optimizer.warmup_epochs > 0 else 1.0)
-    logger.info("with it, at the first step (rate now) and after the warm-up (full rate):")
-    for line in describe_groups(weights, optimizer, warm, frozen):
-        logger.info(f"  {line}")
-
-
-def _print_way_on(config: TrainConfig, overrides: Sequence[str], found: Suggestion) -> None:
-    if found.rate is None:
-        logger.info("no learning rate is suggested; see first what training sees: vswin data show")
-        return
-    kept = [word for word in overrides if word.partition("=")[0] != "optimizer.learning_rate"]
-    command = shlex.join([*kept, f"optimizer.learning_rate={found.rate:g}"])
-    logger.info(f"train with it:\n  {program('train')} {command}")
-    logger.info(
-        f"It holds for batch_size={config.batch_size}: the rate is not scaled by itself. With another batch_size, "
-        f"change it in proportion, e.g. batch_size={2 * config.batch_size} optimizer.learning_rate={2 * found.rate:g}"
-    )

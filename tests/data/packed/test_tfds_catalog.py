@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vswin.data.annotations.class_names import read_class_names
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
 from vswin.data.catalog import load_catalog
+from vswin.data.class_names import read_class_names
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos

@@ -1,8 +1,12 @@
-"""Tests of vswin.data.annotations.class_names: the lists we bring, and spellings."""
+"""Tests of vswin.data.class_names: the lists and counts we bring, and spellings."""
+
+import json
 
 import pytest
 
-from vswin.data.annotations.class_names import ClassLookup, read_class_names
+from vswin.config import DATA_DIR
+from vswin.data.class_names import ClassLookup, official_counts, read_class_names
+from vswin.data.motion import MOTIONS, MotionPlan
 from vswin.errors import InputError
 
 DATASETS = {
@@ -67,3 +71,19 @@ def test_an_unknown_class_is_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"train\.csv:7: unknown class 'abseilling'; did you mean 'abseiling'"):
         lookup.expect("abseilling", "train.csv:7")
     assert lookup.explain("???") == "unknown class '???'"
+
+
+def test_counts():
+    for name, total in {"ucf101": 13_320, "hmdb51": 5_100}.items():
+        assert [sum(official_counts(name, split).values()) for split in (1, 2, 3)] == [total] * 3
+    assert official_counts("sthv2") == {"train": 168_913, "val": 24_777}
+    assert official_counts("kinetics400") == {"train": 246_535, "val": 19_907}
+    assert official_counts("kinetics600") == {"train": 392_622, "val": 30_001}
+    assert official_counts("kinetics400", 2) is official_counts("folder") is None
+    plan = MotionPlan()
+    made = {"train": plan.train_per_class * len(MOTIONS), "val": plan.val_per_class * len(MOTIONS)}
+    assert official_counts("motion") == made
+    for path in DATA_DIR.glob("*/counts.json"):
+        for split, counts in json.loads(path.read_text()).items():
+            assert split in "123"
+            assert sorted(counts) == ["train", "val"]

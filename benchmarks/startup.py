@@ -1,5 +1,12 @@
-"""`vswin bench startup`: how long a user waits for help, and for the first training step."""
+"""Measure how long a user waits for the help of train.py, and for the first training step.
 
+python benchmarks/startup.py                                       swin_micro on motion, which is made beforehand
+python benchmarks/startup.py model=swin_tiny dataset=ucf101        your own run
+"""
+
+from __future__ import annotations
+
+import argparse
 import re
 import subprocess
 import sys
@@ -9,11 +16,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vswin.bench.result import Result, Row
-from vswin.bench.timing import interleave, timed
+from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
 from vswin.config import ROOT
 from vswin.data.motion import prepare_motion
-from vswin.errors import InputError
+from vswin.errors import InputError, clean_errors
 
 _HELP = [sys.executable, str(ROOT / "train.py"), "--help"]
 _SECONDS_BETWEEN_LOOKS = 0.01
@@ -65,9 +71,8 @@ def list_imports(command: Sequence[str]) -> list[str]:
     return sorted(package for package in packages if not package.startswith("_"))
 
 
-def _call(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    # S603: our own script.
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise InputError(_describe_failure(command, done.returncode, done.stderr))
     return done
@@ -79,8 +84,7 @@ def _take_first_step(overrides: Sequence[str], folder: Path) -> None:
         output, log = Path(scratch) / "run", Path(scratch) / "log"
         command = [sys.executable, str(ROOT / "train.py"), *overrides, f"output_dir={output}", "save_steps=1"]
         with log.open("w") as written:
-            # S603: our own script; overrides go to it as they are, without a shell.
-            process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)  # noqa: S603
+            process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
         try:
             while not list(output.glob("checkpoints/last/ckpt-*.index")):
                 if process.poll() is not None:
@@ -93,3 +97,22 @@ def _take_first_step(overrides: Sequence[str], folder: Path) -> None:
 
 def _describe_failure(command: Sequence[str], code: int, output: str) -> str:
     return f"{' '.join(command[1:])} ended with code {code}; run it by itself to see why\n{output[-2000:]}"
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--compare", type=Path)
+    given = parser.parse_args()
+    result = bench_startup(given.overrides, given.rounds)
+    if given.json is not None:
+        save_result(result, given.json)
+    print_result(result, given.compare)
+
+
+if __name__ == "__main__":
+    with clean_errors():
+        main()

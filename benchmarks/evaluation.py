@@ -1,13 +1,21 @@
-"""`vswin bench eval`: all views of a video at once, as `vswin evaluate` takes them, against one view after another."""
+"""Measure evaluation, decoding included: all views of a video at once, as it takes them, against one after another.
 
+python benchmarks/evaluation.py                                    swin_micro, 4 clips x 3 crops of 32 x 224 x 224
+python benchmarks/evaluation.py model=swin_tiny --videos a.mp4     overrides as for evaluate.py
+"""
+
+from __future__ import annotations
+
+import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from vswin.bench.result import Result, Row
-from vswin.bench.timing import interleave, timed
-from vswin.bench.workload import NUM_CLASSES
+from vswin.bench.input import videos_at
+from vswin.bench.model import NUM_CLASSES
+from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
 from vswin.build import build_model
 from vswin.compose import compose_config
 from vswin.data.bad_videos import BadVideos
@@ -18,7 +26,7 @@ from vswin.data.records import VideoRecord
 from vswin.data.sampling import uniform_clips
 from vswin.data.transforms import three_crops
 from vswin.data.views import load_protocol_views
-from vswin.errors import InputError
+from vswin.errors import InputError, clean_errors
 from vswin.evaluation.views import average_views, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import set_precision
@@ -123,3 +131,24 @@ def _check_equal(one_by_one: np.ndarray, all_views: np.ndarray) -> None:
             f"the two ways differ by {difference:.3g} in their probabilities, so there is nothing to compare; "
             "try runtime.precision=float32 and average=prob"
         )
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
+    parser.add_argument("--videos", type=Path, nargs="+")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--compare", type=Path)
+    given = parser.parse_args()
+    with videos_at(given.videos) as videos:
+        result = bench_evaluation(videos, given.overrides, given.rounds)
+    if given.json is not None:
+        save_result(result, given.json)
+    print_result(result, given.compare)
+
+
+if __name__ == "__main__":
+    with clean_errors():
+        main()

@@ -1,5 +1,15 @@
-"""Profiles for TensorBoard, and what they say of each type of operation; called by the benchmarks of the model."""
+"""Record a few forward passes or training steps: a profile for TensorBoard, and what each type of operation took.
 
+    python benchmarks/operations.py model profiles                     swin_tiny on one clip of 32 x 224 x 224
+    python benchmarks/operations.py step profiles --precision bfloat16
+
+TensorBoard shows the folder with tensorboard-plugin-profile. Times are summed over the threads that start operations,
+without what ran inside an operation. Kernels of a GPU are in the profile alone.
+"""
+
+from __future__ import annotations
+
+import argparse
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +19,17 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from vswin.bench.timing import timed
-from vswin.errors import InputError
+from vswin.bench.model import Workload, make_forward
+from vswin.bench.result import timed
+from vswin.bench.step import Way, make_step
+from vswin.errors import clean_errors
+from vswin.runtime import console
+from vswin.tables import print_table
 
 NUM_RUNS = 3
 _PICOSECONDS = 1e-12
 _HOST = "/host:CPU"
+_NUM_SHOWN = 15
 
 
 class Operation(NamedTuple):
@@ -31,48 +46,23 @@ class Operation(NamedTuple):
     seconds: float
 
 
-class Breakdown(NamedTuple):
-    """Holds where the time of a run went.
-
-    Args:
-        wall_seconds: of a run while it was recorded, which slows it down.
-        operations: the slowest first.
-        floor_seconds: of its matrix products at the rate of a large one.
-    """
-
-    wall_seconds: float
-    operations: tuple[Operation, ...]
-    floor_seconds: float
-
-
-def trace(folder: Path, run: Callable[[], object], floor_seconds: float) -> Breakdown:
-    """Records a few runs of something that has run before.
-
-    Args:
-        folder: where the profile goes, which TensorBoard shows with tensorboard-plugin-profile; one that is there is
-            replaced.
-        run: what to record.
-        floor_seconds: see `Breakdown`.
+def record(folder: Path, run: Callable[[], object]) -> tuple[float, list[Operation]]:
+    """Records a few runs of something that has run before; a profile that is there is replaced.
 
     Returns:
-        Where the time of the host went. Kernels of a GPU are in the profile alone.
-
-    Raises:
-        InputError: if the folder cannot be written into.
+        Seconds of a run while it was recorded, which slows it down, and where the time of the host went, the slowest
+        operations first.
     """
-    try:
-        shutil.rmtree(folder / "plugins", ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--trace {folder}: {error.strerror}; name a folder that can be written into") from error
+    shutil.rmtree(folder / "plugins", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tf.profiler.experimental.start(str(folder))
     seconds = [timed(run)() for _ in range(NUM_RUNS)]
     tf.profiler.experimental.stop()
-    return Breakdown(sum(seconds) / NUM_RUNS, tuple(read_operations(folder)), floor_seconds)
+    return sum(seconds) / NUM_RUNS, read_operations(folder)
 
 
 def read_operations(folder: Path) -> list[Operation]:
-    """Adds up the operations of a profile that `trace` wrote, per run and by type, the slowest first."""
+    """Adds up the operations of a profile that `record` wrote, per run and by type, the slowest first."""
     totals: dict[str, tuple[int, int]] = {}
     for path in folder.rglob("*.xplane.pb"):
         space = xplane_pb2.XSpace.FromString(path.read_bytes())
@@ -131,3 +121,35 @@ def _self_times(events: Iterable[tuple[int, int, str]]) -> Iterator[tuple[str, i
 def _close(open_events: list[list[Any]]) -> tuple[str, int]:
     _, name, own = open_events.pop()
     return name, own
+
+
+def main() -> None:
+    """Records what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("model", "step"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="swin_tiny")
+    parser.add_argument("--frames", type=int, default=32)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    given = parser.parse_args()
+    workload = Workload(given.model, given.frames, given.size, given.batch)
+    if given.what == "model":
+        run = make_forward(workload, given.precision)
+    else:
+        run = make_step(workload, Way(given.precision))
+    run()
+    seconds, operations = record(given.folder, run)
+    total = sum(operation.seconds for operation in operations) or 1.0
+    lines = [["operation", "per run", "ms", "share"]]
+    for name, number, taken in operations[:_NUM_SHOWN]:
+        lines.append([name, f"{number:.0f}", f"{1e3 * taken:.2f}", f"{taken / total:.1%}"])
+    lines.append(["all, on all threads", "", f"{1e3 * total:.2f}", ""])
+    lines.append(["a run, recorded", "", f"{1e3 * seconds:.2f}", ""])
+    print_table(console, lines)
+
+
+if __name__ == "__main__":
+    with clean_errors():
+        main()
