@@ -45,8 +45,6 @@ CALLS_THAT_RUN = {
     *("keras.models.model_from_json", "keras.models.model_from_config", "keras.layers.deserialize"),
     *("tf.saved_model.load", "tf.saved_model.load_v2", "hub.load", "hub.KerasLayer", "tf.compat.v1.saved_model.load"),
 }
-# Between a process and the one that it starts to decode, in this direction alone.
-MAY_PICKLE = {"decode_process.py", "decode_worker.py", "isolated.py"}
 METHODS_THAT_LEAD_ELSEWHERE = {"extractall", "extract", "unpack_archive"}
 ARGUMENTS_THAT_ALLOW = {
     ("allow_pickle", True),
@@ -77,8 +75,7 @@ def find_dangers(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_runs_what_a_file_says(path):
-    allowed = ["pickle"] if path.name in MAY_PICKLE else []
-    assert find_dangers(path.read_text()) == allowed
+    assert find_dangers(path.read_text()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from vswin.data.color_jitter import (
+from vswin.data.augment import (
+    apply_operations,
     draw_color_jitter,
     scale_brightness,
     scale_contrast,
     scale_saturation,
     shift_hue,
 )
-from vswin.data.operations import apply_operations
 
 
 def frame_of(*pixels: tuple[int, int, int]) -> np.ndarray:

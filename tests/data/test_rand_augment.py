@@ -1,10 +1,10 @@
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from vswin.data.operations import Operation, apply_operations
-from vswin.data.rand_augment import DRAWS, draw_rand_augment
+from vswin.data.augment import RAND_AUGMENT, Operation, apply_operations, draw_operation, draw_rand_augment
 
 NUM_DRAWS = 4000
 
@@ -15,7 +15,8 @@ def official() -> list[list[Operation]]:
 
 
 def name(operation: Operation) -> str:
-    return getattr(operation.change, "func", operation.change).__name__
+    """Gives the words of an operation, e.g. "rotated by deg"."""
+    return " ".join(re.sub(r"[-+.,%\d]", "", operation.text).split())
 
 
 def test_four_different_operations_follow_the_crop_in_any_order(official):
@@ -27,16 +28,16 @@ def test_four_different_operations_follow_the_crop_in_any_order(official):
     assert all(abs(count - NUM_DRAWS * 4 / 18) < 131 for count in counts.values())
     first = Counter(names[0] for names in followers)
     assert all(abs(count - NUM_DRAWS / 18) < 73 for count in first.values())
-    assert all(name(drawn[-5]) == "crop_sides" for drawn in official)
+    assert all(name(drawn[-5]) == "sides cut by" for drawn in official)
 
 
 def test_official_mirrors_every_second_clip_and_no_flip_none(official):
-    num_mirrored = sum(name(drawn[0]) == "mirror" for drawn in official)
+    num_mirrored = sum(name(drawn[0]) == "mirrored by RandAugment" for drawn in official)
     assert abs(num_mirrored - NUM_DRAWS / 2) < 158
     assert {len(drawn) for drawn in official} == {5, 6}
     others = [draw_rand_augment("no_flip", 4, 7, np.random.default_rng(seed)) for seed in range(200)]
     assert {len(drawn) for drawn in others} == {5}
-    assert not any(name(operation) == "mirror" for drawn in others for operation in drawn)
+    assert not any(name(operation) == "mirrored by RandAugment" for drawn in others for operation in drawn)
 
 
 def test_magnitude_7_has_the_values_of_imgaug_and_both_signs(official):
@@ -44,28 +45,29 @@ def test_magnitude_7_has_the_values_of_imgaug_and_both_signs(official):
     for drawn in official:
         for operation in drawn:
             for key, value in getattr(operation.change, "keywords", {}).items():
-                seen.setdefault(f"{name(operation)}.{key}", set()).add(round(value, 4))
-    factors = [f"enhance_{what}.factor" for what in ("color", "contrast", "brightness", "sharpness")]
+                if isinstance(value, int | float):
+                    seen.setdefault(f"{name(operation)}: {key}", set()).add(round(value, 4))
+    factors = [f"{what} x: factor" for what in ("colour", "contrast", "brightness", "sharpness")]
     assert all(seen[factor] == {0.79, 1.21} for factor in factors)
-    assert seen["rotate.degrees"] == {-7, 7}
-    assert seen["shear_x.degrees"] == seen["shear_y.degrees"] == {-4.0107, 4.0107}
-    assert seen["translate_x.share"] == seen["translate_y.share"] == {-0.077, 0.077}
-    assert seen["posterize.bits"] == {7}
-    assert seen["solarize.threshold"] == {197}
-    assert seen["cutout.size"] == {0.1458}
+    assert seen["rotated by deg: degrees"] == {-7, 7}
+    assert seen["rows sheared by deg: degrees"] == seen["columns sheared by deg: degrees"] == {-4.0107, 4.0107}
+    assert seen["shifted by in x: share"] == seen["shifted by in y: share"] == {-0.077, 0.077}
+    assert seen["posterized to bits: bits"] == {7}
+    assert seen["solarized from: threshold"] == {197}
+    assert seen["cutout of: size"] == {0.1458}
     for side in ("top", "right", "bottom", "left"):
-        assert min(seen[f"crop_sides.{side}"]) < 0.0003
-        assert 0.031 < max(seen[f"crop_sides.{side}"]) <= 7 / 224
+        assert min(seen[f"sides cut by: {side}"]) < 0.0003
+        assert 0.031 < max(seen[f"sides cut by: {side}"]) <= 7 / 224
 
 
 def test_magnitude_0_changes_next_to_nothing_and_30_stays_in_range():
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    for draw in DRAWS:
-        changed = draw(30, np.random.default_rng(1)).change(frame)
+    for each in RAND_AUGMENT:
+        changed = draw_operation(each, 30, np.random.default_rng(1)).change(frame)
         assert (changed.shape, changed.dtype) == (frame.shape, np.uint8)
-    weakest = [draw(0, np.random.default_rng(1)) for draw in DRAWS]
+    weakest = [draw_operation(each, 0, np.random.default_rng(1)) for each in RAND_AUGMENT]
     idle = {name(operation) for operation in weakest if (operation.change(frame) == frame).all()}
-    by_themselves = {"autocontrast", "equalize", "invert", "blur", "smooth"}
+    by_themselves = {"autocontrast", "equalized", "inverted", "blurred", "smoothed"}
     assert {name(operation) for operation in weakest} - idle <= by_themselves
 
 

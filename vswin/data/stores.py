@@ -51,15 +51,7 @@ class VideoStore(Protocol):
     """Opens the videos of a data set; threads share one."""
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video.
-
-        Args:
-            path: Its name, as in `VideoRecord.path`.
-            decoder: "auto", "opencv" or "pyav", see `VideoReader`.
-            timeout_sec: Time from now to the last frame read; None for any.
-
-        Returns:
-            The video, to be used as a context manager.
+        """Opens a video by its name, as in `VideoRecord.path`; to be used as a context manager, see `VideoReader`.
 
         Raises:
             DecodeError: If it is not there or not a usable video.
