@@ -92,9 +92,9 @@ def draw_rand_augment(preset: str, num_ops: int, magnitude: int, rng: np.random.
     """Draws what RandAugment does to a clip.
 
     Args:
-        preset: "none"; "official", which always cuts a little off the sides and mirrors every second clip, whatever
-            the data set allows; "no_flip", the same without the mirroring, the only operation that turns left into
-            right.
+        preset: "none"; "official", which always cuts a little off the sides and mirrors every second clip, even
+            where the data set forbids flips; "no_flip", the same without mirroring, the only operation that turns left
+            into right.
         num_ops: How many different operations, up to 18.
         magnitude: Their strength, 0 to 30.
         rng: Source of the draws.

@@ -3,7 +3,7 @@
 PyAV looks into the file and counts its frames, decoding next to none; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
 reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
-frames that it does not need of an H.264 file, see `H264Packets`. Whatever is wrong with a file becomes a
+frames that it does not need of an H.264 file, see `H264Packets`. Anything wrong with a file becomes a
 `DecodeError` with a cause, so that callers can count and list bad videos.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -149,9 +148,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open(self) -> None:
@@ -202,7 +199,7 @@ class VideoReader:
         return frames if num_missing == 0 else None
 
     def _end_with_last_picture(self) -> None:
-        """Takes the frames after the last picture, behind which the file ends, for repeats of it.
+        """Counts the frames after the last picture of the file as repeats of it.
 
         Raises:
             DecodeError: If too much is missing, or PyAV would go on.

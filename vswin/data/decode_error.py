@@ -44,7 +44,7 @@ class TimeLimit:
         self._start = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """Gives the time that is left, > 0; None for any; raises as `check` does."""
+        """Gives the time that is left, > 0; None for any. Raises as `check` does."""
         self.check()
         return None if self._seconds == math.inf else max(self._start + self._seconds - time.monotonic(), 1e-3)
 

@@ -35,13 +35,9 @@ class FrameLoader:
         cache: RamCache | DiskCache | None = None,
         store: VideoStore = VIDEO_FILES,
     ) -> None:
-        """Sets up how videos are read.
+        """Sets up how videos are read; see `VideoReader` for `decoder`.
 
-        Args:
-            decoder: "auto", "opencv" or "pyav", see `VideoReader`.
-            timeout_sec: Time for a clip, > 0; None for any.
-            cache: Keeps whole videos, of this same store; None decodes every time.
-            store: Where the videos are.
+        `timeout_sec` is the time for a clip, None for any; a `cache` keeps whole videos of this same `store`.
         """
         self.has_cache = cache is not None
         self._decoder = decoder
@@ -131,7 +127,7 @@ class FrameLoader:
         """Gives all frames of a video from the cache, which gets them if it can; None if it does not have them.
 
         A video that cannot be read whole, truncated or too slow, may still have the frames that are asked for; it
-        is not tried again, nor is one that is too long or finds no place.
+        is not tried again, nor is one that is too long or does not fit.
         """
         if self._cache is None:
             return None

@@ -73,11 +73,8 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, kee
     The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
     that was cut without re-encoding counts the hidden frames before the cut as well.
 
-    Args:
-        path: The file, or the name of `content`.
-        limit: Asked between packets.
-        content: The bytes of the file, where they lie in memory.
-        keep_packets: Whether to keep the packets, up to 64 MB, if they are of use.
+    `content` are the bytes of a file in memory, where it lies there; with `keep_packets` the packets are kept, up to
+    64 MB, if they are of use.
 
     Raises:
         DecodeError: If the file is missing, not readable, truncated, not a video, or has fewer than two frames.
@@ -117,7 +114,7 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
             if keep_packets and num_bytes <= MOST_BYTES:
                 packets.append(packet)
     limit.check()  # which may be why there are no more
-    # This index has a place for every frame: other containers just state a number. What an edit list leaves out is not
+    # This index has an entry for every frame; other containers just state a number. What an edit list leaves out is not
     # in the index any more, which PyAV shows since 17.
     if "mp4" in container.format.name:
         index = getattr(stream, "index_entries", None)
@@ -138,11 +135,7 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
 
 
 def check_file(path: str, content: bytes | None = None) -> None:
-    """Refuses what is not a regular file with something in it; `content` are its bytes where it lies in memory.
-
-    Raises:
-        DecodeError: If it is missing, empty, not readable, or something other than a file.
-    """
+    """Raises a `DecodeError` for what is missing, empty, not readable, or something other than a file."""
     try:
         path.encode()
     except UnicodeEncodeError:  # OpenCV would crash
@@ -165,13 +158,10 @@ def check_file(path: str, content: bytes | None = None) -> None:
 
 
 def check_whole(path: str, content: bytes | None = None) -> None:
-    """Refuses an AVI, Matroska or WebM file of which much is missing.
+    """Raises a `DecodeError` for an AVI, Matroska or WebM file of which more than 5 % of the bytes are missing.
 
     Their readers take what is there for the whole video. Containers that state no length (MPEG, FLV, fragmented
     MP4, live recordings) cannot be told from shorter videos; MP4 and MOV files are recognised by their index.
-
-    Raises:
-        DecodeError: If more than 5 % of the bytes are missing.
     """
     with open(path, "rb") if content is None else io.BytesIO(content) as file:
         stated = _stated_bytes(file)
@@ -226,11 +216,7 @@ class PacketPictures:
         self._parameters = b""
 
     def add(self, packet: av.Packet) -> None:
-        """Looks at the next packet.
-
-        Raises:
-            DecodeError: If pictures change their size: OpenCV would repeat the last one of the first size.
-        """
+        """Looks at the next packet; a `DecodeError` if the size changes: OpenCV would repeat the last of the first."""
         if not packet.is_discard:
             self._counts.append(self._count(memoryview(packet)))
         if (self._size is None or packet.is_keyframe) and self._pass_through(packet):

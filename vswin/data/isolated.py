@@ -16,10 +16,9 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe, parent_process, resource_tracker
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from operator import methodcaller
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,7 +35,7 @@ LONGEST_SILENCE_SEC = 600.0
 _GRACE_SEC = 1.0
 _START_SEC = 120.0
 _REAP_SEC = 5.0
-# Much more than a clip of 8K frames needs; some files would have a decoder take whatever there is.
+# Much more than a clip of 8K frames needs; some files make a decoder take all the memory.
 _MOST_BYTES = 8 << 30
 _starting = threading.Lock()
 
@@ -44,8 +43,8 @@ _starting = threading.Lock()
 class IsolatedVideos:
     """Opens the videos of another store in processes of their own; see `VideoStore`.
 
-    There come to be as many processes as threads decode at once. They import neither TensorFlow nor the main program,
-    and they end with this object, and with this process however it ends.
+    There are as many processes as threads that decode at the same time. They import neither TensorFlow nor the main
+    program, and they end with this object, and with this process however it ends.
     """
 
     def __init__(self, store: VideoStore) -> None:
@@ -83,7 +82,7 @@ class IsolatedVideos:
         with self._lock:
             self.is_open = False
             for decoder in self._decoders:
-                decoder.process.kill()
+                decoder.kill()
             idle, self._idle = self._idle, []
         for decoder in idle:
             self.discard(decoder)
@@ -103,8 +102,8 @@ class IsolatedVideos:
                 with self._lock:
                     self._decoders.add(decoder)
                     if not self.is_open:
-                        decoder.process.kill()
-            if decoder.process.is_alive():
+                        decoder.kill()
+            if decoder.is_alive():
                 return decoder
             self.discard(decoder)  # killed from outside while it was idle
 
@@ -130,7 +129,7 @@ class IsolatedReader:
     """
 
     def __init__(self, videos: IsolatedVideos, path: str, decoder: str, timeout_sec: float | None) -> None:
-        """Borrows a process and has it open the video; errors as in `IsolatedVideos.open`."""
+        """Borrows a process and has it open the video; this and the rest raise errors as `IsolatedVideos.open` does."""
         self.path = path
         self._videos = videos  # which ends the processes when nobody needs it any more
         self._timeout_sec = timeout_sec
@@ -143,25 +142,23 @@ class IsolatedReader:
             raise
 
     def run(self, job: Callable[[FrameReader], T]) -> T:
-        """Runs a job with the open video there, and gives what it returns; errors as in `IsolatedVideos.open`."""
+        """Runs a job with the open video there, and gives what it returns."""
         return self._ask(job)
 
     def read(
         self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
     ) -> np.ndarray:
-        """Reads frames, see `VideoReader.read`; errors as in `IsolatedVideos.open`."""
+        """Reads frames, see `VideoReader.read`."""
         return self._ask(methodcaller("read", frame_numbers, prepare, may_skip))
 
     def read_times(self) -> np.ndarray:
-        """Gives when frames are shown, see `VideoReader.read_times`; errors as in `IsolatedVideos.open`."""
+        """Gives when frames are shown, see `VideoReader.read_times`."""
         return self._ask(methodcaller("read_times"))
 
     def __enter__(self) -> IsolatedReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the video; a decoder that only now crashes has done its work."""
         with suppress(DecodeError):
             self._ask(None)
@@ -171,11 +168,6 @@ class IsolatedReader:
         if self._decoder is not None:
             self._videos.give_back(self._decoder)
             self._decoder = None
-
-    def _discard(self, seconds: float = 0) -> str:
-        assert self._decoder is not None
-        decoder, self._decoder = self._decoder, None
-        return self._videos.discard(decoder, seconds)
 
     def _ask(self, request: _OpenVideo | Callable[[FrameReader], Any] | None) -> Any:
         """Has the process do something: open the video, run a job with it, or, for None, close it."""
@@ -188,18 +180,18 @@ class IsolatedReader:
             facts, result = self._decoder.ask(request, start + limit_sec + _GRACE_SEC)
         except (DecodeError, InputError):
             raise
-        except TimeoutError:
-            self._discard()
-            detail = f"not read within {limit_sec:g} s, its decoder was ended"
-            raise DecodeError(self.path, "too slow", detail) from None
-        except (OSError, EOFError):
-            end = self._discard(_REAP_SEC)
+        except BaseException as error:  # Ctrl-C, too, leaves a reply that nobody has read
+            has_ended = isinstance(error, OSError | EOFError) and not isinstance(error, TimeoutError)
+            decoder, self._decoder = self._decoder, None
+            end = self._videos.discard(decoder, _REAP_SEC if has_ended else 0)
+            if isinstance(error, TimeoutError):
+                detail = f"not read within {limit_sec:g} s, its decoder was ended"
+                raise DecodeError(self.path, "too slow", detail) from None
+            if not has_ended:
+                raise
             if not self._videos.is_open:
                 raise DecodeError(self.path, "interrupted", "the program ends") from None
             raise DecodeError(self.path, "decoder crashed", end) from None
-        except BaseException:  # Ctrl-C, too, leaves a reply that nobody has read
-            self._discard()
-            raise
         self.num_video_frames, self.frame_rate, self.decoder, self.repeats, self.frame_size = facts
         return result
 
@@ -210,28 +202,29 @@ class _OpenVideo(NamedTuple):
     timeout_sec: float | None
 
 
-class _Decoder:
+class _Decoder(SpawnProcess):
     """A process that has videos open, one at a time, for one thread at a time, and the pipe to it."""
 
     def __init__(self, store: VideoStore) -> None:
         """Starts it and waits until it is ready; raises an `InputError` if it does not start."""
-        self._pipe, theirs = Pipe()
-        self.process = SpawnProcess(target=_serve, args=(theirs, store), daemon=True)
+        super().__init__(daemon=True)
+        self._store = store
+        ours, self._pipe = Pipe()
         resource_tracker.ensure_running()  # it unblocks signals
         try:
             # It starts without the main program, which would import TensorFlow, and hears none of the signals that
             # are for the run to handle: that ends its processes when the clips in hand are done.
-            with theirs, _starting:
+            with self._pipe, _starting:
                 main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
                 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
                 try:
-                    self.process.start()
+                    self.start()
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
                     sys.modules["__main__"] = main
-            if not self._pipe.poll(_START_SEC):
-                raise TimeoutError
-            self._pipe.recv()
+            self._pipe = ours
+            self._wait(time.monotonic() + _START_SEC)
+            ours.recv()
         except (OSError, EOFError):
             raise InputError(
                 f"dataset.isolate=true: a decoding process did not start ({self.end(_REAP_SEC)})"
@@ -267,12 +260,12 @@ class _Decoder:
     def end(self, seconds: float = 0) -> str:
         """Ends it, if it does not by itself in some seconds, and says how it did: a signal or an exit code."""
         self._pipe.close()
-        if self.process.pid is None:
+        if self.pid is None:
             return "never"
-        self.process.join(seconds)
-        self.process.kill()
-        self.process.join(_REAP_SEC)
-        code = self.process.exitcode
+        self.join(seconds)
+        self.kill()
+        self.join(_REAP_SEC)
+        code = self.exitcode
         if code is None:
             return "does not end"  # stuck inside the system; reaped later
         if code >= 0:
@@ -280,48 +273,52 @@ class _Decoder:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"{name}, as where memory runs out" if -code == signal.SIGKILL else name
 
+    def run(self) -> None:
+        """Answers requests, in the process itself, until the other end of the pipe is closed."""
+        os.setsid()  # Ctrl-Z does not stop it
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        _limit_memory()
+        self._pipe.send("ready")
+        opened = ExitStack()
+        while True:
+            try:
+                request = self._pipe.recv()
+            except EOFError:
+                return
+            result: Any = None
+            try:
+                if request is None:
+                    opened.close()
+                elif isinstance(request, _OpenVideo):
+                    opened.close()
+                    path = request.path
+                    reader = opened.enter_context(self._store.open(*request))
+                else:
+                    result = request(reader)
+            except (DecodeError, InputError) as error:
+                self._pipe.send(error)
+                continue
+            except Exception as error:  # any failure of a decoder is a bad video
+                self._pipe.send(DecodeError(path, "decoder crashed", f"{type(error).__name__}: {error}"))
+                continue
+            facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
+            is_pixels = isinstance(result, np.ndarray) and result.dtype == np.uint8
+            self._pipe.send((facts, None, result.shape) if is_pixels else (facts, result, None))
+            if is_pixels:  # several times faster than to pickle them
+                left = np.ascontiguousarray(result).data.cast("B")
+                while len(left) > 0:
+                    left = left[os.write(self._pipe.fileno(), left) :]
 
-def _serve(pipe: Connection, store: VideoStore) -> None:
-    """Answers requests, see `IsolatedReader._ask`, until the other end of the pipe is closed."""
-    os.setsid()  # Ctrl-Z does not stop it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if sys.platform == "linux":  # a decoder that wants all memory fails before the system ends some process or other
+
+def _limit_memory() -> None:
+    """Lets a decoder that wants all memory fail before the system kills some process."""
+    if sys.platform == "linux":
         import resource  # which Windows lacks
 
         with open("/proc/self/statm") as file:
             wanted = int(file.read().split()[0]) * resource.getpagesize() + _MOST_BYTES
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
-    pipe.send("ready")
-    opened = ExitStack()
-    while True:
-        try:
-            request = pipe.recv()
-        except EOFError:
-            return
-        result: Any = None
-        try:
-            if request is None:
-                opened.close()
-            elif isinstance(request, _OpenVideo):
-                opened.close()
-                path = request.path
-                reader = opened.enter_context(store.open(*request))
-            else:
-                result = request(reader)
-        except (DecodeError, InputError) as error:
-            pipe.send(error)
-            continue
-        except Exception as error:  # whatever happens to a decoder
-            pipe.send(DecodeError(path, "decoder crashed", f"{type(error).__name__}: {error}"))
-            continue
-        facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
-        is_pixels = isinstance(result, np.ndarray) and result.dtype == np.uint8
-        pipe.send((facts, None, result.shape) if is_pixels else (facts, result, None))
-        if is_pixels:  # several times faster than to pickle them
-            left = np.ascontiguousarray(result).data.cast("B")
-            while len(left) > 0:
-                left = left[os.write(pipe.fileno(), left) :]
 
 
 def _end_with_parent() -> None:

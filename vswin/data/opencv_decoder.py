@@ -39,13 +39,13 @@ def check_opencv(version: str = cv2.__version__) -> None:
 
 
 class _Content(io.BytesIO):
-    """The bytes of a file whose damaged index may name places before its start.
+    """The bytes of a file whose damaged index may point before its start.
 
     An exception in a seek that OpenCV asks for ends the process with a segmentation fault.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Goes to a place; -1, the error of FFmpeg, if there is no such place."""
+        """Seeks; returns -1, the error of FFmpeg, for a position that does not exist."""
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):

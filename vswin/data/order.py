@@ -115,12 +115,7 @@ def make_slots(
 ) -> tf.data.Dataset:
     """Lays one epoch's record indices into global batches and takes this worker's part of each.
 
-    Args:
-        indices: Record indices in their order, int32 [N].
-        epoch: Counted from 0, int64.
-        batch_size: Clips of a global batch.
-        share: The part for this worker.
-        repeats: Clips of each video, all in one global batch.
+    `indices` are those of the records in their order, int32 [N]; `epoch` is counted from 0, int64.
 
     Returns:
         A dataset with an element per slot: record index or -1, position in the global batch, epoch, which of the

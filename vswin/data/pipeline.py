@@ -5,10 +5,10 @@ Every element is one batch, a dictionary:
 - `clips` uint8 [B, T, H, W, 3] RGB (training, validation) or `views` uint8 [B, V, T, H, W, 3] (evaluation);
 - `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded;
 - `weights` float32 [B], 0 for padding, and in training for a clip that could not be decoded;
-- `positions` int32 [B], the clip's place in the global batch;
-- `indices` int32 [B], the place in `records`, -1 for padding.
+- `positions` int32 [B], the clip's position in the global batch;
+- `indices` int32 [B], the index in `records`, -1 for padding.
 
-What a slot of a batch holds depends on the seed, the epoch and the slot's place in the global batch alone, so
+What a slot of a batch holds depends on the seed, the epoch and the slot's position in the global batch alone, so
 runs on other numbers of workers or replicas, and resumed ones, see the same clips.
 """
 

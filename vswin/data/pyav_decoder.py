@@ -1,6 +1,6 @@
 """Decode with PyAV: what OpenCV cannot (AV1, colours other than BT.601), and some frames of a video without the others.
 
-The pixels of a frame are those that OpenCV would give, but for colours that OpenCV gets wrong.
+The pixels of a frame are those that OpenCV would give, except for colours that OpenCV gets wrong.
 """
 
 from __future__ import annotations
@@ -37,12 +37,9 @@ _NAL_TYPE = 0x1F
 
 
 def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
-    """Opens a video file, or `content`, the bytes of one.
+    """Opens a video file, or `content`, the bytes of one; a `DecodeError` if it is not a video or has no index.
 
     Text in it may be in any encoding, and it may not send us elsewhere, as playlists do.
-
-    Raises:
-        DecodeError: If it is not a video, or is an MP4 file without its end, where the index stands.
     """
     file = os.path.abspath(path) if content is None else io.BytesIO(content)  # "12:30.mp4" would be a protocol
     try:
@@ -68,11 +65,7 @@ def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.con
 
 
 def find_stream(path: str, container: av.container.InputContainer) -> tuple[av.VideoStream, av.VideoCodecContext]:
-    """Gives the first video stream, and its decoder with one thread: with more, it learns too late what to leave out.
-
-    Raises:
-        DecodeError: If there is none.
-    """
+    """Gives the first video stream, and its decoder with one thread: more learn too late what to leave out."""
     if not container.streams.video:
         raise DecodeError(path, "not a video", "sound only")
     stream = container.streams.video[0]
@@ -100,11 +93,7 @@ class PyAVDecoder:
     """
 
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
-        """Opens a file, or `content`, the bytes of one; `limit` ends the opening, and the search for a frame.
-
-        Raises:
-            DecodeError: If it cannot be opened, or there is no decoder for it.
-        """
+        """Opens a file, or `content`, the bytes of one; `limit` ends the opening, and the search for a frame."""
         self._path = path
         self._container = open_container(path, content, limit or TimeLimit(path, None))
         try:
@@ -155,8 +144,8 @@ class H264Packets:
 
     Reading from the first frame on decodes everything before the frames that are wanted. Here decoding starts at the
     last IDR picture before them, and pictures that no other refers to are left out unless they are wanted. Nothing is
-    sought in the file: packets before the IDR picture pass through the decoder too, which takes from them what is said
-    once (parameter sets, the encoder's version) and decodes no picture.
+    sought in the file: packets before the IDR picture pass through the decoder too, which takes from them what is
+    stated once (parameter sets, the encoder's version) and decodes no picture.
 
     Frame k is the one that is shown as the k-th by the times of the packets, which is also the k-th that comes out of
     a decoder that reads from the start, if that gets a frame out of every packet. Where it does not, in a file that is
@@ -212,10 +201,10 @@ class H264Packets:
         entry = max(entry for entry in self._entries if self._times[entry] <= first)
         last = int(np.flatnonzero(np.isin(self._times, list(numbers_by_time)))[-1])
         self._codec.flush_buffers()
-        for place in range(last + 2):  # the last one gets out what the decoder holds back to bring it into order
+        for index in range(last + 2):  # the last one gets out what the decoder holds back to bring it into order
             limit.check()
-            packet = self._packets[place] if place <= last else None
-            if place < entry:
+            packet = self._packets[index] if index <= last else None
+            if index < entry:
                 self._codec.skip_frame = "ALL"
             elif packet is None or packet.pts in numbers_by_time:
                 self._codec.skip_frame = "DEFAULT"
@@ -245,22 +234,22 @@ class H264Packets:
         latest = np.maximum.accumulate(self._times)
         earliest = np.minimum.accumulate(self._times[::-1])[::-1]
         return [
-            place
-            for place, packet in enumerate(self._packets)
+            index
+            for index, packet in enumerate(self._packets)
             if packet.is_keyframe
-            and earliest[place] == latest[place] == self._times[place]
+            and earliest[index] == latest[index] == self._times[index]
             and _is_idr(memoryview(packet), length_bytes)
         ]
 
 
 def _is_idr(packet: memoryview, length_bytes: int) -> bool:
     """Says whether a packet's picture is an IDR one. Containers call others key frames as well."""
-    place = 0
-    while place + length_bytes < len(packet):
-        start = place + length_bytes
+    position = 0
+    while position + length_bytes < len(packet):
+        start = position + length_bytes
         if (kind := packet[start] & _NAL_TYPE) in _SLICES:
             return kind == _IDR_SLICE
-        place = start + int.from_bytes(packet[place:start], "big")
+        position = start + int.from_bytes(packet[position:start], "big")
     return False
 
 
@@ -282,11 +271,7 @@ class FrameConverter:
     def convert(self, frame: av.VideoFrame) -> np.ndarray:
         """Gives a frame of any format as OpenCV does, but for its matrix and range; BT.601 where none is named.
 
-        Returns:
-            uint8 [H, W, 3] BGR; rows may be apart in memory.
-
-        Raises:
-            DecodeError: If its colours cannot be converted.
+        The result is uint8 [H, W, 3] BGR, whose rows may be apart in memory; a `DecodeError` if there is none.
 
         Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader converts with.
         """
@@ -308,7 +293,7 @@ class FrameConverter:
 
 
 def _without_hints(frame: av.VideoFrame) -> av.VideoFrame:
-    """Copies pixels alone. Newer FFmpegs would look at fields and at the places of colour samples, OpenCV's not."""
+    """Copies pixels alone. Newer FFmpegs would look at fields and at the positions of colour samples, OpenCV's not."""
     plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
     for source, target in zip(frame.planes, plain.planes, strict=True):
         rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)  # [rows, bytes]

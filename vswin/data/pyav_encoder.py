@@ -96,8 +96,8 @@ def encode_video(
         times: Seconds at which the frames are shown, float64 [n]; None, NaN or not increasing: as the rate says.
     """
     # "12:30.mp4" would be a protocol.
-    place = os.path.abspath(file) if isinstance(file, str) else file
-    with av.open(place, "w", format="mp4") as container:
+    target = os.path.abspath(file) if isinstance(file, str) else file
+    with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream(
             str(ENCODING["codec"]),
             rate=rate,

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vswin.errors import InputError
-
 NUM_BOX_CANDIDATES = 10
 
 
@@ -59,22 +57,12 @@ def scale_short_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def crop(frames: np.ndarray, box: Box) -> np.ndarray:
-    """Cuts the same rectangle out of all frames: a view of them, uint8 [T, box.height, box.width, 3].
-
-    Raises:
-        InputError: If the frames are smaller than the box reaches.
-    """
-    height, width = frames.shape[1:3]
-    if box.top < 0 or box.left < 0 or box.top + box.height > height or box.left + box.width > width:
-        raise InputError(
-            f"a crop of {box.height} x {box.width} pixels (height x width) does not fit into frames of "
-            f"{height} x {width}; choose clip.resize >= clip.crop"
-        )
+    """Cuts the same rectangle out of all frames: a view of them, uint8 [T, box.height, box.width, 3]."""
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts a square out of the middle, uint8 [T, size, size, 3]; errors as of `crop`.
+    """Cuts a square out of the middle, uint8 [T, size, size, 3].
 
     Source: mmaction/datasets/pipelines/augmentations.py, CenterCrop.
     """
@@ -89,7 +77,7 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
     Across the shorter side the squares are centred.
 
     Returns:
-        Left (top), right (bottom) and middle crops, uint8 [3, T, size, size, 3]; errors as of `crop`.
+        Left (top), right (bottom) and middle crops, uint8 [3, T, size, size, 3].
 
     Source: mmaction/datasets/pipelines/augmentations.py, ThreeCrop.
     """

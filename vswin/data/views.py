@@ -85,8 +85,8 @@ def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
     """Chooses the frames of the clips of a video: int64 [num_clips, T], each in [0, num_video_frames)."""
     if clip.sampling == "segments":
         return frame_sampling.segments(num_video_frames, clip.num_frames)[None]  # [1, T]
-    place = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
-    return place(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+    choose = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
+    return choose(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
 
 
 class ClipChanges(NamedTuple):
