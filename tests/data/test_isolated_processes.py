@@ -1,5 +1,6 @@
 """Processes that decode: they end with the one that started them, however that ends, and do not keep it from ending."""
 
+import multiprocessing.resource_tracker
 import multiprocessing.spawn
 import os
 import signal
@@ -101,6 +102,7 @@ with IsolatedVideos(VIDEO_FILES).open({write_video("good.avi", 5)!r}) as reader:
 
 
 def test_a_process_that_does_not_start_is_an_error(monkeypatch) -> None:
+    multiprocessing.resource_tracker.ensure_running()
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
     with pytest.raises(InputError, match=r"dataset\.isolate=true: a decoding process did not start"):
         IsolatedVideos(VIDEO_FILES)

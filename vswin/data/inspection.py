@@ -73,8 +73,8 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, kee
     The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
     that was cut without re-encoding counts the hidden frames before the cut as well.
 
-    `content` are the bytes of a file in memory, where it lies there; with `keep_packets` the packets are kept, up to
-    64 MB, if they are of use.
+    `content` holds the bytes of a file that lies in memory; `keep_packets` keeps the packets, up to 64 MB, if they are
+    of use.
 
     Raises:
         DecodeError: If the file is missing, not readable, truncated, not a video, or has fewer than two frames.

@@ -233,8 +233,9 @@ class _Decoder(SpawnProcess):
     def ask(self, request: object, deadline: float) -> tuple[tuple[Any, ...], Any]:
         """Gives the facts of the open video and the result of a request.
 
-        After another error than a `DecodeError` or `InputError` the process is of no more use: after an `OSError` or
-        `EOFError` it has ended; a `TimeoutError` says that there is no reply by the deadline, of `time.monotonic`.
+        A `DecodeError` or `InputError` is the result of a request, too. After any other error the process is of no more
+        use: it has ended (`OSError`, `EOFError`), or has not replied by the deadline of `time.monotonic`
+        (`TimeoutError`).
         """
         self._pipe.send(request)
         self._wait(deadline)
