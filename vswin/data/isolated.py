@@ -1,7 +1,7 @@
 """Decode in processes of their own, so that a decoder that crashes or hangs costs a clip and not the run.
 
-Each process has a pipe to itself. In a pool of pebble 5.2 or `concurrent.futures` all share one, and a process that is
-killed while it sends a clip (memory runs out) holds up the others.
+Each process has a pipe to itself. In a pool of pebble 5.2 all share one, and a process that is killed while it sends a
+clip (when memory runs out) holds up the others; `concurrent.futures` then gives up its whole pool.
 """
 
 from __future__ import annotations
