@@ -34,8 +34,8 @@ TINY = (
 )
 # A name that is not UTF-8 crashes OpenCV, and is refused for that; here it is not.
 UNCHECKED = """
-import vswin.data.pyav_decoder
-vswin.data.pyav_decoder.check_file = lambda path, content: None
+import vswin.data.inspection
+vswin.data.inspection.check_file = lambda path, content: None
 """
 
 

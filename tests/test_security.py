@@ -47,9 +47,8 @@ CALLS_THAT_RUN = {
     *("keras.models.model_from_json", "keras.models.model_from_config", "keras.layers.deserialize"),
     *("tf.saved_model.load", "tf.saved_model.load_v2", "hub.load", "hub.KerasLayer", "tf.compat.v1.saved_model.load"),
 }
-# Between a process and the one that it starts to decode, in this direction alone; and the machine of Python, to which
-# `torch_file` admits no class and no function but its own.
-MAY_PICKLE = {"decode_process.py", "decode_worker.py", "isolated.py", "torch_file.py"}
+# The machine of Python, to which `torch_file` admits no class and no function but its own.
+MAY_PICKLE = {"torch_file.py"}
 METHODS_THAT_LEAD_ELSEWHERE = {"extractall", "extract", "unpack_archive"}
 ARGUMENTS_THAT_ALLOW = {
     ("allow_pickle", True),

@@ -9,13 +9,12 @@ import pytest
 from vswin.data import frames
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
-from vswin.data.clip_changes import apply_changes
 from vswin.data.frames import FrameLoader
 from vswin.data.order import clip_generator
 from vswin.data.pipeline import Order, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.transforms import crop, resize
-from vswin.data.views import draw_train_clip
+from vswin.data.views import apply_changes, draw_train_clip
 from vswin.schema import ClipConfig
 
 CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense")
@@ -38,7 +37,7 @@ def test_cached_epochs_equal_uncached_ones(write_video, bad_files, make_augment,
     for one, other in zip(plain, cached, strict=True):
         for key in one:
             assert np.array_equal(one[key], other[key]), key
-    assert all(cache.has(path, CLIP.resize) for path in paths)
+    assert all(cache.get(path, CLIP.resize) is not None for path in paths)
     assert loaders[0].count_videos() == loaders[1].count_videos() == {"opencv": 7}
     assert bad[0].rows() == bad[1].rows()
     assert len(bad[0]) == 1

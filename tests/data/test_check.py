@@ -214,7 +214,7 @@ def test_a_file_that_crashes_the_decoder_is_found_where_decoding_is_isolated(
     # OpenCV ends the process at such a name, which is refused for that; in the processes that decode, here it is not.
     crash = os.path.join(os.fsencode(small_videos), b"dark", b"crash\xe9.avi")
     shutil.copy(small_videos / "dark" / "0.avi", crash)
-    unchecked = "import vswin.data.pyav_decoder as d\nd.check_file = lambda path, content: None\n"
+    unchecked = "import vswin.data.inspection as d\nd.check_file = lambda path, content: None\n"
     (tmp_path / "sitecustomize.py").write_text(unchecked)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     overrides = ("dataset=folder", "clip=8x1_64px", f"dataset.root={small_videos}", f"report={tmp_path / 'r.csv'}")

@@ -10,7 +10,7 @@ import pytest
 from vswin.data import decode, opencv_decoder, pyav_decoder
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError
-from vswin.data.pyav_decoder import Inspection
+from vswin.data.inspection import Inspection
 from vswin.errors import InputError
 
 CLIPS = Path(__file__).parent.parent / "clips"

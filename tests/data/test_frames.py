@@ -128,7 +128,7 @@ def test_video_that_is_too_long_is_not_kept(write_video, tmp_path: Path, monkeyp
         path = write_video(name, 9 if is_kept else 10)
         for _ in range(2):
             assert len(loader.load(path, 16, lambda num_frames: np.array([0, 8]))) == 2
-        assert cache.has(path, 16) == is_kept
+        assert (cache.get(path, 16) is not None) == is_kept
     assert openings == ["nine.avi", "ten.avi", "ten.avi", "ten.avi"]
 
 
@@ -147,7 +147,7 @@ def test_frames_before_damage_are_given_though_the_whole_cannot_be_kept(tmp_path
     for _ in range(2):
         assert len(loader.load(path, 16, lambda num_frames: np.arange(5))) == 5
     assert openings == ["test.avi"] * 3
-    assert not cache.has(path, 16)
+    assert cache.get(path, 16) is None
 
 
 def test_full_disk_is_not_tried_again_for_the_same_video(write_video, tmp_path: Path, monkeypatch, openings) -> None:

@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from vswin.data import pyav_decoder
+from vswin.data import inspection
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.h264_packets import H264Packets, NotAsExpected
-from vswin.data.pyav_decoder import inspect_video
+from vswin.data.inspection import inspect_video
+from vswin.data.pyav_decoder import H264Packets, NotAsExpected
 
 CLIPS = Path(__file__).parent.parent / "clips"
 X264 = ("-c:v", "libx264", "-x264-params")
@@ -244,7 +244,7 @@ def test_damage_gives_what_reading_forwards_gives(stream, tmp_path: Path) -> Non
 
 def test_too_many_bytes_are_not_kept(stream, monkeypatch) -> None:
     path = stream("closed.mp4")
-    monkeypatch.setattr(pyav_decoder, "MOST_BYTES", 1000)
+    monkeypatch.setattr(inspection, "MOST_BYTES", 1000)
     assert packets_of(path) is None
 
 

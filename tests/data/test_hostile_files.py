@@ -18,7 +18,7 @@ from vswin.data import decode
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError
 from vswin.data.folder import load_folder
-from vswin.data.pyav_decoder import Inspection
+from vswin.data.inspection import Inspection
 from vswin.data.transforms import resize_short_side
 from vswin.errors import InputError
 

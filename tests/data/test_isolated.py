@@ -1,6 +1,7 @@
 """Decoding in processes of its own: the same frames, and decoders that really crash and hang."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import time
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS
 CLIPS = Path(__file__).parent.parent / "clips"
 # What it does is in the name of the file. OpenCV itself crashes at a name that is not UTF-8: `VideoReader` refuses it.
 FAULTY_STORE = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
+import numpy as np
 from vswin.data.decode_error import DecodeError
 from vswin.data.opencv_decoder import OpenCVDecoder
 from vswin.data.stores import VideoFiles
@@ -55,6 +57,10 @@ class FaultyFiles(VideoFiles):
         if name.startswith("pid"):
             raise DecodeError(path, "pid", str(os.getpid()))
         return super().open(path, decoder, timeout_sec)
+
+def die_while_sending(reader):
+    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return np.zeros(256 << 20, np.uint8)
 """
 
 
@@ -90,8 +96,7 @@ def frames_of(store, path: str) -> list[int]:
 
 
 def child_pids() -> set[int]:
-    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return {child.pid for child in children if "decode_process" in " ".join(child.cmdline())}
+    return {child.pid for child in multiprocessing.active_children()}
 
 
 def test_frames_facts_and_errors_are_those_of_the_same_process(encode, write_video, bad_files) -> None:
@@ -174,14 +179,26 @@ def test_signals_of_the_run_do_not_reach_the_processes(faulty, write_video) -> N
         os.kill(pid, number)
     assert frames_of(faulty, write_video("good.avi", 5)) == [46, 10]
     assert int(fault_of(faulty, "pid").detail) == pid
-    assert os.getpgid(pid) != os.getpgid(0)
 
 
 def test_a_process_killed_between_two_videos_is_replaced(faulty, write_video) -> None:
     pid = int(fault_of(faulty, "pid").detail)
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)], 5)
+    while pid in child_pids():
+        time.sleep(0.01)
     assert frames_of(faulty, write_video("good.avi", 5)) == [46, 10]
+
+
+def test_a_process_killed_while_it_sends_costs_its_clip_alone(faulty, write_video) -> None:
+    from faulty_store_of_the_tests import die_while_sending
+
+    with faulty.open(write_video("good.avi", 5)) as reader, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(frames_of, faulty, write_video("other.avi", 6))
+        with pytest.raises(DecodeError, match=r"decoder crashed \(SIGKILL, as where memory runs out\)"):
+            reader.run(die_while_sending)
+        with pytest.raises(DecodeError, match="earlier"):
+            reader.read_times()
+        assert other.result(20) == [46, 10]
 
 
 def test_threads_share_as_many_processes_as_they_are(faulty, write_video, crash) -> None:
@@ -228,7 +245,7 @@ def test_decoded_videos_are_cached_in_this_process(write_video) -> None:
     path, other = write_video("good.avi", 5), write_video("other.avi", 5)
     loader = FrameLoader(cache=RamCache(store), store=store)
     first = loader.load(path, 16, np.arange)
-    store._pool.close()
+    store.close()
     assert np.array_equal(loader.load(path, 16, np.arange), first)
     with pytest.raises(DecodeError, match="interrupted"):
         loader.load(other, 16, np.arange)

@@ -206,7 +206,7 @@ def test_a_decoder_that_crashes_costs_a_video_its_re_encoding_alone(configure, s
     content = (small_videos / "dark" / "0.avi").read_bytes()
     crash = os.path.join(os.fsencode(small_videos), b"dark", b"crash\xe9.avi")
     Path(os.fsdecode(crash)).write_bytes(content)
-    unchecked = "import vswin.data.pyav_decoder\nvswin.data.pyav_decoder.check_file = lambda path, content: None\n"
+    unchecked = "import vswin.data.inspection\nvswin.data.inspection.check_file = lambda path, content: None\n"
     (tmp_path / "sitecustomize.py").write_text(unchecked)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # for the processes that decode
     run_prepare(configure(short_side=32, isolate=True))

@@ -8,7 +8,8 @@ import pytest
 
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.pyav_decoder import PyAVDecoder, check_complete, inspect_video
+from vswin.data.inspection import check_complete, inspect_video
+from vswin.data.pyav_decoder import PyAVDecoder
 
 CLIPS = Path(__file__).parent.parent / "clips"
 

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,13 +27,10 @@ def test_end_to_end_clips_of_kinetics_length() -> None:
     assert end_to_end_clips(5, 4, 2, 2).tolist() == [[0, 2, 4, 1]] * 2
 
 
-def test_short_video_loops_or_repeats_its_last_frame() -> None:
+def test_short_video_loops() -> None:
     assert uniform_clips(5, 4, 2, 2).tolist() == [[0, 2, 4, 1]] * 2
-    assert uniform_clips(5, 4, 2, 2, "repeat_last").tolist() == [[0, 2, 4, 4]] * 2
-    assert uniform_clips(4, 4, 2, 1, "repeat_last").tolist() == [[0, 2, 2, 2]]
     rng = np.random.default_rng(0)
     assert random_clip(3, 5, 1, rng).tolist() == [0, 1, 2, 0, 1]
-    assert random_clip(3, 5, 1, rng, "repeat_last").tolist() == [0, 1, 2, 2, 2]
 
 
 def test_random_clip_starts_at_every_place_that_fits_and_no_other() -> None:
@@ -66,10 +62,10 @@ def test_segments_take_the_middle_in_test_and_any_frame_in_training() -> None:
     ]
 
 
-@given(counts, lengths, strides, st.integers(1, 10), st.sampled_from(["loop", "repeat_last"]))
-def test_clips_stay_inside_the_video(n: int, t: int, stride: int, clips: int, rule: str) -> None:
-    uniform = uniform_clips(n, t, stride, clips, rule)
-    drawn = random_clip(n, t, stride, np.random.default_rng(n), rule)
+@given(counts, lengths, strides, st.integers(1, 10))
+def test_clips_stay_inside_the_video(n: int, t: int, stride: int, clips: int) -> None:
+    uniform = uniform_clips(n, t, stride, clips)
+    drawn = random_clip(n, t, stride, np.random.default_rng(n))
     assert uniform.shape == (clips, t)
     assert drawn.shape == (t,)
     for numbers in (uniform, drawn):
@@ -89,21 +85,3 @@ def test_segments_stay_inside_the_video_and_in_order(n: int, t: int) -> None:
         assert numbers.min() >= 0
         assert numbers.max() < n
         assert (np.diff(numbers) >= 0).all()
-
-
-@pytest.mark.parametrize("bad", [0, -3])
-def test_counts_below_one_are_refused_by_name(bad: int) -> None:
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=f"num_video_frames must be at least 1, not {bad}"):
-        uniform_clips(bad, 8, 1, 1)
-    with pytest.raises(ValueError, match="num_clips"):
-        uniform_clips(8, 8, 1, bad)
-    with pytest.raises(ValueError, match="frame_stride"):
-        random_clip(8, 8, bad, rng)
-    with pytest.raises(ValueError, match="num_frames"):
-        segments(8, bad)
-
-
-def test_unknown_rule_is_refused() -> None:
-    with pytest.raises(ValueError, match="'loop' or 'repeat_last', not 'mirror'"):
-        uniform_clips(8, 8, 1, 1, "mirror")

@@ -15,7 +15,6 @@ from vswin.data.transforms import (
     resize_short_side,
     three_crops,
 )
-from vswin.errors import InputError
 
 
 def coordinate_frames(height: int, width: int, num_frames: int = 2) -> np.ndarray:
@@ -96,13 +95,6 @@ def test_three_crops_start_end_middle(height: int, width: int, expected: list[tu
     crops = three_crops(coordinate_frames(height, width), 8)
     assert crops.shape == (3, 2, 8, 8, 3)
     assert [corner(frames) for frames in crops] == expected
-
-
-@pytest.mark.parametrize("cut", [center_crop, three_crops])
-@pytest.mark.parametrize(("height", "width"), [(7, 20), (20, 7)])
-def test_too_small_frames_are_refused_with_sizes(cut, height: int, width: int) -> None:
-    with pytest.raises(InputError, match=rf"8 x 8 .* of {height} x {width}; choose clip.resize"):
-        cut(coordinate_frames(height, width), 8)
 
 
 def test_flip_mirrors_columns_only() -> None:

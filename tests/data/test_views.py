@@ -8,14 +8,13 @@ import pytest
 
 from vswin.data import transforms
 from vswin.data.cache import RamCache
-from vswin.data.clip_changes import apply_changes
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.sampling import uniform_clips
 from vswin.data.stores import VIDEO_FILES
-from vswin.data.views import draw_train_clip, load_protocol_views, load_train_clip, load_views
+from vswin.data.views import apply_changes, draw_train_clip, load_protocol_views, load_train_clip, load_views
 from vswin.errors import InputError
 from vswin.schema import ClipConfig
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.data.color_jitter import scale_brightness, scale_contrast, scale_saturation, shift_hue
+from vswin.data.augment import scale_brightness, scale_contrast, scale_saturation, shift_hue
 
 GOLDEN = json.loads(Path(__file__).with_name("color_jitter.json").read_text())
 

@@ -14,59 +14,39 @@ class BadVideos:
     """Counts and lists bad videos; the threads of an input pipeline share one object."""
 
     def __init__(self, earlier: Path | None = None) -> None:
-        """Starts a list.
-
-        Args:
-            earlier: The list that earlier sessions of the same run have written, if they have: `write` adds to it.
-        """
+        """Starts a list; `write` adds it to the one that `earlier` sessions of the same run wrote, if they did."""
         self._lock = threading.Lock()
         self._earlier: dict[str, tuple[str, int]] = {}
         if earlier is not None and earlier.exists():
             with earlier.open(newline="", encoding="utf-8") as file:
                 self._earlier = {row["path"]: (row["cause"], int(row["times"])) for row in csv.DictReader(file)}
-        self._causes: dict[str, str] = {}
-        self._reasons: dict[str, str] = {}
-        self._times: dict[str, int] = {}
+        # Path -> cause, cause and detail, times it was met.
+        self._found: dict[str, tuple[str, str, int]] = {}
 
     def add(self, path: str, cause: str, detail: str = "") -> None:
-        """Notes that a video could not be used.
-
-        Args:
-            path: The file.
-            cause: Why, see `DecodeError`; the latest one is kept.
-            detail: What was seen in this file; may be empty.
-        """
+        """Notes that a video could not be used, and why, see `DecodeError`; the latest reason is kept."""
         with self._lock:
-            self._causes[path] = cause
-            self._reasons[path] = f"{cause} ({detail})" if detail else cause
-            self._times[path] = self._times.get(path, 0) + 1
+            times = self._found[path][2] if path in self._found else 0
+            self._found[path] = cause, f"{cause} ({detail})" if detail else cause, times + 1
 
     def __len__(self) -> int:
         """Counts distinct files, of this session alone."""
-        return len(self._reasons)
+        return len(self._found)
 
     def describe_causes(self) -> str:
         """Counts the files of each cause, e.g. "7 truncated, 1 decoder crashed"."""
         with self._lock:
-            counts = Counter(self._causes.values())
+            counts = Counter(cause for cause, _, _ in self._found.values())
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{count} {cause}" for cause, count in ordered)
 
     def rows(self) -> list[tuple[str, str, int]]:
-        """Lists what was noted in this session.
-
-        Returns:
-            (path, reason, times it was met), sorted by path.
-        """
+        """Lists what was noted in this session: (path, reason, times it was met), sorted by path."""
         with self._lock:
-            return [(path, reason, self._times[path]) for path, reason in sorted(self._reasons.items())]
+            return [(path, reason, times) for path, (_, reason, times) in sorted(self._found.items())]
 
     def write(self, csv_path: Path) -> None:
-        """Writes the list, of all sessions, as CSV with a header, in one step: readers never see half a file.
-
-        Args:
-            csv_path: Destination, replaced if it exists; its folder must exist.
-        """
+        """Writes the list of all sessions as CSV with a header, in one step: readers never see half a file."""
         listed = dict(self._earlier)
         for path, reason, times in self.rows():
             name = path.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import psutil
@@ -34,38 +32,20 @@ LEAST_FREE_SHARE = 0.1
 # To be raised when the same video gives other frames than before.
 _FRAMES_VERSION = 2
 
-Choose = Callable[[int], np.ndarray]
-
 
 class RamCache:
     """Keeps videos in the memory of this process."""
 
     def __init__(self, store: VideoStore = VIDEO_FILES) -> None:
-        """Takes the store whose videos are kept."""
         self._store = store
         self._videos: dict[str, np.ndarray] = {}
 
-    def has(self, path: str, size: int) -> bool:
-        """Says whether a video is kept as it is now, with min(H, W) == size."""
-        return _name(self._store, path, size) in self._videos
-
-    def load(self, path: str, size: int, choose: Choose) -> np.ndarray | None:
-        """Gives frames of a video, uint8 [n, H, W, 3] RGB with min(H, W) == size.
-
-        Args:
-            path: Video file.
-            size: Pixels of the frames' shorter side.
-            choose: From the number of frames of the video to the numbers of those to give, int64 [n]; is called
-                once if the video is kept, otherwise not.
-
-        Returns:
-            The frames; None if the video is not kept.
-        """
-        video = self._videos.get(_name(self._store, path, size))
-        return None if video is None else video[choose(len(video))]
+    def get(self, path: str, size: int) -> np.ndarray | None:
+        """Gives all frames of a video, uint8 [N, H, W, 3] RGB with min(H, W) == size; None if it is not kept."""
+        return self._videos.get(_name(self._store, path, size))
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
-        """Keeps all frames of a video, see `load`, while 10 % of the memory stays free; says whether it did."""
+        """Keeps all frames of a video while 10 % of the memory stays free; says whether it did."""
         memory = psutil.virtual_memory()
         if self._store.identify(path) is None or memory.available - video.nbytes < LEAST_FREE_SHARE * memory.total:
             return False
@@ -89,12 +69,9 @@ class DiskCache:
     """
 
     def __init__(self, folder: Path, decoder: str, store: VideoStore = VIDEO_FILES) -> None:
-        """Makes the folder.
+        """Makes the folder, shared or not; its files may be deleted at any time, but not shortened.
 
-        Args:
-            folder: Place of the files, shared or not; may be deleted at any time.
-            decoder: As configured; what it reads is kept apart from what others read.
-            store: Whose videos are kept.
+        Frames that one configured `decoder` reads are kept apart from those of others.
 
         Raises:
             InputError: If it cannot be made.
@@ -108,16 +85,20 @@ class DiskCache:
         except OSError as error:
             raise InputError(f"dataset.cache_dir={folder} cannot be made ({error.strerror}); name another") from error
 
-    def has(self, path: str, size: int) -> bool:
-        """Says whether a video is kept as it is now, with min(H, W) == size."""
-        return self._read(path, size, lambda num_frames: np.zeros(0, np.int64)) is not None
-
-    def load(self, path: str, size: int, choose: Choose) -> np.ndarray | None:
-        """Gives frames of a video, see `RamCache.load`; reads only these from the disk."""
-        return self._read(path, size, choose)
+    def get(self, path: str, size: int) -> np.ndarray | None:
+        """Gives all frames of a video, see `RamCache.get`; only those that are looked at are read from the disk."""
+        file = self._file(path, size)
+        try:
+            video = np.lib.format.open_memmap(file, mode="r")
+            is_whole = file.stat().st_size == video.offset + video.nbytes
+        except (OSError, ValueError):
+            return None
+        is_video = video.ndim == 4 and min(video.shape[1:3]) == size and video.shape[3] == 3
+        is_usable = is_whole and is_video and video.dtype == np.uint8 and video.flags.c_contiguous
+        return np.asarray(video) if is_usable else None
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
-        """Keeps all frames of a video, see `load`; says whether it could be written."""
+        """Keeps all frames of a video; says whether it could be written."""
         if self._store.identify(path) is None:
             return False
         try:
@@ -138,28 +119,14 @@ class DiskCache:
     def _file(self, path: str, size: int) -> Path:
         return self._folder / f"{_name(self._store, path, size, self._decoder, DECODER_VERSIONS)}.npy"
 
-    def _read(self, path: str, size: int, choose: Choose) -> np.ndarray | None:
-        try:
-            with self._file(path, size).open("rb") as file:
-                shape = _read_shape(file, size)
-                return None if shape is None else _read_frames(file, shape, choose(shape[0]))
-        except OSError:
-            return None
-
 
 def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int, store: VideoStore = VIDEO_FILES) -> None:
-    """Refuses a cache in which the videos will not fit, by the sizes of a few of them.
-
-    Args:
-        cache: What it holds already is not counted.
-        paths: The videos.
-        size: Pixels of the shorter side of the frames.
-        store: Where the videos are.
+    """Refuses a cache in which the videos will not fit, by the sizes of a few of them; those it holds do not count.
 
     Raises:
         InputError: If they need more than 70 % of what is free.
     """
-    missing = [path for path in paths if store.identify(path) is not None and not cache.has(path, size)]
+    missing = [path for path in paths if store.identify(path) is not None and cache.get(path, size) is None]
     sampled = missing[:: -(-len(missing) // NUM_SAMPLED)] if missing else []
     num_bytes = [_count_bytes(store, path, size) for path in sampled]
     needed, free = len(missing) * sum(num_bytes) / max(1, len(num_bytes)), cache.free_bytes()
@@ -187,28 +154,3 @@ def _count_bytes(store: VideoStore, path: str, size: int) -> int:
             return reader.num_video_frames * frame.size
     except DecodeError:
         return 0
-
-
-def _read_shape(file: BinaryIO, size: int) -> tuple[int, ...] | None:
-    """Reads the header of a NumPy file of frames and goes to the first one; None if it is anything else."""
-    try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            return None
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        return None
-    is_video = len(shape) == 4 and min(shape[1:3]) == size and shape[3] == 3 and dtype == np.uint8 and not is_fortran
-    is_whole = os.fstat(file.fileno()).st_size == file.tell() + np.prod(shape, dtype=np.int64)
-    return shape if is_video and is_whole and shape[0] > 0 else None
-
-
-def _read_frames(file: BinaryIO, shape: tuple[int, ...], numbers: np.ndarray) -> np.ndarray | None:
-    """Reads frames from behind the header, each distinct one once. A mapped file that shrinks would kill us."""
-    start, frame_bytes = file.tell(), int(np.prod(shape[1:]))
-    wanted, places = np.unique(numbers, return_inverse=True)
-    frames = np.empty((len(wanted), *shape[1:]), np.uint8)  # [distinct, H, W, 3]
-    for frame, number in zip(frames, wanted.tolist(), strict=True):
-        file.seek(start + number * frame_bytes)
-        if file.readinto(frame.data) != frame_bytes:  # type: ignore[attr-defined]
-            return None
-    return frames[places]  # [n, H, W, 3]

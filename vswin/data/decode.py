@@ -3,7 +3,7 @@
 PyAV looks into the file and counts its frames, decoding next to none; OpenCV decodes, or PyAV where it cannot.
 Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
 reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
-frames that it does not need of an H.264 file, see `vswin.data.h264_packets`. Whatever is wrong with a file becomes a
+frames that it does not need of an H.264 file, see `H264Packets`. Anything wrong with a file becomes a
 `DecodeError` with a cause, so that callers can count and list bad videos.
 """
 
@@ -12,30 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.h264_packets import H264Packets, NotAsExpected
+from vswin.data.inspection import MAX_MISSING_FRAMES, check_complete, find_times, inspect_video, turn_upright
 from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
-from vswin.data.pyav_decoder import (
-    MAX_MISSING_FRAMES,
-    PYAV_VERSION,
-    PyAVDecoder,
-    check_complete,
-    find_times,
-    inspect_video,
-)
-from vswin.data.pyav_frames import turn_upright
+from vswin.data.pyav_decoder import PYAV_VERSION, NotAsExpected, PyAVDecoder
 
 LARGEST_ASPECT = 32
 DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
 
-
-class _EndOfFile(Exception):  # noqa: N818 - where it is, not what is wrong
-    """The file ends before a frame that is asked for."""
+Prepare = Callable[[np.ndarray], np.ndarray]
 
 
 def _unchanged(frame: np.ndarray) -> np.ndarray:
@@ -91,15 +80,11 @@ class VideoReader:
         self.frame_size = (0, 0)
         self._packets = found.packets
         self._source: OpenCVDecoder | PyAVDecoder | None = None
+        self._position = 0  # number of the next picture of the source
         if self._packets is None:
             self._open()
 
-    def read(
-        self,
-        frame_numbers: np.ndarray,
-        prepare: Callable[[np.ndarray], np.ndarray] = _unchanged,
-        may_skip: bool = False,
-    ) -> np.ndarray:
+    def read(self, frame_numbers: np.ndarray, prepare: Prepare = _unchanged, may_skip: bool = False) -> np.ndarray:
         """Decodes frames in one pass over the file, each distinct one once.
 
         Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones. OpenCV ends
@@ -127,18 +112,28 @@ class VideoReader:
                 f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
             )
         if may_skip and self._packets is not None:
+            self.decoder, self.frame_size = "pyav", (0, 0)
             with suppress(NotAsExpected):
-                return self._read_some(self._packets, frame_numbers, prepare)
-        self.decoder = self._forwards
-        try:
-            return self._read(frame_numbers, prepare)
-        except DecodeError:
-            if not self._has_choice or self._forwards == "pyav":
-                raise
-        self._limit.check()
-        self.decoder = self._forwards = "pyav"
-        self._open()
-        return self._read(frame_numbers, prepare)
+                frames = self._collect(
+                    self._packets.decode(np.unique(frame_numbers), self._limit), frame_numbers, prepare
+                )
+                assert frames is not None
+                return frames
+        while True:
+            self.decoder = self._forwards
+            try:
+                # Frames whose packets hold no picture show the one before.
+                pictures = frame_numbers - np.searchsorted(self.repeats, frame_numbers, side="right")  # [n]
+                frames = self._collect(self._decode(np.unique(pictures)), pictures, prepare)
+                if frames is not None:
+                    return frames
+                self._end_with_last_picture()
+            except DecodeError:
+                if not self._has_choice or self._forwards == "pyav":
+                    raise
+                self._limit.check()
+                self._forwards = "pyav"
+                self._open()
 
     def read_times(self) -> np.ndarray:
         """Gives when each frame is shown, float64 [num_video_frames], see `find_times`."""
@@ -153,55 +148,40 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _open(self) -> OpenCVDecoder | PyAVDecoder:
-        """Opens the file at frame 0, anew if it is open."""
+    def _open(self) -> None:
+        """Opens the file at its first picture, anew if it is open."""
         if self._source is not None:
             self._source.close()
         open_decoder = PyAVDecoder if self._forwards == "pyav" else OpenCVDecoder
         self._source = open_decoder(self.path, self._content, self._limit)
-        self._position = 0  # number of the next frame
+        self._position = 0
         self.frame_size = (0, 0)
-        return self._source
 
-    def _read(self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Reads forwards."""
-        pictures = frame_numbers - np.searchsorted(self.repeats, frame_numbers, side="right")  # [n]
-        source = self._source
-        if source is None or pictures.min() < self._position:
-            source = self._open()
-        try:
-            return self._collect(self._decode(source, np.unique(pictures)), pictures, prepare)
-        except _EndOfFile:
-            last = self._last_picture()
-            shown = np.delete(np.arange(self.num_video_frames), self.repeats)
-            if len(shown) - last > MAX_MISSING_FRAMES + 1 and self._has_choice and self._goes_on_with_pyav():
-                raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet") from None
-            self.repeats = sorted([*self.repeats, *shown[last + 1 :].tolist()])
-            return self._read(frame_numbers, prepare)
-
-    def _read_some(
-        self, packets: H264Packets, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        """Reads without the frames that are not asked for, or raises `NotAsExpected`."""
-        self.frame_size = (0, 0)
-        self.decoder = "pyav"
-        return self._collect(packets.decode(np.unique(frame_numbers), self._limit), frame_numbers, prepare)
+    def _decode(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Reads forwards and gives pictures, BGR, with their increasing numbers, up to the end of the file."""
+        if self._source is None or numbers[0] < self._position:
+            self._open()
+        assert self._source is not None
+        for number in numbers:
+            while self._position <= number:
+                self._limit.check()
+                if not self._source.grab():
+                    self._limit.check()  # which may be why there is none
+                    return
+                self._position += 1
+            yield number, self._source.retrieve()
 
     def _collect(
-        self,
-        decoded: Iterable[tuple[int, np.ndarray]],
-        frame_numbers: np.ndarray,
-        prepare: Callable[[np.ndarray], np.ndarray],
-    ) -> np.ndarray:
-        """Prepares frames as they come, BGR by number, and writes each to its places: uint8 [n, H, W, 3] RGB."""
+        self, decoded: Iterable[tuple[int, np.ndarray]], frame_numbers: np.ndarray, prepare: Prepare
+    ) -> np.ndarray | None:
+        """Prepares pictures as they come, BGR by number: uint8 [n, H, W, 3] RGB; None if one is missing."""
         frames: np.ndarray | None = None
-        for number, decoded_frame in decoded:
-            frame = turn_upright(decoded_frame, self._matrix)
+        num_missing = len(frame_numbers)
+        for number, picture in decoded:
+            frame = turn_upright(picture, self._matrix)
             size = (frame.shape[0], frame.shape[1])
             if self.frame_size not in ((0, 0), size):
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
@@ -215,39 +195,28 @@ class VideoReader:
             cv2.cvtColor(prepared, cv2.COLOR_BGR2RGB, dst=frames[first])
             for other in others:
                 frames[other] = frames[first]
-        assert frames is not None
-        return frames
+            num_missing -= 1 + len(others)
+        return frames if num_missing == 0 else None
 
-    def _decode(self, source: OpenCVDecoder | PyAVDecoder, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Decodes frames at or after the current position; raises `_EndOfFile` if the file ends before one."""
-        for number in numbers:
-            while self._position <= number:
-                self._limit.check()
-                if not source.grab():
-                    self._limit.check()  # which may be why there is none
-                    raise _EndOfFile
-                self._position += 1
-            yield number, source.retrieve()
+    def _end_with_last_picture(self) -> None:
+        """Counts the frames after the last picture of the file as repeats of it.
 
-    def _goes_on_with_pyav(self) -> bool:
-        """Says whether PyAV decodes more pictures than OpenCV did before it stopped."""
-        if self._forwards == "pyav":
-            return False
-        source = PyAVDecoder(self.path, self._content, self._limit)
-        try:
-            for _ in range(self._position + 1):
-                self._limit.check()
-                if not source.grab():
-                    return False
-            return True
-        finally:
-            source.close()
-
-    def _last_picture(self) -> int:
-        """Gives the number of the last decodable picture, the end of the file having been reached."""
+        Raises:
+            DecodeError: If too much is missing, or PyAV would go on.
+        """
         if self._position == 0:
             raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:
             raise DecodeError(self.path, "one frame", "the others cannot be decoded")
         check_complete(self.path, self._position, self.num_video_frames - len(self.repeats))
-        return self._position - 1
+        shown = np.delete(np.arange(self.num_video_frames), self.repeats)
+        num_missing = len(shown) - self._position
+        if self._has_choice and self._forwards == "opencv" and num_missing > MAX_MISSING_FRAMES:
+            with PyAVDecoder(self.path, self._content, self._limit) as source:
+                for _ in range(self._position + 1):
+                    self._limit.check()
+                    if not source.grab():
+                        break
+                else:
+                    raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet")
+        self.repeats = sorted([*self.repeats, *shown[self._position :].tolist()])

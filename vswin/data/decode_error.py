@@ -38,30 +38,17 @@ class TimeLimit:
     """
 
     def __init__(self, path: str, seconds: float | None) -> None:
-        """Starts the clock.
-
-        Args:
-            path: The file, for the error.
-            seconds: Time allowed, > 0; None allows any.
-        """
+        """Starts the clock for the file `path`; None allows any time."""
         self._path = path
         self._seconds = math.inf if seconds is None else seconds
         self._start = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """Gives the time that is left, > 0; None for any.
-
-        Raises:
-            DecodeError: If the time is over.
-        """
+        """Gives the time that is left, > 0; None for any. Raises as `check` does."""
         self.check()
         return None if self._seconds == math.inf else max(self._start + self._seconds - time.monotonic(), 1e-3)
 
     def check(self) -> None:
-        """Lets work go on.
-
-        Raises:
-            DecodeError: If the time is over.
-        """
+        """Raises a `DecodeError` if the time is over."""
         if time.monotonic() - self._start > self._seconds:
             raise DecodeError(self._path, "too slow", f"not read within {self._seconds:g} s")

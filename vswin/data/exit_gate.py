@@ -14,11 +14,11 @@ LONGEST_WAIT_SEC = 10.0
 
 
 class ExitGate:
-    """Holds up the end of the interpreter until threads have left a piece of code, and lets no more in.
+    """Delays the end of the interpreter until all threads have left a piece of code, and lets no more in.
 
     tf.data reads ahead in threads that nobody joins. A thread that returns from OpenCV to an interpreter which
     is shutting down aborts the process, so that a run stopped by an error message would end in a core dump; and
-    TensorFlow waits for ever for a call that the shutdown has cut off. So whoever is inside finishes, later
+    TensorFlow waits for ever for a call that the shutdown has cut off. So threads inside finish, later
     callers are told to do nothing, and the process ends once their calls have died down.
     """
 
@@ -44,7 +44,7 @@ class ExitGate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets nobody in any more and waits until everybody is out and nobody asks again."""
+        """Lets no thread in any more, and waits until all are out and none asks again."""
         with self._changed:
             self._is_open = False
             self._changed.wait_for(lambda: self._num_inside == 0)

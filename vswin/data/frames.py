@@ -1,4 +1,4 @@
-"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes; and cut clips out of them."""
+"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from vswin.data.cache import LONGEST_KEPT, DiskCache, RamCache, check_space
 from vswin.data.decode import DECODER_VERSIONS
 from vswin.data.decode_error import DecodeError
-from vswin.data.isolated import IsolatedVideos
+from vswin.data.isolated import IsolatedReader, IsolatedVideos
 from vswin.data.stores import VIDEO_FILES, FrameReader, VideoStore
-from vswin.data.transforms import Box, BoxCutter, crop, resize, resize_short_side, scale_short_side
+from vswin.data.transforms import resize_short_side
 from vswin.schema import DatasetConfig
 
-DrawBox = Callable[[int, int], Box]
-# Number of frames -> numbers of those to load, what draws the box
-Plan = Callable[[int], tuple[np.ndarray, DrawBox]]
+T = TypeVar("T")
 
 _NUM_SIZES = 5
 _LARGEST_SIDE = 1 << 14
@@ -36,14 +35,11 @@ class FrameLoader:
         cache: RamCache | DiskCache | None = None,
         store: VideoStore = VIDEO_FILES,
     ) -> None:
-        """Sets up how videos are read.
+        """Sets up how videos are read; see `VideoReader` for `decoder`.
 
-        Args:
-            decoder: "auto", "opencv" or "pyav", see `VideoReader`.
-            timeout_sec: Time for a clip, > 0; None for any.
-            cache: Keeps whole videos, of this same store; None decodes every time.
-            store: Where the videos are.
+        `timeout_sec` is the time for a clip, None for any; a `cache` keeps whole videos of this same `store`.
         """
+        self.has_cache = cache is not None
         self._decoder = decoder
         self._timeout_sec = timeout_sec
         self._cache = cache
@@ -52,7 +48,24 @@ class FrameLoader:
         self._short_sides: dict[str, int] = {}
         self._not_kept: set[str] = set()
 
+    def run(self, path: str, job: Callable[[FrameReader], T]) -> T:
+        """Runs a job with an open video, in the process that decodes: where that is another, the job is pickled.
+
+        Raises:
+            DecodeError: If the file is not a usable video, or takes too long.
+        """
+        with self._store.open(path, self._decoder, self._timeout_sec) as reader:
+            result = reader.run(job) if isinstance(reader, IsolatedReader) else job(reader)
+            self._note(reader)
+            return result
+
     def load(self, path: str | Path, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Loads frames of a video, see `load_numbered`."""
+        return self.load_numbered(path, size, choose)[1]
+
+    def load_numbered(
+        self, path: str | Path, size: int, choose: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Loads frames of a video.
 
         Args:
@@ -62,52 +75,20 @@ class FrameLoader:
                 called once.
 
         Returns:
-            Frames, uint8 [n, H, W, 3] RGB with min(H, W) == size.
+            The numbers, and the frames, uint8 [n, H, W, 3] RGB with min(H, W) == size.
 
         Raises:
             DecodeError: If the file is not a usable video, or takes too long.
         """
-        frames = self._load_cached(str(path), size, choose)
-        if frames is not None:
-            return frames
-        with self._store.open(str(path), self._decoder, self._timeout_sec) as reader:
-            return self._read(reader, choose(reader.num_video_frames), partial(resize_short_side, size=size))
-
-    def load_boxes(self, path: str | Path, size: int, side: int, plan: Plan) -> tuple[np.ndarray, tuple[int, int]]:
-        """Loads frames of a video and cuts the same box out of each, see `BoxCutter`.
-
-        Frames that are not asked for may be left undecoded, see `VideoReader.read`. A cache has the frames at `size`
-        pixels, so what is cut out of them has been resized twice: where videos have another size, its pixels differ a
-        little from those without a cache. With one, they do so whether or not it has room for the video.
-
-        Args:
-            path: Name of the video; for files, their path.
-            size: Pixels of the shorter side of the frames that the box is drawn for.
-            side: Pixels of the side of the square that the box is resized to.
-            plan: From the number of frames in the file, >= 2, to the numbers of those to load, int64 [n], and to what
-                draws the box from their H and W, min(H, W) == size; is called once.
-
-        Returns:
-            Boxes, uint8 [n, side, side, 3] RGB, and the (H, W) that the box was drawn for.
-
-        Raises:
-            DecodeError: If the file is not a usable video, or takes too long.
-        """
-        draw_box: DrawBox
-
-        def choose(num_video_frames: int) -> np.ndarray:
-            nonlocal draw_box
-            numbers, draw_box = plan(num_video_frames)
-            return numbers
-
-        if self._cache is not None:
-            frames = self.load(path, size, choose)  # [n, H, W, 3]
-            height, width = frames.shape[1:3]
-            return resize(crop(frames, draw_box(height, width)), side, side), (height, width)
+        video = self._load_whole(str(path), size)
+        if video is not None:
+            numbers = choose(len(video))
+            return numbers, video[numbers]
         with self._store.open(str(path), self._decoder, self._timeout_sec) as reader:
             numbers = choose(reader.num_video_frames)
-            boxes = self._read(reader, numbers, BoxCutter(size, side, draw_box), may_skip=True)
-            return boxes, scale_short_side(*reader.frame_size, size)
+            frames = reader.read(numbers, partial(resize_short_side, size=size))
+            self._note(reader)
+            return numbers, frames
 
     def count_videos(self) -> Counter[str]:
         """Counts the videos that each decoder has read so far, e.g. {"opencv": 99, "pyav": 1}."""
@@ -138,40 +119,29 @@ class FrameLoader:
         if isinstance(self._store, IsolatedVideos):
             self._store.close()
 
-    def _load_cached(self, path: str, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray | None:
-        """Gives frames from the cache, which then has them if it can; None, and nothing chosen, where it has not."""
-        if self._cache is None:
-            return None
-        self._keep(self._cache, path, size)
-        return self._cache.load(path, size, choose)
-
-    def _read(
-        self,
-        reader: FrameReader,
-        numbers: np.ndarray,
-        prepare: Callable[[np.ndarray], np.ndarray],
-        may_skip: bool = False,
-    ) -> np.ndarray:
-        frames = reader.read(numbers, prepare, may_skip)
+    def _note(self, reader: FrameReader) -> None:
         self._short_sides[reader.path] = min(reader.frame_size)
         self._decoders_used[reader.path] = reader.decoder
-        return frames
 
-    def _keep(self, cache: RamCache | DiskCache, path: str, size: int) -> None:
-        """Puts a video into the cache unless it is there already.
+    def _load_whole(self, path: str, size: int) -> np.ndarray | None:
+        """Gives all frames of a video from the cache, which gets them if it can; None if it does not have them.
 
         A video that cannot be read whole, truncated or too slow, may still have the frames that are asked for; it
-        is not tried again, nor is one that is too long or finds no place.
+        is not tried again, nor is one that is too long or does not fit.
         """
-        if path in self._not_kept or cache.has(path, size):
-            return
-        is_kept = False
+        if self._cache is None:
+            return None
+        video = self._cache.get(path, size)
+        if video is not None or path in self._not_kept:
+            return video
         with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec) as reader:
             if reader.num_video_frames <= LONGEST_KEPT:
-                video = self._read(reader, np.arange(reader.num_video_frames), partial(resize_short_side, size=size))
-                is_kept = cache.put(path, size, video)
-        if not is_kept:
-            self._not_kept.add(path)
+                video = reader.read(np.arange(reader.num_video_frames), partial(resize_short_side, size=size))
+                self._note(reader)
+                if self._cache.put(path, size, video):
+                    return video
+        self._not_kept.add(path)
+        return None
 
 
 def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> VideoStore:
@@ -186,29 +156,17 @@ def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> Video
 def open_frames(
     dataset: DatasetConfig, size: int, paths: Sequence[str], store: VideoStore = VIDEO_FILES
 ) -> FrameLoader:
-    """Sets up the reading of a data set that is read again and again.
-
-    Args:
-        dataset: Decoder, time limit, isolation and cache.
-        size: Pixels of the frames' shorter side, for the cache.
-        paths: All videos.
-        store: Where they are.
-
-    Returns:
-        The loader.
+    """Sets up the reading of a data set that is read again and again, with a cache for all `paths` at `size` pixels.
 
     Raises:
         InputError: If the videos do not fit into the cache, or decoding cannot be isolated.
     """
     store = open_store(dataset, store)
-    cache: RamCache | DiskCache | None
-    match dataset.cache:
-        case "ram":
-            cache = RamCache(store)
-        case "disk":
-            cache = DiskCache(Path(dataset.cache_dir), dataset.decoder, store)
-        case _:
-            cache = None
+    cache: RamCache | DiskCache | None = None
+    if dataset.cache == "ram":
+        cache = RamCache(store)
+    elif dataset.cache == "disk":
+        cache = DiskCache(Path(dataset.cache_dir), dataset.decoder, store)
     if cache is not None:
         check_space(cache, paths, size, store)
     return FrameLoader(dataset.decoder, dataset.clip_timeout_sec, cache, store)

@@ -89,11 +89,7 @@ class Scene(NamedTuple):
 def draw_scene(rng: np.random.Generator) -> Scene:
     """Draws four or five objects; the class has no part in it.
 
-    Args:
-        rng: where the draws come from.
-
-    Returns:
-        Pale objects on a dark ground: edges all alike in contrast, so that small models learn from them quickly.
+    They are pale on a dark ground: edges all alike in contrast, so that small models learn from them quickly.
     """
     num_objects = int(rng.integers(4, 6))
     return Scene(
@@ -107,10 +103,6 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 def object_states(scene: Scene, class_name: str) -> np.ndarray:
     """Moves the objects: one coordinate advances, the others stay, all of them modulo 1.
-
-    Args:
-        scene: the objects at the first frame.
-        class_name: key of `MOTIONS`.
 
     Returns:
         Phases (x, y, angle, size) of every object in every frame, float64 [T, O, 4] in [0, 1).
@@ -126,8 +118,8 @@ def render_frames(scene: Scene, states: np.ndarray) -> np.ndarray:
     """Draws the objects, each also across the edges of the frame.
 
     Args:
-        scene: colours and shapes.
-        states: phases (x, y, angle, size), [T, O, 4].
+        scene: Colours and shapes.
+        states: Phases (x, y, angle, size), [T, O, 4].
 
     Returns:
         Frames, uint8 BGR [T, H, W, 3].
@@ -161,16 +153,9 @@ def _contours(shape: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 
 def clip_frames(plan: MotionPlan, subset: str, class_name: str, number: int) -> np.ndarray:
-    """Makes the frames of one video; every video has random draws of its own.
+    """Makes the frames of one video, uint8 BGR [T, H, W, 3]; each has random draws of its own.
 
-    Args:
-        plan: gives the seed.
-        subset: "train" or "val".
-        class_name: key of `MOTIONS`.
-        number: number of the video in its class, from 1.
-
-    Returns:
-        Frames, uint8 BGR [T, H, W, 3].
+    `number` is the video's in its class, from 1.
     """
     rng = np.random.default_rng([plan.seed, SUBSETS.index(subset), list(MOTIONS).index(class_name), number])
     scene = draw_scene(rng)
@@ -183,12 +168,8 @@ def prepare_motion(root: Path, plan: MotionPlan | None = None) -> None:
     They are made in a folder beside `root` and renamed when complete, so what stands in `root` is whole, and of
     several processes that start at once the first to finish wins.
 
-    Args:
-        root: folder of the data set; is not there, empty, or holds the videos of the same plan.
-        plan: seed and number of videos; None is the default plan, which takes seconds.
-
     Raises:
-        InputError: if `root` holds something else, or the videos cannot be written.
+        InputError: If `root` holds anything but the videos of this plan, or they cannot be written.
     """
     plan = plan or MotionPlan()
     if _is_made(root, plan):

@@ -27,14 +27,7 @@ NEWEST_OPENCV = (4, 12)
 
 
 def check_opencv(version: str = cv2.__version__) -> None:
-    """Refuses an OpenCV whose decoder we know to return garbage or have not tested.
-
-    Args:
-        version: Version of the imported OpenCV.
-
-    Raises:
-        InputError: If it is not one of 4.11 and 4.12.
-    """
+    """Raises an `InputError` for an OpenCV whose decoder returns garbage or was not tested: all but 4.11 and 4.12."""
     if OLDEST_OPENCV <= tuple(int(part) for part in version.split(".")[:2]) <= NEWEST_OPENCV:
         return
     raise InputError(
@@ -46,13 +39,13 @@ def check_opencv(version: str = cv2.__version__) -> None:
 
 
 class _Content(io.BytesIO):
-    """The bytes of a file whose damaged index may name places before its start.
+    """The bytes of a file whose damaged index may point before its start.
 
     An exception in a seek that OpenCV asks for ends the process with a segmentation fault.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Goes to a place; -1, the error of FFmpeg, if there is no such place."""
+        """Seeks; returns -1, the error of FFmpeg, for a position that does not exist."""
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):
@@ -65,18 +58,19 @@ class OpenCVDecoder:
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
         """Opens a file, or `content`, the bytes of one; what OpenCV cannot open has no frames.
 
-        Args:
-            path: The file, or the name of `content`.
-            content: Bytes of a file.
-            limit: Ends the opening, and the search for a frame, which then there is not.
+        `limit` ends the opening, and the search for a frame.
         """
         self._path = path
         # "12:30.mp4" would be a protocol. OpenCV gives its reference to what it reads from back without Python's lock,
         # so this one must not be the last, or the process crashes.
         source: Any = os.path.abspath(path) if content is None else _Content(content)
         self._source = source
+        # OpenCV gives up after 30 seconds by itself; 0 is never.
+        seconds = None if limit is None else limit.seconds_left()
+        milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
+        time_params = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
         # The backend is named because others take 'img_01.png' for a sequence.
-        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [*_OPEN_PARAMS, *_time_params(limit)])
+        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [*_OPEN_PARAMS, *time_params])
         # It would take a mirrored picture for a rotated one. On by default but in OpenCV 4.11.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
 
@@ -85,11 +79,7 @@ class OpenCVDecoder:
         return self._capture.grab()
 
     def retrieve(self) -> np.ndarray:
-        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR.
-
-        Raises:
-            DecodeError: If it cannot be decoded.
-        """
+        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR; a `DecodeError` if it cannot be decoded."""
         try:
             is_decoded, frame = self._capture.retrieve()
         except cv2.error as error:
@@ -103,21 +93,11 @@ class OpenCVDecoder:
         self._capture.release()
 
 
-def _time_params(limit: TimeLimit | None) -> list[int]:
-    """Tells OpenCV when to give up; by itself it does after 30 seconds, 0 is never."""
-    seconds = None if limit is None else limit.seconds_left()
-    milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
-    return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-
-
 class Camera:
     """Reads the frames of a camera as they come."""
 
     def __init__(self, source: int | str) -> None:
-        """Opens a camera.
-
-        Args:
-            source: Its number, from 0; or a file, which stands in for one.
+        """Opens a camera by its number, from 0, or a file, which stands in for one.
 
         Raises:
             InputError: If there is no such camera, or another program has it.

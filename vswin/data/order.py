@@ -63,76 +63,35 @@ class Order:
 
 
 def count_steps(num_records: int, batch_size: int, repeats: int = 1) -> int:
-    """Counts the global batches of an epoch; the last one may be padded.
-
-    Args:
-        num_records: Videos.
-        batch_size: Clips of a global batch.
-        repeats: Clips of each video.
-
-    Returns:
-        Number of batches.
-    """
+    """Counts the global batches of an epoch; the last one may be padded."""
     return -(-num_records * repeats // batch_size)
 
 
 def clip_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """Makes the source of all draws of one training clip.
 
-    Args:
-        seed: Seed of the run.
-        epoch: Counted from 0.
-        index: Place of the video in the records.
-        repeat: Which of the video's clips in this epoch, from 0.
-
-    Returns:
-        A generator.
+    `index` is the video's in the records, `repeat` says which of its clips in this epoch, from 0.
     """
     return np.random.default_rng([seed, epoch, index, repeat] if repeat else [seed, epoch, index])
 
 
 def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
-    """Names the videos of a global batch of training without reading them.
-
-    Args:
-        records: The training videos.
-        order: As `make_train_dataset` was given it.
-        epoch: Counted from 0.
-        step: Step in the epoch, counted from 0.
-
-    Returns:
-        The videos in the batch's order; fewer than the batch size in a last, padded batch.
-    """
+    """Names the videos of a global batch of training in its order; fewer in a last, padded batch."""
     return [records[index] for index in batch_indices(len(records), order, epoch, step) if index >= 0]
 
 
 def batch_indices(num_records: int, order: Order, epoch: int, step: int) -> list[int]:
-    """Names what the slots of a global batch of training hold.
-
-    Args:
-        num_records: Training videos.
-        order: As `make_train_dataset` was given it.
-        epoch: Counted from 0.
-        step: Step in the epoch, counted from 0.
+    """Names what the slots of a global batch of training hold; `epoch` and the `step` in it count from 0.
 
     Returns:
-        Places in the records, -1 for padding. Copy k of the batch's videos fills the k-th part of the slots.
+        Indices of records, -1 for padding. Copy k of the batch's videos fills the k-th part of the slots.
     """
     indices = shuffle(num_records, order.seed, tf.constant(epoch, tf.int64))
     return _lay_out(indices, order.batch_size, order.repeats)[step].numpy().tolist()
 
 
 def shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Draws the order of the record indices in an epoch.
-
-    Args:
-        num_records: Videos.
-        seed: Seed of the run.
-        epoch: Counted from 0, int64.
-
-    Returns:
-        A permutation, int32 [num_records].
-    """
+    """Draws the order of the record indices in an epoch, counted from 0, int64: int32 [num_records]."""
     both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
     return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
 
@@ -156,15 +115,10 @@ def make_slots(
 ) -> tf.data.Dataset:
     """Lays one epoch's record indices into global batches and takes this worker's part of each.
 
-    Args:
-        indices: Record indices in their order, int32 [N].
-        epoch: Counted from 0, int64.
-        batch_size: Clips of a global batch.
-        share: The part for this worker.
-        repeats: Clips of each video, all in one global batch.
+    `indices` are those of the records in their order, int32 [N]; `epoch` is counted from 0, int64.
 
     Returns:
-        A data set with an element per slot: record index or -1, position in the global batch, epoch, which of the
+        A dataset with an element per slot: record index or -1, position in the global batch, epoch, which of the
         video's clips.
     """
     local_size = batch_size // share.num_workers

@@ -5,10 +5,10 @@ Every element is one batch, a dictionary:
 - `clips` uint8 [B, T, H, W, 3] RGB (training, validation) or `views` uint8 [B, V, T, H, W, 3] (evaluation);
 - `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded;
 - `weights` float32 [B], 0 for padding, and in training for a clip that could not be decoded;
-- `positions` int32 [B], the clip's place in the global batch;
-- `indices` int32 [B], the place in `records`, -1 for padding.
+- `positions` int32 [B], the clip's position in the global batch;
+- `indices` int32 [B], the index in `records`, -1 for padding.
 
-What a slot of a batch holds depends on the seed, the epoch and the slot's place in the global batch alone, so
+What a slot of a batch holds depends on the seed, the epoch and the slot's position in the global batch alone, so
 runs on other numbers of workers or replicas, and resumed ones, see the same clips.
 """
 
@@ -49,19 +49,9 @@ def make_train_dataset(
     bad: BadVideos,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
-    """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica.
+    """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica, with `clips`.
 
-    Args:
-        records: The training videos.
-        clip: Frames and size of the clips.
-        augment: Random changes.
-        allow_flip: Whether mirroring keeps the labels.
-        order: Epochs, batches and seed.
-        bad: Collects the videos that cannot be decoded.
-        loader: Reads the frames; None is a plain one.
-
-    Returns:
-        Batches as above, with `clips`.
+    `allow_flip` says whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded.
 
     Raises:
         InputError: If there are no videos, or the batch cannot be divided.
@@ -101,19 +91,10 @@ def make_val_dataset(
 ) -> tf.data.Dataset:
     """Makes the batches for validation during training: every video once, the centre of its middle clip.
 
-    Args:
-        records: The validation videos.
-        clip: Frames and size; its numbers of clips and crops are not used.
-        batch_size: Videos of a global batch.
-        bad: Collects the videos that cannot be decoded.
-        share: The part for this worker.
-        loader: Reads the frames; None is a plain one.
+    Arguments and errors are those of `make_eval_dataset`; the numbers of clips and crops are not used.
 
     Returns:
         Batches as above, with `clips`.
-
-    Raises:
-        InputError: If there are no videos, or the batch cannot be divided.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
     dataset = make_eval_dataset(records, one_view, batch_size, bad, share, loader)
@@ -133,7 +114,7 @@ def make_eval_dataset(
     share: Share = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
-    """Makes the batches of an evaluation: every video once, in order, with all its views.
+    """Makes the batches of an evaluation: every video once, in order, with all its `views`.
 
     Args:
         records: The videos.
@@ -142,9 +123,6 @@ def make_eval_dataset(
         bad: Collects the videos that cannot be decoded; their views are zero and their label is -1.
         share: The part for this worker.
         loader: Reads the frames; None is a plain one.
-
-    Returns:
-        Batches as above, with `views`.
 
     Raises:
         InputError: If there are no videos, or the batch cannot be divided.
@@ -185,13 +163,7 @@ def _make_batches(
         pixels.set_shape(shape)
         label.set_shape([])
         weight.set_shape([])
-        return {
-            pixels_key: pixels,
-            "labels": label,
-            "weights": weight,
-            "positions": position,
-            "indices": index,
-        }
+        return {pixels_key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -1,52 +1,86 @@
-"""Look into video files with PyAV, and decode with it what OpenCV cannot: AV1, and colours other than BT.601."""
+"""Decode with PyAV: what OpenCV cannot (AV1, colours other than BT.601), and some frames of a video without the others.
+
+The pixels of a frame are those that OpenCV would give, except for colours that OpenCV gets wrong.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from fractions import Fraction
-from typing import NamedTuple
+from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.file_status import check_file
-from vswin.data.h264_packets import MOST_BYTES, H264Packets, NotAsExpected
-from vswin.data.pyav_frames import FrameConverter, Matrix, PacketPictures, has_other_colours
-from vswin.data.truncation import check_whole, open_content
 
 PYAV_VERSION = av.__version__
 
-# The last few packets of many files, old AVIs above all, decode to nothing.
-MAX_MISSING_FRAMES = 5
-MAX_MISSING_SHARE = 0.05
+# Colour matrices other than BT.601, by their numbers in H.273, and what FFmpeg converts them with. It has no
+# conversion of constant luminance (10), and the official reader takes it for the usual BT.2020, too.
+_BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
+_OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
+_FULL_RANGE = 2
+# Clips are decoded in parallel. PyAV converts on all cores since 17, which costs more than it gains at these sizes.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+
+# Containers whose packets are whole pictures with the time at which each is shown. AVI and raw streams have no such
+# times, and packets of MPEG streams may be anything.
+_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Packets of one video that are kept; a clip of ten seconds has 1 to 3 MB.
+MOST_BYTES = 64 << 20
+_IDR_SLICE = 5
+_SLICES = range(1, 6)
+_NAL_TYPE = 0x1F
 
 
-class Inspection(NamedTuple):
-    """What is known of a video file before any frame is decoded.
+def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
+    """Opens a video file, or `content`, the bytes of one; a `DecodeError` if it is not a video or has no index.
 
-    Attributes:
-        num_video_frames: Frames in the file, >= 2: packets to be shown.
-        has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
-            would be wrong, or the pixel format changes.
-        frame_rate: Frames per second, on average, as the file says; None where it does not.
-        packets: What decodes frames without those before them, to be closed; None where it cannot be told in advance
-            that this would give the same ones.
-        repeats: Frames that show the picture of the frame before, see `PacketPictures`.
-        matrix: How pictures are turned, see `turn_upright`; None where the file does not say.
-        changes_format: Whether the pixel format changes, after which OpenCV gives garbage.
+    Text in it may be in any encoding, and it may not send us elsewhere, as playlists do.
     """
+    file = os.path.abspath(path) if content is None else io.BytesIO(content)  # "12:30.mp4" would be a protocol
+    try:
+        return av.open(
+            file,
+            mode="r",
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file"},
+            timeout=limit.seconds_left(),
+        )
+    except av.FFmpegError as error:
+        limit.check()  # which may be why it cannot be opened
+        if isinstance(error, PermissionError):
+            raise DecodeError(path, "not readable", "permission denied") from None
+        try:
+            with open(path, "rb") if content is None else io.BytesIO(content) as opened:
+                start = opened.read(8)
+        except OSError as changed:  # since it was looked at first
+            raise DecodeError(path, "not readable", changed.strerror or "") from None
+        if start[4:] == b"ftyp":
+            raise DecodeError(path, "truncated", "the index of the MP4 file is missing") from None
+        raise DecodeError(path, "not a video", error.strerror or "") from None
 
-    num_video_frames: int
-    has_other_colours: bool
-    frame_rate: Fraction | None
-    packets: H264Packets | None = None
-    repeats: Sequence[int] = ()
-    matrix: Matrix | None = None
-    changes_format: bool = False
+
+def find_stream(path: str, container: av.container.InputContainer) -> tuple[av.VideoStream, av.VideoCodecContext]:
+    """Gives the first video stream, and its decoder with one thread: more learn too late what to leave out."""
+    if not container.streams.video:
+        raise DecodeError(path, "not a video", "sound only")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DecodeError(path, "unknown codec")
+    stream.codec_context.thread_count = 1
+    return stream, stream.codec_context
+
+
+def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Reads up to the end, or to where the file is damaged, which is OpenCV's end; the last packet is an empty one."""
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        return
 
 
 class PyAVDecoder:
@@ -59,21 +93,11 @@ class PyAVDecoder:
     """
 
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
-        """Opens a file, or `content`, the bytes of one.
-
-        Args:
-            path: The file, or the name of `content`.
-            content: Bytes of a file.
-            limit: Ends the opening, and the search for a frame, which then there is not.
-
-        Raises:
-            DecodeError: If there is no decoder for it.
-        """
+        """Opens a file, or `content`, the bytes of one; `limit` ends the opening, and the search for a frame."""
         self._path = path
-        self._container = _open(path, content, limit or TimeLimit(path, None))
+        self._container = open_container(path, content, limit or TimeLimit(path, None))
         try:
-            stream = _find_stream(path, self._container)
-            _find_codec(path, stream)
+            stream, _ = find_stream(path, self._container)
         except DecodeError:
             self.close()
             raise
@@ -87,11 +111,7 @@ class PyAVDecoder:
         return self._frame is not None
 
     def retrieve(self) -> np.ndarray:
-        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR.
-
-        Raises:
-            DecodeError: If its colours cannot be converted.
-        """
+        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR; errors as of `FrameConverter.convert`."""
         assert self._frame is not None
         return self._convert(self._frame)
 
@@ -99,9 +119,15 @@ class PyAVDecoder:
         """Closes the file."""
         self._container.close()
 
+    def __enter__(self) -> PyAVDecoder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """Decodes packet by packet and leaves broken ones out, as OpenCV does."""
-        for packet in _read_packets(self._container, stream):
+        for packet in read_packets(self._container, stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -109,174 +135,169 @@ class PyAVDecoder:
             yield from frames
 
 
-def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, keep_packets: bool = False) -> Inspection:
-    """Counts the packets of the first video stream that are to be shown, as the official reader does.
+class NotAsExpected(Exception):  # noqa: N818 - what was seen, not what is wrong
+    """The file is not what its container says: only reading from the first frame on shows what is in it."""
 
-    The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
-    that was cut without re-encoding counts the hidden frames before the cut as well.
 
-    Args:
-        path: The file.
-        limit: Asked between packets.
-        content: The bytes of the file, where they lie in memory.
-        keep_packets: Whether to keep the packets, up to 64 MB, if they are of use.
+class H264Packets:
+    """Has all packets of an H.264 video in memory, and decodes frames of it without those that they do not need.
 
-    Returns:
-        What was found.
+    Reading from the first frame on decodes everything before the frames that are wanted. Here decoding starts at the
+    last IDR picture before them, and pictures that no other refers to are left out unless they are wanted. Nothing is
+    sought in the file: packets before the IDR picture pass through the decoder too, which takes from them what is
+    stated once (parameter sets, the encoder's version) and decodes no picture.
 
-    Raises:
-        DecodeError: If the file is missing, not readable, truncated, not a video, or has fewer than two frames.
+    Frame k is the one that is shown as the k-th by the times of the packets, which is also the k-th that comes out of
+    a decoder that reads from the start, if that gets a frame out of every packet. Where it does not, in a file that is
+    damaged before the first frame that is wanted, its count slips, and frames differ.
 
-    Source: decord, src/video/video_reader.cc, IndexKeyframes; it counts hidden frames too.
+    Source: ITU-T H.264, 7.4.1.2.4: no picture refers to one before the last IDR picture; 7.4.1: nor to one whose
+        `nal_ref_idc` is 0, which is what FFmpeg calls NONREF.
     """
-    check_file(path, content)
-    try:
-        check_whole(path, content)
-        container = _open(path, content, limit)
-        found = None
-        try:
-            found = _inspect(path, limit, container, keep_packets)
-        finally:
-            if found is None or found.packets is None:
-                container.close()
-        return found
-    except (OSError, av.FFmpegError) as error:
-        raise DecodeError(path, "not readable", error.strerror or "") from None
 
+    def __init__(
+        self, path: str, container: av.container.InputContainer, stream: av.VideoStream, packets: Sequence[av.Packet]
+    ) -> None:
+        """Takes a stream that was read to its end and all its packets, but for the empty one at the end.
 
-def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer, keep_packets: bool) -> Inspection:
-    stream = _find_stream(path, container)
-    codec = _find_codec(path, stream)
-    is_other = has_other_colours(codec)
-    if codec.name == "h264":  # what it would conceal may look otherwise where it started elsewhere, see `H264Packets`
-        codec.options = {"err_detect": "explode"}
-    pictures = PacketPictures(path, codec)
-    packets: list[av.Packet] = []
-    num_shown = num_packets = num_bytes = 0
-    for packet in _read_packets(container, stream):
-        limit.check()
-        if packet.size > 0:  # the last packet that PyAV hands out is an empty one to flush a decoder
-            num_packets += 1
-            num_shown += not packet.is_discard
-            num_bytes += packet.size
-            pictures.add(packet)
-            if keep_packets and num_bytes <= MOST_BYTES:
-                packets.append(packet)
-    limit.check()  # which may be why there are no more
-    # This index has a place for every frame: other containers just state a number. What an edit list leaves out is not
-    # in the index any more, which PyAV shows since 17.
-    if "mp4" in container.format.name:
-        index = getattr(stream, "index_entries", None)
-        check_complete(path, num_packets, stream.frames if index is None else min(stream.frames, len(index)))
-    if num_shown == 0:
-        raise DecodeError(path, "no frames")
-    repeats = pictures.find_repeats()
-    if num_shown - len(repeats) <= 1:
-        raise DecodeError(path, "one frame", "a still, not a video")
-    frame_rate = stream.average_rate or None  # some files say 0
-    changes_format = len(pictures.pixel_formats) > 1
-    kept = None
-    if len(packets) == num_packets:
-        with suppress(NotAsExpected):
-            kept = H264Packets(path, container, stream, packets)
-    return Inspection(
-        num_shown,
-        is_other or changes_format,
-        frame_rate,
-        kept,
-        repeats,
-        pictures.matrix,
-        changes_format,
-    )
+        Its decoder has one thread and takes what it would conceal for an error. `close` closes the container.
 
+        Raises:
+            NotAsExpected: If the container, the codec or the times do not say exactly which packet is which frame.
+        """
+        codec = stream.codec_context
+        if container.format.name not in _CONTAINERS or codec is None or codec.name != "h264":
+            raise NotAsExpected("not H.264 in MP4, MOV or Matroska")
+        # ISO/IEC 14496-15, AVCDecoderConfigurationRecord: version 1, and the bytes of a length in the last two bits of
+        # the fifth byte. Others, with start codes, do not occur in these containers but by mistake.
+        header = codec.extradata or b""
+        if len(header) < 5 or header[0] != 1:
+            raise NotAsExpected("no lengths before its NAL units")
+        times = [packet.pts for packet in packets]
+        if None in times or len(set(times)) < len(times):
+            raise NotAsExpected("times are missing or there twice")
+        self._container = container
+        self._codec = codec
+        self._packets = packets
+        self._convert = FrameConverter(path).convert
+        self._times = np.array(times, np.int64)  # [packets]
+        self._shown = np.sort(self._times[[not packet.is_discard for packet in packets]])  # [frames]
+        self._entries = self._find_entries((header[4] & 3) + 1)
+        if self._entries[:1] != [0]:
+            raise NotAsExpected("it does not start with an IDR picture")
 
-def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.ndarray:
-    """Finds out when each frame is shown, without decoding any.
+    def decode(self, numbers: np.ndarray, limit: TimeLimit) -> Iterator[tuple[int, np.ndarray]]:
+        """Decodes frames with distinct numbers, int64 [n], each in [0, number of packets to be shown).
 
-    Args:
-        path: A file that `inspect_video` has looked at.
-        limit: Asked between packets.
-        content: The bytes of the file, where they lie in memory.
+        Yields:
+            Each number with its frame, uint8 [H, W, 3] BGR, in the order in which they are shown.
 
-    Returns:
-        Seconds from the first frame on, float64 [num_video_frames], not decreasing; where packets have no times, as in
-        many AVI files, by the average rate; NaN where the file does not say that either.
-    """
-    stamps: list[int | None] = []
-    with _open(path, content, limit) as container:
-        stream = _find_stream(path, container)
-        for packet in _read_packets(container, stream):
+        Raises:
+            NotAsExpected: If anything but exactly these frames comes out of the decoder, or an error.
+            DecodeError: If the time is over, or colours cannot be converted.
+        """
+        numbers_by_time = {int(self._shown[number]): int(number) for number in numbers}
+        first = min(numbers_by_time)
+        entry = max(entry for entry in self._entries if self._times[entry] <= first)
+        last = int(np.flatnonzero(np.isin(self._times, list(numbers_by_time)))[-1])
+        self._codec.flush_buffers()
+        for index in range(last + 2):  # the last one gets out what the decoder holds back to bring it into order
             limit.check()
-            if packet.size > 0 and not packet.is_discard:
-                stamps.append(packet.pts)
-        if None in stamps:
-            return np.arange(len(stamps)) / float(stream.average_rate or "nan")
-        times = np.sort(np.array(stamps, np.float64)) * float(stream.time_base or 1)  # [num_video_frames]
-    return times - times[0]
+            packet = self._packets[index] if index <= last else None
+            if index < entry:
+                self._codec.skip_frame = "ALL"
+            elif packet is None or packet.pts in numbers_by_time:
+                self._codec.skip_frame = "DEFAULT"
+            else:
+                self._codec.skip_frame = "NONREF"
+            try:
+                frames = self._codec.decode(packet)
+            except av.FFmpegError as error:
+                raise NotAsExpected(str(error)) from None
+            for frame in frames:
+                if frame.pts not in numbers_by_time:
+                    continue
+                number = numbers_by_time.pop(frame.pts)
+                # A picture of two fields may come in two packets.
+                if frame.is_corrupt or frame.interlaced_frame:
+                    raise NotAsExpected(f"frame {number} is damaged or interlaced")
+                yield number, self._convert(frame)
+        if numbers_by_time:
+            raise NotAsExpected(f"{len(numbers_by_time)} frames do not come out")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _find_entries(self, length_bytes: int) -> list[int]:
+        """Lists the packets that decoding may start with: IDR pictures shown after all before, and before all after."""
+        latest = np.maximum.accumulate(self._times)
+        earliest = np.minimum.accumulate(self._times[::-1])[::-1]
+        return [
+            index
+            for index, packet in enumerate(self._packets)
+            if packet.is_keyframe
+            and earliest[index] == latest[index] == self._times[index]
+            and _is_idr(memoryview(packet), length_bytes)
+        ]
 
 
-def check_complete(path: str, num_found: int, num_promised: int) -> None:
-    """Refuses a file that ends well before its promised number of frames.
-
-    Args:
-        path: The file.
-        num_found: Frames that are there.
-        num_promised: Frames that should be there.
-
-    Raises:
-        DecodeError: If more than five frames and more than 5 % are missing.
-    """
-    if num_promised - num_found > max(MAX_MISSING_FRAMES, MAX_MISSING_SHARE * num_promised):
-        raise DecodeError(path, "truncated", f"{num_found} of {num_promised} frames are there")
+def _is_idr(packet: memoryview, length_bytes: int) -> bool:
+    """Says whether a packet's picture is an IDR one. Containers call others key frames as well."""
+    position = 0
+    while position + length_bytes < len(packet):
+        start = position + length_bytes
+        if (kind := packet[start] & _NAL_TYPE) in _SLICES:
+            return kind == _IDR_SLICE
+        position = start + int.from_bytes(packet[position:start], "big")
+    return False
 
 
-def _open(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
-    """Opens a container. Text in it may be in any encoding, and it may not send us elsewhere, as playlists do."""
-    file = os.path.abspath(path) if content is None else io.BytesIO(content)  # "12:30.mp4" would be a protocol
-    try:
-        return av.open(
-            file,
-            mode="r",
-            metadata_errors="replace",
-            container_options={"protocol_whitelist": "file"},
-            timeout=limit.seconds_left(),
-        )
-    except av.FFmpegError as error:
-        limit.check()  # which may be why it cannot be opened
-        raise _explain(path, content, error) from None
+def has_other_colours(codec: av.VideoCodecContext) -> bool:
+    """Says whether a file says of its colours what OpenCV does not look at, so that OpenCV's would be wrong."""
+    pixels = codec.pix_fmt or ""
+    # Those called yuvj have the full range, and OpenCV knows that.
+    is_full_range = codec.color_range == _FULL_RANGE and pixels.startswith("yuv") and not pixels.startswith("yuvj")
+    return is_full_range or codec.colorspace in _OTHER_MATRICES
 
 
-def _find_stream(path: str, container: av.container.InputContainer) -> av.VideoStream:
-    if not container.streams.video:
-        raise DecodeError(path, "not a video", "sound only")
-    return container.streams.video[0]
+class FrameConverter:
+    """Converts the frames of one video. What it sets up for a size and format serves all frames that have them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reformatter = VideoReformatter()
+
+    def convert(self, frame: av.VideoFrame) -> np.ndarray:
+        """Gives a frame of any format as OpenCV does, but for its matrix and range; BT.601 where none is named.
+
+        The result is uint8 [H, W, 3] BGR, whose rows may be apart in memory; a `DecodeError` if there is none.
+
+        Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader converts with.
+        """
+        try:
+            converted = self._reformatter.reformat(
+                _without_hints(frame),
+                format="bgr24",
+                interpolation=Interpolation.BICUBIC,
+                src_colorspace=_OTHER_MATRICES.get(frame.colorspace, Colorspace.ITU601),
+                dst_colorspace=Colorspace.ITU601,
+                src_color_range=frame.color_range,
+                **_ONE_THREAD,
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise DecodeError(self._path, "undecodable frame", str(error)) from None
+        plane = converted.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)  # [H, bytes]
+        return rows[:, : 3 * converted.width].reshape(converted.height, converted.width, 3)  # [H, W, 3]
 
 
-def _find_codec(path: str, stream: av.VideoStream) -> av.VideoCodecContext:
-    """Gives the decoder with one thread: with more, it would be told too late what to leave out."""
-    if stream.codec_context is None:
-        raise DecodeError(path, "unknown codec")
-    stream.codec_context.thread_count = 1
-    return stream.codec_context
-
-
-def _explain(path: str, content: bytes | None, error: av.FFmpegError) -> DecodeError:
-    """Says why PyAV cannot open a file: tells an MP4 file without its end, where the index stands, from others."""
-    if isinstance(error, PermissionError):
-        return DecodeError(path, "not readable", "permission denied")
-    try:
-        with open_content(path, content) as file:
-            start = file.read(8)
-    except OSError as changed:  # since it was looked at first
-        return DecodeError(path, "not readable", changed.strerror or "")
-    if start[4:] == b"ftyp":
-        return DecodeError(path, "truncated", "the index of the MP4 file is missing")
-    return DecodeError(path, "not a video", error.strerror or "")
-
-
-def _read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Reads up to the end, or to where the file is damaged, which is OpenCV's end."""
-    try:
-        yield from container.demux(stream)
-    except av.FFmpegError:
-        return
+def _without_hints(frame: av.VideoFrame) -> av.VideoFrame:
+    """Copies pixels alone. Newer FFmpegs would look at fields and at the positions of colour samples, OpenCV's not."""
+    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, target in zip(frame.planes, plain.planes, strict=True):
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)  # [rows, bytes]
+        copied = np.frombuffer(memoryview(target), np.uint8).reshape(target.height, target.line_size)  # [rows, bytes]
+        length = min(source.line_size, target.line_size)
+        copied[:, :length] = rows[:, :length]
+    return plain

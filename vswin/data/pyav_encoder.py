@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
 from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.pyav_decoder import inspect_video
+from vswin.data.inspection import inspect_video
 from vswin.data.stores import VIDEO_FILES, VideoStore
 
 # Near to what the eye takes for lossless.
@@ -35,11 +35,7 @@ def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, de
     Frame n of the result is frame n of `VideoReader` reduced, at the same rate: upright, without sound, in the
     colours that training would see. The longer side is rounded to an even number.
 
-    Args:
-        path: Video file.
-        short_side: Pixels of the shorter side, even.
-        store: Opens and decodes it.
-        decoder: See `VideoReader`.
+    `short_side` is even; `decoder` as of `VideoReader`.
 
     Returns:
         An MP4 file; None if the video is small enough already.
@@ -100,8 +96,8 @@ def encode_video(
         times: Seconds at which the frames are shown, float64 [n]; None, NaN or not increasing: as the rate says.
     """
     # "12:30.mp4" would be a protocol.
-    place = os.path.abspath(file) if isinstance(file, str) else file
-    with av.open(place, "w", format="mp4") as container:
+    target = os.path.abspath(file) if isinstance(file, str) else file
+    with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream(
             str(ENCODING["codec"]),
             rate=rate,

@@ -1,154 +1,81 @@
 """Choose frame numbers: which frames of a file make up a clip.
 
 Integers only, no video is touched here; `vswin.data.views` reads the chosen frames. The rules are the
-official ones, and the tests compare them with the official implementation number by number.
+official ones, and the tests compare them with the official implementation number by number. All counts are >= 1.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-OutOfBound = Literal["loop", "repeat_last"]
 
+def random_clip(num_video_frames: int, num_frames: int, frame_stride: int, rng: np.random.Generator) -> np.ndarray:
+    """Places one clip at random with a single draw, at frame 0 if the video is shorter than the clip's span.
 
-def random_clip(
-    num_video_frames: int,
-    num_frames: int,
-    frame_stride: int,
-    rng: np.random.Generator,
-    out_of_bound: OutOfBound = "loop",
-) -> np.ndarray:
-    """Places one clip at random, at frame 0 if the video is shorter than the clip's span.
-
-    Args:
-        num_video_frames: Frames in the file, >= 1.
-        num_frames: Frames of the clip (T), >= 1.
-        frame_stride: File frames from one clip frame to the next, >= 1.
-        rng: Source of the single draw.
-        out_of_bound: What stands in for frames after the end of the file, see `uniform_clips`.
+    Arguments are those of `uniform_clips`.
 
     Returns:
         Frame numbers, int64 [T], each in [0, num_video_frames).
 
-    Raises:
-        ValueError: If any count is below 1.
-
     Source: mmaction/datasets/pipelines/loading.py, SampleFrames._get_train_clips.
     """
-    _check_counts(num_video_frames=num_video_frames, num_frames=num_frames, frame_stride=frame_stride)
     num_starts = num_video_frames - num_frames * frame_stride + 1
     start = rng.integers(num_starts) if num_starts > 0 else 0
     numbers = start + frame_stride * np.arange(num_frames)
-    return _inside(numbers, num_video_frames, out_of_bound)
+    return numbers % num_video_frames  # a video that is shorter starts again
 
 
-def uniform_clips(
-    num_video_frames: int,
-    num_frames: int,
-    frame_stride: int,
-    num_clips: int,
-    out_of_bound: OutOfBound = "loop",
-) -> np.ndarray:
+def uniform_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
     """Places evenly spaced clips, each in the middle of its share of the video.
 
     Args:
-        num_video_frames: Frames in the file, >= 1.
-        num_frames: Frames of a clip (T), >= 1.
-        frame_stride: File frames from one clip frame to the next, >= 1.
-        num_clips: Clips per video, >= 1.
-        out_of_bound: "loop" starts the file again, "repeat_last" holds the clip's last frame inside the file.
+        num_video_frames: Frames in the file.
+        num_frames: Frames of a clip (T).
+        frame_stride: File frames from one clip frame to the next.
+        num_clips: Clips per video.
 
     Returns:
         Frame numbers, int64 [num_clips, T], each in [0, num_video_frames).
 
-    Raises:
-        ValueError: If any count is below 1.
-
     Source: mmaction/datasets/pipelines/loading.py, SampleFrames._get_test_clips.
     """
-    _check_counts(
-        num_video_frames=num_video_frames,
-        num_frames=num_frames,
-        frame_stride=frame_stride,
-        num_clips=num_clips,
-    )
     num_starts = max(num_video_frames - num_frames * frame_stride + 1, 0)
     share = num_starts / num_clips
     starts = (np.arange(num_clips) * share + share / 2).astype(np.int64)
     numbers = starts[:, None] + frame_stride * np.arange(num_frames)  # [num_clips, T]
-    return _inside(numbers, num_video_frames, out_of_bound)
+    return numbers % num_video_frames  # a video that is shorter starts again
 
 
 def end_to_end_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
-    """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test.
+    """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test; one is put in the middle.
 
-    Args:
-        num_video_frames: Frames in the file, >= 1.
-        num_frames: Frames of a clip (T), >= 1.
-        frame_stride: File frames from one clip frame to the next, >= 1.
-        num_clips: Clips per video, >= 1; one clip is placed in the middle.
+    Arguments are those of `uniform_clips`.
 
     Returns:
         Frame numbers, int64 [num_clips, T], each in [0, num_video_frames); a video shorter than a clip starts again.
 
-    Raises:
-        ValueError: If any count is below 1.
-
     Source: mmaction2 1.x datasets/transforms/loading.py, SampleFrames._get_test_clips.
     """
-    _check_counts(
-        num_video_frames=num_video_frames,
-        num_frames=num_frames,
-        frame_stride=frame_stride,
-        num_clips=num_clips,
-    )
     # Unlike the official sampler this one leaves out what lies between a clip's last frame and the next.
     last_start = max(num_video_frames - ((num_frames - 1) * frame_stride + 1), 0)
     starts = np.array([last_start // 2])
     if num_clips > 1:
         starts = np.round(np.arange(num_clips) * (last_start / (num_clips - 1))).astype(np.int64)
     numbers = starts[:, None] + frame_stride * np.arange(num_frames)  # [num_clips, T]
-    return _inside(numbers, num_video_frames, "loop")
+    return numbers % num_video_frames
 
 
 def segments(num_video_frames: int, num_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Cuts the whole video into equal segments and takes one frame of each.
-
-    Args:
-        num_video_frames: Frames in the file, >= 1.
-        num_frames: Segments, which is frames of the clip (T), >= 1.
-        rng: Draws a frame of each segment (training); None takes the middle one (testing).
+    """Cuts the whole video into equal segments and takes one frame of each: the middle one, or with `rng` any.
 
     Returns:
         Frame numbers, int64 [T], not decreasing, each in [0, num_video_frames).
 
-    Raises:
-        ValueError: If any count is below 1.
-
     Source: mmaction/datasets/pipelines/loading.py, SampleFrames._get_seq_frames (Something-Something).
     """
-    _check_counts(num_video_frames=num_video_frames, num_frames=num_frames)
     length = (num_video_frames - 1) / num_frames
     # np.round rounds halves to even, as the official code does.
     edges = np.round(length * np.arange(num_frames + 1)).astype(np.int64)
     if rng is None:
         return (edges[:-1] + edges[1:]) // 2
     return rng.integers(edges[:-1], edges[1:], endpoint=True)
-
-
-def _inside(numbers: np.ndarray, num_video_frames: int, out_of_bound: OutOfBound) -> np.ndarray:
-    """Maps numbers after the end of the file into it; the first number of every clip is inside already."""
-    if out_of_bound == "loop":
-        return numbers % num_video_frames
-    if out_of_bound == "repeat_last":
-        last = np.where(numbers < num_video_frames, numbers, 0).max(axis=-1, keepdims=True)
-        return np.minimum(numbers, last)
-    raise ValueError(f"out_of_bound must be 'loop' or 'repeat_last', not {out_of_bound!r}")
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")

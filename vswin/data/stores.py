@@ -14,15 +14,9 @@ from vswin.data.decode import VideoReader
 
 
 class FrameReader(Protocol):
-    """Reads frames of one open video by number; `vswin.data.decode.VideoReader` is the one for encoded files.
+    """Reads frames of one open video by number; `VideoReader`, the one for encoded files, says what its parts mean.
 
-    Attributes:
-        path: Name of the video.
-        num_video_frames: Frames in it, >= 2.
-        repeats: Frames that show the picture of the frame before, see `VideoReader`.
-        frame_rate: Frames per second, on average; None where that is not known.
-        decoder: "opencv" or "pyav", or "auto" before it is known.
-        frame_size: Pixels (H, W) of the frames read last, before they were prepared.
+    `decoder` is "auto" before it is known.
     """
 
     path: str
@@ -51,19 +45,7 @@ class VideoStore(Protocol):
     """Opens the videos of a data set; threads share one."""
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video.
-
-        Args:
-            path: Its name, as in `VideoRecord.path`.
-            decoder: "auto", "opencv" or "pyav", see `VideoReader`.
-            timeout_sec: Time from now to the last frame read; None for any.
-
-        Returns:
-            The video, to be used as a context manager.
-
-        Raises:
-            DecodeError: If it is not there or not a usable video.
-        """
+        """Opens a video by its name, see `VideoReader`; a `DecodeError` if it is not there or not usable."""
 
     def identify(self, path: str) -> tuple[object, ...] | None:
         """Tells a video from every other one and from what it was before, in values JSON knows; None if it is gone."""

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vswin.errors import InputError
-
 NUM_BOX_CANDIDATES = 10
 
 
@@ -27,15 +25,9 @@ class Box(NamedTuple):
 
 
 def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes one frame bilinearly, without antialiasing, as the official pipeline does.
+    """Resizes one frame, uint8 [H, W, 3], bilinearly and without antialiasing, as the official pipeline does.
 
-    Args:
-        frame: uint8 [H, W, 3].
-        height: New H.
-        width: New W.
-
-    Returns:
-        uint8 [height, width, 3]; the frame itself if it has this size already.
+    A frame of this size already is given back itself.
     """
     if frame.shape[:2] == (height, width):
         return frame
@@ -43,16 +35,7 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes all frames of a clip, see `resize_frame`.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        height: New H.
-        width: New W.
-
-    Returns:
-        uint8 [T, height, width, 3].
-    """
+    """Resizes all frames of a clip to uint8 [T, height, width, 3], see `resize_frame`."""
     resized = np.empty((len(frames), height, width, 3), np.uint8)
     for frame, target in zip(frames, resized, strict=True):
         cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
@@ -60,14 +43,7 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_short_side(frame: np.ndarray, size: int) -> np.ndarray:
-    """Resizes one frame so that its shorter side has `size` pixels, keeping its proportions.
-
-    Args:
-        frame: uint8 [H, W, 3].
-        size: Pixels of the shorter side, up or down.
-
-    Returns:
-        uint8 [H', W', 3] with min(H', W') == size.
+    """Resizes one frame up or down to uint8 [H', W', 3] with min(H', W') == size, keeping its proportions.
 
     Source: mmaction/datasets/pipelines/augmentations.py, Resize, with mmcv/image/geometric.py, rescale_size.
     """
@@ -81,39 +57,12 @@ def scale_short_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def crop(frames: np.ndarray, box: Box) -> np.ndarray:
-    """Cuts the same rectangle out of all frames.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        box: A rectangle inside the frames.
-
-    Returns:
-        A view of `frames`, uint8 [T, box.height, box.width, 3].
-
-    Raises:
-        InputError: If the frames are smaller than the box reaches.
-    """
-    height, width = frames.shape[1:3]
-    if box.top < 0 or box.left < 0 or box.top + box.height > height or box.left + box.width > width:
-        raise InputError(
-            f"a crop of {box.height} x {box.width} pixels (height x width) does not fit into frames of "
-            f"{height} x {width}; choose clip.resize >= clip.crop"
-        )
+    """Cuts the same rectangle out of all frames: a view of them, uint8 [T, box.height, box.width, 3]."""
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts a square out of the middle.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        size: Pixels of the square's side.
-
-    Returns:
-        uint8 [T, size, size, 3].
-
-    Raises:
-        InputError: If the frames are smaller than the square.
+    """Cuts a square out of the middle, uint8 [T, size, size, 3].
 
     Source: mmaction/datasets/pipelines/augmentations.py, CenterCrop.
     """
@@ -127,15 +76,8 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
     The end square stops one pixel short of the edge where the spare length is odd, as the official one does.
     Across the shorter side the squares are centred.
 
-    Args:
-        frames: uint8 [T, H, W, 3].
-        size: Pixels of the squares' side.
-
     Returns:
         Left (top), right (bottom) and middle crops, uint8 [3, T, size, size, 3].
-
-    Raises:
-        InputError: If the frames are smaller than the square.
 
     Source: mmaction/datasets/pipelines/augmentations.py, ThreeCrop.
     """
@@ -151,7 +93,7 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
 def random_resized_crop_box(
     height: int, width: int, area: Sequence[float], aspect: Sequence[float], rng: np.random.Generator
 ) -> Box:
-    """Draws a rectangle of random area and aspect ratio.
+    """Draws a rectangle of random area and aspect ratio in frames of H x W pixels.
 
     Args:
         height: H of the frames.
@@ -184,16 +126,15 @@ class BoxCutter:
     The box is drawn for frames whose shorter side has `size` pixels, as officially, and cut out of the frames as they
     are, at the nearest whole pixels; officially the frames are resized first. Where their shorter side has `size`
     pixels, that is the same to the byte.
+
+    Attributes:
+        box: The box that was drawn with the first frame.
     """
 
-    def __init__(self, size: int, side: int, draw_box: Callable[[int, int], Box]) -> None:
-        """Sets up the cut.
+    box: Box
 
-        Args:
-            size: Pixels of the shorter side of the frames that the box is drawn for.
-            side: Pixels of the square's side.
-            draw_box: From H and W of frames, min(H, W) == size, to a box inside them.
-        """
+    def __init__(self, size: int, side: int, draw_box: Callable[[int, int], Box]) -> None:
+        """Sets up a square of `side` pixels; `draw_box` takes H and W of frames with min(H, W) == size."""
         self._size = size
         self._side = side
         self._draw_box = draw_box
@@ -205,7 +146,7 @@ class BoxCutter:
         if frame.shape != self._shape:
             self._shape = frame.shape
             height, width = scale_short_side(frame.shape[0], frame.shape[1], self._size)
-            box = self._draw_box(height, width)
+            self.box = box = self._draw_box(height, width)
             self._rows = _scale_span(box.top, box.height, frame.shape[0] / height, frame.shape[0])
             self._columns = _scale_span(box.left, box.width, frame.shape[1] / width, frame.shape[1])
         return resize_frame(frame[self._rows, self._columns], self._side, self._side)
@@ -218,14 +159,7 @@ def _scale_span(start: int, length: int, scale: float, end: int) -> slice:
 
 
 def flip(frames: np.ndarray) -> np.ndarray:
-    """Mirrors all frames left to right.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-
-    Returns:
-        uint8 [T, H, W, 3].
-    """
+    """Mirrors all frames left to right."""
     flipped = np.empty_like(frames)
     for frame, target in zip(frames, flipped, strict=True):
         # Several times faster than reversing the axis in NumPy, whose copy goes byte by byte.

@@ -5,6 +5,7 @@ No TensorFlow here: `load_views` is public and serves notebooks as well as `vswi
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ import numpy as np
 from vswin.checks import check_clip, check_numbers
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
-from vswin.data.clip_changes import BoxDraw, ClipChanges, apply_changes, draw_changes
+from vswin.data.augment import Operation, apply_operations, draw_color_jitter, draw_rand_augment
 from vswin.data.frames import FrameLoader
+from vswin.data.stores import FrameReader
+from vswin.data.transforms import Box, BoxCutter, random_resized_crop_box
 from vswin.schema import AugmentConfig, ClipConfig
 
 
@@ -68,45 +71,36 @@ def load_views(
 
 
 def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader) -> np.ndarray:
-    """Loads the views of a video under a configured protocol, as `load_views` does.
-
-    Args:
-        path: Video file.
-        clip: The protocol, checked.
-        loader: Reads the frames.
-
-    Returns:
-        Views, uint8 [V, T, crop, crop, 3] RGB, ordered as by `load_views`.
-
-    Raises:
-        DecodeError: If the file is not a usable video.
+    """Loads the views of a video under a configured protocol that was checked, as `load_views` does.
 
     Source: configs/recognition/swin/*.py, val_pipeline and test_pipeline, up to Normalize.
     """
-
-    def choose(num_video_frames: int) -> np.ndarray:
-        return protocol_frames(num_video_frames, clip).ravel()  # [num_clips*T]
-
-    frames = loader.load(path, clip.resize, choose)
+    frames = loader.load(path, clip.resize, lambda num_frames: protocol_frames(num_frames, clip).ravel())
     cut = transforms.center_crop if clip.num_crops == 1 else transforms.three_crops
     crops = cut(frames, clip.crop)  # [num_crops, num_clips*T, H, W, 3]
     return crops.reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)  # [V, T, H, W, 3]
 
 
 def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
-    """Chooses the frames of the clips of a video under a configured protocol.
-
-    Args:
-        num_video_frames: Frames in the file, >= 1.
-        clip: The protocol, checked.
-
-    Returns:
-        Frame numbers, int64 [num_clips, T], each in [0, num_video_frames).
-    """
+    """Chooses the frames of the clips of a video: int64 [num_clips, T], each in [0, num_video_frames)."""
     if clip.sampling == "segments":
         return frame_sampling.segments(num_video_frames, clip.num_frames)[None]  # [1, T]
-    place = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
-    return place(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+    choose = frame_sampling.end_to_end_clips if clip.spacing == "end_to_end" else frame_sampling.uniform_clips
+    return choose(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
+
+
+class ClipChanges(NamedTuple):
+    """Hold what is drawn for a clip; it is the same for all its frames.
+
+    Attributes:
+        box: What is cut out of the frames.
+        is_flipped: Whether they are mirrored then.
+        operations: What changes them last: colour jitter, then RandAugment.
+    """
+
+    box: Box
+    is_flipped: bool
+    operations: list[Operation]
 
 
 class TrainClip(NamedTuple):
@@ -123,42 +117,6 @@ class TrainClip(NamedTuple):
     changes: ClipChanges
 
 
-def draw_train_clip(
-    path: str,
-    clip: ClipConfig,
-    augment: AugmentConfig,
-    allow_flip: bool,
-    rng: np.random.Generator,
-    loader: FrameLoader,
-) -> TrainClip:
-    """Loads the whole frames of a randomly placed clip and draws what happens to them, as `load_train_clip` does.
-
-    Args:
-        path: Video file.
-        clip: Frames and size of the clip.
-        augment: Random changes.
-        allow_flip: Whether mirroring keeps the label; False draws no flip.
-        rng: Source of all draws.
-        loader: Reads the frames.
-
-    Returns:
-        The clip, nothing of it changed yet.
-
-    Raises:
-        DecodeError: If the file is not a usable video.
-    """
-    numbers = np.empty(0, np.int64)
-
-    def choose(num_video_frames: int) -> np.ndarray:
-        nonlocal numbers
-        numbers = _draw_numbers(num_video_frames, clip, rng)
-        return numbers
-
-    frames = loader.load(path, clip.resize, choose)
-    height, width = frames.shape[1:3]
-    return TrainClip(numbers, frames, draw_changes(height, width, augment, allow_flip, rng))
-
-
 def load_train_clip(
     path: str,
     clip: ClipConfig,
@@ -167,15 +125,11 @@ def load_train_clip(
     rng: np.random.Generator,
     loader: FrameLoader,
 ) -> np.ndarray:
-    """Loads one randomly placed and changed clip; one draw of everything for all its frames.
+    """Loads one randomly placed and changed clip, with one draw of everything for all its frames.
 
-    Args:
-        path: Video file.
-        clip: Frames and size of the clip.
-        augment: Random changes; those of the training step are not applied here.
-        allow_flip: Whether mirroring keeps the label; False draws no flip.
-        rng: Source of all draws.
-        loader: Reads the frames.
+    What the training step changes on the device is not done here. `allow_flip` says whether mirroring keeps the label.
+    A cache has frames at `clip.resize` pixels, so what is cut out of them has been resized twice, as officially; see
+    `BoxCutter` for what is done without one. Whether a cache has room for a video makes no difference.
 
     Returns:
         Clip, uint8 [T, crop, crop, 3] RGB.
@@ -183,15 +137,44 @@ def load_train_clip(
     Raises:
         DecodeError: If the file is not a usable video.
 
-    Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize; but for its first resize, see `BoxCutter`.
+    Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize.
     """
+    if not loader.has_cache:
+        job = partial(_cut_train_clip, clip=clip, augment=augment, allow_flip=allow_flip, rng=rng)
+        return loader.run(path, job)
+    drawn = draw_train_clip(path, clip, augment, allow_flip, rng, loader)
+    boxes = transforms.resize(transforms.crop(drawn.frames, drawn.changes.box), clip.crop, clip.crop)
+    return apply_changes(boxes, drawn.changes)
 
-    def plan(num_video_frames: int) -> tuple[np.ndarray, BoxDraw]:
-        numbers = _draw_numbers(num_video_frames, clip, rng)
-        return numbers, BoxDraw(augment, rng)
 
-    boxes, (height, width) = loader.load_boxes(path, clip.resize, clip.crop, plan)
-    return apply_changes(boxes, draw_changes(height, width, augment, allow_flip, rng))
+def draw_train_clip(
+    path: str,
+    clip: ClipConfig,
+    augment: AugmentConfig,
+    allow_flip: bool,
+    rng: np.random.Generator,
+    loader: FrameLoader,
+) -> TrainClip:
+    """Loads the whole frames of a randomly placed clip and draws what happens to them, as `load_train_clip` does."""
+    choose = partial(_draw_numbers, clip=clip, rng=rng)
+    numbers, frames = loader.load_numbered(path, clip.resize, choose)
+    height, width = frames.shape[1:3]
+    box = random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng)
+    return TrainClip(numbers, frames, draw_changes(box, augment, allow_flip, rng))
+
+
+def _cut_train_clip(
+    reader: FrameReader, clip: ClipConfig, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Cuts the box out of each frame as it is decoded; frames that are not asked for may be left undecoded."""
+    numbers = _draw_numbers(reader.num_video_frames, clip, rng)
+    cutter = BoxCutter(
+        clip.resize,
+        clip.crop,
+        lambda height, width: random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng),
+    )
+    boxes = reader.read(numbers, cutter, may_skip=True)  # [T, crop, crop, 3]; with the first one, the box is drawn
+    return apply_changes(boxes, draw_changes(cutter.box, augment, allow_flip, rng))
 
 
 def _draw_numbers(num_video_frames: int, clip: ClipConfig, rng: np.random.Generator) -> np.ndarray:
@@ -199,3 +182,18 @@ def _draw_numbers(num_video_frames: int, clip: ClipConfig, rng: np.random.Genera
     if clip.sampling == "segments":
         return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
     return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
+
+
+def draw_changes(box: Box, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator) -> ClipChanges:
+    """Draws the changes of a clip whose box has just been drawn."""
+    is_flipped = allow_flip and bool(rng.random() < augment.flip)
+    operations = draw_color_jitter(augment.color_jitter, rng)
+    operations += draw_rand_augment(augment.rand_augment, augment.rand_augment_ops, augment.rand_augment_magnitude, rng)
+    return ClipChanges(box, is_flipped, operations)
+
+
+def apply_changes(frames: np.ndarray, changes: ClipChanges) -> np.ndarray:
+    """Applies changes to the box of every frame, cut out already and resized, uint8 [T, size, size, 3]."""
+    if changes.is_flipped:
+        frames = transforms.flip(frames)
+    return apply_operations(frames, changes.operations)

@@ -98,11 +98,11 @@ def test_caches_keep_packed_videos_apart_from_files(video_set, packed, make_data
     frames = [loader.load(name, 40, lambda num_frames: np.array([5, 1])) for _ in range(2)]
     expected = FrameLoader().load(video_set / "second" / "xvid.avi", 40, lambda num_frames: np.array([5, 1]))
     assert np.array_equal(frames, [expected] * 2)
-    assert cache.has(name, 40)
-    assert not cache.has(os.path.join(packed, "second", "no.avi"), 40)
+    assert cache.get(name, 40) is not None
+    assert cache.get(os.path.join(packed, "second", "no.avi"), 40) is None
     assert not cache.put(os.path.join(packed, "second", "no.avi"), 40, expected)
     if kind == "disk":
-        assert not DiskCache(tmp_path, "auto").has(str(video_set / "second" / "xvid.avi"), 40)
+        assert DiskCache(tmp_path, "auto").get(str(video_set / "second" / "xvid.avi"), 40) is None
 
 
 def test_isolated_decoding_gives_the_same_frames_and_causes(packed, make_dataset) -> None:

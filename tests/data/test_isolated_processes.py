@@ -1,5 +1,7 @@
 """Processes that decode: they end with the one that started them, however that ends, and do not keep it from ending."""
 
+import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import os
 import signal
 import subprocess
@@ -99,11 +101,8 @@ with IsolatedVideos(VIDEO_FILES).open({write_video("good.avi", 5)!r}) as reader:
     assert (done.returncode, done.stdout, done.stderr) == (0, "once\n5\n", "")
 
 
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [("/bin/false", r"did not start \(exit code 1\)"), ("/nowhere/python", r"cannot be started \(No such file")],
-)
-def test_a_process_that_does_not_start_is_an_error(monkeypatch, program: str, message: str) -> None:
-    monkeypatch.setattr(sys, "executable", program)
-    with pytest.raises(InputError, match=rf"dataset\.isolate=true: a decoding process {message}"):
+def test_a_process_that_does_not_start_is_an_error(monkeypatch) -> None:
+    multiprocessing.resource_tracker.ensure_running()
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(InputError, match=r"dataset\.isolate=true: a decoding process did not start"):
         IsolatedVideos(VIDEO_FILES)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vswin.data.decode_error import DecodeError
-from vswin.data.truncation import check_whole
+from vswin.data.inspection import check_whole
 
 CLIPS = Path(__file__).parent.parent / "clips"
 
