@@ -49,8 +49,6 @@ ONLY_IN = {
     "jinja2": {"vswin/report/page.py"},
     "markupsafe": {"vswin/report/page.py"},
     "matplotlib": {
-        "vswin/compare/plot.py",
-        "vswin/evaluation/report.py",
         "vswin/predict/annotate.py",
         "vswin/report/plots.py",
         "vswin/tune/plot.py",
@@ -58,13 +56,13 @@ ONLY_IN = {
     "pyarrow": {"vswin/predict/feature_file.py"},
     "requests": {"vswin/weights/downloads/transfer.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
-    "wandb": {"vswin/evaluation/wandb_report.py", "vswin/training/wandb_log.py", "vswin/wandb_run.py"},
+    "sklearn": {"vswin/runs/metrics.py"},
+    "wandb": {"vswin/evaluation/loggers.py", "vswin/training/wandb_log.py", "vswin/wandb_run.py"},
 }
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
     "vswin/bench/command.py",
     "vswin/compare/command.py",
-    "vswin/compare/plot.py",
     "vswin/compare/run.py",
     "vswin/config.py",
     "vswin/completion.py",

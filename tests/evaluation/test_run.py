@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import vswin
 from vswin.errors import InputError
-from vswin.evaluation import predict
+from vswin.evaluation import views as evaluation_views
 from vswin.evaluation.run import run_evaluation
 from vswin.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.weights.formats.hdf5_file import save_checkpoint
@@ -147,7 +147,7 @@ def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make
     assert float(rows[0]["probability_1"]) == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), abs=1e-6)
     text = capsys.readouterr().out
     assert "7 validation videos, 3 classes" in text
-    assert "2 clips x 3 crops, 4 frames, dense with stride 1" in text
+    assert "2 clips x 3 crops, 4 frames in a row, short side 32, 32 x 32 px" in text
     assert "42 views" in text
     assert "42.86 %" in text
     assert "no published number for this" in text
@@ -348,7 +348,7 @@ def test_half_precision_is_close(tmp_path, model, make_config):
 
 
 def test_progress_is_printed_as_lines_without_a_terminal(tmp_path, model, make_config, capsys, monkeypatch):
-    monkeypatch.setattr(predict, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(evaluation_views, "SECONDS_BETWEEN_LINES", 0.0)
     run_evaluation(make_config(save(model, tmp_path / "model.h5"), batch_size=4))
     lines = [line for line in capsys.readouterr().out.splitlines() if " of 7 videos" in line]
     assert [line.split()[0] for line in lines] == ["4", "7"]
@@ -373,6 +373,6 @@ def test_output_dir_that_cannot_be_made_is_found_before_the_work(tmp_path, model
 
 
 def test_a_batch_of_broken_videos_alone_has_nothing_that_is_not_finite():
-    predict.check_finite(np.zeros((0, 3), np.float32), [])
+    evaluation_views.check_finite(np.zeros((0, 3), np.float32), [])
     with pytest.raises(InputError, match=r"NaN for b\.avi"):
-        predict.check_finite(np.array([[[0.0, 1.0]], [[0.0, np.inf]]], np.float32), ["a.avi", "b.avi"])
+        evaluation_views.check_finite(np.array([[[0.0, 1.0]], [[0.0, np.inf]]], np.float32), ["a.avi", "b.avi"])

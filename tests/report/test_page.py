@@ -20,11 +20,11 @@ from vswin.cli import main
 from vswin.compose import compose_config
 from vswin.config import save_config
 from vswin.errors import InputError
-from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
 from vswin.published import find_published
 from vswin.report.run import make_report, report_or_say_why
+from vswin.runs.metrics import compute_metrics
 from vswin.schema import TrainConfig
 
 CLIPS = Path(__file__).parents[1] / "clips"
@@ -215,8 +215,8 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
         f"{CLASSES[0]} | 2 | 50.0 % | | {CLASSES[1]} (1)",
         f"{CLASSES[1]} | 1 | 100.0 % | |",
     ]
-    assert "views of a video | 4 x 3 (clips x crops), probabilities averaged" in section(page, "How it was tested")
-    assert "frames of a view | 8 in a row" in section(page, "How it was tested")
+    assert "views of a video | 4 clips x 3 crops, probabilities averaged" in section(page, "How it was tested")
+    assert "frames of a view | 8 frames in a row" in section(page, "How it was tested")
     assert "date | 2026-01-31 10:15 UTC" in section(page, "How it was tested")
     assert "processor | A processor" in section(page, "Machine and versions")
     assert "No published number for this: best.h5 is not the name of a published model." in section(page, "Test")
@@ -266,10 +266,10 @@ def test_clips_move_and_say_what_was_true_and_what_was_said(run_folder):
     moving.seek(7)
     assert moving.convert("RGB").tobytes() != first
     clips = " ".join(section(page, "Clips"))
-    assert f"said {CLASSES[1]} 50.0 % is {CLASSES[0]} {name}" in clips
-    assert f"said {CLASSES[1]} 87.5 % {name}" in clips
+    assert f"predicted {CLASSES[1]} 50.0 % actual {CLASSES[0]} {name}" in clips
+    assert f"predicted {CLASSES[1]} 87.5 % {name}" in clips
     gone = "no picture: the file is not there any more, or not seen from this folder"
-    assert f"{gone} said {CLASSES[2]} 75.0 % gone.mp4" in clips
+    assert f"{gone} predicted {CLASSES[2]} 75.0 % gone.mp4" in clips
 
 
 def test_four_hundred_classes_stay_readable(run_folder):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
-from vswin.runs.machine import describe_machine, summarise
+from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
 from vswin.tables import print_table, say
 

@@ -32,14 +32,14 @@ def load_tested(config: EvaluateConfig) -> Catalog:
 
 
 def _is_of_run(config: EvaluateConfig) -> bool:
-    return config.run is not None and _place(config.dataset) == _place(load_saved(config.run).dataset)
-
-
-def _place(dataset: Any) -> list[Any]:
-    name, source, split, *paths = (
-        getattr(dataset, key, None) for key in ("name", "source", "split", "root", "train_list", "val_list")
+    if config.run is None:
+        return False
+    own, saved = config.dataset, load_saved(config.run).dataset
+    is_same = all(getattr(own, key, None) == getattr(saved, key, None) for key in ("name", "source", "split"))
+    return is_same and all(
+        os.path.realpath(getattr(own, key) or "") == os.path.realpath(getattr(saved, key) or "")
+        for key in ("root", "train_list", "val_list")
     )
-    return [name, source, split, *(path and os.path.realpath(path) for path in paths)]
 
 
 def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def note_videos(
         known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
 
     Returns:
-        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own. The weights of a
+        run keep them, since the run's `videos.json` does not go where they go.
     """
     paths = {hash_videos([video], class_names): video.path for video in videos}
     chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]

@@ -1,26 +1,72 @@
-"""What a session of a run was started with: versions, machine, revision of the code, command line."""
+"""What a session of a run was started with: machine, versions, revision of the code, command line."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
+from vswin import __version__
 from vswin.atomic import replacing
 from vswin.config import ROOT
-from vswin.runs.machine import describe_machine
 
 ENVIRONMENT_NAME = "environment.json"
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 _GIT_SECONDS = 10
+
+
+def describe_machine() -> dict[str, object]:
+    """Describes this machine and what is installed on it, as values JSON knows.
+
+    Returns:
+        `cpu` (its name), `instructions` (those that matrix products gain from), `cores` (physical; None if unknown),
+        `threads`, `memory_gb`, `load` (average of the last minute, in running threads), `gpus` (their names),
+        `python`, `tensorflow`, `vswin` (versions), `system` and `date`.
+    """
+    import tensorflow as tf
+
+    # The name of the processor and its instruction sets, where the system tells them.
+    cpu = Path("/proc/cpuinfo")
+    pairs = (line.partition(":") for line in cpu.read_text().splitlines()) if cpu.is_file() else ()
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    flags = fields.get("flags", "").split()
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "instructions": [instruction for instruction in _INSTRUCTIONS if instruction in flags],
+        "cores": psutil.cpu_count(logical=False),
+        "threads": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "gpus": [details.get("device_name", "GPU") for details in gpus],
+        "python": platform.python_version(),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+        "vswin": __version__,
+        "system": platform.platform(terse=True),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def summarise(machine: dict[str, object]) -> str:
+    """Writes what `describe_machine` gives on one line."""
+    gpus = machine["gpus"]
+    devices = f", {', '.join(map(str, gpus))}" if isinstance(gpus, list) and gpus else ""
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, {machine['memory_gb']} GB{devices}, load {machine['load']}; "
+        f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, vswin {machine['vswin']}"
+    )
 
 
 def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
@@ -45,19 +91,19 @@ def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def record_session(folder: Path, command: Sequence[str] = ()) -> None:
-    """Adds this session to those of `environment.json`, of which a run that was resumed has several.
+def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:
+    """Adds this session to those of `environment.json` in a run's folder: a resumed run has several.
 
     Args:
         folder: That of the run.
         command: See `describe_session`.
+        devices: What it computes on, in words.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    path = folder / ENVIRONMENT_NAME
-    sessions = [*read_sessions(folder), describe_session(command)]
-    with replacing(path) as partial:
+    sessions = [*read_sessions(folder), describe_session(command) | {"devices": devices}]
+    with replacing(folder / ENVIRONMENT_NAME) as partial:
         # An argument may hold bytes that are no UTF-8; JSON spells them out.
         partial.write_text(json.dumps({"sessions": sessions}, indent=2) + "\n", encoding="utf-8")
 
@@ -72,11 +118,7 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def plain_command(command: Sequence[str]) -> list[str]:
-    """Gives a command line as it was typed.
-
-    Args:
-        command: As in `sys.orig_argv`.
-    """
+    """Gives a command line, as in `sys.orig_argv`, as it was typed."""
     program, *arguments = command or [""]
     if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
         # An installed command: Python and where it lies are the shell's affair.
@@ -85,10 +127,7 @@ def plain_command(command: Sequence[str]) -> list[str]:
 
 
 def describe_checkout(root: Path) -> dict[str, Any] | None:
-    """Finds out which revision of the code this is.
-
-    Args:
-        root: The folder of a checkout, or another one.
+    """Finds out which revision of the code a folder holds.
 
     Returns:
         `revision` (its hash) and `is_changed` (whether files that git knows differ from it); None where there is no
@@ -99,21 +138,19 @@ def describe_checkout(root: Path) -> dict[str, Any] | None:
         return None
     # These would speak of another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-
-    def ask(*words: str) -> str:
-        # S603: fixed words, about our own checkout.
-        answer = subprocess.run(  # noqa: S603
-            [git, "--no-optional-locks", "-C", str(root), *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_GIT_SECONDS,
-        )
-        return answer.stdout.strip()
-
+    answers = []
     try:
-        revision = ask("rev-parse", "HEAD")
-        return {"revision": revision, "is_changed": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
+            # S603: fixed words, about our own checkout.
+            done = subprocess.run(  # noqa: S603
+                [git, "--no-optional-locks", "-C", str(root), *words],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=_GIT_SECONDS,
+            )
+            answers.append(done.stdout.strip())
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+    return {"revision": answers[0], "is_changed": bool(answers[1])}

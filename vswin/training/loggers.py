@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from vswin.evaluation.highlights import Sample
+from vswin.evaluation.loggers import Sample
 from vswin.schema import TrainConfig
 from vswin.training.history import HistoryFile
 from vswin.training.tensorboard_log import TensorBoardLog

@@ -20,7 +20,7 @@ from vswin.data.pipeline import make_val_dataset
 from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
-from vswin.runtime import logger, make_strategy, program, set_precision, start_log
+from vswin.runtime import describe_devices, logger, make_strategy, program, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.faults import faults_explained
@@ -97,7 +97,7 @@ def _train(
     if workers.is_chief:
         # It says nothing that a run could not do without; a disk that is full ends the run where it is explained.
         with suppress(OSError):
-            record_session(folder, command)
+            record_session(folder, command, describe_devices(strategy))
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
     rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))

@@ -11,7 +11,7 @@ import tf_keras as keras
 from tensorboard.plugins.hparams import api as hparams
 
 from vswin.config import flatten
-from vswin.runs.settings import format_value, is_setting
+from vswin.runs.figures import format_value, is_setting
 from vswin.schema import TrainConfig
 from vswin.training.standard_keys import standard_keys
 

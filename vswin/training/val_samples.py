@@ -9,7 +9,7 @@ from vswin.data.catalog import Catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
-from vswin.evaluation.highlights import Sample, choose_samples, describe, reduce_frame
+from vswin.evaluation.loggers import Sample, choose_samples, describe, reduce_frame
 from vswin.models.video_swin import VideoSwin
 from vswin.schema import ClipConfig
 
