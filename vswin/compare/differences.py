@@ -15,12 +15,7 @@ _NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model",
 
 
 class Difference(NamedTuple):
-    """Hold a setting that not all runs share.
-
-    Attributes:
-        key: E.g. "optimizer.learning_rate"; "test ..." for settings of the evaluation.
-        values: One for each run, as on a command line; `ABSENT` where it is not known.
-    """
+    """Hold a setting that not all runs share, with its value for each run as on a command line, or `ABSENT`."""
 
     key: str
     values: list[str]

@@ -23,20 +23,15 @@ class Pair:
     """Hold the difference between two runs on the videos that both were tested on.
 
     Attributes:
-        first: Letter of the run that is compared with.
-        second: Letter of the run that is better or worse.
+        first, second: Letters of the run that is compared with, and of the one that is better or worse.
         problem: Why there is no test; empty if there is one.
         notes: What a reader has to know besides, e.g. that protocols differ.
         num_videos: Videos that both have, N.
-        num_first_has_alone: Videos that only the first has, which are left out.
-        num_second_has_alone: Videos that only the second has, which are left out.
-        num_only_first: Of the N, those that the first alone got right.
-        num_only_second: Of the N, those that the second alone got right.
-        num_both: Of the N, those that both got right.
+        num_first_has_alone, num_second_has_alone: Videos that only one has, which are left out.
+        num_only_first, num_only_second, num_both: Of the N, those that one alone, or both got right.
         interval: Of the difference, in the fraction of videos, 95 % for all tests of the comparison together
             (Bonferroni); see `difference_interval`. It excludes 0 exactly when `corrected_p` < 0.05.
-        p_value: See `mcnemar_p`.
-        corrected_p: The same, corrected for the number of tests (Bonferroni).
+        p_value, corrected_p: See `mcnemar_p`; the same, corrected for the number of tests (Bonferroni).
     """
 
     first: str
@@ -60,11 +55,9 @@ class Pair:
 
 
 def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
-    """Tests the differences between runs that have predictions, corrected for the number of tests.
+    """Tests runs against the first one, or each against each, corrected for the number of tests.
 
-    Args:
-        runs: All of them; those without `predictions.csv` are passed over, but for the first.
-        is_all: Whether each is compared with each, and not with the first alone.
+    Those without `predictions.csv` are passed over, but for the first.
     """
     tested = [run for run in runs if run.predictions is not None]
     chosen = itertools.combinations(tested, 2) if is_all else ((runs[0], run) for run in tested if run is not runs[0])
@@ -79,11 +72,7 @@ def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
 
 
 def compare_pair(first: Run, second: Run) -> Pair:
-    """Tests whether two runs are right equally often on the videos that both have.
-
-    Args:
-        first: A run.
-        second: Another one, with predictions.
+    """Tests whether a run and another one, which has predictions, are right equally often on the videos of both.
 
     Returns:
         The difference, not corrected; or why there is none to speak of: no predictions, no video in common, other

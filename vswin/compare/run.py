@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import string
@@ -39,8 +40,8 @@ def run_compare(
     Args:
         arguments: Run folders and patterns, see `list_runs`; two runs at least.
         is_all_pairs: Whether each run is tested against each, and not against the first alone.
-        plot: Where to draw the validation by epoch; None for nowhere.
-        json_file: Where to write everything, a file or `STDOUT`; None for nowhere.
+        plot: Where to draw the validation by epoch.
+        json_file: Where to write everything, a file or `STDOUT`.
         is_overwriting: Whether files that are there may be replaced.
 
     Raises:
@@ -94,11 +95,10 @@ def name_folders(folders: Sequence[Path]) -> list[str]:
 
 def label_runs(count: int) -> list[str]:
     """Gives each of so many runs a letter: a ... z, aa, ab ..."""
-    letters = [*string.ascii_lowercase]
-    labels = letters
-    while len(labels) < count:
-        labels = [*labels, *(first + second for first in labels[-26:] for second in letters)]
-    return labels[:count]
+    words = (
+        letters for length in itertools.count(1) for letters in itertools.product(string.ascii_lowercase, repeat=length)
+    )
+    return list(map("".join, itertools.islice(words, count)))
 
 
 def as_json(

@@ -1,63 +1,45 @@
-"""Print a comparison: what was reached, what differed, and what that shows, at any width of a window."""
+"""Print a comparison: what was reached, what differed, and what that shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from vswin.compare.differences import ABSENT, Difference
 from vswin.compare.pairs import Pair, list_notes, say_pair
 from vswin.runs.figures import format_speed, sum_up
 from vswin.runs.files import Run
-from vswin.tables import say
-from vswin.wording import printable
+from vswin.tables import print_table, say
 
-# Heading of a column -> what it is called where a line has room for it.
-_COLUMNS = {
-    "epochs": "epochs done",
-    "val best": "best top-1 in validation, % (in epoch)",
-    "last": "last top-1 in validation, %",
-    "top-1": "top-1 of the test, %",
-    "top-5": "top-5 of the test, %",
-    "mean": "mean class accuracy of the test, %",
-    "clips/s": "training clips per second",
-}
+_HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
 _LEGEND = (
     "val best: highest top-1 in validation (its epoch), last: after the last epoch; top-1, top-5, mean (class "
     "accuracy): of the test. All in percent."
 )
-_NARROWEST_NAME = 16
 _INDENT = 3
 
 
 def print_runs(console: Console, runs: Sequence[Run]) -> None:
-    """Prints a row for each run, or a paragraph where a window is too narrow for rows."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
-    table.add_column("run", width=1, overflow="fold")
-    for heading in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    """Prints a row for each run: what it reached."""
+    lines = [list(_HEADINGS)]
     for run in runs:
-        table.add_row(run.label, Text(printable(run.name)), *_cells(run))
-    # Names fold into what the numbers leave.
-    width_of_names = console.width - Measurement.get(console, console.options.update(width=100_000), table).maximum + 1
-    longest = max(cell_len(printable(run.name)) for run in runs)
-    if width_of_names >= min(longest, _NARROWEST_NAME):
-        table.columns[1].width = min(max(longest, 3), width_of_names)
-        console.print(table)
-        say(console, _LEGEND, style="dim")
-    else:
-        for run in runs:
-            # A name stays on one line, however long.
-            console.print(Text(f"{run.label}  {printable(run.name)}", style="bold"), soft_wrap=True)
-            for name, cell in zip(_COLUMNS.values(), _cells(run), strict=True):
-                say(console, f"{name}: {cell}", indent=_INDENT)
+        figures, test = sum_up(run), run.metrics or {}
+        epochs = str(figures.epochs_done) + (f"/{figures.epochs}" if figures.epochs is not None else "")
+        shares = [
+            figures.best_top1,
+            figures.last_top1,
+            test.get("top1"),
+            test.get("top5"),
+            test.get("mean_class_accuracy"),
+        ]
+        best, *others = (ABSENT if share is None else f"{100 * share:.1f}" for share in shares)
+        best += f" ({figures.best_epoch})" if figures.best_epoch is not None else ""
+        speed = ABSENT if figures.clips_per_sec is None else format_speed(figures.clips_per_sec)
+        is_trained = run.history is not None or run.config is not None
+        lines.append([run.label, run.name, epochs if is_trained else ABSENT, best, *others, speed])
+    print_table(console, lines, texts=(0, 1))
+    say(console, _LEGEND, style="dim")
     if averaged := [run.label for run in runs if sum_up(run).is_average]:
         say(console, f"best by the averaged weights (val_ema_top1): {', '.join(averaged)}")
     if unlogged := [run.label for run in runs if run.history is None and run.config is not None]:
@@ -110,25 +92,6 @@ def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) ->
             "would show the same, not whether another seed would."
         )
         say(console, explanation, style="dim")
-
-
-def _cells(run: Run) -> list[str]:
-    figures, test = sum_up(run), run.metrics or {}
-    best, last, *tested = (
-        ABSENT if share is None else f"{100 * share:.1f}"
-        for share in (
-            *(figures.best_top1, figures.last_top1),
-            *(test.get(key) for key in ("top1", "top5", "mean_class_accuracy")),
-        )
-    )
-    epochs = str(figures.epochs_done) + (f"/{figures.epochs}" if figures.epochs is not None else "")
-    return [
-        ABSENT if run.history is None and run.config is None else epochs,
-        best + (f" ({figures.best_epoch})" if figures.best_epoch is not None else ""),
-        last,
-        *tested,
-        ABSENT if figures.clips_per_sec is None else format_speed(figures.clips_per_sec),
-    ]
 
 
 def _group_by_value(runs: Sequence[Run], row: Difference) -> dict[str, list[str]]:

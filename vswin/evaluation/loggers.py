@@ -45,12 +45,7 @@ _FRAME_RATE = Fraction(8)
 
 
 class Sample(NamedTuple):
-    """Hold a video as it is shown.
-
-    Attributes:
-        caption: What it is, and what was predicted.
-        frames: Spread over it, uint8 [T, H, W, 3] RGB, of even sides.
-    """
+    """Hold a video as it is shown: a caption, and frames spread over it, uint8 [T, H, W, 3] RGB, of even sides."""
 
     caption: str
     frames: np.ndarray
@@ -101,11 +96,7 @@ def has_log(config: EvaluateConfig) -> bool:
 def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Sample], epoch: int) -> None:
     """Logs under `test/...` what wandb is given; of the videos stills, as TensorBoard shows no films.
 
-    Args:
-        config: whose `run` is a training run that logged for TensorBoard.
-        result: the evaluation.
-        samples: some of its videos.
-        epoch: of the weights, counted from 1, which is the step.
+    The step is the epoch of the weights, counted from 1.
     """
     rows = [_CONFUSED_COLUMNS, ("---",) * len(_CONFUSED_COLUMNS), *_list_confused(result)]
     table = "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
@@ -151,13 +142,7 @@ def check_wandb(config: EvaluateConfig) -> None:
 
 
 def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sample]) -> None:
-    """Logs the figures as `test/...`, the confused classes, and the videos as films.
-
-    Args:
-        config: whose `run` is a training run that logged to wandb.
-        result: the evaluation.
-        samples: some of its videos.
-    """
+    """Logs the figures as `test/...`, the confused classes, and the videos as films."""
     import wandb
 
     from vswin.wandb_run import wandb_run

@@ -22,12 +22,9 @@ _SMALLEST_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Comparison:
-    """Name the published row to stand beside a measurement, or say why none does.
+    """Name the published row to stand beside a measurement, or the reason why none does.
 
-    Attributes:
-        published: The row; None if there is no published number for this measurement.
-        reason: Why there is none; empty if there is one.
-        note: Where the TF-Hub page differs from the official table; empty if it does not.
+    `note` says where the TF-Hub page differs from the official table; empty if it does not.
     """
 
     published: PublishedModel | None
@@ -36,14 +33,9 @@ class Comparison:
 
 
 def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_videos: int) -> Comparison:
-    """Looks for the published row with this model, this data set and this test protocol.
+    """Looks for the published row with these weights, this data set and this test protocol.
 
-    Args:
-        init_from: Where the weights come from: a published name, or a path (which has no published row).
-        dataset: Name of the data set.
-        clip: How videos became views.
-        average: How the predictions of views became one.
-        num_videos: Videos evaluated; a selection of the validation set compares with nothing.
+    A selection of the validation set compares with nothing.
     """
     try:
         model = find_published(init_from)
@@ -70,16 +62,10 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_vi
 
 
 def verdict(measured: float, published: float, interval: tuple[float, float]) -> str:
-    """Judges a measured accuracy by a published one, both fractions 0..1.
+    """Judges a measured accuracy, and the interval of the true one, by a published one; all are fractions 0..1.
 
-    Args:
-        measured: The measured accuracy.
-        published: The published one.
-        interval: Between which fractions the true value lies.
-
-    Returns:
-        "within ±0.5 points"; "below" or "above" if no value in the interval is; else that there are too few videos
-        to tell.
+    The verdict is "within ±0.5 points"; "below" or "above" if no value in the interval is within; else that there are
+    too few videos to tell.
     """
     points = difference_points(measured, published)
     if abs(points) <= TOLERANCE_POINTS:

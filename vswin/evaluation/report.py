@@ -36,15 +36,12 @@ _NUM_WORST = 5
 
 @dataclass(frozen=True)
 class Result:
-    """Hold the outcome of an evaluation, one row per video.
+    """Hold the outcome of an evaluation of N videos in K classes.
 
     Attributes:
-        paths: N video files.
         labels: Class of each video, int64 [N].
-        ranked: Best min(5, K) classes, int64 [N, min(5, K)], best first; -1 where the video is bad.
+        ranked: Best classes, int64 [N, min(5, K)], best first; -1 where the video is bad.
         probabilities: Their probabilities, float32 [N, min(5, K)].
-        class_names: K names.
-        metrics: The summary figures.
     """
 
     paths: Sequence[str]
@@ -79,13 +76,8 @@ def write_report(
 ) -> None:
     """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`, each whole or not at all.
 
-    Args:
-        folder: Where to write; must exist.
-        result: What was found.
-        comparison: The published row it stands beside, if there is one.
-        protocol: How it was measured, as values JSON knows; goes into `metrics.json` under `protocol`.
-        session: What it ran on, the same; goes there under `environment`.
-        bad: Videos that could not be decoded, for `evaluation_bad_videos.csv`.
+    `protocol` and `session` say how and on what it was measured, as values JSON knows; `bad` videos, if there are some,
+    go into `evaluation_bad_videos.csv`.
     """
     summary = summarise(result.metrics, comparison) | {"protocol": protocol}
     summary |= {"environment": session} if session else {}
@@ -139,10 +131,7 @@ def _prediction_rows(result: Result) -> Iterable[list[object]]:
 
 def _class_rows(result: Result) -> Iterable[list[object]]:
     names = result.class_names
-    yield [
-        *("label", "label_name", "num_videos", "top1", "top5", "confused_with", "num_confused"),
-        *("precision", "f1"),
-    ]
+    yield ["label", "label_name", "num_videos", "top1", "top5", "confused_with", "num_confused", "precision", "f1"]
     for score in score_classes(result.ranked, result.labels, len(names)):
         top1, top5, precision, f1 = (
             "" if np.isnan(share) else f"{share:.4f}" for share in (score.top1, score.top5, score.precision, score.f1)

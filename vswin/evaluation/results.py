@@ -28,14 +28,9 @@ _TEXT_COLUMNS = ("date", "weights", "data", "protocol", "verdict")
 def append_result(
     folder: Path, metrics: Metrics, comparison: Comparison, protocol: Mapping[str, Any], report: Path
 ) -> None:
-    """Adds an evaluation to the table; other processes may do so at the same time.
+    """Adds an evaluation, whose own files are in the folder `report`, to the table in `folder`.
 
-    Args:
-        folder: holds `results.json` and `results.md`; made if it is not there.
-        metrics: what was measured.
-        comparison: the published row beside it, if there is one.
-        protocol: how it was measured, as `metrics.json` has it.
-        report: folder of the evaluation's own files.
+    Other processes may do so at the same time.
 
     Raises:
         InputError: if the table cannot be read or written.

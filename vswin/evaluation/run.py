@@ -58,14 +58,12 @@ _NUM_NAMED = 5
 def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
     """Measures a model on every validation video, each once, and reports what it found.
 
-    Args:
-        config: The evaluation, checked. Into `output_dir` go `metrics.json`, `predictions.csv`,
-            `per_class.csv`, `confusion_matrix.png`, `report.html` with its plots and, if videos are bad and may be,
-            `evaluation_bad_videos.csv`; those of an earlier evaluation are set aside.
-        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
+    Into `output_dir` go `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png`, `report.html` with
+    its plots and, if videos are bad and may be, `evaluation_bad_videos.csv`; earlier ones are set aside.
 
-    Returns:
-        The summary figures.
+    Args:
+        config: The evaluation, checked.
+        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
 
     Raises:
         InputError: If there are no weights, weights and data set do not belong together, or a video cannot be

@@ -37,7 +37,7 @@ class Predictions(NamedTuple):
     """Hold the predictions of N videos.
 
     Attributes:
-        ranked: Best min(5, K) classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
+        ranked: Best classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
         probabilities: Theirs, float32 [N, min(5, K)]; NaN for such a video.
         view_hits: Views that are right in their best class, and in their best five, int64 [N, 2].
     """
@@ -59,15 +59,8 @@ def predict_videos(
 ) -> Predictions:
     """Predicts every video once; gives the predictions in the order of the records.
 
-    Args:
-        model: built in the scope of `strategy`.
-        strategy: the devices.
-        records: N videos.
-        config: the protocol, and whether videos may be bad.
-        batch_size: videos of a global batch; the devices divide it.
-        bad: collects the videos that cannot be decoded.
-        frames: reads them.
-        workers: the processes; each of them predicts a part and gets the predictions of all.
+    The devices of the strategy, in whose scope the model was built, divide `batch_size`, the videos of a global batch.
+    Each worker predicts a part of the videos and gets the predictions of all; `bad` collects what cannot be decoded.
 
     Raises:
         InputError: if a video cannot be decoded and may not be bad, the model gives NaN, or memory is not enough.
@@ -102,14 +95,7 @@ def predict_videos(
 def predict_batches(
     model: VideoSwin, strategy: tf.distribute.Strategy, batches: Iterable, config: EvaluateConfig
 ) -> Iterator[BatchPredictions]:
-    """Predicts the distributed batches of `make_eval_dataset` in order; each device averages over the views of its own.
-
-    Yields:
-        Predictions of a batch, of this worker's devices.
-
-    Raises:
-        InputError: if memory is not enough.
-    """
+    """Predicts the distributed batches of `make_eval_dataset` in order; see `map_batches`."""
 
     def predict_part(batch: Batch) -> Batch:
         logits = view_logits(
@@ -128,19 +114,13 @@ def predict_batches(
 def map_batches(
     compute: Callable[[Batch], Batch], strategy: tf.distribute.Strategy, batches: Iterable, views_per_step: int
 ) -> Iterator[BatchPredictions]:
-    """Computes something of distributed batches in order, each device of its part.
-
-    Args:
-        compute: from a batch to tensors [B, ...] by name.
-        strategy: the devices.
-        batches: distributed batches.
-        views_per_step: for the error.
+    """Computes tensors [B, ...] by name of distributed batches in order, each device of its part.
 
     Yields:
-        What was computed of a batch, of this worker's devices.
+        What this worker's devices computed of a batch.
 
     Raises:
-        InputError: if memory is not enough.
+        InputError: if memory is not enough; it names `views_per_step`.
     """
 
     @tf.function(autograph=False)
@@ -190,11 +170,9 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
 
 
 def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
-    """Averages float32 [B, V, K] over the views of each video: probabilities, float32 [B, K], each row of sum 1.
+    """Averages logits, float32 [B, V, K], over the views of each video to probabilities, float32 [B, K].
 
-    Args:
-        logits: Of every view.
-        average: "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
+    "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
 
     Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip.
     """
@@ -204,14 +182,9 @@ def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
 
 
 def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Counts the views that are right when each is judged by itself.
+    """Counts the views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
 
-    Args:
-        logits: Of every view, float32 [B, V, K].
-        labels: int32 [B]; -1 for a video without one, which has no hits.
-
-    Returns:
-        Views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
+    Logits are float32 [B, V, K], labels int32 [B]; -1 for a video without one, which has no hits.
     """
     best = tf.math.top_k(logits, min(NUM_BEST, logits.shape[-1])).indices  # [B, V, min(5, K)]
     is_label = tf.cast(best == labels[:, tf.newaxis, tf.newaxis], tf.int32)  # [B, V, min(5, K)]

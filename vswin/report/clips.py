@@ -34,10 +34,6 @@ class Clip(NamedTuple):
     """Hold a video as a report shows it.
 
     Attributes:
-        path: Its name.
-        label: The true class.
-        predicted: The class that was predicted.
-        probability: That of the prediction, 0..1.
         film: An animated WebP, in base64; empty if there is none.
         still: A frame of it, the same.
         size: Width and height in pixels.
@@ -66,27 +62,13 @@ def choose_clips(predictions: Predictions, count: int) -> tuple[list[Clip], list
     for index in right:
         firsts.setdefault(predictions.labels[index], index)
     right = list(dict.fromkeys([*firsts.values(), *right]))
-    best, worst = (
-        [
-            Clip(
-                predictions.paths[index],
-                predictions.labels[index],
-                predictions.predicted[index],
-                float(predictions.probabilities[index]),
-            )
-            for index in indices[:count]
-        ]
-        for indices in (right, wrong)
-    )
-    return best, worst
+    columns = (predictions.paths, predictions.labels, predictions.predicted, predictions.probabilities.tolist())
+    rows = list(zip(*columns, strict=True))
+    return [Clip(*rows[index]) for index in right[:count]], [Clip(*rows[index]) for index in wrong[:count]]
 
 
 def open_videos(test_set: Mapping[str, Any]) -> FrameLoader:
-    """Opens the videos of an evaluation.
-
-    Args:
-        test_set: what the evaluation says of its data set; of a packed one the records are opened, if they are there.
-    """
+    """Opens the videos of an evaluation, `protocol.dataset` of `metrics.json`; of a packed data set the records."""
     root = test_set.get("root")
     store: VideoStore = VIDEO_FILES
     # If it cannot be read, each of its videos is not there.

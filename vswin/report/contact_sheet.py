@@ -23,14 +23,7 @@ _NARROWEST = 640
 
 
 class Panel(NamedTuple):
-    """Hold what is drawn for one clip.
-
-    Attributes:
-        title: Its first line.
-        lines: Further text; long lines are broken.
-        rows: Images, each uint8 [h, w, 3], in rows of equal length; their columns stand below each other. May be
-            empty.
-    """
+    """Hold what is drawn for one clip: a title, further lines, and images, uint8 [h, w, 3], in rows of equal length."""
 
     title: str
     lines: list[str]
@@ -97,12 +90,7 @@ def outline(frame: np.ndarray, top: int, left: int, height: int, width: int) -> 
 
 
 def save_sheets(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    """Writes a picture or a film; a file of that name is replaced.
-
-    Args:
-        sheets: One for `.png`; the frames of the film for `.gif` and `.mp4`, all of one size.
-        path: Where to.
-        frames_per_sec: Speed of a film.
+    """Writes one sheet as `.png`, or several of one size as the frames of a `.gif` or `.mp4`, in place of an old file.
 
     Raises:
         InputError: If this machine cannot write the film.

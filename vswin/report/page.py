@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -49,34 +49,10 @@ _VERSIONS = {
 }
 
 
-class Tile(NamedTuple):
-    """Hold a figure that is read first: its name, its value with the unit, and a line below it."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-class ClassRow(NamedTuple):
-    """Hold a row of the table of classes."""
-
-    name: str
-    num_videos: int
-    top1: float
-    confused_with: str
-    num_confused: int
-
-
 def write_page(
     run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
 ) -> tuple[str, dict[str, bytes]]:
-    """Writes the page.
-
-    Args:
-        run: what its folder says.
-        curves: SVG elements, its plots over the epochs.
-        best: clips that were right.
-        worst: clips that were wrong.
+    """Writes the page of a run, with SVG elements of its curves, and clips that were right and that were wrong.
 
     Returns:
         HTML, and plots to lie beside it: name -> PNG.
@@ -124,25 +100,24 @@ def write_page(
     return html, pictures
 
 
-def _make_tiles(run: Run) -> list[Tile]:
-    """Lists the figures of the test, and of the training."""
+def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
+    """Lists the figures that are read first, of the test and of the training: name, value, and a line below it."""
     tiles, figures = [], sum_up(run)
     if run.metrics is not None:
         # With five classes or fewer every video is among the best five.
         keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
         for key, name in keys.items():
             interval = format_interval(run.metrics.get(f"{key}_interval"))
-            note = interval and f"95 % interval {interval}"
-            tiles.append(Tile(name, percent(run.metrics[key], 2), note))
+            tiles.append((name, percent(run.metrics[key], 2), interval and f"95 % interval {interval}"))
         bad = run.metrics.get("num_bad_videos")
         videos = count_of(run.metrics["num_videos"], "video")
         videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
-        tiles.append(Tile("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
+        tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
     if figures.best_top1 is not None:
         average = ", averaged weights" if figures.is_average else ""
-        tiles.append(Tile("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
+        tiles.append(("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
     if figures.clips_per_sec is not None:
-        tiles.append(Tile("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
+        tiles.append(("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
     return tiles
 
 
@@ -156,25 +131,23 @@ def _describe_progress(run: Run) -> str:
     return f"{figures.epochs_done} of {count_of(figures.epochs, 'epoch')}{end}"
 
 
-def _tabulate_epochs(run: Run) -> tuple[list[str], list[list[str]]] | None:
-    """Gives headings and rows of the history."""
+def _tabulate_epochs(run: Run) -> list[list[str]]:
+    """Gives headings and rows of the history, in as many digits as a person reads."""
     if run.history is None:
-        return None
-    columns = [column for column in run.history if column != "epoch"]
-    rows = [
-        [f"{epoch:.0f}", *(_format_number(run.history[column][index]) for column in columns)]
-        for index, epoch in enumerate(run.history["epoch"])
-    ]
-    return ["epoch", *(printable(column) for column in columns)], rows
-
-
-def _format_number(value: float) -> str:
-    """Writes a number of a table in as many digits as a person reads."""
-    if not math.isfinite(value):
-        return "-"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4f}" if 0.01 <= abs(value) < 100 else f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2e}"
+        return []
+    table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
+    for index, epoch in enumerate(run.history["epoch"]):
+        table.append([f"{epoch:.0f}"])
+        for value in (values[index] for column, values in run.history.items() if column != "epoch"):
+            size = abs(value)
+            if not math.isfinite(value):
+                text = "-"
+            elif value == int(value) and size < 1e15:
+                text = f"{int(value):,}"
+            else:
+                text = f"{value:,.1f}" if size >= 100 else f"{value:.4f}" if size >= 0.01 else f"{value:.2e}"
+            table[-1].append(text)
+    return table
 
 
 def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -190,23 +163,14 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
 
     pairs = most_confused(labels, predictions, len(names), _NUM_PAIRS)
     scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
-    rows = [
-        ClassRow(
-            names[score.label],
-            score.num_videos,
-            score.top1,
-            names[score.confused_with] if score.num_confused else "",
-            score.num_confused,
-        )
-        for score in scores
-    ]
+    rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
     # Shown at once are all classes, or where they are many, the worst and the best.
     shown, plot, pictures = [("", rows)], "", {}
     if len(rows) > _NUM_WORST + _NUM_BEST:
         best = rows[-_NUM_BEST:][::-1]
         shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
     if len(rows) > _MAX_WHOLE_MATRIX:
-        plot, pictures[CLASSES_NAME] = draw_class_accuracy([row.top1 for row in rows])
+        plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
     return {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
         "matrix": _shade_matrix(labels, predictions, names),

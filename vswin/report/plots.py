@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 import warnings
@@ -40,25 +39,17 @@ _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 _LOG_RATIO = 5
 # Up to so many classes the confusion matrix shows counts, and names on its axes.
 _MAX_COUNTS, _MAX_NAMES = 20, 110
-_LONGEST_NAME, _LONGEST_OF_TWO = 80, 50  # characters in a legend of one column, and of two
+_LONGEST_NAME = 80  # characters in a legend
 
 
 class _Line(NamedTuple):
-    """Hold a line over the epochs: its name in the legend, values float64 [E], numbers of its colour and style."""
+    """Hold a line: its name in the legend, numbers, float64 [E], epochs, and which colour and style it has."""
 
     name: str
     values: np.ndarray
+    epochs: np.ndarray
     color: int = 0
     style: int = 0
-
-
-class _Panel(NamedTuple):
-    """Hold a plot over the epochs; shares are shown as percent."""
-
-    title: str
-    lines: list[_Line]
-    is_share: bool = False
-    is_log: bool = False
 
 
 def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
@@ -73,7 +64,7 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
 
     def lines(*wanted: tuple[str, str, int, int]) -> list[_Line]:
         return [
-            _Line(name, history[column], color, style)
+            _Line(name, history[column], history["epoch"], color, style)
             for column, name, color, style in wanted
             if column in history and np.isfinite(history[column]).any()
         ]
@@ -88,34 +79,37 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
     for index, group in enumerate(groups.values()):
         names = [column.removeprefix("lr_").replace("_", " ") for column in group]
         name = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        rates.append(_Line(name, history[group[0]], index, index))
+        rates += lines((group[0], name, index, index))
     highest = [np.nanmax(line.values) for line in rates]
     is_log = bool(rates) and min(highest) > 0 and max(highest) / min(highest) >= _LOG_RATIO
 
-    loss = (("loss", "training"), ("val_loss", "validation"), ("val_ema_loss", "validation, averaged weights"))
-    accuracy = lines(
+    losses = lines(
+        ("loss", "training", 0, 0),
+        ("val_loss", "validation", 1, 0),
+        ("val_ema_loss", "validation, averaged weights", 2, 1),
+    )
+    accuracies = lines(
         ("top1", "training, top-1", 0, 0),
         ("val_top1", "validation, top-1", 1, 0),
         ("val_ema_top1", "validation, top-1, averaged weights", 2, 1),
         ("val_top5", "validation, top-5", 3, 3),
     )
     panels = [
-        _Panel("loss", lines(*((*names, index, index // 2) for index, names in enumerate(loss)))),
-        _Panel("accuracy, %", accuracy, is_share=True),
-        _Panel("learning rate at the end of an epoch", rates, is_log=is_log),
-        _Panel("training clips per second", lines(("clips_per_sec", "", 0, 0))),
+        partial(_draw_lines, lines=losses, title="loss"),
+        partial(_draw_lines, lines=accuracies, title="accuracy, %", is_share=True),
+        partial(_draw_lines, lines=rates, title="learning rate at the end of an epoch", is_log=is_log),
+        partial(_draw_lines, lines=lines(("clips_per_sec", "", 0, 0)), title="training clips per second"),
     ]
-    panels = [panel for panel in panels if panel.lines]
+    panels = [panel for panel in panels if panel.keywords["lines"]]
     if not panels:
         return [], b""
-    svgs = [_draw_figure(partial(_draw_panel, panel=panel, epochs=history["epoch"]))[0] for panel in panels]
     num_columns = min(2, len(panels))
     num_rows = math.ceil(len(panels) / num_columns)
     with rc_context(_SETTINGS):
         figure = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
         for index, panel in enumerate(panels):
-            _draw_panel(figure.add_subplot(num_rows, num_columns, index + 1), panel, history["epoch"])
-        return svgs, _as_png(figure)
+            panel(figure.add_subplot(num_rows, num_columns, index + 1))
+        return [_draw_figure(panel)[0] for panel in panels], _as_png(figure)
 
 
 def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
@@ -179,23 +173,36 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
     Raises:
         InputError: If none has a history.
     """
-    drawn = [run for run in runs if run.history is not None]
+    drawn = [(run, run.history) for run in runs if run.history is not None]
     if not drawn:
         raise InputError(f"--plot {path}: none of the runs has a history.csv yet, so there is nothing to draw")
-    names = []
-    for run in drawn:
+    figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
+    for axes, column, title in zip(
+        figure.subplots(1, 2), ("val_top1", "val_loss"), ("top-1 in validation, %", "loss in validation"), strict=True
+    ):
+        lines = [
+            _Line(run.label, history[column], history["epoch"], index, index)
+            for index, (run, history) in enumerate(drawn)
+            if column in history and np.isfinite(history[column]).any()
+        ]
+        _draw_lines(axes, lines, title, is_share=column == "val_top1", has_legend=False)
+        axes.autoscale(axis="y")  # Runs may be close to each other, and far from 0.
+        for line in lines:
+            # Where the eye looks for whose line it is; of a run of one epoch the point is all there is.
+            last = int(np.flatnonzero(np.isfinite(line.values))[-1])
+            end, color = (line.epochs[last], line.values[last]), _look(line.color)["color"]
+            axes.plot(*end, "o", color=color, markersize=4)
+            edge = [withStroke(linewidth=3, foreground="white")]
+            place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(line.name, end, color=color, fontsize=9, path_effects=edge, **place)
+    handles = []
+    for index, (run, _) in enumerate(drawn):
         name = printable(run.name)
         if len(name) > _LONGEST_NAME:
             # Names of runs differ at their ends.
             name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
-        names.append(f"{run.label}  {name}")
-    num_columns = 2 if len(drawn) > 3 and max(map(len, names)) <= _LONGEST_OF_TWO else 1
-    figure = Figure(figsize=(10, 4 + 0.22 * math.ceil(len(drawn) / num_columns)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_runs(left, drawn, "val_top1", "top-1 in validation, %", 100)
-    _draw_runs(right, drawn, "val_loss", "loss in validation", 1)
-    handles = [Line2D([], [], **_look(index), label=name) for index, name in enumerate(names)]
-    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4, ncols=num_columns)
+        handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
+    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
     for text in legend.get_texts():
         text.set_parse_math(False)  # A name may hold dollars.
     picture = io.BytesIO()
@@ -203,69 +210,44 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
         # A name may hold letters that the font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
-    with replacing(path) as partial:
-        partial.write_bytes(picture.getvalue())
+    with replacing(path) as partial_file:
+        partial_file.write_bytes(picture.getvalue())
 
 
-def _draw_runs(axes: Axes, runs: Sequence[Run], column: str, title: str, scale: float) -> None:
-    ends: list[tuple[float, float, int]] = []
-    for index, run in enumerate(runs):
-        assert run.history is not None
-        values = run.history.get(column)
-        if values is None or not np.isfinite(values).any():
-            continue
-        epochs = run.history["epoch"]
-        axes.plot(epochs, scale * values, **_look(index))
-        # Where the eye looks for whose line it is; of a run of one epoch the point is all there is.
-        last = int(np.flatnonzero(np.isfinite(values))[-1])
-        axes.plot(epochs[last], scale * values[last], "o", color=_look(index)["color"], markersize=4)
-        ends.append((scale * values[last], epochs[last], index))
-    # Neighbours in height take turns in distance, so that their letters do not cover each other.
-    for rank, (value, epoch, index) in enumerate(sorted(ends)):
-        axes.annotate(
-            runs[index].label,
-            (epoch, value),
-            xytext=(6 + 11 * (rank % 2 if len(ends) > 3 else 0), 0),
-            textcoords="offset points",
-            va="center",
-            color=_look(index)["color"],
-            fontsize=9,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
-    axes.margins(x=0.08)
-    if {epoch for _, epoch, _ in ends} == {1.0}:
-        axes.set_xlim(0, 2)  # There are no parts of an epoch.
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title=title, xlabel="epoch")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+def _look(color: int, style: int | None = None) -> dict[str, Any]:
+    style = color if style is None else style
+    return {"color": PALETTE[color % len(PALETTE)], "linestyle": _STYLES[style % len(_STYLES)], "linewidth": 1.8}
 
 
-def _look(index: int) -> dict[str, Any]:
-    color, style = next(itertools.islice(zip(itertools.cycle(PALETTE), itertools.cycle(_STYLES)), index, None))
-    return {"color": color, "linestyle": style, "linewidth": 1.8}
-
-
-def _draw_panel(axes: Axes, panel: _Panel, epochs: np.ndarray) -> None:
-    marker = "o" if len(epochs) <= 12 else None
-    for line in panel.lines:
-        look = {"color": _look(line.color)["color"], "linestyle": _look(line.style)["linestyle"], "linewidth": 1.8}
-        axes.plot(epochs, line.values, label=line.name, marker=marker, markersize=3.5, **look)
-    axes.set_title(panel.title, fontsize=10, color=_INK)
+def _draw_lines(
+    axes: Axes,
+    lines: Sequence[_Line],
+    title: str,
+    is_share: bool = False,
+    is_log: bool = False,
+    has_legend: bool = True,
+) -> None:
+    """Draws lines over the epochs; shares are shown as percent."""
+    num_epochs = max((len(line.epochs) for line in lines), default=0)
+    marker = "o" if num_epochs <= 12 else None
+    for line in lines:
+        look = _look(line.color, line.style)
+        axes.plot(line.epochs, line.values, label=line.name, marker=marker, markersize=3.5, **look)
+    axes.set_title(title, fontsize=10, color=_INK)
     axes.set_xlabel("epoch")
-    if panel.is_log:
+    if is_log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if panel.is_share else plain)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if is_share else plain)
     axes.margins(x=0.03)
-    if len(epochs) == 1:
-        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # There are no parts of an epoch.
+    if num_epochs == 1:
+        axes.set_xlim(lines[0].epochs[0] - 1, lines[0].epochs[0] + 1)  # There are no parts of an epoch.
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _dress(axes)
-    if any(line.name for line in panel.lines):
+    if has_legend and any(line.name for line in lines):
         axes.legend(frameon=False, fontsize=8, labelcolor=_INK, handlelength=2.6)
 
 

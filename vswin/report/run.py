@@ -22,9 +22,7 @@ _NUM_CLIPS = 6
 def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
     """Writes `report.html` into the folder of a run or an evaluation, and its plots as PNG, from the files there.
 
-    Args:
-        folder: Where the files are.
-        frames: Loads the videos of the evaluation; None: they are opened as its files say.
+    The videos of the evaluation are opened as its files say, unless `frames` loads them.
 
     Returns:
         What was written, the report first; each file takes the place of an earlier one.
@@ -54,11 +52,7 @@ def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
 
 
 def report_or_say_why(folder: Path, frames: FrameLoader | None = None) -> str:
-    """Makes the report at the end of a run, whose success does not depend on it; arguments as in `make_report`.
-
-    Returns:
-        What there is to say about it, in a line or a paragraph.
-    """
+    """Makes the report at the end of a run, whose success does not depend on it; says where it is, or why not."""
     try:
         report, *_ = make_report(folder, frames)
     # Whatever it is, hours of work do not end in it.

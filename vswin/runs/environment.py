@@ -30,10 +30,8 @@ _GIT_SECONDS = 10
 def describe_machine() -> dict[str, object]:
     """Describes this machine and what is installed on it, as values JSON knows.
 
-    Returns:
-        `cpu` (its name), `instructions` (those that matrix products gain from), `cores` (physical; None if unknown),
-        `threads`, `memory_gb`, `load` (average of the last minute, in running threads), `gpus` (their names),
-        `python`, `tensorflow`, `vswin` (versions), `system` and `date`.
+    `instructions` are those that matrix products gain from, `cores` physical ones (None if unknown), and `load` is the
+    average of the last minute in running threads.
     """
     import tensorflow as tf
 
@@ -70,14 +68,9 @@ def summarise(machine: dict[str, object]) -> str:
 
 
 def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Describes what is about to run, as values JSON knows.
+    """Describes what is about to run, as values JSON knows: machine, versions, revision of the code, command line.
 
-    Args:
-        command: The command line, as in `sys.orig_argv`; empty if Python code started it.
-
-    Returns:
-        What `describe_machine` gives without the load, `date` being the time of the start; `tf_keras`, `numpy` and
-        `opencv` (versions), `command` (None if there is none) and `git`, see `describe_checkout`.
+    `command` is as in `sys.orig_argv`; empty if Python code started it.
     """
     machine = describe_machine()
     del machine["load"]
@@ -92,12 +85,7 @@ def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:
-    """Adds this session to those of `environment.json` in a run's folder: a resumed run has several.
-
-    Args:
-        folder: That of the run.
-        command: See `describe_session`.
-        devices: What it computes on, in words.
+    """Adds this session, and in words what it computes on, to `environment.json`: a resumed run has several sessions.
 
     Raises:
         OSError: If the file cannot be written.
@@ -127,12 +115,7 @@ def plain_command(command: Sequence[str]) -> list[str]:
 
 
 def describe_checkout(root: Path) -> dict[str, Any] | None:
-    """Finds out which revision of the code a folder holds.
-
-    Returns:
-        `revision` (its hash) and `is_changed` (whether files that git knows differ from it); None where there is no
-        checkout or no git.
-    """
+    """Finds out which revision a checkout holds, and whether files that git knows differ; None if that is not known."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None

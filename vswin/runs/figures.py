@@ -38,15 +38,13 @@ def format_value(value: Any) -> str:
 
 
 class Figures(NamedTuple):
-    """Hold what a training reached; None for what is not known.
+    """Hold what a training reached, accuracies in validation as fractions 0..1; None for what is not known.
 
     Attributes:
-        epochs_done: Epochs in `history.csv`.
-        epochs: Epochs that were asked for.
-        best_top1: Highest top-1 in validation, of the weights or their average, fraction 0..1.
-        best_epoch: Its epoch, counted from 1; of equals the first.
+        epochs_done, epochs: Epochs in `history.csv`, and those that were asked for.
+        best_top1, best_epoch: Highest top-1 of the weights or their average; its epoch, of equals the first.
         is_average: Whether the average of the weights reached it (`optimizer.ema_decay`), and they alone did not.
-        last_top1: Top-1 of the weights in validation after the last epoch, fraction 0..1.
+        last_top1: Top-1 of the weights after the last epoch.
         clips_per_sec: Median over the epochs of the training clips per second.
     """
 
@@ -108,11 +106,7 @@ def difference_points(measured: float, published: float) -> float:
 
 
 def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Sets the accuracies of a test beside the published ones: headings, then a row for each accuracy.
-
-    Args:
-        metrics: As `metrics.json` has them. Without a published figure the columns that compare are left out.
-    """
+    """Sets the accuracies of `metrics.json` beside the published ones, if there are some: headings, then rows."""
     published = metrics.get("published")
     published = published if isinstance(published, dict) and published.get("name") else {}
     rows = [["Accuracy", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
@@ -136,11 +130,7 @@ def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
-    """Says how a video becomes views: their number, their frames and their pixels; only of what is known.
-
-    Args:
-        protocol: The keys of `clip.*`, as the configuration or `protocol` of `metrics.json` has them.
-    """
+    """Says how a video becomes views, their frames and their pixels, from the keys of `clip.*` that are known."""
     known = {key: value for key, value in protocol.items() if isinstance(value, int) and value}
     words = {}
     if {"num_clips", "num_crops"} <= set(known):
@@ -149,18 +139,16 @@ def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
         stride = known.get("frame_stride")
         in_a_row = "in a row" if stride == 1 else f"with stride {stride}"
         is_dense = protocol.get("sampling") == "dense"
-        words["frames"] = f"{known['num_frames']} frames {in_a_row if is_dense else 'from equal parts of the video'}"
+        words["frames"] = (
+            f"{count_of(known['num_frames'], 'frame')} {in_a_row if is_dense else 'from equal parts of the video'}"
+        )
     if {"resize", "crop"} <= set(known):
         words["pixels"] = f"short side {known['resize']}, {known['crop']} x {known['crop']} px"
     return words
 
 
 def describe_seen(test_set: Mapping[str, Any]) -> str:
-    """Says whether the tested videos also trained the model or chose its epoch; empty where that is not known.
-
-    Args:
-        test_set: `protocol.dataset` of `metrics.json`.
-    """
+    """Says whether the tested videos, `protocol.dataset` of `metrics.json`, trained the model or chose its epoch."""
     match test_set.get("trained_on"), test_set.get("chose_epoch"):
         case True, _:
             return "the model was trained on some of these videos; accuracy on new videos would be lower"

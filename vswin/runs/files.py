@@ -25,12 +25,10 @@ _COPY_AGAIN = "copy it again, or do without this file"
 
 
 class Predictions(NamedTuple):
-    """Hold what was predicted of N test videos.
+    """Hold what was predicted of N test videos; classes are names.
 
     Attributes:
-        paths: N files.
-        labels: N names of classes.
-        predicted: Best class of each, by name; empty for a bad video.
+        predicted: Best class of each; empty for a bad video.
         probabilities: Its probability, float64 [N]; NaN for a bad video.
         is_right: Whether the best class is the label, bool [N]; false for a bad video.
     """
@@ -48,14 +46,12 @@ class Run(NamedTuple):
     Attributes:
         label: Its letter in tables, e.g. "b".
         name: The end of its path, as long as it takes to tell it from the others.
-        folder: Where it is.
         config: Key -> value, e.g. `{"clip.crop": 224}`.
         history: Column of `history.csv` -> its value after each of E epochs, float64 [E], NaN where there is none;
             `epoch` counts from 1.
         metrics: `metrics.json`, accuracies as fractions.
-        predictions: Those of its evaluation.
         class_names: Classes that the evaluation chose among, in the order of their labels.
-        sessions: Of the training, what each was started with, see `vswin.runs.environment`.
+        sessions: What each session of the training was started with, see `vswin.runs.environment`.
     """
 
     label: str
@@ -87,8 +83,7 @@ class Run(NamedTuple):
 def list_runs(arguments: Sequence[str]) -> list[Path]:
     """Lists the run folders that arguments stand for, each once, in their order.
 
-    Args:
-        arguments: Folders, and patterns such as `outputs/*_ucf101`, in which folders that are no runs are passed over.
+    Arguments are folders, and patterns such as `outputs/*_ucf101`, in which folders that are no runs are passed over.
 
     Raises:
         InputError: If an argument stands for no run.
@@ -110,11 +105,7 @@ def list_runs(arguments: Sequence[str]) -> list[Path]:
 
 
 def check_is_run(folder: Path) -> None:
-    """Checks that there is something to read in a folder.
-
-    Raises:
-        InputError: If there is not.
-    """
+    """Raises an `InputError` if there is nothing to read in a folder."""
     if _is_run(folder):
         return
     try:
@@ -130,12 +121,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def read_run(label: str, name: str, folder: Path) -> Run:
-    """Reads the files of a run, as far as there are any.
-
-    Args:
-        label: Its letter.
-        name: What it is called.
-        folder: Where it is.
+    """Reads the files of a run, as far as there are any; for its label and name see `Run`.
 
     Raises:
         InputError: If a file is damaged, or two of them are not of the same evaluation.
@@ -166,11 +152,7 @@ def read_run(label: str, name: str, folder: Path) -> Run:
 
 
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
-    """Reads what an evaluation measured, and how; None if there is no such file.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Reads `metrics.json`; None if there is no such file; raises an `InputError` if it is damaged."""
     text = _read_text(path)
     if text is None:
         return None

@@ -23,15 +23,13 @@ class Metrics:
     """Sum up one evaluation; accuracies are fractions 0..1.
 
     Attributes:
-        top1: Videos whose best class is the label.
-        top5: Videos whose label is among the best min(5, K) classes. With five classes or fewer every video that
-            could be decoded is a hit.
+        top1, top5: Videos whose label is the best class, or among the best min(5, K). With five classes or fewer every
+            video that could be decoded is a hit.
         top1_interval, top5_interval: What the true fractions may be with so many videos, see `wilson_interval`.
         mean_class_accuracy: Mean over the classes that have videos of the fraction recognised.
         clip_top1, clip_top5: The same with every view judged by itself; papers that report clip-level accuracy
             mean this, which is lower.
-        num_videos: Videos counted, each once.
-        num_bad_videos: Those among them without a prediction.
+        num_videos, num_bad_videos: Videos counted, each once, and those among them without a prediction.
     """
 
     top1: float
@@ -46,17 +44,12 @@ class Metrics:
 
 
 class ClassScore(NamedTuple):
-    """Hold the figures of one class.
+    """Hold the figures of one class, fractions 0..1, NaN where there is nothing to count.
 
     Attributes:
-        label: Its index.
-        num_videos: Its videos.
-        top1: Fraction of them recognised (recall); NaN without videos.
-        top5: Fraction of them with the class among the best min(5, K); NaN without videos.
-        precision: Fraction of the videos predicted as this class that are of it; NaN if there are none.
-        f1: Harmonic mean of precision and recall; NaN if the class has no videos and is never predicted.
-        confused_with: Class most often predicted instead, `NO_PREDICTION` if there is none.
-        num_confused: How often that was.
+        top1: Its videos that are recognised (recall).
+        top5: Its videos with the class among the best min(5, K).
+        confused_with: Class most often predicted instead, `NO_PREDICTION` if there is none; `num_confused` times.
     """
 
     label: int
@@ -70,15 +63,7 @@ class ClassScore(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Count how often videos of one class were taken for another one.
-
-    Attributes:
-        label: The true class.
-        predicted: The class that was predicted.
-        num_confused: How often.
-        num_videos: Videos of the class `label`.
-        num_reverse: How often it was the other way round.
-    """
+    """Count how many of the `num_videos` of a class were taken for another one, and how many the other way round."""
 
     label: int
     predicted: int
@@ -143,13 +128,10 @@ def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[floa
 
 
 def compute_metrics(ranked: np.ndarray, labels: np.ndarray, view_hits: np.ndarray, num_views: int) -> Metrics:
-    """Computes all summary figures of an evaluation of N >= 1 videos.
+    """Computes all summary figures of an evaluation of N >= 1 videos with `num_views` views each.
 
-    Args:
-        ranked: int [N, min(5, K)], best class first; -1 for no prediction.
-        labels: int [N].
-        view_hits: Views of each video that are right by themselves, in their best class and best five, int [N, 2].
-        num_views: Views of each video.
+    `ranked` is int [N, min(5, K)], best class first, `labels` int [N]; `view_hits`, int [N, 2], are the views of each
+    video that are right by themselves, in their best class and in their best five.
     """
     top1, top5 = (float(is_hit(ranked, labels, num_best).mean()) for num_best in (1, NUM_BEST))
     clip_top1, clip_top5 = (view_hits.mean(axis=0) / num_views).tolist()
