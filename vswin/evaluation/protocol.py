@@ -36,7 +36,7 @@ def _is_of_run(config: EvaluateConfig) -> bool:
     own, saved = config.dataset, load_saved(config.run).dataset
     is_same = all(getattr(own, key, None) == getattr(saved, key, None) for key in ("name", "source", "split"))
     return is_same and all(
-        os.path.realpath(getattr(own, key) or "") == os.path.realpath(getattr(saved, key) or "")
+        os.path.realpath(getattr(own, key, None) or "") == os.path.realpath(getattr(saved, key, None) or "")
         for key in ("root", "train_list", "val_list")
     )
 

@@ -3,9 +3,8 @@
 Nothing here knows where the frames come from; `vswin.training.show`, `vswin.explain` and evaluations fill the panels.
 """
 
-import shutil
-import tempfile
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vswin.atomic import replacing
-from vswin.errors import InputError
+from vswin.data.pyav_encoder import encode_video
 from vswin.wording import printable
 
 _BACKGROUND, _TITLE_COLOR, _TEXT_COLOR, _FRAME_COLOR = "#ffffff", "#111111", "#555555", "#d62728"
@@ -90,11 +89,7 @@ def outline(frame: np.ndarray, top: int, left: int, height: int, width: int) -> 
 
 
 def save_sheets(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    """Writes one sheet as `.png`, or several of one size as the frames of a `.gif` or `.mp4`, in place of an old file.
-
-    Raises:
-        InputError: If this machine cannot write the film.
-    """
+    """Writes one sheet as `.png`, or several of one size as a `.gif` or `.mp4`, in place of an old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         if path.suffix == ".png":
@@ -107,13 +102,5 @@ def save_sheets(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float
             options = {"append_images": frames[1:], "duration": milliseconds, "loop": 0}
             frames[0].save(partial, format="GIF", save_all=True, **options)
         else:
-            with tempfile.TemporaryDirectory() as folder:
-                # OpenCV goes by the ending of the name.
-                film = Path(folder) / "film.mp4"
-                writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_sec, sheets[0].size)
-                if not writer.isOpened():
-                    raise InputError("OpenCV cannot write .mp4 on this machine; name a .gif")
-                for sheet in sheets:
-                    writer.write(np.asarray(sheet)[..., ::-1])  # [H, W, 3], BGR
-                writer.release()
-                shutil.copyfile(film, partial)
+            rate = Fraction(frames_per_sec).limit_denominator(1000)
+            encode_video(str(partial), map(np.asarray, sheets), sheets[0].size, rate)

@@ -121,19 +121,18 @@ def describe_checkout(root: Path) -> dict[str, Any] | None:
         return None
     # These would speak of another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    answers = []
+    words = ("describe", "--always", "--exclude=*", "--abbrev=40", "--dirty")
     try:
-        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
-            # S603: fixed words, about our own checkout.
-            done = subprocess.run(  # noqa: S603
-                [git, "--no-optional-locks", "-C", str(root), *words],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=_GIT_SECONDS,
-            )
-            answers.append(done.stdout.strip())
+        # S603: fixed words, about our own checkout.
+        done = subprocess.run(  # noqa: S603
+            [git, "--no-optional-locks", "-C", str(root), *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_GIT_SECONDS,
+        )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return {"revision": answers[0], "is_changed": bool(answers[1])}
+    revision, _, change = done.stdout.strip().partition("-")
+    return {"revision": revision, "is_changed": change == "dirty"}
