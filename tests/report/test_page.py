@@ -67,7 +67,7 @@ def fill_test(
     class_names: Sequence[str] = CLASSES,
     comparison: Comparison = UNPUBLISHED,
 ) -> None:
-    """Writes what an evaluation does: for each video path, label, what was said (-1: bad) and its probability."""
+    """Writes what an evaluation does: for each video path, label, prediction (-1: bad) and its probability."""
     paths, labels, said, probabilities = zip(*answers, strict=True)
     others = [(label + 1) % len(class_names) for label in said]
     ranked = np.array([[best, -1 if best < 0 else other] for best, other in zip(said, others, strict=True)])
@@ -223,7 +223,7 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
     assert not {"## Training", "## Configuration"} & set(page.lines)
 
 
-def test_names_are_text_and_nothing_is_fetched(run_folder):
+def test_names_are_text_nothing_is_fetched_and_plots_have_the_colours_of_the_page(run_folder):
     fill_training(run_folder)
     fill_test(run_folder, ANSWERS)
     page = read_page(run_folder)
@@ -241,19 +241,13 @@ def test_names_are_text_and_nothing_is_fetched(run_folder):
     }
     assert "@import" not in html
     assert not re.findall(r"url\((?!#)", html)
-
-
-def test_colours_of_plots_follow_the_page(run_folder):
-    fill_training(run_folder)
-    html = (make_report(run_folder)[0]).read_text()
     plots = html[html.index("<svg") :]
     assert not re.findall(r"(?:fill|stroke): #[0-9a-f]{3,6}", plots)
-    assert {"var(--ink)", "var(--grid)", "var(--line-0)", "var(--line-1)"} <= set(
-        re.findall(r"var\(--[a-z0-9-]+\)", plots)
-    )
+    names = {"var(--ink)", "var(--grid)", "var(--line-0)", "var(--line-1)"}
+    assert names <= set(re.findall(r"var\(--[a-z0-9-]+\)", plots))
 
 
-def test_clips_move_and_say_what_was_true_and_what_was_said(run_folder):
+def test_clips_move_and_name_the_true_and_the_predicted_class(run_folder):
     name = str(CLIPS / "demo.mp4")
     fill_test(run_folder, [(name, 0, 1, 0.5), (name, 1, 1, 0.875), ("gone.mp4", 2, 2, 0.75)])
     page = read_page(run_folder)
@@ -397,22 +391,11 @@ def test_a_browser_shows_it_light_and_dark(run_folder, tmp_path, width):
     means = []
     for scheme in ("0", "1"):
         picture = tmp_path / f"{scheme}.png"
-        subprocess.run(
-            [
-                *(
-                    "chromium",
-                    "--headless=new",
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    f"--user-data-dir={tmp_path / 'chromium'}",
-                ),
-                *(f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}", "--hide-scrollbars"),
-                *(f"--window-size={width},1200", f"file://{run_folder / 'report.html'}"),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += [f"--user-data-dir={tmp_path / 'chromium'}", f"--screenshot={picture}"]
+        command += [f"--blink-settings=preferredColorScheme={scheme}", f"--window-size={width},1200"]
+        report = f"file://{run_folder / 'report.html'}"
+        subprocess.run([*command, report], check=True, capture_output=True, timeout=120)
         image = Image.open(picture).convert("L")
         assert image.width == width
         means.append(sum(value * count for value, count in enumerate(image.histogram())) / (image.width * image.height))

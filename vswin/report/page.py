@@ -32,7 +32,14 @@ from vswin.runs.figures import (
     sum_up,
 )
 from vswin.runs.files import Run
-from vswin.runs.metrics import NO_PREDICTION, confusion_matrix, most_confused, order_by_accuracy, score_classes
+from vswin.runs.metrics import (
+    NO_PREDICTION,
+    Confusion,
+    confusion_matrix,
+    most_confused,
+    order_by_accuracy,
+    score_classes,
+)
 from vswin.schema import TrainConfig
 from vswin.wording import count_of, printable
 
@@ -70,7 +77,7 @@ def write_page(
     model = config.get("model.name") or run.protocol.get("model")
     dataset = config.get("dataset.name") or run.test_set.get("name")
     published = metrics.get("published")
-    session = metrics.get("environment")
+    test_session = metrics.get("environment")
     accuracies, pictures = _describe_accuracies(run)
     html = environment.get_template("page.html.j2").render(
         **accuracies,
@@ -93,7 +100,7 @@ def write_page(
         changes=None if run.config is None else _list_changes(run.config),
         settings=None if run.config is None else _list_settings(run.config),
         sessions=[_describe_session(session) for session in run.sessions],
-        test_session=_describe_session(session if isinstance(session, dict) else {}),
+        test_session=_describe_session(test_session if isinstance(test_session, dict) else {}),
         is_other_weights=_is_other_weights(run),
         evaluate=shlex.quote(f"run={run.folder}"),
     )
@@ -173,14 +180,16 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
         plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
     return {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
-        "matrix": _shade_matrix(labels, predictions, names),
+        "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
         "classes": rows,
         "shown_classes": shown,
         "classes_plot": Markup(plot),  # noqa: S704
     }, pictures
 
 
-def _shade_matrix(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _shade_matrix(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], pairs: Sequence[Confusion]
+) -> dict[str, Any]:
     """Gives the rows of the confusion matrix, or of the part with the most frequent mistakes.
 
     Each cell has its count, how strongly it is coloured, and whether it is on the diagonal.
@@ -189,7 +198,6 @@ def _shade_matrix(labels: np.ndarray, predictions: np.ndarray, names: Sequence[s
     chosen = list(range(len(names)))
     is_whole = len(names) <= _MAX_WHOLE_MATRIX
     if not is_whole:
-        pairs = most_confused(labels, predictions, len(names), _NUM_IN_PART)
         # Those that are confused with each other stand beside each other.
         chosen = list(dict.fromkeys(label for pair in pairs for label in (pair.label, pair.predicted)))[:_NUM_IN_PART]
     counts = matrix[np.ix_(chosen, chosen)]
@@ -212,8 +220,8 @@ def _describe_test(run: Run) -> list[tuple[str, str]]:
     """Says how a run was tested; what is not known is left out."""
     protocol, test_set = run.protocol, run.test_set
     weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
-    views, split = describe_views(protocol), test_set.get("split")
-    missing = missing if isinstance(missing := test_set.get("num_missing"), int) else 0
+    views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
+    note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
     average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
     used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
     return _keep_known(
@@ -223,7 +231,7 @@ def _describe_test(run: Run) -> list[tuple[str, str]]:
             "SHA-256 of the file": weights.get("sha256"),
             "data set": _join([test_set.get("name"), f"split {split}" if split else ""]),
             "its folder": test_set.get("root"),
-            "videos": _join([test_set.get("num_videos"), f"{missing:,} of the list missing" if missing else ""]),
+            "videos": _join([test_set.get("num_videos"), note]),
             "hash of the list": test_set.get("list_hash"),
             "views of a video": _join([views.get("views"), average]),
             "frames of a view": views.get("frames"),

@@ -109,7 +109,7 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
         figure = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
         for index, panel in enumerate(panels):
             panel(figure.add_subplot(num_rows, num_columns, index + 1))
-        return [_draw_figure(panel)[0] for panel in panels], _as_png(figure)
+        return [_as_svg(panel) for panel in panels], _as_png(figure)
 
 
 def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
@@ -127,7 +127,10 @@ def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         _dress(axes)
 
-    return _draw_figure(draw)
+    with rc_context(_SETTINGS):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        draw(figure.add_subplot())
+        return _as_svg(draw), _as_png(figure)
 
 
 def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> bytes:
@@ -261,21 +264,19 @@ def _dress(axes: Axes) -> None:
         label.set_fontsize(9)
 
 
-def _draw_figure(draw: Callable[[Axes], None]) -> tuple[str, bytes]:
-    """Draws a plot as an SVG element in the colours of the page, and as a PNG on white."""
-    with rc_context(_SETTINGS):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        draw(figure.add_subplot())
-        text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
-        png = _as_png(figure)
+def _as_svg(draw: Callable[[Axes], None]) -> str:
+    """Draws a plot as an SVG element, in the colours of the page."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    draw(figure.add_subplot())
+    text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
     # The names of groups are the same in every plot, and nothing refers to them.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
     variables = {_INK: "ink", _GRID: "grid"} | {color: f"line-{index}" for index, color in enumerate(PALETTE)}
     for color, name in variables.items():
         svg = svg.replace(color, f"var(--{name})")
-    return svg, png
+    return svg
 
 
 def _as_png(figure: Figure, dpi: int = 130, **options: Any) -> bytes:
