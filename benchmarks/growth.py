@@ -33,7 +33,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
-from vswin.runs.machine import describe_machine, summarise
+from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
 from vswin.schema import TrainConfig
 from vswin.tables import print_table

@@ -49,8 +49,6 @@ ONLY_IN = {
     "jinja2": {"vswin/report/page.py"},
     "markupsafe": {"vswin/report/page.py"},
     "matplotlib": {
-        "vswin/compare/plot.py",
-        "vswin/evaluation/report.py",
         "vswin/predict/annotate.py",
         "vswin/report/plots.py",
         "vswin/tune/curve.py",
@@ -60,13 +58,13 @@ ONLY_IN = {
     "platformdirs": {"vswin/weights/download.py"},
     "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
-    "wandb": {"vswin/evaluation/wandb_report.py", "vswin/runs/wandb_run.py", "vswin/training/wandb_log.py"},
+    "sklearn": {"vswin/runs/metrics.py"},
+    "wandb": {"vswin/evaluation/loggers.py", "vswin/runs/wandb_run.py", "vswin/training/wandb_log.py"},
 }
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
     "vswin/bench/command.py",
     "vswin/compare/command.py",
-    "vswin/compare/plot.py",
     "vswin/compare/run.py",
     "vswin/config.py",
     "vswin/completion.py",

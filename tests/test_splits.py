@@ -41,11 +41,12 @@ def test_a_data_set_without_splits_and_keys_that_are_decided_here(compose_train)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_the_mean_in_a_window_of_any_width(compose_train, monkeypatch, tmp_path, width):
+def test_the_mean_in_a_window_of_any_width(monkeypatch, tmp_path, width):
     shown = io.StringIO()
     monkeypatch.setattr(splits, "console", Console(file=shown, width=width, highlight=False))
-    summaries = [{"top1": top1, "top5": 1.0, "mean_class_accuracy": 0.5} for top1 in (0.5, 0.6, 0.7)]
-    splits._report(tmp_path, compose_train("dataset=ucf101"), summaries)
+    shares = {1: 0.5, 2: 0.6, 3: 0.7}
+    summaries = {split: {"top1": top1, "top5": 1.0, "mean_class_accuracy": 0.5} for split, top1 in shares.items()}
+    splits._report(tmp_path, "swin_micro on ucf101", summaries)
     lines = shown.getvalue().splitlines()
     if width == 40:
         mean = ["mean", "  top-1: 60.00 %", "  top-5: 100.00 %", "  mean class accuracy: 50.00 %"]

@@ -34,7 +34,7 @@ def fill_run(
     labels: Sequence[str] = (),
     classes: Sequence[str] = CLASSES,
     protocol: dict[str, Any] | None = None,
-    log: str = "",
+    devices: str = "",
 ) -> None:
     """Writes the files of a run.
 
@@ -48,12 +48,13 @@ def fill_run(
         labels: their classes; in turns by default.
         classes: names.
         protocol: changes to that of `metrics.json`.
-        log: of `train.log`.
+        devices: of the last session in `environment.json`.
     """
     if config is not None:
         (folder / "config.yaml").write_text(json.dumps(config, ensure_ascii=False))  # JSON is YAML
-    if log:
-        (folder / "train.log").write_text(log)
+    if devices:
+        sessions = [{"devices": "something else"}, {"devices": devices}]
+        (folder / "environment.json").write_text(json.dumps({"sessions": sessions}))
     if top1:
         with (folder / "history.csv").open("w", newline="") as file:
             columns = ["epoch", "loss", "val_loss", "val_top1", "clips_per_sec", *(["val_ema_top1"] if ema else [])]

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from vswin.compare.figures import as_json
 from vswin.compare.pairs import compare_pairs
+from vswin.compare.run import as_json
 from vswin.runs.figures import Figures, sum_up
 from vswin.runs.files import read_run
 

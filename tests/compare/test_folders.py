@@ -2,8 +2,9 @@ import os
 
 import pytest
 
-from vswin.compare.folders import find_folders, label_runs, name_folders
+from vswin.compare.run import label_runs, name_folders, run_compare
 from vswin.errors import InputError
+from vswin.runs.files import list_runs
 
 
 @pytest.fixture
@@ -16,21 +17,21 @@ def outputs(make_run, monkeypatch, tmp_path):
 
 
 def test_a_pattern_stands_for_the_runs_among_what_it_matches(outputs):
-    assert [folder.name for folder in find_folders(["outputs/*"])] == ["a", "b", "c"]
-    assert [folder.name for folder in find_folders(["outputs/c", "outputs/[ab]"])] == ["c", "a", "b"]
+    assert [folder.name for folder in list_runs(["outputs/*"])] == ["a", "b", "c"]
+    assert [folder.name for folder in list_runs(["outputs/c", "outputs/[ab]"])] == ["c", "a", "b"]
 
 
 def test_the_same_run_counts_once_where_it_is_named_first(outputs):
     (outputs / "link").symlink_to(outputs / "b")
     arguments = ["outputs/b", str(outputs / "*"), "outputs/b/", "outputs/../outputs/b"]
-    assert [folder.name for folder in find_folders(arguments)] == ["b", "a", "c"]
+    assert [folder.name for folder in list_runs(arguments)] == ["b", "a", "c"]
     with pytest.raises(InputError, match="outputs/b outputs/link: this is one run; name another one"):
-        find_folders(["outputs/b", "outputs/link"])
+        run_compare(["outputs/b", "outputs/link"])
 
 
 def test_a_name_with_wildcards_is_a_name_first(make_run, outputs):
     make_run("[ab]", top1=[0.5])
-    assert [folder.name for folder in find_folders(["outputs/[ab]", "outputs/a"])] == ["[ab]", "a"]
+    assert [folder.name for folder in list_runs(["outputs/[ab]", "outputs/a"])] == ["[ab]", "a"]
 
 
 def test_what_is_no_run_is_named_with_a_way_out(outputs):
@@ -42,7 +43,7 @@ def test_what_is_no_run_is_named_with_a_way_out(outputs):
         ("outputs/a/history.csv", "there is no such folder"),
     ):
         with pytest.raises(InputError, match=words):
-            find_folders(["outputs/a", argument])
+            list_runs(["outputs/a", argument])
 
 
 def test_names_are_as_long_as_it_takes_to_tell_runs_apart(tmp_path):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from vswin.compare.pairs import compare_pair, compare_pairs, say_missing, say_pair
+from vswin.compare.pairs import Pair, compare_pair, compare_pairs, list_notes, say_pair
 from vswin.compare.statistics import difference_interval
 from vswin.runs.files import read_run
 
@@ -73,6 +73,13 @@ def test_several_tests_are_corrected_and_the_first_run_stays_the_one_that_is_com
     assert compare_pairs(runs[:1]) == []
 
 
+def test_p_values_as_papers_write_them():
+    pair = {"num_videos": 100, "num_only_second": 30, "interval": (0.1, 0.5)}
+    values = {1.0: "p = 1,", 0.451: "p = 0.45,", 0.049: "p = 0.049,", 0.00099: "p < 0.001,", 0.0: "p < 0.001,"}
+    for value, words in values.items():
+        assert words in say_pair(Pair("a", "b", corrected_p=value, **pair))
+
+
 def test_videos_are_matched_whatever_their_order_and_missing_ones_counted(read):
     labels = ["Ärmel"] * 10
     first = read("a", hits="1111100000"[:8], paths=PATHS[:8], labels=labels[:8])
@@ -80,7 +87,7 @@ def test_videos_are_matched_whatever_their_order_and_missing_ones_counted(read):
     pair = compare_pair(first, second)
     # In common are b to h: right in the first b c d e, in the second (listed j to b) h and g.
     assert (pair.num_videos, pair.num_only_first, pair.num_only_second, pair.num_both) == (7, 4, 2, 0)
-    assert say_missing(pair) == ("the test sets differ: left out 1 video that only a has and 2 videos that only b has")
+    assert list_notes(pair)[0] == "the test sets differ: left out 1 video that only a has and 2 videos that only b has"
 
 
 def test_a_video_that_is_listed_twice_counts_twice(read):

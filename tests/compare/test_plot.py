@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vswin.compare.plot import _look, draw_history
 from vswin.errors import InputError
+from vswin.report.plots import _look, draw_comparison
 from vswin.runs.files import read_run
 
 
@@ -20,7 +20,7 @@ def test_eight_runs_with_odd_names_are_drawn(make_run, tmp_path):
     runs.append(read_run("i", "unfinished", make_run("8", config={"epochs": 1})))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_history(tmp_path / "plot.png", runs)
+        draw_comparison(tmp_path / "plot.png", runs)
     picture = cv2.imread(str(tmp_path / "plot.png"))
     height, width = picture.shape[:2]
     assert 1_300 < width < 1_700
@@ -42,17 +42,17 @@ def test_every_run_has_a_look_of_its_own():
 
 @pytest.mark.parametrize("ending", ["pdf", "SVG"])
 def test_other_formats(make_run, tmp_path, ending):
-    draw_history(tmp_path / f"plot.{ending}", [read_run("a", "a", make_run("a", top1=[0.1, 0.2]))])
+    draw_comparison(tmp_path / f"plot.{ending}", [read_run("a", "a", make_run("a", top1=[0.1, 0.2]))])
     assert (tmp_path / f"plot.{ending}").read_bytes()[:5] in (b"%PDF-", b"<?xml")
 
 
 def test_nothing_to_draw(make_run, tmp_path):
     with pytest.raises(InputError, match=r"none of the runs has a history\.csv yet"):
-        draw_history(tmp_path / "plot.png", [read_run("a", "a", make_run("a", hits="10"))])
+        draw_comparison(tmp_path / "plot.png", [read_run("a", "a", make_run("a", hits="10"))])
     assert not (tmp_path / "plot.png").exists()
 
 
 def test_no_display_is_asked_for():
-    code = "import sys, vswin.compare.plot; print('matplotlib.pyplot' in sys.modules, 'tensorflow' in sys.modules)"
+    code = "import sys, vswin.report.plots; print('matplotlib.pyplot' in sys.modules, 'tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False False\n"

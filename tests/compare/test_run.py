@@ -29,7 +29,7 @@ def test_from_the_command_line(outputs, monkeypatch, capsys):
     printed = capsys.readouterr()
     text = " ".join(printed.out.split())
     for words in (
-        "seed 0 1 0",
+        "seed: 0 (a, c); 1 (b)",
         "b is better than a by 25.0 points (95 % interval 6.2 to ",
         ", p = 0.002, 40 videos).",
         "no predictions.csv yet: c",

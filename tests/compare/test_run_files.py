@@ -5,10 +5,10 @@ import pytest
 
 from vswin.config import save_config
 from vswin.errors import InputError
-from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
 from vswin.runs.files import read_run
+from vswin.runs.metrics import compute_metrics
 from vswin.training.loggers import HistoryFile
 
 CONFIG = {"model": {"name": "swin_micro", "freeze": []}, "epochs": 3, "init_from": None}
@@ -16,8 +16,7 @@ CONFIG = {"model": {"name": "swin_micro", "freeze": []}, "epochs": 3, "init_from
 
 @pytest.fixture
 def folder(make_run):
-    log = "x devices: none\ndevices:        CPU (x86_64)\n...\ndevices:        2 GPUs\n"
-    return make_run("run", config=CONFIG, top1=[0.25, 0.5], hits="110x", log=log)
+    return make_run("run", config=CONFIG, top1=[0.25, 0.5], hits="110x", devices="2 GPUs")
 
 
 def test_everything_is_read(folder):
@@ -28,18 +27,18 @@ def test_everything_is_read(folder):
     assert run.devices == "2 GPUs"
     assert run.metrics["top1"] == 0.5
     assert run.predictions.is_right.tolist() == [True, True, False, False]
-    assert run.predictions.num_bad == 1
+    assert run.predictions.predicted == ["jump, high", "run [fast]", "jump, high", ""]
     assert run.class_names == ("jump, high", "run [fast]", "Ärmel")
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "history.csv", "train.log", "metrics.json", "predictions.csv", "per_class.csv"]
+    "name", ["config.yaml", "history.csv", "environment.json", "metrics.json", "predictions.csv", "per_class.csv"]
 )
 def test_any_file_may_be_missing(folder, name):
     (folder / name).unlink()
     run = read_run("a", "run", folder)
     absent = {"config.yaml": run.config, "history.csv": run.history, "metrics.json": run.metrics}
-    absent |= {"predictions.csv": run.predictions, "train.log": run.devices, "per_class.csv": run.class_names}
+    absent |= {"predictions.csv": run.predictions, "environment.json": run.devices, "per_class.csv": run.class_names}
     assert not absent[name]
     assert sum(bool(value) for value in absent.values()) == 5
     assert run.protocol == {} or name != "metrics.json"
@@ -113,9 +112,10 @@ def test_what_is_no_text_and_what_is_no_file(folder, name):
         read_run("a", "run", folder)
 
 
-def test_what_a_log_says_is_spelt_out(folder):
-    (folder / "train.log").write_bytes(b"devices:   \x1b[2JGPU \xff\n" + b"x" * 10_000_000)
-    assert read_run("a", "run", folder).devices == "\\x1b[2JGPU \ufffd"
+def test_what_environment_says_of_devices_is_spelt_out(folder):
+    for devices, shown in (("\x1b[2JGPU", "\\x1b[2JGPU"), (3, "3"), (None, ""), (["GPU"], "['GPU']")):
+        (folder / "environment.json").write_text(json.dumps({"sessions": [{"devices": devices}]}))
+        assert read_run("a", "run", folder).devices == shown
 
 
 def test_protocols_of_other_versions_do_no_harm(folder):
@@ -145,6 +145,6 @@ def test_what_training_and_evaluation_write_is_what_is_read(tmp_path, compose_tr
     assert run.predictions.paths == ["a, b.mp4", "c\\udcff.mp4", "d\n.mp4", "é.mp4"]
     assert run.predictions.labels == [names[label] for label in labels]
     assert run.predictions.is_right.tolist() == [True, False, False, True]
-    assert run.predictions.num_bad == 1
+    assert run.predictions.predicted.count("") == 1
     assert run.class_names == tuple(names)
     assert run.metrics["mean_class_accuracy"] == metrics.mean_class_accuracy

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vswin.compare.statistics import count_discordant, difference_interval, format_p, mcnemar_p
+from vswin.compare.statistics import difference_interval, mcnemar_p
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,3 @@ def test_the_interval_turns_with_the_pair_and_stays_within_what_is_possible():
     assert -low == high == pytest.approx(0.28, abs=0.01)  # nothing was seen in ten
     low, high = difference_interval(0, 10, 10)
     assert (low > 0.2, high) == (True, 1.0)
-
-
-def test_discordant_videos_are_counted():
-    first, second = np.array([True, True, True, False, False]), np.array([True, False, False, True, False])
-    assert count_discordant(first, second) == (2, 1)
-
-
-def test_p_values_as_papers_write_them():
-    assert [format_p(p) for p in (1.0, 0.451, 0.049, 0.02, 0.0034, 0.00099, 0.0)] == [
-        "p = 1",
-        "p = 0.45",
-        "p = 0.049",
-        "p = 0.02",
-        "p = 0.0034",
-        "p < 0.001",
-        "p < 0.001",
-    ]

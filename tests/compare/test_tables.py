@@ -15,8 +15,8 @@ LONG = "2026-11-29_014810_swin_base_w16_kinetics400_" + "x" * 60
 def runs(make_run):
     config = {"epochs": 3, "seed": 0, "init_from": None}
     folders = [
-        make_run("a", config=config, top1=[0.5, 0.75, 0.625], hits="1" * 30 + "0" * 10, log="devices: 2 GPUs\n"),
-        make_run(LONG, config=config | {"seed": 1}, top1=[0.25], hits="0" * 20 + "1" * 20, log="devices: CPU\n"),
+        make_run("a", config=config, top1=[0.5, 0.75, 0.625], hits="1" * 30 + "0" * 10, devices="2 GPUs"),
+        make_run(LONG, config=config | {"seed": 1}, top1=[0.25], hits="0" * 20 + "1" * 20, devices="CPU"),
         make_run("new", config=config),
         make_run("published", hits="1" * 40),
     ]
@@ -44,7 +44,8 @@ def test_a_row_for_each_run(runs):
     assert rows["b"][2:] == ["1/3", "25.0", "(1)", "25.0", "50.0", "95.0", "50.0", "10"]
     assert rows["c"] == ["c", "new", "0/3", *["-"] * 6]
     assert rows["d"] == ["d", "published", "-", "-", "-", "100.0", "95.0", "100.0", "-"]
-    assert LONG in "".join("".join(line.split()[1:2] if line[:1] == "b" else line.split()) for line in lines)
+    text = "".join("".join(line.split()[1:2] if line[:1] == "b" else line.split()) for line in lines)
+    assert LONG in text
     assert lines[-1] == "no epoch is done or logged (history.csv): c"
 
 
@@ -52,6 +53,7 @@ def test_a_row_for_each_run(runs):
 def test_nothing_is_wider_than_the_window_but_long_names(runs, width):
     lines = lines_of(print_all, runs, width=width)
     assert max(len(line) for line in lines if LONG not in line) <= width
+    assert "75.0 (2)" in " ".join(lines)
     text = " ".join(" ".join(lines).split())
     assert "…" not in text
     for words in ("a test needs", "\x1b"):
@@ -60,35 +62,20 @@ def test_nothing_is_wider_than_the_window_but_long_names(runs, width):
     assert "no predictions.csv yet: c (vswin evaluate run=FOLDER writes one)" in text
 
 
-def test_a_narrow_window_has_a_paragraph_for_each_run(runs):
-    lines = lines_of(print_runs, runs, width=60)
-    assert lines[:4] == [
-        "a  a",
-        "   epochs done: 3/3",
-        "   best top-1 in validation, % (in epoch): 75.0 (2)",
-        "   last top-1 in validation, %: 62.5",
+def test_each_value_stands_once_with_the_runs_that_have_it(runs):
+    rows = [
+        Difference("init_from", ["null", "swin_tiny_patch244_window877_kinetics400_1k", "/data/" + "x" * 100, "null"]),
+        Difference("seed", ["0", "1", "0", "-"]),
     ]
-    assert f"b  {LONG}" in lines
-
-
-def test_values_that_are_too_wide_stand_below_their_key(runs):
-    row = Difference("init_from", ["null", "swin_tiny_patch244_window877_kinetics400_1k", "/data/" + "x" * 100, "null"])
-    assert lines_of(print_differences, runs, [row])[1:] == [
+    assert lines_of(print_differences, runs, rows)[1:] == [
         "What differed",
         "no config.yaml, so nothing is known of the training: d",
-        "init_from",
-        "   a, d: null",
-        "   b: swin_tiny_patch244_window877_kinetics400_1k",
+        "init_from: null (a, d); swin_tiny_patch244_window877_kinetics400_1k (b);",
         # Longer than a line, and still whole.
-        "   c:",
         "   /data/" + "x" * 100,
+        "   (c)",
+        "seed: 0 (a, c); 1 (b); - (d)",
     ]
-    both = lines_of(print_differences, runs, [row, Difference("seed", ["0", "1", "0", "-"])])
-    assert both[3].split() == ["key", "a", "b", "c", "d"]
-    assert both[5].split() == ["seed", "0", "1", "0", "-"]
-    assert both[6:8] == ["init_from", "   a, d: null"]
-    wide = lines_of(print_differences, runs, [row], width=300)
-    assert wide[-1].split() == ["init_from", *row.values]
 
 
 def test_versions_and_devices(runs):

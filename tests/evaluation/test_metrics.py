@@ -1,15 +1,17 @@
-"""Tests of `vswin.evaluation.metrics` against figures worked out by hand."""
+"""Tests of `vswin.runs.metrics` against figures worked out by hand."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vswin.evaluation.metrics import (
+from vswin.runs.metrics import (
     compute_metrics,
     confusion_matrix,
     is_hit,
     mean_class_accuracy,
+    most_confused,
+    order_by_accuracy,
     rank_classes,
     score_classes,
     wilson_interval,
@@ -101,10 +103,18 @@ def test_top5_of_three_classes_is_top3():
 def test_score_classes_names_the_worst_mix_up_and_keeps_empty_classes():
     ranked = np.array([[0, 1], [1, 0], [1, 0], [1, 0], [-1, -1]])
     scores = score_classes(ranked, np.array([0, 0, 0, 1, 1]), 3)
-    assert scores[0] == (0, 3, pytest.approx(1 / 3), 1.0, 1, 2)
-    assert scores[1] == (1, 2, 0.5, 0.5, -1, 0)
+    # Class 0: one of three recognised, and predicted by mistake never; class 1: predicted for three videos, one right.
+    assert scores[0] == (0, 3, pytest.approx(1 / 3), 1.0, 1.0, pytest.approx(0.5), 1, 2)
+    assert scores[1] == (1, 2, 0.5, 0.5, pytest.approx(1 / 3), pytest.approx(0.4), -1, 0)
     assert scores[2][:2] == (2, 0)
-    assert np.isnan(scores[2].top1)
+    assert np.isnan(scores[2][2:6]).all()
+    assert [score.label for score in order_by_accuracy(scores)] == [0, 1]
+
+
+def test_most_confused_are_ordered_by_number_then_share():
+    pairs = {(0, 1): 2, (1, 0): 1, (2, 0): 2, (2, 2): 5, (1, -1): 3, (0, 2): 1, (0, 0): 1}
+    labels, predictions = np.array([pair for pair, count in pairs.items() for _ in range(count)]).T
+    assert most_confused(labels, predictions, 3, 3) == [(0, 1, 2, 4, 1), (2, 0, 2, 7, 1), (0, 2, 1, 4, 2)]
 
 
 def test_wilson_interval():

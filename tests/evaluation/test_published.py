@@ -2,7 +2,8 @@
 
 import pytest
 
-from vswin.evaluation.published import compare, difference_points, verdict
+from vswin.evaluation.published import compare, verdict
+from vswin.runs.figures import difference_points
 from vswin.schema import ClipConfig
 
 TINY = "swin_tiny_patch244_window877_kinetics400_1k"
@@ -90,12 +91,12 @@ def test_averaged_logits_have_no_published_number():
     ],
 )
 def test_verdict_of_an_exact_measurement(measured, points, words):
-    assert difference_points(measured, 78.8) == points
-    assert verdict(measured, 78.8, (measured, measured)) == words
+    assert difference_points(measured, 0.788) == points
+    assert verdict(measured, 0.788, (measured, measured)) == words
 
 
 def test_verdict_knows_how_much_the_videos_allow_for():
-    assert verdict(0.77, 78.8, (0.75, 0.784)) == "below, but too few videos to tell"
-    assert verdict(0.80, 78.8, (0.792, 0.81)) == "above, but too few videos to tell"
-    assert verdict(0.77, 78.8, (0.75, 0.782)) == "below"
-    assert verdict(0.80, 78.8, (0.794, 0.81)) == "above"
+    assert verdict(0.77, 0.788, (0.75, 0.784)) == "below, but too few videos to tell"
+    assert verdict(0.80, 0.788, (0.792, 0.81)) == "above, but too few videos to tell"
+    assert verdict(0.77, 0.788, (0.75, 0.782)) == "below"
+    assert verdict(0.80, 0.788, (0.794, 0.81)) == "above"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, print_report, set_report_aside, write_report
 from vswin.published import find_published
+from vswin.runs.metrics import compute_metrics
 
 NAMES = ("jump, high", "run [fast]", "Ärmel")
 UNPUBLISHED = Comparison(None, "best.safetensors is not the name of a published model")
@@ -72,16 +72,17 @@ def test_predictions_csv_lists_every_video_with_names_and_probabilities(tmp_path
 def test_per_class_csv(tmp_path, result):
     write_report(tmp_path, result, UNPUBLISHED, {})
     rows = read_rows(tmp_path / "per_class.csv")
-    assert rows[0] == ["label", "label_name", "num_videos", "top1", "top5", "confused_with", "num_confused"]
-    assert rows[1] == ["0", "jump, high", "2", "0.5000", "1.0000", "run [fast]", "1"]
-    assert rows[2] == ["1", "run [fast]", "2", "0.5000", "0.5000", "", "0"]
-    assert rows[3] == ["2", "Ärmel", "1", "1.0000", "1.0000", "", "0"]
+    figures = ["top1", "top5", "confused_with", "num_confused", "precision", "f1"]
+    assert rows[0] == ["label", "label_name", "num_videos", *figures]
+    assert rows[1] == ["0", "jump, high", "2", "0.5000", "1.0000", "run [fast]", "1", "1.0000", "0.6667"]
+    assert rows[2] == ["1", "run [fast]", "2", "0.5000", "0.5000", "", "0", "0.5000", "0.5000"]
+    assert rows[3] == ["2", "Ärmel", "1", "1.0000", "1.0000", "", "0", "1.0000", "1.0000"]
 
 
 def test_class_without_videos_has_empty_accuracies(tmp_path, result):
     result.labels[4] = 1
     write_report(tmp_path, result, UNPUBLISHED, {})
-    assert read_rows(tmp_path / "per_class.csv")[3] == ["2", "Ärmel", "0", "", "", "", "0"]
+    assert read_rows(tmp_path / "per_class.csv")[3] == ["2", "Ärmel", "0", "", "", "", "0", "0.0000", "0.0000"]
 
 
 @pytest.mark.parametrize("num_classes", [2, 21, 130])

@@ -8,10 +8,10 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 from vswin.config import save_config
 from vswin.data.stores import VIDEO_FILES
-from vswin.evaluation.highlights import read_samples
-from vswin.evaluation.metrics import compute_metrics
-from vswin.evaluation.report import Result, draw_confusion_matrix
-from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
+from vswin.evaluation.loggers import has_log, log_to_tensorboard, read_samples
+from vswin.evaluation.report import Result
+from vswin.report.plots import draw_confusion_matrix
+from vswin.runs.metrics import compute_metrics
 from vswin.runtime import start_log
 from vswin.training.loggers import TensorBoardLog
 
@@ -86,7 +86,8 @@ def read_image(events: EventAccumulator, tag: str) -> np.ndarray:
 def test_the_confusion_matrix_is_that_of_the_report_and_samples_have_captions_and_stills(run, result, compose_evaluate):
     log_to_tensorboard(compose_evaluate(f"run='{run}'"), result, list(read_samples(result, VIDEO_FILES)), 2)
     events = read(run)
-    drawn = cv2.imdecode(np.frombuffer(draw_confusion_matrix(result), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    png = draw_confusion_matrix(result.labels, result.ranked[:, 0], NAMES)
+    drawn = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read_image(events, "test/confusion_matrix"), drawn)
 
     sheet = read_image(events, "test/samples")

@@ -11,10 +11,9 @@ import wandb
 from vswin.config import save_config
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
-from vswin.evaluation.highlights import read_samples
-from vswin.evaluation.metrics import compute_metrics
+from vswin.evaluation.loggers import check_wandb, log_to_wandb, read_samples
 from vswin.evaluation.report import Result
-from vswin.evaluation.wandb_report import check_wandb, log_to_wandb
+from vswin.runs.metrics import compute_metrics
 from vswin.runtime import start_log
 from vswin.training.wandb_log import open_wandb
 

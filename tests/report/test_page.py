@@ -20,11 +20,11 @@ from vswin.cli import main
 from vswin.compose import compose_config
 from vswin.config import save_config
 from vswin.errors import InputError
-from vswin.evaluation.metrics import compute_metrics
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
 from vswin.published import find_published
 from vswin.report.run import make_report, report_or_say_why
+from vswin.runs.metrics import compute_metrics
 from vswin.schema import TrainConfig
 
 CLIPS = Path(__file__).parents[1] / "clips"
@@ -67,7 +67,7 @@ def fill_test(
     class_names: Sequence[str] = CLASSES,
     comparison: Comparison = UNPUBLISHED,
 ) -> None:
-    """Writes what an evaluation does: for each video path, label, what was said (-1: bad) and its probability."""
+    """Writes what an evaluation does: for each video path, label, prediction (-1: bad) and its probability."""
     paths, labels, said, probabilities = zip(*answers, strict=True)
     others = [(label + 1) % len(class_names) for label in said]
     ranked = np.array([[best, -1 if best < 0 else other] for best, other in zip(said, others, strict=True)])
@@ -215,8 +215,8 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
         f"{CLASSES[0]} | 2 | 50.0 % | | {CLASSES[1]} (1)",
         f"{CLASSES[1]} | 1 | 100.0 % | |",
     ]
-    assert "views of a video | 4 x 3 (clips x crops), probabilities averaged" in section(page, "How it was tested")
-    assert "frames of a view | 8 in a row" in section(page, "How it was tested")
+    assert "views of a video | 4 clips x 3 crops, probabilities averaged" in section(page, "How it was tested")
+    assert "frames of a view | 8 frames in a row" in section(page, "How it was tested")
     assert "date | 2026-01-31 10:15 UTC" in section(page, "How it was tested")
     assert "processor | A processor" in section(page, "Machine and versions")
     assert "No published number for this: best.safetensors is not the name of a published model." in section(
@@ -225,7 +225,7 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
     assert not {"## Training", "## Configuration"} & set(page.lines)
 
 
-def test_names_are_text_and_nothing_is_fetched(run_folder):
+def test_names_are_text_nothing_is_fetched_and_plots_have_the_colours_of_the_page(run_folder):
     fill_training(run_folder)
     fill_test(run_folder, ANSWERS)
     page = read_page(run_folder)
@@ -243,19 +243,13 @@ def test_names_are_text_and_nothing_is_fetched(run_folder):
     }
     assert "@import" not in html
     assert not re.findall(r"url\((?!#)", html)
-
-
-def test_colours_of_plots_follow_the_page(run_folder):
-    fill_training(run_folder)
-    html = (make_report(run_folder)[0]).read_text()
     plots = html[html.index("<svg") :]
     assert not re.findall(r"(?:fill|stroke): #[0-9a-f]{3,6}", plots)
-    assert {"var(--ink)", "var(--grid)", "var(--line-0)", "var(--line-1)"} <= set(
-        re.findall(r"var\(--[a-z0-9-]+\)", plots)
-    )
+    names = {"var(--ink)", "var(--grid)", "var(--line-0)", "var(--line-1)"}
+    assert names <= set(re.findall(r"var\(--[a-z0-9-]+\)", plots))
 
 
-def test_clips_move_and_say_what_was_true_and_what_was_said(run_folder):
+def test_clips_move_and_name_the_true_and_the_predicted_class(run_folder):
     name = str(CLIPS / "demo.mp4")
     fill_test(run_folder, [(name, 0, 1, 0.5), (name, 1, 1, 0.875), ("gone.mp4", 2, 2, 0.75)])
     page = read_page(run_folder)
@@ -268,10 +262,10 @@ def test_clips_move_and_say_what_was_true_and_what_was_said(run_folder):
     moving.seek(7)
     assert moving.convert("RGB").tobytes() != first
     clips = " ".join(section(page, "Clips"))
-    assert f"said {CLASSES[1]} 50.0 % is {CLASSES[0]} {name}" in clips
-    assert f"said {CLASSES[1]} 87.5 % {name}" in clips
+    assert f"predicted {CLASSES[1]} 50.0 % actual {CLASSES[0]} {name}" in clips
+    assert f"predicted {CLASSES[1]} 87.5 % {name}" in clips
     gone = "no picture: the file is not there any more, or not seen from this folder"
-    assert f"{gone} said {CLASSES[2]} 75.0 % gone.mp4" in clips
+    assert f"{gone} predicted {CLASSES[2]} 75.0 % gone.mp4" in clips
 
 
 def test_four_hundred_classes_stay_readable(run_folder):
@@ -399,22 +393,11 @@ def test_a_browser_shows_it_light_and_dark(run_folder, tmp_path, width):
     means = []
     for scheme in ("0", "1"):
         picture = tmp_path / f"{scheme}.png"
-        subprocess.run(
-            [
-                *(
-                    "chromium",
-                    "--headless=new",
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    f"--user-data-dir={tmp_path / 'chromium'}",
-                ),
-                *(f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}", "--hide-scrollbars"),
-                *(f"--window-size={width},1200", f"file://{run_folder / 'report.html'}"),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += [f"--user-data-dir={tmp_path / 'chromium'}", f"--screenshot={picture}"]
+        command += [f"--blink-settings=preferredColorScheme={scheme}", f"--window-size={width},1200"]
+        report = f"file://{run_folder / 'report.html'}"
+        subprocess.run([*command, report], check=True, capture_output=True, timeout=120)
         image = Image.open(picture).convert("L")
         assert image.width == width
         means.append(sum(value * count for value, count in enumerate(image.histogram())) / (image.width * image.height))

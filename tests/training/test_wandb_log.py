@@ -19,7 +19,7 @@ from wandb.errors import CommError
 
 import vswin
 from vswin.errors import InputError
-from vswin.evaluation.highlights import Sample
+from vswin.evaluation.loggers import Sample
 from vswin.runtime import start_log
 from vswin.training.loggers import open_loggers
 from vswin.training.wandb_log import WandbLog, open_wandb

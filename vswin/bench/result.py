@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from vswin.atomic import replacing
 from vswin.errors import InputError
-from vswin.runs.machine import describe_machine, summarise
+from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
 from vswin.tables import make_progress_bar, print_table, say
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vswin.runs.figures import format_value, is_setting
 from vswin.runs.files import Run
-from vswin.runs.settings import format_value, is_setting
 
 ABSENT = "-"
 _VERSIONS = ("vswin", "tensorflow")
@@ -15,12 +15,7 @@ _NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model",
 
 
 class Difference(NamedTuple):
-    """Hold a setting that not all runs share.
-
-    Attributes:
-        key: E.g. "optimizer.learning_rate"; "test ..." for settings of the evaluation.
-        values: One for each run, as on a command line; `ABSENT` where the run does not say.
-    """
+    """Hold a setting that not all runs share, with its value for each run as on a command line, or `ABSENT`."""
 
     key: str
     values: list[str]
@@ -33,7 +28,12 @@ def config_differences(runs: Sequence[Run]) -> list[Difference]:
 
 def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
     """Lists the settings that differ among the evaluations, the name and the split of the data set among them."""
-    return _differing([protocol_settings(run) for run in runs], lambda key: True, "test ")
+    settings: list[dict[str, Any] | None] = []
+    for run in runs:
+        kept = {key: value for key, value in run.protocol.items() if key not in _NO_SETTINGS}
+        named = {"dataset": run.test_set.get("name"), "split": run.test_set.get("split")}
+        settings.append(kept | named if run.protocol else None)
+    return _differing(settings, lambda key: True, "test ")
 
 
 def environment(runs: Sequence[Run]) -> list[Difference]:
@@ -45,31 +45,15 @@ def environment(runs: Sequence[Run]) -> list[Difference]:
     return [row for row in known if set(row.values) != {ABSENT}]
 
 
-def protocol_settings(run: Run) -> Mapping[str, Any] | None:
-    """Gives the settings of the evaluation of a run; None if it has none."""
-    if not run.protocol:
-        return None
-    settings = {key: value for key, value in run.protocol.items() if key not in _NO_SETTINGS}
-    named = {"dataset": run.test_set.get("name"), "split": run.test_set.get("split")}
-    return settings | named
-
-
-def differs(row: Difference) -> bool:
-    """Tells whether the runs that say something say different things."""
-    return len(set(row.values) - {ABSENT}) > 1
-
-
 def _differing(
     configs: Sequence[Mapping[str, Any] | None], is_shown: Callable[[str], bool], prefix: str = ""
 ) -> list[Difference]:
     keys = dict.fromkeys(key for config in configs if config is not None for key in config if is_shown(key))
     rows = []
     for key in keys:
-        values = [None if config is None else _value_of(config, key) for config in configs]
+        values = [
+            None if config is None else format_value(config[key]) if key in config else ABSENT for config in configs
+        ]
         if len({value for value in values if value is not None}) > 1:
             rows.append(Difference(prefix + key, [ABSENT if value is None else value for value in values]))
     return rows
-
-
-def _value_of(config: Mapping[str, Any], key: str) -> str:
-    return format_value(config[key]) if key in config else ABSENT

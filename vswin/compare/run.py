@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import string
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from vswin.atomic import replacing
-from vswin.compare.differences import config_differences, environment, protocol_differences
-from vswin.compare.figures import as_json
-from vswin.compare.folders import find_folders, label_runs, name_folders
-from vswin.compare.pairs import compare_pairs
+from vswin.compare.differences import Difference, config_differences, environment, protocol_differences
+from vswin.compare.pairs import Pair, compare_pairs, list_notes, say_pair
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
 from vswin.console import Console
 from vswin.errors import InputError
 from vswin.predict.results import STDOUT, check_outputs
-from vswin.runs.files import read_run
+from vswin.runs.figures import sum_up
+from vswin.runs.files import Run, list_runs, read_run
 from vswin.wording import printable
 
 _PICTURES = (".png", ".pdf", ".svg")
+_TEST_FIGURES = ("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos")
 
 
 def run_compare(
@@ -32,17 +38,24 @@ def run_compare(
     """Prints what runs reached, what differed between them, and whether the difference is more than chance.
 
     Args:
-        arguments: Run folders and patterns, see `find_folders`.
+        arguments: Run folders and patterns, see `list_runs`; two runs at least.
         is_all_pairs: Whether each run is tested against each, and not against the first alone.
-        plot: Where to draw the validation by epoch; None for nowhere.
-        json_file: Where to write everything, a file or `STDOUT`; None for nowhere.
+        plot: Where to draw the validation by epoch.
+        json_file: Where to write everything, a file or `STDOUT`.
         is_overwriting: Whether files that are there may be replaced.
 
     Raises:
         InputError: If there are fewer than two runs, a file of theirs is damaged, or an output cannot be written.
     """
-    _check(plot, json_file, is_overwriting)
-    folders = find_folders(arguments)
+    if plot is not None and plot.suffix.lower() not in _PICTURES:
+        raise InputError(f"--plot {plot}: the name of a picture ends in {', '.join(_PICTURES)}")
+    check_outputs([path for path in (plot, json_file) if path is not None], is_overwriting)
+    folders = list_runs(arguments)
+    if len(folders) < 2:
+        raise InputError(
+            f"{' '.join(arguments)}: this is one run; name another one to compare it with, or a pattern in quotes, "
+            "e.g. 'outputs/*'"
+        )
     entries = zip(label_runs(len(folders)), name_folders(folders), folders, strict=True)
     runs = [read_run(label, name, folder) for label, name, folder in entries]
     differences, known = [*config_differences(runs), *protocol_differences(runs)], environment(runs)
@@ -54,25 +67,81 @@ def run_compare(
     print_environment(console, runs, known)
     print_pairs(console, runs, pairs)
     if json_file is not None:
-        _write_json(json_file, json.dumps(as_json(runs, differences, known, pairs), indent=2, allow_nan=False) + "\n")
+        text = json.dumps(as_json(runs, differences, known, pairs), indent=2, allow_nan=False) + "\n"
+        if json_file == STDOUT:
+            sys.stdout.write(text)
+        else:
+            with replacing(json_file) as partial:
+                partial.write_text(text, encoding="utf-8")
     if plot is not None:
         # Half a second that only those who draw should wait.
-        from vswin.compare.plot import draw_history
+        from vswin.report.plots import draw_comparison
 
-        draw_history(plot, runs)
+        draw_comparison(plot, runs)
         console.print()
         console.print(f"plot: {printable(str(plot))}", markup=False, soft_wrap=True)
 
 
-def _check(plot: Path | None, json_file: Path | None, is_overwriting: bool) -> None:
-    if plot is not None and plot.suffix.lower() not in _PICTURES:
-        raise InputError(f"--plot {plot}: the name of a picture ends in {', '.join(_PICTURES)}")
-    check_outputs([path for path in (plot, json_file) if path is not None], is_overwriting)
+def name_folders(folders: Sequence[Path]) -> list[str]:
+    """Names different folders by the ends of their paths, as long as it takes to tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    names = [""] * len(folders)
+    for length in range(1, max(map(len, parts)) + 1):
+        ends = [str(Path(*path[-length:])) for path in parts]
+        counts = Counter(ends)
+        names = [name or (end if counts[end] == 1 else "") for name, end in zip(names, ends, strict=True)]
+    return [name or str(folder) for name, folder in zip(names, folders, strict=True)]
 
 
-def _write_json(path: Path, text: str) -> None:
-    if path == STDOUT:
-        sys.stdout.write(text)
-        return
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+def label_runs(count: int) -> list[str]:
+    """Gives each of so many runs a letter: a ... z, aa, ab ..."""
+    words = (
+        letters for length in itertools.count(1) for letters in itertools.product(string.ascii_lowercase, repeat=length)
+    )
+    return list(map("".join, itertools.islice(words, count)))
+
+
+def as_json(
+    runs: Sequence[Run], differences: Sequence[Difference], known: Sequence[Difference], pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    """Gives a whole comparison as values JSON knows; accuracies are fractions, what is not known is null."""
+
+    def by_run(rows: Sequence[Difference]) -> dict[str, Mapping[str, str]]:
+        return {row.key: {run.label: value for run, value in zip(runs, row.values, strict=True)} for row in rows}
+
+    run_entries = []
+    for run in runs:
+        history = {column: values.tolist() for column, values in (run.history or {}).items()}
+        test = {key: run.metrics.get(key) for key in _TEST_FIGURES} if run.metrics is not None else None
+        run_entries.append(
+            {
+                "label": run.label,
+                "name": run.name,
+                "folder": str(run.folder),
+                "training": sum_up(run)._asdict(),
+                "history": history,
+                "test": test and test | {"protocol": run.protocol},
+            }
+        )
+    pair_entries = []
+    for pair in pairs:
+        entry = asdict(pair) | {"sentence": say_pair(pair)}
+        if pair.problem:
+            entry = {key: entry[key] for key in ("first", "second", "problem", "sentence")}
+        else:
+            entry |= {"notes": list_notes(pair), "difference": pair.difference}
+        pair_entries.append(entry)
+    content = {"runs": run_entries, "differences": by_run(differences), "environment": by_run(known)}
+    return _finite(content | {"pairs": pair_entries})
+
+
+def _finite(value: Any) -> Any:
+    """Replaces what JSON has no word for, however deep."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+    return value

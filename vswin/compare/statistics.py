@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vswin.evaluation.metrics import wilson_interval
+from vswin.runs.metrics import wilson_interval
 
 _NUM_HALVINGS = 60
 
@@ -15,10 +15,6 @@ def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
     """Tests whether two models are right equally often, by the videos that one of them alone got right.
 
     If they are, each of these videos is as likely to be the one's as the other's, whatever the others are.
-
-    Args:
-        num_only_first: Videos that only the first got right, >= 0.
-        num_only_second: Videos that only the second got right, >= 0.
 
     Returns:
         The exact two-sided p-value, 0..1; 1 where there are no such videos.
@@ -40,21 +36,12 @@ def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
 def difference_interval(
     num_only_first: int, num_only_second: int, num_videos: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Says how large the difference of two accuracies may be on other videos of the same kind.
+    """Says how large accuracy of the second - accuracy of the first, -1..1, may be on other videos of the same kind.
 
     The difference is the share of the videos that one model alone gets right, times the surplus of those that are the
     second model's. The limits of both factors (Wilson; Clopper and Pearson, which inverts the exact McNemar test) are
     combined as Zou and Donner do. Where that would contradict the test, the limits are multiplied, so that the
     interval excludes 0 exactly when `mcnemar_p` < 1 - level.
-
-    Args:
-        num_only_first: Videos that only the first got right.
-        num_only_second: Videos that only the second got right.
-        num_videos: All videos, N >= 1.
-        level: Confidence, 0..1.
-
-    Returns:
-        Smallest and largest (accuracy of the second - accuracy of the first), -1..1.
 
     Source: G. Y. Zou and A. Donner, Construction of Confidence Limits about Effect Measures: A General Approach, 2008.
     """
@@ -87,21 +74,3 @@ def _smallest_share(hits: int, count: int, chance: float) -> float:
         tail = np.exp(ways + numbers * math.log(middle) + (count - numbers) * math.log1p(-middle)).sum()
         low, high = (low, middle) if tail > chance else (middle, high)
     return low
-
-
-def count_discordant(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
-    """Counts the videos that one of two models alone got right.
-
-    Args:
-        first: Which videos the first got right, bool [N].
-        second: The same of the second, bool [N], in the same order.
-
-    Returns:
-        How many only the first got right, and how many only the second.
-    """
-    return int((first & ~second).sum()), int((second & ~first).sum())
-
-
-def format_p(p_value: float) -> str:
-    """Writes a p-value as papers do, e.g. "p = 0.02" or "p < 0.001"."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"

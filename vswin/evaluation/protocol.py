@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Container, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from vswin import __version__
@@ -18,7 +17,7 @@ from vswin.data.records import VideoRecord
 from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint
 
-_WITH_SPLITS = ("ucf101", "hmdb51")
+WITH_SPLITS = ("ucf101", "hmdb51")
 _NUM_NOTED = 32
 
 
@@ -32,14 +31,14 @@ def load_tested(config: EvaluateConfig) -> Catalog:
 
 
 def _is_of_run(config: EvaluateConfig) -> bool:
-    return config.run is not None and _place(config.dataset) == _place(load_saved(config.run).dataset)
-
-
-def _place(dataset: Any) -> list[Any]:
-    name, source, split, *paths = (
-        getattr(dataset, key, None) for key in ("name", "source", "split", "root", "train_list", "val_list")
+    if config.run is None:
+        return False
+    own, saved = config.dataset, load_saved(config.run).dataset
+    is_same = all(getattr(own, key, None) == getattr(saved, key, None) for key in ("name", "source", "split"))
+    return is_same and all(
+        os.path.realpath(getattr(own, key, None) or "") == os.path.realpath(getattr(saved, key, None) or "")
+        for key in ("root", "train_list", "val_list")
     )
-    return [name, source, split, *(path and os.path.realpath(path) for path in paths)]
 
 
 def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, Any]:
@@ -48,7 +47,12 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
     del clip["views_per_step"]
     weights: dict[str, object] = {"init_from": config.init_from}
     if checkpoint is not None:
-        weights |= {"file": str(checkpoint.path), "dialect": checkpoint.dialect, "sha256": _hash(checkpoint.path)}
+        # Of a file, or of the files of a SavedModel folder in the order of their names.
+        digest, path = hashlib.sha256(), checkpoint.path
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+        weights |= {"file": str(path), "dialect": checkpoint.dialect, "sha256": digest.hexdigest()}
     return {
         **clip,
         "average": config.average,
@@ -59,7 +63,7 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
         "dataset": {
             "name": config.dataset.name,
             "root": config.dataset.root,
-            "split": config.dataset.split if config.dataset.name in _WITH_SPLITS else None,
+            "split": config.dataset.split if config.dataset.name in WITH_SPLITS else None,
             "num_videos": len(catalog.tested),
             "num_missing": len(catalog.missing.get(TEST if catalog.test else VAL, ())),
             "list_hash": hash_videos(catalog.tested, catalog.class_names),
@@ -73,15 +77,15 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
 def note_videos(
     videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
 ) -> dict[str, int]:
-    """Notes some videos, so that they are recognised in another place and among others.
+    """Notes videos by hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+
+    The weights of a run keep some, so that an evaluation recognises them in another place and among others; the run's
+    `videos.json` does not go where its weights go.
 
     Args:
         videos: in any order.
         class_names: of the data set.
         known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
-
-    Returns:
-        Hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
     """
     paths = {hash_videos([video], class_names): video.path for video in videos}
     chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
@@ -102,12 +106,3 @@ def _find_seen(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: C
     if not catalog.test and _is_of_run(config):
         seen["chose_epoch"] = True
     return seen
-
-
-def _hash(path: Path) -> str:
-    """Hashes a file, or the files of a SavedModel folder in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

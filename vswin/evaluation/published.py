@@ -1,12 +1,15 @@
-"""Find the published accuracy that a measurement may be compared with; called by `vswin.evaluation.run`."""
+"""Find the published accuracy that a measurement may be compared with, and judge one by the other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from vswin.data.class_names import official_counts
 from vswin.errors import InputError
 from vswin.published import PublishedModel, find_published
+from vswin.runs.figures import difference_points
+from vswin.runs.metrics import Metrics
 from vswin.schema import ClipConfig
 from vswin.wording import count_of
 
@@ -19,12 +22,9 @@ _SMALLEST_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Comparison:
-    """Name the published row to stand beside a measurement, or say why none does.
+    """Name the published row to stand beside a measurement, or the reason why none does.
 
-    Attributes:
-        published: The row; None if there is no published number for this measurement.
-        reason: Why there is none; empty if there is one.
-        note: Where the TF-Hub page differs from the official table; empty if it does not.
+    `note` says where the TF-Hub page differs from the official table; empty if it does not.
     """
 
     published: PublishedModel | None
@@ -33,17 +33,9 @@ class Comparison:
 
 
 def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_videos: int) -> Comparison:
-    """Looks for the published row with this model, this data set and this test protocol.
+    """Looks for the published row with these weights, this data set and this test protocol.
 
-    Args:
-        init_from: Where the weights come from: a published name, or a path (which has no published row).
-        dataset: Name of the data set.
-        clip: How videos became views.
-        average: How the predictions of views became one.
-        num_videos: Videos evaluated; a selection of the validation set compares with nothing.
-
-    Returns:
-        The row, or the reason why there is none.
+    A selection of the validation set compares with nothing.
     """
     try:
         model = find_published(init_from)
@@ -56,44 +48,48 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_vi
         return Comparison(None, f"the published protocol has {', '.join(differences)}")
     counts = official_counts(model.dataset, split=1)
     assert counts is not None, model.dataset
-    full_count = counts["val"]
-    if num_videos < _SMALLEST_SHARE * full_count:
-        return Comparison(None, f"{count_of(num_videos, 'video')} of the {full_count:,} in the validation set")
-    return Comparison(model, note=_hub_note(model))
-
-
-def difference_points(measured: float, published: float) -> float:
-    """Subtracts a published accuracy from a measured one.
-
-    Args:
-        measured: Fraction, 0..1.
-        published: Percent.
-
-    Returns:
-        Percentage points, rounded to hundredths.
-    """
-    return round(100 * measured - published, 2)
+    if num_videos < _SMALLEST_SHARE * counts["val"]:
+        return Comparison(None, f"{count_of(num_videos, 'video')} of the {counts['val']:,} in the validation set")
+    # Accuracies are compared with the official values; what the TF-Hub page gives differently is said.
+    page, notes = model.hub_page, []
+    if page is not None:
+        for name, hub, official in (("top-1", page.top1, model.top1), ("top-5", page.top5, model.top5)):
+            if hub != official:
+                notes.append(f"{hub} % {name} (official: {official} %)")
+        if page.name != model.name:
+            notes.append(f"the name {page.name}")
+    return Comparison(model, note=f"the TF-Hub page gives {' and '.join(notes)}: {page.why}" if page and notes else "")
 
 
 def verdict(measured: float, published: float, interval: tuple[float, float]) -> str:
-    """Judges a measured accuracy by a published one.
+    """Judges a measured accuracy, and the interval of the true one, by a published one; all are fractions 0..1.
 
-    Args:
-        measured: Fraction, 0..1.
-        published: Percent.
-        interval: Between which fractions the true value lies.
-
-    Returns:
-        "within ±0.5 points"; "below" or "above" if no value in the interval is; else that there are too few videos
-        to tell.
+    The verdict is "within ±0.5 points"; "below" or "above" if no value in the interval is within; else that there are
+    too few videos to tell.
     """
     points = difference_points(measured, published)
     if abs(points) <= TOLERANCE_POINTS:
         return f"within ±{TOLERANCE_POINTS} points"
     low, high = (difference_points(end, published) for end in interval)
-    if low <= TOLERANCE_POINTS and high >= -TOLERANCE_POINTS:
-        return f"{'below' if points < 0 else 'above'}, but too few videos to tell"
-    return "below" if points < 0 else "above"
+    word = "below" if points < 0 else "above"
+    is_possible = low <= TOLERANCE_POINTS and high >= -TOLERANCE_POINTS
+    return f"{word}, but too few videos to tell" if is_possible else word
+
+
+def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
+    """Gives the figures of an evaluation, and under `published` those it stands beside, as `metrics.json` has them."""
+    published = comparison.published
+    if published is None:
+        return {**asdict(metrics), "published": {"name": None, "reason": comparison.reason}}
+    top1, top5 = published.top1 / 100, published.top5 / 100
+    entry = {
+        "name": published.name,
+        "top1": top1,
+        "top5": top5,
+        "top1_verdict": verdict(metrics.top1, top1, metrics.top1_interval),
+        "top5_verdict": verdict(metrics.top5, top5, metrics.top5_interval),
+    }
+    return {**asdict(metrics), "published": entry}
 
 
 def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str) -> list[str]:
@@ -103,16 +99,8 @@ def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str)
         Something-Something configurations.
     """
     num_clips, num_crops = (int(count) for count in model.test_views.split("x"))
-    expected = {
-        "num_frames": 32,
-        "frame_stride": 2,
-        "sampling": "dense",
-        "spacing": "centred",
-        "resize": 224,
-        "crop": 224,
-        "num_clips": num_clips,
-        "num_crops": num_crops,
-    }
+    expected = {"num_frames": 32, "frame_stride": 2, "sampling": "dense", "spacing": "centred"}
+    expected |= {"resize": 224, "crop": 224, "num_clips": num_clips, "num_crops": num_crops}
     if model.dataset == "sthv2":
         # Segments cover the whole video, whatever the stride.
         expected["sampling"] = "segments"
@@ -120,15 +108,3 @@ def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str)
     actual = vars(clip)
     differing = [f"clip.{key}={value}" for key, value in expected.items() if actual[key] != value]
     return differing + (["average=prob"] if average != "prob" else [])
-
-
-def _hub_note(model: PublishedModel) -> str:
-    """Says what the TF-Hub page gives differently; accuracies are compared with the official values."""
-    page = model.hub_page
-    if page is None:
-        return ""
-    pairs = (("top-1", page.top1, model.top1), ("top-5", page.top5, model.top5))
-    notes = [f"{hub} % {name} (official: {official} %)" for name, hub, official in pairs if hub != official]
-    if page.name != model.name:
-        notes.append(f"the name {page.name}")
-    return f"the TF-Hub page gives {' and '.join(notes)}: {page.why}" if notes else ""

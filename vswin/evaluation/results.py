@@ -1,6 +1,6 @@
 """The table that evaluations add up to: `results.json` for programs, `results.md` for people.
 
-Called by `vswin.evaluation.run`. The Markdown is written anew from the JSON each time, so notes belong elsewhere.
+The Markdown is written anew from the JSON each time, so notes belong elsewhere.
 """
 
 from __future__ import annotations
@@ -14,97 +14,26 @@ from typing import Any
 
 from vswin.atomic import locked, replacing
 from vswin.errors import InputError
-from vswin.evaluation.metrics import Metrics
-from vswin.evaluation.published import TOLERANCE_POINTS, Comparison, difference_points, verdict
+from vswin.evaluation.published import TOLERANCE_POINTS, Comparison, verdict
+from vswin.runs.figures import difference_points
+from vswin.runs.metrics import Metrics
 
-_HEADINGS = (
-    "date",
-    "weights",
-    "data",
-    "videos",
-    "protocol",
-    "top-1 %",
-    "official",
-    "difference",
-    "verdict",
-    "top-5 %",
-    "official",
-    "difference",
-    "verdict",
-    "clip top-1 %",
-)
+_COMPARED = ("official", "difference", "verdict")
+_HEADINGS = ["date", "weights", "data", "videos", "protocol", "top-1 %", *_COMPARED, "top-5 %", *_COMPARED]
+_HEADINGS += ["clip top-1 %"]
 _TEXT_COLUMNS = ("date", "weights", "data", "protocol", "verdict")
 
 
 def append_result(
     folder: Path, metrics: Metrics, comparison: Comparison, protocol: Mapping[str, Any], report: Path
 ) -> None:
-    """Adds an evaluation to the table; other processes may do so at the same time.
+    """Adds an evaluation, whose own files are in the folder `report`, to the table in `folder`.
 
-    Args:
-        folder: holds `results.json` and `results.md`; made if it is not there.
-        metrics: what was measured.
-        comparison: the published row beside it, if there is one.
-        protocol: how it was measured, as `metrics.json` has it.
-        report: folder of the evaluation's own files.
+    Other processes may do so at the same time.
 
     Raises:
         InputError: if the table cannot be read or written.
     """
-    record = _make_record(metrics, comparison, protocol, report)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".results.lock"):
-            records = [*_read_records(folder / "results.json"), record]
-            with replacing(folder / "results.json") as partial:
-                _write(partial, json.dumps(records, indent=2, ensure_ascii=False) + "\n")
-            with replacing(folder / "results.md") as partial:
-                _write(partial, format_results(records))
-    except OSError as error:
-        raise InputError(
-            f"the evaluation is complete and stands in {report}, but the table in results_dir={folder} cannot be "
-            f"written: {error}; set results_dir to another folder, or null for no table"
-        ) from error
-
-
-def format_results(records: Sequence[Mapping[str, Any]]) -> str:
-    """Writes the table as Markdown, the newest evaluation last.
-
-    Args:
-        records: as they stand in `results.json`.
-
-    Returns:
-        The whole text of `results.md`.
-    """
-    rows = [_format_row(record) for record in records]
-    rule = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in _HEADINGS]
-    notes = dict.fromkeys(
-        f"- {_escape(str(record['weights']['init_from']))}: {_escape(record['note'])}"
-        for record in records
-        if record["note"]
-    )
-    unmatched = dict.fromkeys(
-        f"- {_escape(str(record['weights']['init_from']))} on {_escape(record['dataset']['name'])}: "
-        + _escape(record["no_official"])
-        for record in records
-        if record["no_official"]
-    )
-    parts = [
-        "# Results",
-        "",
-        "In brackets the Wilson interval of 95 %: the range of true accuracies that so many videos allow for. A",
-        f"difference of up to {TOLERANCE_POINTS} points counts as reproduced. Clip top-1 judges every view by itself,",
-        "the other figures judge videos. `results.json` has the whole protocol of each row.",
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in (_HEADINGS, rule, *rows)),
-        "",
-        *(["What the TF-Hub page says differently:", "", *notes, ""] if notes else []),
-        *(["Without an official number:", "", *unmatched, ""] if unmatched else []),
-    ]
-    return "\n".join(parts)
-
-
-def _make_record(metrics: Metrics, comparison: Comparison, protocol: Mapping[str, Any], report: Path) -> dict[str, Any]:
     published = comparison.published
     record: dict[str, Any] = {
         **protocol,
@@ -122,14 +51,30 @@ def _make_record(metrics: Metrics, comparison: Comparison, protocol: Mapping[str
         measured, interval = getattr(metrics, name), getattr(metrics, f"{name}_interval")
         record[name] = {"measured": measured, "interval": list(interval)}
         if published is not None:
-            official, page = getattr(published, name), published.hub_page
+            official, page = getattr(published, name) / 100, published.hub_page
             record[name] |= {
-                "official": official / 100,
+                "official": official,
                 "hub_page": None if page is None else getattr(page, name) / 100,
                 "difference_points": difference_points(measured, official),
                 "verdict": verdict(measured, official, interval),
             }
-    return record
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".results.lock"):
+            records = [*_read_records(folder / "results.json"), record]
+            contents = {
+                "results.json": json.dumps(records, indent=2, ensure_ascii=False) + "\n",
+                "results.md": format_results(records),
+            }
+            for name, text in contents.items():
+                with replacing(folder / name) as partial:
+                    # Paths may hold bytes that are no UTF-8; JSON reads them back.
+                    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise InputError(
+            f"the evaluation is complete and stands in {report}, but the table in results_dir={folder} cannot be "
+            f"written: {error}; set results_dir to another folder, or null for no table"
+        ) from error
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:
@@ -137,21 +82,44 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(records, list):
+            raise TypeError("it holds no list")
         # Rows that are not ours would end the table's Markdown half-way.
         format_results(records)
+        return records
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"{path} is no table of vswin ({error}); it is left as it is. Move it away, or set results_dir to another "
             "folder"
         ) from None
-    if not isinstance(records, list):
-        raise InputError(f"{path} is no table of vswin; it is left as it is. Move it away, or set results_dir")
-    return records
 
 
-def _write(path: Path, text: str) -> None:
-    """Writes text in which paths may hold bytes that are no UTF-8; JSON reads them back."""
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+def format_results(records: Sequence[Mapping[str, Any]]) -> str:
+    """Writes records as they stand in `results.json` as Markdown, the whole of `results.md`; the newest comes last."""
+    rule = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in _HEADINGS]
+    rows: list[list[str]] = []
+    notes: dict[str, None] = {}
+    unmatched: dict[str, None] = {}
+    for record in records:
+        rows.append(_format_row(record))
+        weights, data = _escape(str(record["weights"]["init_from"])), _escape(record["dataset"]["name"])
+        if record["note"]:
+            notes[f"- {weights}: {_escape(record['note'])}"] = None
+        if record["no_official"]:
+            unmatched[f"- {weights} on {data}: {_escape(record['no_official'])}"] = None
+    parts = [
+        "# Results",
+        "",
+        "In brackets the Wilson interval of 95 %: the range of true accuracies that so many videos allow for. A",
+        f"difference of up to {TOLERANCE_POINTS} points counts as reproduced. Clip top-1 judges every view by itself,",
+        "the other figures judge videos. `results.json` has the whole protocol of each row.",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (_HEADINGS, rule, *rows)),
+        "",
+        *(["What the TF-Hub page says differently:", "", *notes, ""] if notes else []),
+        *(["Without an official number:", "", *unmatched, ""] if unmatched else []),
+    ]
+    return "\n".join(parts)
 
 
 def _format_row(record: Mapping[str, Any]) -> list[str]:
@@ -161,33 +129,28 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
     stride = f"x{record['frame_stride']}" if record["sampling"] == "dense" else " segments"
     spacing = ", end to end" if record["sampling"] == "dense" and record["spacing"] == "end_to_end" else ""
     average = ", logits averaged" if record["average"] == "score" else ""
-    return [
+    views = f"{record['num_clips']}x{record['num_crops']} views of {record['crop']} px"
+    cells = [
         _escape(record["date"].partition("T")[0]),
         _escape(str(record["weights"]["init_from"])),
         _escape(dataset["name"] + (f", split {dataset['split']}" if dataset.get("split") else "")),
         f"{record['num_videos']:,}{missing}{bad}",
-        f"{record['num_frames']}{stride}, {record['num_clips']}x{record['num_crops']} views of {record['crop']} px"
-        + spacing
-        + average,
-        *_format_accuracy(record["top1"]),
-        *_format_accuracy(record["top5"]),
-        f"{100 * record['clip_top1']:.2f}",
+        f"{record['num_frames']}{stride}, {views}{spacing}{average}",
     ]
-
-
-def _format_accuracy(accuracy: Mapping[str, Any]) -> list[str]:
-    low, high = accuracy["interval"]
-    cells = [f"{100 * accuracy['measured']:.2f} ({100 * low:.2f} to {100 * high:.2f})"]
-    if "official" not in accuracy:
-        return [*cells, "-", "-", "-"]
-    official, page = accuracy["official"], accuracy["hub_page"]
-    differs = page is not None and page != official
-    return [
-        *cells,
-        f"{100 * official:.1f}" + (f" (TF-Hub page: {100 * page:.1f})" if differs else ""),
-        f"{accuracy['difference_points']:+.2f}",
-        _escape(accuracy["verdict"]),
-    ]
+    for accuracy in (record["top1"], record["top5"]):
+        low, high = accuracy["interval"]
+        cells.append(f"{100 * accuracy['measured']:.2f} ({100 * low:.2f} to {100 * high:.2f})")
+        if "official" not in accuracy:
+            cells += ["-", "-", "-"]
+            continue
+        official, page = accuracy["official"], accuracy["hub_page"]
+        differs = page is not None and page != official
+        cells += [
+            f"{100 * official:.1f}" + (f" (TF-Hub page: {100 * page:.1f})" if differs else ""),
+            f"{accuracy['difference_points']:+.2f}",
+            _escape(accuracy["verdict"]),
+        ]
+    return [*cells, f"{100 * record['clip_top1']:.2f}"]
 
 
 def _escape(text: str) -> str:

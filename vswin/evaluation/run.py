@@ -22,19 +22,17 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
 from vswin.data.lists import TEST, VAL
-from vswin.data.stores import VideoStore
 from vswin.errors import InputError
-from vswin.evaluation.highlights import read_samples
-from vswin.evaluation.metrics import Metrics, compute_metrics
-from vswin.evaluation.predict import predict_videos
+from vswin.evaluation.loggers import check_wandb, has_log, log_to_tensorboard, log_to_wandb, read_samples
 from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
-from vswin.evaluation.tensorboard_report import has_log, log_to_tensorboard
+from vswin.evaluation.views import predict_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import describe_session
-from vswin.runs.figures import say_seen
+from vswin.runs.figures import describe_seen, describe_views
+from vswin.runs.metrics import Metrics, compute_metrics
 from vswin.runtime import (
     console,
     default_output_dir,
@@ -60,14 +58,12 @@ _NUM_NAMED = 5
 def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
     """Measures a model on every validation video, each once, and reports what it found.
 
-    Args:
-        config: The evaluation, checked. Into `output_dir` go `metrics.json`, `predictions.csv`,
-            `per_class.csv`, `confusion_matrix.png`, `report.html` with its plots and, if videos are bad and may be,
-            `evaluation_bad_videos.csv`; those of an earlier evaluation are set aside.
-        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
+    Into `output_dir` go `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png`, `report.html` with
+    its plots and, if videos are bad and may be, `evaluation_bad_videos.csv`; earlier ones are set aside.
 
-    Returns:
-        The summary figures.
+    Args:
+        config: The evaluation, checked.
+        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
 
     Raises:
         InputError: If there are no weights, weights and data set do not belong together, or a video cannot be
@@ -86,11 +82,7 @@ def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metri
             exit_at_once(number)
 
     with workers.errors_explained(), signals_taken([signal.SIGTERM], end):
-        if config.wandb:
-            # Seconds that only those who use it should wait.
-            from vswin.evaluation.wandb_report import check_wandb
-
-            check_wandb(config)
+        check_wandb(config)
         return _evaluate(config, strategy, workers, command, is_writing)
 
 
@@ -140,13 +132,25 @@ def _evaluate(
             class_names=catalog.class_names,
             metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
         )
-        protocol |= _count_read(frames, workers)
+        # Which decoder was configured, how many videos each has read, and of which sizes, on all workers together.
+        decoders = frames.describe_decoders()
+        for entry in decoders.values():
+            if isinstance(entry, dict):
+                entry["videos"] = workers.sum(entry["videos"])
+        short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
+        protocol |= {"decoder": decoders, "short_sides": short_sides}
         is_writing.set()
         if workers.is_chief:
             _report(config, result, protocol, session, bad, folder)
             # The videos of its clips are opened once more.
             logger.info(report_or_say_why(folder, frames))
-            _log(config, result, store, 0 if checkpoint is None else checkpoint.metadata.get("epoch", 0))
+            has_tensorboard = config.tensorboard and has_log(config)
+            samples = list(read_samples(result, store)) if has_tensorboard or config.wandb else []
+            if has_tensorboard:
+                epoch = 0 if checkpoint is None else checkpoint.metadata.get("epoch", 0)
+                log_to_tensorboard(config, result, samples, epoch)
+            if config.wandb:
+                log_to_wandb(config, result, samples)
     # The chief has set aside what an earlier evaluation wrote.
     workers.wait()
     if len(bad) > 0 and not workers.is_chief:
@@ -167,7 +171,7 @@ def _report(
     weights, num_videos = config.init_from or "a random model", len(result.labels)
     comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
     print_report(console, result, comparison)
-    if seen := say_seen(protocol["dataset"]):
+    if seen := describe_seen(protocol["dataset"]):
         say(console, seen)
     try:
         # Another evaluation of the same run may end at the same moment.
@@ -191,30 +195,6 @@ def _report(
     if config.results_dir is not None:
         append_result(Path(config.results_dir), result.metrics, comparison, protocol, folder)
         logger.info(f"table: {Path(config.results_dir) / 'results.md'}")
-
-
-def _log(config: EvaluateConfig, result: Result, store: VideoStore, epoch: int) -> None:
-    """Adds what was found, of the weights of an epoch, to the logs of the training run behind them."""
-    has_tensorboard = config.tensorboard and has_log(config)
-    if not (has_tensorboard or config.wandb):
-        return
-    samples = list(read_samples(result, store))
-    if has_tensorboard:
-        log_to_tensorboard(config, result, samples, epoch)
-    if config.wandb:
-        from vswin.evaluation.wandb_report import log_to_wandb
-
-        log_to_wandb(config, result, samples)
-
-
-def _count_read(frames: FrameLoader, workers: Workers) -> dict[str, object]:
-    """Says which decoder was configured, how many videos each has read, and of which sizes, on all workers together."""
-    decoders = frames.describe_decoders()
-    for entry in decoders.values():
-        if isinstance(entry, dict):
-            entry["videos"] = workers.sum(entry["videos"])
-    short_sides = frames.count_short_sides(lambda counts: workers.gather(counts[np.newaxis]).sum(axis=0))
-    return {"decoder": decoders, "short_sides": short_sides}
 
 
 def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Catalog:
@@ -272,7 +252,6 @@ def _describe_cost(
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)
     num_views, role = clip.num_clips * clip.num_crops, "test video" if catalog.test else "validation video"
     num_missing = len(catalog.missing.get(TEST if catalog.test else VAL, ()))
-    stride = f" with stride {clip.frame_stride}" if clip.sampling == "dense" else ""
     rows = {
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per view",
@@ -280,9 +259,7 @@ def _describe_cost(
         "data": f"{config.dataset.name}, {count_of(num_videos, role)}, {count_of(num_classes, 'class')}"
         + (f"; {num_missing:,} of the list are missing" if num_missing else "")
         + "".join(f"\n{' ' * 16}{note}" for note in catalog.notes),
-        "protocol": f"{count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}, "
-        f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}{stride}, short side {clip.resize}, "
-        f"{clip.crop} x {clip.crop} px",
+        "protocol": ", ".join(describe_views(vars(clip)).values()),
         "cost": f"{count_of(num_videos * num_views, 'view')}, {num_videos * num_views * macs / 1e12:.2f} TMACs",
         "batch": f"{count_of(batch_size, 'video')}, {count_of(clip.views_per_step, 'view')} per step",
         "precision": config.runtime.precision,

@@ -1,14 +1,149 @@
-"""Average a model's predictions over the views of a video; called by `vswin.evaluation.predict`."""
+"""Predict every video once, averaged over its views, on all devices of a strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import tensorflow as tf
+
+from vswin.data.bad_videos import BadVideos
+from vswin.data.frames import FrameLoader
+from vswin.data.order import Share
+from vswin.data.pipeline import make_eval_dataset
+from vswin.data.records import VideoRecord
+from vswin.errors import InputError, is_out_of_memory
+from vswin.models.video_swin import VideoSwin
+from vswin.runs.metrics import NO_PREDICTION, NUM_BEST, rank_classes
+from vswin.runtime import console, format_seconds, logger
+from vswin.schema import EvaluateConfig
+from vswin.tables import make_progress_bar
+from vswin.wording import count_of
+from vswin.workers import Workers
+
+SECONDS_BETWEEN_LINES = 10.0
+_NUM_NAMED = 5
+
+# `indices` int32 [B], -1 for padding, and what was computed of each video: in an evaluation `labels` int32 [B],
+# `probabilities` float32 [B, K], `view_hits` int32 [B, 2]
+BatchPredictions: TypeAlias = Mapping[str, np.ndarray]
+Batch: TypeAlias = dict[str, tf.Tensor]
+
+
+class Predictions(NamedTuple):
+    """Hold the predictions of N videos.
+
+    Attributes:
+        ranked: Best classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
+        probabilities: Theirs, float32 [N, min(5, K)]; NaN for such a video.
+        view_hits: Views that are right in their best class, and in their best five, int64 [N, 2].
+    """
+
+    ranked: np.ndarray
+    probabilities: np.ndarray
+    view_hits: np.ndarray
+
+
+def predict_videos(
+    model: VideoSwin,
+    strategy: tf.distribute.Strategy,
+    records: Sequence[VideoRecord],
+    config: EvaluateConfig,
+    batch_size: int,
+    bad: BadVideos,
+    frames: FrameLoader,
+    workers: Workers,
+) -> Predictions:
+    """Predicts every video once; gives the predictions in the order of the records.
+
+    The devices of the strategy, in whose scope the model was built, divide `batch_size`, the videos of a global batch.
+    Each worker predicts a part of the videos and gets the predictions of all; `bad` collects what cannot be decoded.
+
+    Raises:
+        InputError: if a video cannot be decoded and may not be bad, the model gives NaN, or memory is not enough.
+    """
+    num_best = min(NUM_BEST, model.num_classes)
+    ranked = np.full((len(records), num_best), NO_PREDICTION)
+    probabilities = np.full((len(records), num_best), np.nan, np.float32)
+    view_hits = np.zeros((len(records), 2), int)
+    times_seen = np.zeros(len(records), int)
+    batches = strategy.distribute_datasets_from_function(
+        lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Share.of(context), frames)
+    )
+    predictions = predict_batches(model, strategy, batches, config)
+    with closing(show_progress(predictions, len(records), "evaluation")) as shown:
+        for local in shown:
+            batch = {key: workers.gather(values) for key, values in local.items()}
+            if len(bad) > 0 and not config.allow_bad_videos:
+                raise InputError(_describe_bad(bad))
+            # Padding has index -1, a video that could not be decoded label -1.
+            is_video = batch["indices"] >= 0
+            is_decoded = is_video & (batch["labels"] >= 0)
+            times_seen[batch["indices"][is_video]] += 1
+            decoded, rows = batch["indices"][is_decoded], batch["probabilities"][is_decoded]
+            check_finite(rows, [records[index].path for index in decoded])
+            ranked[decoded] = rank_classes(rows, num_best)
+            probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
+            view_hits[decoded] = batch["view_hits"][is_decoded]
+    assert (times_seen == 1).all(), "every video must be counted once"
+    return Predictions(ranked, probabilities, view_hits)
+
+
+def predict_batches(
+    model: VideoSwin, strategy: tf.distribute.Strategy, batches: Iterable, config: EvaluateConfig
+) -> Iterator[BatchPredictions]:
+    """Predicts the distributed batches of `make_eval_dataset` in order; see `map_batches`."""
+
+    def predict_part(batch: Batch) -> Batch:
+        logits = view_logits(
+            lambda clips: model(clips, training=False), batch["views"], config.clip.views_per_step
+        )  # [B, V, K]
+        return {
+            "indices": batch["indices"],
+            "labels": batch["labels"],
+            "probabilities": average_views(logits, config.average),
+            "view_hits": count_view_hits(logits, batch["labels"]),
+        }
+
+    return map_batches(predict_part, strategy, batches, config.clip.views_per_step)
+
+
+def map_batches(
+    compute: Callable[[Batch], Batch], strategy: tf.distribute.Strategy, batches: Iterable, views_per_step: int
+) -> Iterator[BatchPredictions]:
+    """Computes tensors [B, ...] by name of distributed batches in order, each device of its part.
+
+    Yields:
+        What this worker's devices computed of a batch.
+
+    Raises:
+        InputError: if memory is not enough; it names `views_per_step`.
+    """
+
+    @tf.function(autograph=False)
+    def compute_batch(batch: Batch) -> Batch:
+        return strategy.run(compute, args=(batch,))
+
+    for batch in batches:
+        try:
+            results = compute_batch(batch)
+        except tf.errors.ResourceExhaustedError as error:
+            if not is_out_of_memory(error):
+                raise
+            fewer = max(views_per_step // 2, 1)
+            raise InputError(
+                f"out of memory: clip.views_per_step={count_of(views_per_step, 'view')} at once on each device; take "
+                f"clip.views_per_step={fewer}, which leaves every figure as it is, or a smaller batch_size"
+            ) from error
+        parts = {key: strategy.experimental_local_results(values) for key, values in results.items()}
+        yield {key: np.concatenate([part.numpy() for part in values]) for key, values in parts.items()}  # [B, ...]
 
 
 def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, views_per_step: int) -> tf.Tensor:
-    """Computes the logits of every view, a few views at a time.
+    """Computes the logits of every view, float32 [B, V, K], a few views at a time.
 
     The views of all videos form one row that is cut into steps of equal size (the last one is filled with
     black clips), so the model is traced for one shape and holds the activations of one step only.
@@ -17,9 +152,6 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
         model_fn: Maps clips [n, T, H, W, 3] to logits float [n, K]; sees the dtype of `views`.
         views: uint8 [B, V, T, H, W, 3] with static B and V.
         views_per_step: Clips in one call of `model_fn`, >= 1; more than B * V counts as B * V.
-
-    Returns:
-        Logits, float32 [B, V, K].
     """
     num_videos, num_views = views.shape[:2]
     total = num_videos * num_views
@@ -38,14 +170,9 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
 
 
 def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
-    """Averages over the views of each video.
+    """Averages logits, float32 [B, V, K], over the views of each video to probabilities, float32 [B, K].
 
-    Args:
-        logits: Of every view, float32 [B, V, K].
-        average: "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
-
-    Returns:
-        Probabilities, float32 [B, K]; each row sums to 1.
+    "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
 
     Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip.
     """
@@ -55,15 +182,58 @@ def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
 
 
 def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Counts the views that are right when each is judged by itself.
+    """Counts the views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
 
-    Args:
-        logits: Of every view, float32 [B, V, K].
-        labels: int32 [B]; -1 for a video without one, which has no hits.
-
-    Returns:
-        Views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
+    Logits are float32 [B, V, K], labels int32 [B]; -1 for a video without one, which has no hits.
     """
-    best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices  # [B, V, min(5, K)]
+    best = tf.math.top_k(logits, min(NUM_BEST, logits.shape[-1])).indices  # [B, V, min(5, K)]
     is_label = tf.cast(best == labels[:, tf.newaxis, tf.newaxis], tf.int32)  # [B, V, min(5, K)]
     return tf.stack([tf.reduce_sum(is_label[..., :1], [1, 2]), tf.reduce_sum(is_label, [1, 2])], axis=1)  # [B, 2]
+
+
+def check_finite(values: np.ndarray, paths: Sequence[str]) -> None:
+    """Checks what a model gives for n videos, float32 [n, ...].
+
+    Raises:
+        InputError: if something is NaN or infinite; names the first video.
+    """
+    is_broken = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))  # [n]
+    if is_broken.any():
+        raise InputError(
+            f"the model gives NaN for {paths[int(np.argmax(is_broken))]}: its weights are broken, or the "
+            "precision does not hold its values; try runtime.precision=float32"
+        )
+
+
+def show_progress(
+    batches: Iterable[BatchPredictions], num_videos: int, task_name: str
+) -> Generator[BatchPredictions, None, None]:
+    """Passes batches on while it moves a bar on a terminal, or else prints a line now and then."""
+    started = last_line = warm_since = time.perf_counter()
+    done = num_before = 0
+    with make_progress_bar(console, "videos") as bar:
+        task = bar.add_task(task_name, total=num_videos, note="")
+        for batch in batches:
+            yield batch
+            done += int(np.sum(batch["indices"] >= 0))
+            now = time.perf_counter()
+            if num_before == 0:
+                # The first batch waits for the model to be traced: it says nothing about the speed of the others.
+                num_before, warm_since, pace, left = done, now, "", ""
+            else:
+                speed = (done - num_before) / (now - warm_since)
+                pace, left = f"  {speed:.1f} videos/s", f"  {format_seconds((num_videos - done) / speed)} left"
+            bar.update(task, completed=done, note=pace.strip())
+            if not console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
+                last_line = now
+                logger.info(f"{done:,} of {num_videos:,} videos{pace}{left}")
+    logger.info(f"{count_of(num_videos, 'video')} in {format_seconds(time.perf_counter() - started)}")
+
+
+def _describe_bad(bad: BadVideos) -> str:
+    lines = [f"\n  {path}: {cause}" for path, cause, _ in bad.rows()[:_NUM_NAMED]]
+    more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
+    return (
+        f"{len(bad)} of the videos read so far cannot be decoded ({bad.describe_causes()}). Repair or replace "
+        f"them, or set allow_bad_videos=true to count such videos as wrong:{''.join(lines)}{more}"
+    )

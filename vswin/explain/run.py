@@ -20,7 +20,7 @@ from vswin.data.frames import FrameLoader
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
 from vswin.data.views import load_protocol_views, protocol_frames
 from vswin.errors import InputError
-from vswin.evaluation.predict import check_finite
+from vswin.evaluation.views import check_finite
 from vswin.explain.attention_map import find_gaze
 from vswin.explain.draw import HeatedClip, draw_clips, draw_film
 from vswin.explain.forward import finish, stage_features

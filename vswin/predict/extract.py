@@ -15,7 +15,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.views import protocol_frames
 from vswin.errors import InputError
-from vswin.evaluation.predict import check_finite, show_progress
+from vswin.evaluation.views import check_finite, show_progress
 from vswin.predict.feature_file import Features, check_format, write_features
 from vswin.predict.inputs import Input, find_videos
 from vswin.predict.model import LoadedModel, open_model

@@ -17,8 +17,7 @@ from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VideoStore
 from vswin.errors import InputError
-from vswin.evaluation.predict import Batch, BatchPredictions, map_batches, predict_batches
-from vswin.evaluation.views import view_logits
+from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict_batches, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.predict.protocol import Protocol
 from vswin.runtime import describe_devices, make_strategy, set_precision

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
-from vswin.evaluation.predict import check_finite, show_progress
+from vswin.evaluation.views import check_finite, show_progress
 from vswin.predict.camera import predict_camera
 from vswin.predict.inputs import Input, find_camera, find_videos
 from vswin.predict.model import LoadedModel, open_model

@@ -34,10 +34,6 @@ class Clip(NamedTuple):
     """Hold a video as a report shows it.
 
     Attributes:
-        path: Its name.
-        label: What is true.
-        said: What was said.
-        probability: How sure the model was, 0..1.
         film: An animated WebP, in base64; empty if there is none.
         still: A frame of it, the same.
         size: Width and height in pixels.
@@ -46,7 +42,7 @@ class Clip(NamedTuple):
 
     path: str
     label: str
-    said: str
+    predicted: str
     probability: float
     film: str = ""
     still: str = ""
@@ -54,29 +50,25 @@ class Clip(NamedTuple):
     problem: str = ""
 
 
-def choose_worst(predictions: Predictions, count: int) -> list[Clip]:
-    """Takes the videos that were wrong with the highest probability."""
-    wrong = [i for i in _by_probability(predictions) if not predictions.is_right[i]]
-    return [_make_clip(predictions, i) for i in wrong[:count]]
+def choose_clips(predictions: Predictions, count: int) -> tuple[list[Clip], list[Clip]]:
+    """Chooses the videos that were right, and those that were wrong, with the highest probability.
 
-
-def choose_best(predictions: Predictions, count: int) -> list[Clip]:
-    """Takes the videos that were right with the highest probability, one of each class before a second one."""
-    right = [i for i in _by_probability(predictions) if predictions.is_right[i]]
+    Of the right ones there is one of each class before a second one.
+    """
+    order = np.argsort(-predictions.probabilities, kind="stable").tolist()
+    right = [index for index in order if predictions.is_right[index]]
+    wrong = [index for index in order if not predictions.is_right[index] and predictions.predicted[index]]
     firsts: dict[str, int] = {}
-    for i in right:
-        firsts.setdefault(predictions.labels[i], i)
-    first = set(firsts.values())
-    chosen = [*firsts.values(), *(i for i in right if i not in first)]
-    return [_make_clip(predictions, i) for i in chosen[:count]]
+    for index in right:
+        firsts.setdefault(predictions.labels[index], index)
+    right = list(dict.fromkeys([*firsts.values(), *right]))
+    columns = (predictions.paths, predictions.labels, predictions.predicted, predictions.probabilities.tolist())
+    rows = list(zip(*columns, strict=True))
+    return [Clip(*rows[index]) for index in right[:count]], [Clip(*rows[index]) for index in wrong[:count]]
 
 
 def open_videos(test_set: Mapping[str, Any]) -> FrameLoader:
-    """Opens the videos of an evaluation.
-
-    Args:
-        test_set: what the evaluation says of its data set; of a packed one the records are opened, if they are there.
-    """
+    """Opens the videos of an evaluation, `protocol.dataset` of `metrics.json`; of a packed data set the records."""
     root = test_set.get("root")
     store: VideoStore = VIDEO_FILES
     # If it cannot be read, each of its videos is not there.
@@ -109,36 +101,19 @@ def draw_clips(clips: Sequence[Clip], frames: FrameLoader) -> list[Clip]:
 
 
 def _draw(clip: Clip, frames: FrameLoader) -> Clip:
-    images = [Image.fromarray(_shrink(frame)) for frame in frames.load(clip.path, _HEIGHT, _spread)]
+    def spread(num_video_frames: int) -> np.ndarray:
+        return np.linspace(0, num_video_frames - 1, min(_NUM_FRAMES, num_video_frames)).round().astype(np.int64)
+
+    images = []
+    for frame in frames.load(clip.path, _HEIGHT, spread):
+        height, width = frame.shape[:2]
+        scale = min(_HEIGHT / height, _WIDEST / width)
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        images.append(Image.fromarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)))
     film, still = io.BytesIO(), io.BytesIO()
     images[0].save(
         film, "WEBP", save_all=True, append_images=images[1:], duration=_MILLISECONDS, loop=0, quality=60, method=2
     )
     images[len(images) // 2].save(still, "WEBP", quality=60, method=2)
-    return clip._replace(film=_base64(film), still=_base64(still), size=images[0].size)
-
-
-def _spread(num_video_frames: int) -> np.ndarray:
-    return np.linspace(0, num_video_frames - 1, min(_NUM_FRAMES, num_video_frames)).round().astype(np.int64)
-
-
-def _shrink(frame: np.ndarray) -> np.ndarray:
-    """Brings a frame, uint8 [H, W, 3], into the size of a thumbnail."""
-    height, width = frame.shape[:2]
-    scale = min(_HEIGHT / height, _WIDEST / width)
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-
-
-def _base64(file: io.BytesIO) -> str:
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _by_probability(predictions: Predictions) -> list[int]:
-    """Orders the videos that have a prediction by its probability, the highest first; of equals as in the file."""
-    order = np.argsort(-predictions.probabilities, kind="stable").tolist()
-    return [i for i in order if predictions.said[i]]
-
-
-def _make_clip(predictions: Predictions, i: int) -> Clip:
-    return Clip(predictions.paths[i], predictions.labels[i], predictions.said[i], float(predictions.probabilities[i]))
+    film_text, still_text = (base64.b64encode(file.getvalue()).decode() for file in (film, still))
+    return clip._replace(film=film_text, still=still_text, size=images[0].size)

@@ -3,9 +3,8 @@
 Nothing here knows where the frames come from; `vswin.training.show`, `vswin.explain` and evaluations fill the panels.
 """
 
-import shutil
-import tempfile
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vswin.atomic import replacing
-from vswin.errors import InputError
+from vswin.data.pyav_encoder import encode_video
 from vswin.wording import printable
 
 _BACKGROUND, _TITLE_COLOR, _TEXT_COLOR, _FRAME_COLOR = "#ffffff", "#111111", "#555555", "#d62728"
@@ -23,47 +22,54 @@ _NARROWEST = 640
 
 
 class Panel(NamedTuple):
-    """Hold what is drawn for one clip.
-
-    Attributes:
-        title: Its first line.
-        lines: Further text; long lines are broken.
-        rows: Images, each uint8 [h, w, 3], in rows of equal length; their columns stand below each other. May be
-            empty.
-    """
+    """Hold what is drawn for one clip: a title, further lines, and images, uint8 [h, w, 3], in rows of equal length."""
 
     title: str
     lines: list[str]
     rows: list[list[np.ndarray]]
 
+    @property
+    def column_widths(self) -> list[int]:
+        """The widest image of each column, in pixels."""
+        return [max(image.shape[1] for image in column) for column in zip(*self.rows, strict=True)]
+
 
 def draw_sheet(panels: Sequence[Panel]) -> Image.Image:
-    """Draws panels below each other.
-
-    Args:
-        panels: At least one.
-
-    Returns:
-        The sheet, its sides even, as films need them.
-    """
-    width = max(_NARROWEST, *(sum(width + _GAP for width in _column_widths(panel)) - _GAP for panel in panels))
+    """Draws panels, at least one, below each other; the sides of the sheet are even, as films need them."""
+    width = max(_NARROWEST, *(sum(width + _GAP for width in panel.column_widths) - _GAP for panel in panels))
     font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 2)
-    texts = [[broken for line in panel.lines for broken in _break(printable(line), font, width)] for panel in panels]
-    heights = [
-        _LINE_HEIGHT * (1 + len(text)) + _GAP + sum(_row_height(row) + _GAP for row in panel.rows)
-        for panel, text in zip(panels, texts, strict=True)
-    ]
+    texts = [[part for line in panel.lines for part in _break(printable(line), font, width)] for panel in panels]
+    row_heights = [[max(image.shape[0] for image in row) + _GAP for row in panel.rows] for panel in panels]
+    heights = [_LINE_HEIGHT * (1 + len(text)) + _GAP + sum(rows) for text, rows in zip(texts, row_heights, strict=True)]
     height = 2 * _MARGIN + sum(heights) + _MARGIN * (len(panels) - 1)
     sheet = Image.new("RGB", (width + 2 * _MARGIN + width % 2, height + height % 2), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     top = _MARGIN
-    for panel, text, panel_height in zip(panels, texts, heights, strict=True):
+    for panel, text, rows in zip(panels, texts, row_heights, strict=True):
         draw.text((_MARGIN, top), printable(panel.title), fill=_TITLE_COLOR, font=bold)
         for number, line in enumerate(text, start=1):
             draw.text((_MARGIN, top + number * _LINE_HEIGHT), line, fill=_TEXT_COLOR, font=font)
-        _paste_rows(sheet, panel, top + _LINE_HEIGHT * (1 + len(text)) + _GAP)
-        top += panel_height + _MARGIN
+        top += _LINE_HEIGHT * (1 + len(text)) + _GAP
+        for images, row_height in zip(panel.rows, rows, strict=True):
+            left = _MARGIN
+            for image, column_width in zip(images, panel.column_widths, strict=True):
+                sheet.paste(Image.fromarray(image), (left, top))
+                left += column_width + _GAP
+            top += row_height
+        top += _MARGIN
     return sheet
+
+
+def _break(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Breaks a line between words so that every part fits into a width in pixels."""
+    lines = [""]
+    for word in line.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def thumbnail(frame: np.ndarray, height: int) -> np.ndarray:
@@ -83,72 +89,18 @@ def outline(frame: np.ndarray, top: int, left: int, height: int, width: int) -> 
 
 
 def save_sheets(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    """Writes a picture or a film; a file of that name is replaced.
-
-    Args:
-        sheets: One for `.png`; the frames of the film for `.gif` and `.mp4`, all of one size.
-        path: Where to.
-        frames_per_sec: Speed of a film.
-
-    Raises:
-        InputError: If this machine cannot write the film.
-    """
+    """Writes one sheet as `.png`, or several of one size as a `.gif` or `.mp4`, in place of an old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
-        match path.suffix:
-            case ".png":
-                sheets[0].save(partial, format="PNG")
-            case ".gif":
-                _save_gif(sheets, partial, frames_per_sec)
-            case _:
-                _save_film(sheets, partial, frames_per_sec)
-
-
-def _save_gif(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    # One palette for all, or the colours would flicker.
-    palette = sheets[len(sheets) // 2].quantize(255)
-    frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
-    milliseconds = round(1000 / frames_per_sec)
-    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
-
-
-def _save_film(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        # OpenCV goes by the ending of the name.
-        film = Path(folder) / "film.mp4"
-        writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_sec, sheets[0].size)
-        if not writer.isOpened():
-            raise InputError("OpenCV cannot write .mp4 on this machine; name a .gif")
-        for sheet in sheets:
-            writer.write(np.asarray(sheet)[..., ::-1])  # [H, W, 3], BGR
-        writer.release()
-        shutil.copyfile(film, path)
-
-
-def _column_widths(panel: Panel) -> list[int]:
-    return [max(image.shape[1] for image in column) for column in zip(*panel.rows, strict=True)]
-
-
-def _row_height(row: Sequence[np.ndarray]) -> int:
-    return max(image.shape[0] for image in row)
-
-
-def _paste_rows(sheet: Image.Image, panel: Panel, top: int) -> None:
-    for row in panel.rows:
-        left = _MARGIN
-        for image, width in zip(row, _column_widths(panel), strict=True):
-            sheet.paste(Image.fromarray(image), (left, top))
-            left += width + _GAP
-        top += _row_height(row) + _GAP
-
-
-def _break(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Breaks a line between words so that every part fits into a width in pixels."""
-    lines = [""]
-    for word in line.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
+        if path.suffix == ".png":
+            sheets[0].save(partial, format="PNG")
+        elif path.suffix == ".gif":
+            # One palette for all, or the colours would flicker.
+            palette = sheets[len(sheets) // 2].quantize(255)
+            frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
+            milliseconds = round(1000 / frames_per_sec)
+            options = {"append_images": frames[1:], "duration": milliseconds, "loop": 0}
+            frames[0].save(partial, format="GIF", save_all=True, **options)
         else:
-            lines[-1] = longer
-    return lines
+            rate = Fraction(frames_per_sec).limit_denominator(1000)
+            encode_video(str(partial), map(np.asarray, sheets), sheets[0].size, rate)

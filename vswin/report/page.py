@@ -2,68 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vswin import __version__
+from vswin.compose import compose_config
+from vswin.config import flatten
+from vswin.errors import InputError
 from vswin.report.clips import Clip
-from vswin.report.facts import describe_session, describe_test, list_changes, list_settings
-from vswin.report.scores import ClassScore, Matrix, make_matrix, most_confused, score_classes
-from vswin.runs.figures import say_seen, sum_up
+from vswin.report.plots import draw_class_accuracy
+from vswin.runs.figures import (
+    accuracy_table,
+    describe_seen,
+    describe_views,
+    format_interval,
+    format_speed,
+    format_value,
+    is_setting,
+    percent,
+    sum_up,
+)
 from vswin.runs.files import Run
+from vswin.runs.metrics import (
+    NO_PREDICTION,
+    Confusion,
+    confusion_matrix,
+    most_confused,
+    order_by_accuracy,
+    score_classes,
+)
+from vswin.schema import TrainConfig
 from vswin.wording import count_of, printable
 
+CLASSES_NAME = "class_accuracy.png"
 _NUM_PAIRS = 20
 _NUM_WORST, _NUM_BEST = 20, 10
+# Up to so many classes the whole confusion matrix can be read; of more, so many of those that are confused most.
+_MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
 # Of the strongest cell of the matrix; the numbers in it have to be read on a light and on a dark page.
 _OPACITY = 0.6
+_VERSIONS = {
+    **{"vswin": "vswin", "python": "Python", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"},
+    **{"numpy": "NumPy", "opencv": "OpenCV"},
+}
 
 
-class Tile(NamedTuple):
-    """Hold a figure that is read first.
-
-    Attributes:
-        name: What it is.
-        value: With its unit.
-        note: A line below it; may be empty.
-    """
-
-    name: str
-    value: str
-    note: str = ""
-
-
-class Plots(NamedTuple):
-    """Hold the plots of a page, each an SVG element.
-
-    Attributes:
-        curves: Over the epochs.
-        classes: Of the accuracies of the classes, where they are many; else empty.
-    """
-
-    curves: Sequence[str] = ()
-    classes: str = ""
-
-
-def write_page(run: Run, plots: Plots, best: Sequence[Clip], worst: Sequence[Clip]) -> str:
-    """Writes the page.
-
-    Args:
-        run: what its folder says.
-        plots: from `vswin.report.plots`.
-        best: clips that were right.
-        worst: clips that were wrong.
+def write_page(
+    run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
+) -> tuple[str, dict[str, bytes]]:
+    """Writes the page of a run, with SVG elements of its curves, and clips that were right and that were wrong.
 
     Returns:
-        HTML.
+        HTML, and plots to lie beside it: name -> PNG.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -72,65 +71,64 @@ def write_page(run: Run, plots: Plots, best: Sequence[Clip], worst: Sequence[Cli
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "printable": printable}
-    scores = score_classes(run.predictions) if run.predictions else []
-    return environment.get_template("page.html.j2").render(
+    environment.filters["printable"] = printable
+    environment.filters["percent"] = lambda share, digits=1: percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
+    config, metrics = run.config or {}, run.metrics or {}
+    model = config.get("model.name") or run.protocol.get("model")
+    dataset = config.get("dataset.name") or run.test_set.get("name")
+    published = metrics.get("published")
+    test_session = metrics.get("environment")
+    accuracies, pictures = _describe_accuracies(run)
+    html = environment.get_template("page.html.j2").render(
+        **accuracies,
         run=run,
-        title=_title(run),
+        title=printable(f"{model} on {dataset}" if model and dataset else run.name),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
         version=__version__,
-        figures=sum_up(run),
-        tiles=[*_test_tiles(run), *_training_tiles(run)],
-        state=_state(run),
+        tiles=_make_tiles(run),
+        state=_describe_progress(run),
         # S704: our own drawings, in which Matplotlib has escaped every text.
-        curves=[Markup(svg) for svg in plots.curves],  # noqa: S704
-        classes_plot=Markup(plots.classes),  # noqa: S704
-        epochs=_epoch_table(run),
-        accuracies=_accuracies(run),
-        published=_published(run),
-        seen=say_seen(run.test_set),
-        pairs=most_confused(run.predictions, _NUM_PAIRS) if run.predictions else [],
-        matrix=_shade(make_matrix(run.predictions, run.class_names)) if run.predictions else None,
-        scores=scores,
-        shown_scores=_fold(scores),
+        curves=[Markup(svg) for svg in curves],  # noqa: S704
+        epochs=_tabulate_epochs(run),
+        accuracies=accuracy_table(metrics),
+        published=published if isinstance(published, dict) else {},
+        seen=describe_seen(run.test_set),
         best=best,
         worst=worst,
-        test=describe_test(run),
-        protocol=list_settings(run.protocol),
-        changes=None if run.config is None else list_changes(run.config),
-        settings=None if run.config is None else list_settings(run.config),
-        sessions=[describe_session(session) for session in run.sessions],
-        test_session=describe_session(_test_session(run)),
+        test=_describe_test(run),
+        protocol=_list_settings(run.protocol),
+        changes=None if run.config is None else _list_changes(run.config),
+        settings=None if run.config is None else _list_settings(run.config),
+        sessions=[_describe_session(session) for session in run.sessions],
+        test_session=_describe_session(test_session if isinstance(test_session, dict) else {}),
         is_other_weights=_is_other_weights(run),
         evaluate=shlex.quote(f"run={run.folder}"),
     )
+    return html, pictures
 
 
-def _percent(share: Any, places: int = 1) -> str:
-    """Writes a share as percent, e.g. "93.0 %", on one line; a dash where there is none."""
-    if not isinstance(share, int | float) or not math.isfinite(share):
-        return "-"
-    return f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
+def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
+    """Lists the figures that are read first, of the test and of the training: name, value, and a line below it."""
+    tiles, figures = [], sum_up(run)
+    if run.metrics is not None:
+        # With five classes or fewer every video is among the best five.
+        keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
+        for key, name in keys.items():
+            interval = format_interval(run.metrics.get(f"{key}_interval"))
+            tiles.append((name, percent(run.metrics[key], 2), interval and f"95 % interval {interval}"))
+        bad = run.metrics.get("num_bad_videos")
+        videos = count_of(run.metrics["num_videos"], "video")
+        videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
+        tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
+    if figures.best_top1 is not None:
+        average = ", averaged weights" if figures.is_average else ""
+        tiles.append(("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
+    if figures.clips_per_sec is not None:
+        tiles.append(("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
+    return tiles
 
 
-def _number(value: float) -> str:
-    """Writes a number of a table in as many digits as a person reads."""
-    if not math.isfinite(value):
-        return "-"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4f}" if 0.01 <= abs(value) < 100 else f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2e}"
-
-
-def _title(run: Run) -> str:
-    config, protocol = run.config or {}, run.protocol
-    model = config.get("model.name") or protocol.get("model")
-    dataset = config.get("dataset.name") or run.test_set.get("name")
-    return printable(f"{model} on {dataset}") if model and dataset else printable(run.name)
-
-
-def _state(run: Run) -> str:
-    """Says how far the training has come."""
+def _describe_progress(run: Run) -> str:
     if run.config is None and run.history is None:
         return "evaluation only"
     figures = sum_up(run)
@@ -140,118 +138,154 @@ def _state(run: Run) -> str:
     return f"{figures.epochs_done} of {count_of(figures.epochs, 'epoch')}{end}"
 
 
-def _test_tiles(run: Run) -> list[Tile]:
-    if run.metrics is None:
-        return []
-    metrics = run.metrics
-    tiles = [Tile("test top-1", _percent(metrics["top1"], 2), _within(metrics.get("top1_interval")))]
-    if not run.class_names or len(run.class_names) > 5:
-        tiles.append(Tile("test top-5", _percent(metrics["top5"], 2), _within(metrics.get("top5_interval"))))
-    bad = metrics.get("num_bad_videos")
-    videos = count_of(metrics["num_videos"], "video") + (
-        f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
-    )
-    return [*tiles, Tile("mean class accuracy", _percent(metrics["mean_class_accuracy"], 2), videos)]
-
-
-def _training_tiles(run: Run) -> list[Tile]:
-    figures, tiles = sum_up(run), []
-    if figures.best_top1 is not None:
-        average = ", averaged weights" if figures.is_average else ""
-        tiles.append(Tile("best validation top-1", _percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
-    if figures.clips_per_sec is not None:
-        speed = figures.clips_per_sec
-        tiles.append(
-            Tile("throughput", f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}", "training clips per second")
-        )
-    return tiles
-
-
-def _interval(interval: Any) -> str:
-    match interval:
-        case [int() | float() as low, int() | float() as high]:
-            return f"{100 * low:.1f} to {100 * high:.1f}"
-    return ""
-
-
-def _within(interval: Any) -> str:
-    text = _interval(interval)
-    return text and f"95 % interval {text}"
-
-
-def _epoch_table(run: Run) -> tuple[list[str], list[list[str]]] | None:
-    """Gives headings and rows of the history."""
+def _tabulate_epochs(run: Run) -> list[list[str]]:
+    """Gives headings and rows of the history, in as many digits as a person reads."""
     if run.history is None:
-        return None
-    columns = [column for column in run.history if column != "epoch"]
-    rows = [
-        [f"{epoch:.0f}", *(_number(run.history[column][place]) for column in columns)]
-        for place, epoch in enumerate(run.history["epoch"])
-    ]
-    return ["epoch", *(printable(column) for column in columns)], rows
-
-
-def _accuracies(run: Run) -> list[list[str]]:
-    """Lists name, measured accuracy and interval, published accuracy, difference and verdict."""
-    if run.metrics is None:
         return []
-    published, rows = _published(run), []
-    for key, name in (
-        ("top1", "top-1"),
-        ("top5", "top-5"),
-        ("mean_class_accuracy", "mean class accuracy"),
-        ("clip_top1", "clip top-1 (views by themselves)"),
-        ("clip_top5", "clip top-5 (views by themselves)"),
-    ):
-        if key not in run.metrics:
-            continue
-        measured, reference = run.metrics[key], published.get(key)
-        row = [name, _percent(measured, 2), _interval(run.metrics.get(f"{key}_interval"))]
-        if isinstance(reference, int | float):
-            difference = 100 * (measured - reference)
-            row += [_percent(reference), f"{difference:+.2f}", printable(str(published.get(f"{key}_verdict", "")))]
-        elif published.get("name"):
-            row += ["", "", ""]
-        rows.append(row)
-    return rows
+    table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
+    for index, epoch in enumerate(run.history["epoch"]):
+        table.append([f"{epoch:.0f}"])
+        for value in (values[index] for column, values in run.history.items() if column != "epoch"):
+            size = abs(value)
+            if not math.isfinite(value):
+                text = "-"
+            elif value == int(value) and size < 1e15:
+                text = f"{int(value):,}"
+            else:
+                text = f"{value:,.1f}" if size >= 100 else f"{value:.4f}" if size >= 0.01 else f"{value:.2e}"
+            table[-1].append(text)
+    return table
 
 
-def _published(run: Run) -> dict[str, Any]:
-    published = (run.metrics or {}).get("published")
-    return published if isinstance(published, dict) else {}
+def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Gives the most confused classes, the confusion matrix, the table of classes and, of many, their plot."""
+    if run.predictions is None:
+        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": [], "classes_plot": ""}, {}
+    # Names to indices, in the order of the labels as far as it is known.
+    found = run.predictions
+    names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
+    indices = {name: index for index, name in enumerate(names)}
+    labels = np.array([indices[name] for name in found.labels])
+    predictions = np.array([indices[name] if name else NO_PREDICTION for name in found.predicted])
+
+    pairs = most_confused(labels, predictions, len(names), _NUM_PAIRS)
+    scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
+    rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
+    # Shown at once are all classes, or where they are many, the worst and the best.
+    shown, plot, pictures = [("", rows)], "", {}
+    if len(rows) > _NUM_WORST + _NUM_BEST:
+        best = rows[-_NUM_BEST:][::-1]
+        shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
+    if len(rows) > _MAX_WHOLE_MATRIX:
+        plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
+    return {
+        "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
+        "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
+        "classes": rows,
+        "shown_classes": shown,
+        "classes_plot": Markup(plot),  # noqa: S704
+    }, pictures
 
 
-def _shade(matrix: Matrix) -> dict[str, Any]:
-    """Gives the rows of a matrix, each cell with its count and how strongly it is coloured; empty columns left out."""
-    num_classes = len(matrix.names)
-    shares = matrix.counts / np.maximum(matrix.counts.sum(axis=1, keepdims=True), 1)
-    last = [column for column in (num_classes, num_classes + 1) if matrix.counts[:, column].any()]
-    names = {num_classes: "another", num_classes + 1: "bad"}
-    rows = [
-        (
-            name,
-            [
-                # The root keeps a mix-up of a few percent visible.
-                (int(matrix.counts[row, column]), round(_OPACITY * math.sqrt(shares[row, column]), 3), row == column)
-                for column in [*range(num_classes), *last]
-            ],
-        )
-        for row, name in enumerate(matrix.names)
+def _shade_matrix(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], pairs: Sequence[Confusion]
+) -> dict[str, Any]:
+    """Gives the rows of the confusion matrix, or of the part with the most frequent mistakes.
+
+    Each cell has its count, how strongly it is coloured, and whether it is on the diagonal.
+    """
+    matrix, num_videos = confusion_matrix(labels, predictions, len(names)), np.bincount(labels, minlength=len(names))
+    chosen = list(range(len(names)))
+    is_whole = len(names) <= _MAX_WHOLE_MATRIX
+    if not is_whole:
+        # Those that are confused with each other stand beside each other.
+        chosen = list(dict.fromkeys(label for pair in pairs for label in (pair.label, pair.predicted)))[:_NUM_IN_PART]
+    counts = matrix[np.ix_(chosen, chosen)]
+    others, bad = matrix[chosen].sum(axis=1) - counts.sum(axis=1), num_videos[chosen] - matrix[chosen].sum(axis=1)
+    more = [(name, column) for name, column in (("another", others), ("bad", bad)) if column.any()]
+    counts = np.column_stack([counts, *(column for _, column in more)])
+    rows = []
+    for row, label in enumerate(chosen):
+        shares = counts[row] / max(num_videos[label], 1)
+        cells = [
+            # The root keeps a mix-up of a few percent visible.
+            (int(count), round(_OPACITY * math.sqrt(share), 3), column == row)
+            for column, (count, share) in enumerate(zip(counts[row], shares, strict=True))
+        ]
+        rows.append((names[label], cells))
+    return {"rows": rows, "more": [name for name, _ in more], "is_whole": is_whole}
+
+
+def _describe_test(run: Run) -> list[tuple[str, str]]:
+    """Says how a run was tested; what is not known is left out."""
+    protocol, test_set = run.protocol, run.test_set
+    weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
+    views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
+    note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
+    average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
+    used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
+    return _keep_known(
+        {
+            "weights": weights.get("init_from"),
+            "their file": weights.get("file"),
+            "SHA-256 of the file": weights.get("sha256"),
+            "data set": _join([test_set.get("name"), f"split {split}" if split else ""]),
+            "its folder": test_set.get("root"),
+            "videos": _join([test_set.get("num_videos"), note]),
+            "hash of the list": test_set.get("list_hash"),
+            "views of a video": _join([views.get("views"), average]),
+            "frames of a view": views.get("frames"),
+            "pixels": views.get("pixels"),
+            "precision": protocol.get("precision"),
+            "decoders": _join(
+                f"{name} {entry.get('version')}: {count_of(entry['videos'], 'video')}" for name, entry in used.items()
+            ),
+            "date": _format_time(protocol.get("date")),
+        }
+    )
+
+
+def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Says what a session ran on; what is not known is left out."""
+    git, gpus = session.get("git"), session.get("gpus")
+    code = ""
+    if isinstance(git, dict):
+        changes = ", with changes that are not committed" if git.get("is_changed") else ""
+        code = f"git revision {git.get('revision')}{changes}"
+    sizes = {"cores": "{} cores", "threads": "{} threads", "memory_gb": "{} GB"}
+    return _keep_known(
+        {
+            "started": _format_time(session.get("date")),
+            "command": session.get("command"),
+            "code": code,
+            "versions": _join(f"{name} {session[key]}" for key, name in _VERSIONS.items() if session.get(key)),
+            "processor": session.get("cpu"),
+            "GPUs": ", ".join(map(str, gpus)) or "none" if isinstance(gpus, list) else gpus,
+            "system": session.get("system"),
+            "cores and memory": _join(text.format(session[key]) for key, text in sizes.items() if session.get(key)),
+        }
+    )
+
+
+def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
+    """Lists key, default and value of what was configured otherwise than `vswin train model=... dataset=...` does.
+
+    None where the model or the data set is not one of this version.
+    """
+    named = [f"{group}={config.get(f'{group}.name')}" for group in ("model", "dataset")]
+    try:
+        defaults = dict(flatten(dataclasses.asdict(compose_config("train", named, TrainConfig))))
+    except InputError:
+        return None
+    return [
+        (key, _show(defaults[key]) if key in defaults else "", _show(value))
+        for key, value in config.items()
+        if is_setting(key) and (key not in defaults or format_value(value) != format_value(defaults[key]))
     ]
-    return {"rows": rows, "more": [names[column] for column in last], "is_whole": matrix.is_whole}
 
 
-def _fold(scores: Sequence[ClassScore]) -> list[tuple[str, Sequence[ClassScore]]]:
-    """Takes the classes that are shown at once: all, or where they are many, the worst and the best."""
-    if len(scores) <= _NUM_WORST + _NUM_BEST:
-        return [("", scores)] if scores else []
-    worst, best = scores[:_NUM_WORST], scores[-_NUM_BEST:][::-1]
-    return [(f"the {_NUM_WORST} worst classes", worst), (f"the {_NUM_BEST} best classes", best)]
-
-
-def _test_session(run: Run) -> dict[str, Any]:
-    session = (run.metrics or {}).get("environment")
-    return session if isinstance(session, dict) else {}
+def _list_settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(printable(key), _show(value)) for key, value in flatten(dict(values))]
 
 
 def _is_other_weights(run: Run) -> bool:
@@ -261,3 +295,23 @@ def _is_other_weights(run: Run) -> bool:
     if run.config is None or not isinstance(file, str):
         return False
     return (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
+
+
+def _keep_known(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
+
+
+def _format_time(value: Any) -> str:
+    """Writes a time as people do; as it is if it is none."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return "" if value is None else str(value)
+
+
+def _join(parts: Iterable[Any]) -> str:
+    return ", ".join(f"{part:,}" if isinstance(part, int) else str(part) for part in parts if part)
+
+
+def _show(value: Any) -> str:
+    return printable(format_value(value))

@@ -1,255 +1,285 @@
-"""Draw the plots of a report, for the page as SVG in its colours, light or dark, and as PNG; needs no display."""
+"""Every plot of runs and evaluations: curves over the epochs, accuracies of classes, confusion matrices; no display."""
 
 from __future__ import annotations
 
 import io
+import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
+from vswin.atomic import replacing
+from vswin.errors import InputError
+from vswin.runs.files import Run
+from vswin.runs.metrics import confusion_matrix
+from vswin.wording import count_of, printable
 
-class Colors(NamedTuple):
-    """Name the colours of a plot.
-
-    Attributes:
-        ink: Of text.
-        grid: Of axes and grid.
-        lines: Of what is drawn.
-    """
-
-    ink: str
-    grid: str
-    lines: tuple[str, ...]
-
-
-# Okabe and Ito's, which most people tell apart, their yellow darkened.
-_ON_WHITE = Colors("#333333", "#bbbbbb", ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a6d00", "#56B4E9"))
-# Stand-ins, which the SVG has exchanged for the colours of the page's style sheet, light or dark; black is none of
-# them, for Matplotlib leaves it out.
-_IN_PAGE = Colors("#010101", "#020202", tuple(f"#03030{number}" for number in range(6)))
-_STYLES = ("-", "--", "-.", ":")
+# Okabe and Ito's colours, which most people tell apart; their yellow is darkened and their black gray. Lower case, as
+# they stand in an SVG, where the colours of the page's style sheet, light or dark, take their place.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#e69f00", "#7f7f7f")
+_INK, _GRID = "#333333", "#bbbbbb"
+# Eight colours and five styles have no common divisor: 40 lines differ, and neighbours do in both.
+_STYLES = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)))
 _SIZE = (5.4, 3.1)  # inches
 # Text stays text, in the font of the page, and no name is a formula.
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 # Rates of which one is so many times another are not seen on the same linear axis.
 _LOG_RATIO = 5
+# Up to so many classes the confusion matrix shows counts, and names on its axes.
+_MAX_COUNTS, _MAX_NAMES = 20, 110
+_LONGEST_NAME = 80  # characters in a legend
 
 
-class Line(NamedTuple):
-    """Hold what is drawn as one line.
-
-    Attributes:
-        name: For the legend; may be empty.
-        values: After each epoch, float64 [E]; NaN where there is none.
-        color: Number of its colour.
-        style: Number of its style.
-    """
+class _Line(NamedTuple):
+    """Hold a line: its name in the legend, numbers, float64 [E], epochs, and which colour and style it has."""
 
     name: str
     values: np.ndarray
+    epochs: np.ndarray
     color: int = 0
     style: int = 0
 
 
-class Panel(NamedTuple):
-    """Hold a plot over epochs.
+def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
+    """Draws loss, accuracy, learning rates and throughput of a training, as far as its history has them.
 
-    Attributes:
-        title: What is drawn, with its unit.
-        lines: At least one.
-        is_share: Whether the values are shares, shown as percent.
-        is_log: Whether the axis is logarithmic.
+    Args:
+        history: Column -> its values, float64 [E]; `epoch` among them.
+
+    Returns:
+        An SVG element for each plot, and a PNG of all; both empty if there is nothing to draw.
     """
 
-    title: str
-    lines: list[Line]
-    is_share: bool = False
-    is_log: bool = False
-
-
-def find_panels(history: Mapping[str, np.ndarray]) -> list[Panel]:
-    """Chooses what is drawn of a history: loss, accuracy, learning rates and throughput, as far as they are there."""
-
-    def lines(*wanted: tuple[str, str, int, int]) -> list[Line]:
+    def lines(*wanted: tuple[str, str, int, int]) -> list[_Line]:
         return [
-            Line(name, history[column], color, style)
+            _Line(name, history[column], history["epoch"], color, style)
             for column, name, color, style in wanted
             if column in history and np.isfinite(history[column]).any()
         ]
 
-    rates = _learning_rates(history)
+    # A line for each rate; groups of weights that have the same one share it.
+    columns = [column for column in history if column.startswith("lr_")] or ["learning_rate"]
+    groups: dict[bytes, list[str]] = {}
+    for column in columns:
+        if column in history and np.isfinite(history[column]).any():
+            groups.setdefault(history[column].tobytes(), []).append(column)
+    rates = []
+    for index, group in enumerate(groups.values()):
+        names = [column.removeprefix("lr_").replace("_", " ") for column in group]
+        name = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        rates += lines((group[0], name, index, index))
     highest = [np.nanmax(line.values) for line in rates]
     is_log = bool(rates) and min(highest) > 0 and max(highest) / min(highest) >= _LOG_RATIO
+
+    losses = lines(
+        ("loss", "training", 0, 0),
+        ("val_loss", "validation", 1, 0),
+        ("val_ema_loss", "validation, averaged weights", 2, 1),
+    )
+    accuracies = lines(
+        ("top1", "training, top-1", 0, 0),
+        ("val_top1", "validation, top-1", 1, 0),
+        ("val_ema_top1", "validation, top-1, averaged weights", 2, 1),
+        ("val_top5", "validation, top-5", 3, 3),
+    )
     panels = [
-        Panel(
-            "loss",
-            lines(
-                ("loss", "training", 0, 0),
-                ("val_loss", "validation", 1, 0),
-                ("val_ema_loss", "validation, averaged weights", 2, 1),
-            ),
-        ),
-        Panel(
-            "accuracy, %",
-            lines(
-                ("top1", "training, top-1", 0, 0),
-                ("val_top1", "validation, top-1", 1, 0),
-                ("val_ema_top1", "validation, top-1, averaged weights", 2, 1),
-                ("val_top5", "validation, top-5", 3, 3),
-            ),
-            is_share=True,
-        ),
-        Panel("learning rate at the end of an epoch", rates, is_log=is_log),
-        Panel("training clips per second", lines(("clips_per_sec", "", 0, 0))),
+        partial(_draw_lines, lines=losses, title="loss"),
+        partial(_draw_lines, lines=accuracies, title="accuracy, %", is_share=True),
+        partial(_draw_lines, lines=rates, title="learning rate at the end of an epoch", is_log=is_log),
+        partial(_draw_lines, lines=lines(("clips_per_sec", "", 0, 0)), title="training clips per second"),
     ]
-    return [panel for panel in panels if panel.lines]
-
-
-def draw_panel(panel: Panel, epochs: np.ndarray) -> str:
-    """Draws one plot for the page.
-
-    Args:
-        panel: what is drawn.
-        epochs: numbers of the epochs, float64 [E].
-
-    Returns:
-        An SVG element.
-    """
-    with rc_context(_SETTINGS):
-        return _as_svg(lambda axes, colors: _draw_lines(axes, colors, panel, epochs))
-
-
-def draw_all(panels: Sequence[Panel], epochs: np.ndarray) -> bytes:
-    """Draws plots beside and below each other, for a picture file.
-
-    Args:
-        panels: at least one.
-        epochs: numbers of the epochs, float64 [E].
-
-    Returns:
-        A PNG.
-    """
+    panels = [panel for panel in panels if panel.keywords["lines"]]
+    if not panels:
+        return [], b""
     num_columns = min(2, len(panels))
-    num_rows = -(-len(panels) // num_columns)
+    num_rows = math.ceil(len(panels) / num_columns)
     with rc_context(_SETTINGS):
         figure = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
-        for place, panel in enumerate(panels):
-            _draw_lines(figure.add_subplot(num_rows, num_columns, place + 1), _ON_WHITE, panel, epochs)
-        return _as_png(figure)
+        for index, panel in enumerate(panels):
+            panel(figure.add_subplot(num_rows, num_columns, index + 1))
+        return [_as_svg(panel) for panel in panels], _as_png(figure)
 
 
-def draw_class_accuracy(shares: np.ndarray) -> tuple[str, bytes]:
-    """Draws the accuracies of many classes, the lowest first.
-
-    Args:
-        shares: float64 [K], 0..1.
-
-    Returns:
-        An SVG element for the page, and a PNG.
-    """
+def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
+    """Draws the accuracies of K classes, fractions 0..1, the lowest first: an SVG element and a PNG."""
     values = np.sort(shares)
 
-    def draw(axes: Axes, colors: Colors) -> None:
+    def draw(axes: Axes) -> None:
         ends = np.append(values, values[-1])
-        axes.fill_between(np.arange(len(ends)), ends, step="post", color=colors.lines[0], alpha=0.45)
-        axes.axhline(values.mean(), color=colors.lines[1], linestyle="--", linewidth=1.4)
+        axes.fill_between(np.arange(len(ends)), ends, step="post", color=PALETTE[0], alpha=0.45)
+        axes.axhline(values.mean(), color=PALETTE[1], linestyle="--", linewidth=1.4)
         mean = f"mean {100 * values.mean():.1f}"
-        axes.annotate(mean, (0, values.mean()), xytext=(4, 4), textcoords="offset points", color=colors.ink, fontsize=9)
+        axes.annotate(mean, (0, values.mean()), xytext=(4, 4), textcoords="offset points", color=_INK, fontsize=9)
         axes.set(xlim=(0, len(values)), ylim=(0, 1.02), xlabel="classes, from the worst to the best")
-        axes.set_title("top-1 of each class, %", fontsize=10, color=colors.ink)
+        axes.set_title("top-1 of each class, %", fontsize=10, color=_INK)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-        _dress(axes, colors)
+        _dress(axes)
 
     with rc_context(_SETTINGS):
         figure = Figure(figsize=_SIZE, layout="constrained")
-        draw(figure.add_subplot(), _ON_WHITE)
+        draw(figure.add_subplot())
         return _as_svg(draw), _as_png(figure)
 
 
-def _learning_rates(history: Mapping[str, np.ndarray]) -> list[Line]:
-    """Makes a line for each rate; groups that have the same one share it."""
-    columns = [column for column in history if column.startswith("lr_")] or ["learning_rate"]
-    names: dict[bytes, list[str]] = {}
-    for column in columns:
-        if column in history and np.isfinite(history[column]).any():
-            names.setdefault(history[column].tobytes(), []).append(column.removeprefix("lr_").replace("_", " "))
-    values = {history[column].tobytes(): history[column] for column in columns if column in history}
-    return [
-        Line(_join(of_line), values[key], place % len(_ON_WHITE.lines), place % len(_STYLES))
-        for place, (key, of_line) in enumerate(names.items())
-    ]
+def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> bytes:
+    """Draws the confusion matrix as PNG; colours are shares of a row, so that rare classes show as well.
+
+    Args:
+        labels: int [N].
+        predictions: int [N]; -1 for no prediction.
+        class_names: K names.
+    """
+    names, num_classes = [printable(name) for name in class_names], len(class_names)
+    matrix = confusion_matrix(labels, predictions, num_classes)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 12.0  # inches
+    if num_classes <= _MAX_NAMES:
+        side = max(3.5, num_classes * (0.5 if num_classes <= _MAX_COUNTS else 0.18))
+    figure = Figure(figsize=(side, side))
+    axes = figure.add_axes((0, 0, 1, 1))
+    # The root keeps a mix-up of a few percent visible.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    axes.set(xlabel="prediction", ylabel="label")
+    axes.set_title(f"{count_of(len(labels), 'video')}, top-1 {100 * np.mean(predictions == labels):.2f} %")
+    if num_classes <= _MAX_NAMES:
+        font_size = 9 if num_classes <= _MAX_COUNTS else 7
+        axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font_size)
+        axes.set_yticks(range(num_classes), names, fontsize=font_size)
+    if num_classes <= _MAX_COUNTS:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            color = "white" if shares[row, column] > 0.35 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
+    color_axes = figure.add_axes((1 + 0.25 / side, 0, 0.2 / side, 1))
+    figure.colorbar(image, cax=color_axes, label="share of the videos of the label")
+    return _as_png(figure, dpi=100, bbox_inches="tight")
 
 
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
+    """Draws top-1 and loss in validation by epoch, a line for each run that has a history.
+
+    Args:
+        path: The picture, of the kind that its ending names. Its folder exists.
+        runs: The runs.
+
+    Raises:
+        InputError: If none has a history.
+    """
+    drawn = [(run, run.history) for run in runs if run.history is not None]
+    if not drawn:
+        raise InputError(f"--plot {path}: none of the runs has a history.csv yet, so there is nothing to draw")
+    figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
+    for axes, column, title in zip(
+        figure.subplots(1, 2), ("val_top1", "val_loss"), ("top-1 in validation, %", "loss in validation"), strict=True
+    ):
+        lines = [
+            _Line(run.label, history[column], history["epoch"], index, index)
+            for index, (run, history) in enumerate(drawn)
+            if column in history and np.isfinite(history[column]).any()
+        ]
+        _draw_lines(axes, lines, title, is_share=column == "val_top1", has_legend=False)
+        axes.autoscale(axis="y")  # Runs may be close to each other, and far from 0.
+        for line in lines:
+            # Where the eye looks for whose line it is; of a run of one epoch the point is all there is.
+            last = int(np.flatnonzero(np.isfinite(line.values))[-1])
+            end, color = (line.epochs[last], line.values[last]), _look(line.color)["color"]
+            axes.plot(*end, "o", color=color, markersize=4)
+            edge = [withStroke(linewidth=3, foreground="white")]
+            place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(line.name, end, color=color, fontsize=9, path_effects=edge, **place)
+    handles = []
+    for index, (run, _) in enumerate(drawn):
+        name = printable(run.name)
+        if len(name) > _LONGEST_NAME:
+            # Names of runs differ at their ends.
+            name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
+        handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
+    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # A name may hold dollars.
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name may hold letters that the font does not have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    with replacing(path) as partial_file:
+        partial_file.write_bytes(picture.getvalue())
 
 
-def _draw_lines(axes: Axes, colors: Colors, panel: Panel, epochs: np.ndarray) -> None:
-    marker = "o" if len(epochs) <= 12 else None
-    for line in panel.lines:
-        axes.plot(
-            epochs,
-            line.values,
-            label=line.name,
-            color=colors.lines[line.color],
-            linestyle=_STYLES[line.style],
-            marker=marker,
-            markersize=3.5,
-            linewidth=1.8,
-        )
-    axes.set_title(panel.title, fontsize=10, color=colors.ink)
+def _look(color: int, style: int | None = None) -> dict[str, Any]:
+    style = color if style is None else style
+    return {"color": PALETTE[color % len(PALETTE)], "linestyle": _STYLES[style % len(_STYLES)], "linewidth": 1.8}
+
+
+def _draw_lines(
+    axes: Axes,
+    lines: Sequence[_Line],
+    title: str,
+    is_share: bool = False,
+    is_log: bool = False,
+    has_legend: bool = True,
+) -> None:
+    """Draws lines over the epochs; shares are shown as percent."""
+    num_epochs = max((len(line.epochs) for line in lines), default=0)
+    marker = "o" if num_epochs <= 12 else None
+    for line in lines:
+        look = _look(line.color, line.style)
+        axes.plot(line.epochs, line.values, label=line.name, marker=marker, markersize=3.5, **look)
+    axes.set_title(title, fontsize=10, color=_INK)
     axes.set_xlabel("epoch")
-    if panel.is_log:
+    if is_log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if panel.is_share else FuncFormatter(_plain))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if is_share else plain)
     axes.margins(x=0.03)
-    if len(epochs) == 1:
-        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # There are no parts of an epoch.
+    if num_epochs == 1:
+        axes.set_xlim(lines[0].epochs[0] - 1, lines[0].epochs[0] + 1)  # There are no parts of an epoch.
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(axes, colors)
-    if any(line.name for line in panel.lines):
-        axes.legend(frameon=False, fontsize=8, labelcolor=colors.ink, handlelength=2.6)
+    _dress(axes)
+    if has_legend and any(line.name for line in lines):
+        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, handlelength=2.6)
 
 
-def _plain(value: float, place: int) -> str:
-    return f"{value:g}"
-
-
-def _dress(axes: Axes, colors: Colors) -> None:
-    axes.grid(color=colors.grid, alpha=0.5, linewidth=0.6)
+def _dress(axes: Axes) -> None:
+    axes.grid(color=_GRID, alpha=0.5, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(colors.grid)
-    axes.tick_params(which="both", colors=colors.ink, labelsize=8)
+    axes.spines[["left", "bottom"]].set_color(_GRID)
+    axes.tick_params(which="both", colors=_INK, labelsize=8)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(colors.ink)
+        label.set_color(_INK)
         label.set_fontsize(9)
 
 
-def _as_svg(draw: Callable[[Axes, Colors], None]) -> str:
+def _as_svg(draw: Callable[[Axes], None]) -> str:
+    """Draws a plot as an SVG element, in the colours of the page."""
     figure = Figure(figsize=_SIZE, layout="constrained")
-    draw(figure.add_subplot(), _IN_PAGE)
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    draw(figure.add_subplot())
+    text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
     # The names of groups are the same in every plot, and nothing refers to them.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
-    names = ["ink", "grid", *(f"line-{number}" for number in range(len(_IN_PAGE.lines)))]
-    for stand_in, name in zip((_IN_PAGE.ink, _IN_PAGE.grid, *_IN_PAGE.lines), names, strict=True):
-        svg = svg.replace(stand_in, f"var(--{name})")
+    variables = {_INK: "ink", _GRID: "grid"} | {color: f"line-{index}" for index, color in enumerate(PALETTE)}
+    for color, name in variables.items():
+        svg = svg.replace(color, f"var(--{name})")
     return svg
 
 
-def _as_png(figure: Figure) -> bytes:
+def _as_png(figure: Figure, dpi: int = 130, **options: Any) -> bytes:
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130, facecolor="white")
+    figure.savefig(png, format="png", dpi=dpi, facecolor="white", **options)
     return png.getvalue()

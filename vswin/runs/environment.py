@@ -1,37 +1,76 @@
-"""What a session of a run was started with: versions, machine, revision of the code, command line."""
+"""What a session of a run was started with: machine, versions, revision of the code, command line."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
+from vswin import __version__
 from vswin.atomic import replacing
 from vswin.config import ROOT
-from vswin.runs.machine import describe_machine
 
 ENVIRONMENT_NAME = "environment.json"
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 _GIT_SECONDS = 10
 
 
+def describe_machine() -> dict[str, object]:
+    """Describes this machine and what is installed on it, as values JSON knows.
+
+    `instructions` are those that matrix products gain from, `cores` physical ones (None if unknown), and `load` is the
+    average of the last minute in running threads.
+    """
+    import tensorflow as tf
+
+    # The name of the processor and its instruction sets, where the system tells them.
+    cpu = Path("/proc/cpuinfo")
+    pairs = (line.partition(":") for line in cpu.read_text().splitlines()) if cpu.is_file() else ()
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    flags = fields.get("flags", "").split()
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "instructions": [instruction for instruction in _INSTRUCTIONS if instruction in flags],
+        "cores": psutil.cpu_count(logical=False),
+        "threads": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "gpus": [details.get("device_name", "GPU") for details in gpus],
+        "python": platform.python_version(),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+        "vswin": __version__,
+        "system": platform.platform(terse=True),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def summarise(machine: dict[str, object]) -> str:
+    """Writes what `describe_machine` gives on one line."""
+    gpus = machine["gpus"]
+    devices = f", {', '.join(map(str, gpus))}" if isinstance(gpus, list) and gpus else ""
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, {machine['memory_gb']} GB{devices}, load {machine['load']}; "
+        f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, vswin {machine['vswin']}"
+    )
+
+
 def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Describes what is about to run, as values JSON knows.
+    """Describes what is about to run, as values JSON knows: machine, versions, revision of the code, command line.
 
-    Args:
-        command: The command line, as in `sys.orig_argv`; empty if Python code started it.
-
-    Returns:
-        What `describe_machine` gives without the load, `date` being the time of the start; `tf_keras`, `numpy` and
-        `opencv` (versions), `command` (None if there is none) and `git`, see `describe_checkout`.
+    `command` is as in `sys.orig_argv`; empty if Python code started it.
     """
     machine = describe_machine()
     del machine["load"]
@@ -45,19 +84,14 @@ def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def record_session(folder: Path, command: Sequence[str] = ()) -> None:
-    """Adds this session to those of `environment.json`, of which a run that was resumed has several.
-
-    Args:
-        folder: That of the run.
-        command: See `describe_session`.
+def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:
+    """Adds this session, and in words what it computes on, to `environment.json`: a resumed run has several sessions.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    path = folder / ENVIRONMENT_NAME
-    sessions = [*read_sessions(folder), describe_session(command)]
-    with replacing(path) as partial:
+    sessions = [*read_sessions(folder), describe_session(command) | {"devices": devices}]
+    with replacing(folder / ENVIRONMENT_NAME) as partial:
         # An argument may hold bytes that are no UTF-8; JSON spells them out.
         partial.write_text(json.dumps({"sessions": sessions}, indent=2) + "\n", encoding="utf-8")
 
@@ -72,11 +106,7 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def plain_command(command: Sequence[str]) -> list[str]:
-    """Gives a command line as it was typed.
-
-    Args:
-        command: As in `sys.orig_argv`.
-    """
+    """Gives a command line, as in `sys.orig_argv`, as it was typed."""
     program, *arguments = command or [""]
     if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
         # An installed command: Python and where it lies are the shell's affair.
@@ -85,24 +115,16 @@ def plain_command(command: Sequence[str]) -> list[str]:
 
 
 def describe_checkout(root: Path) -> dict[str, Any] | None:
-    """Finds out which revision of the code this is.
-
-    Args:
-        root: The folder of a checkout, or another one.
-
-    Returns:
-        `revision` (its hash) and `is_changed` (whether files that git knows differ from it); None where there is no
-        checkout or no git.
-    """
+    """Finds out which revision a checkout holds, and whether files that git knows differ; None if that is not known."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
     # These would speak of another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-
-    def ask(*words: str) -> str:
+    words = ("describe", "--always", "--exclude=*", "--abbrev=40", "--dirty")
+    try:
         # S603: fixed words, about our own checkout.
-        answer = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603
             [git, "--no-optional-locks", "-C", str(root), *words],
             env=environment,
             capture_output=True,
@@ -110,10 +132,7 @@ def describe_checkout(root: Path) -> dict[str, Any] | None:
             check=True,
             timeout=_GIT_SECONDS,
         )
-        return answer.stdout.strip()
-
-    try:
-        revision = ask("rev-parse", "HEAD")
-        return {"revision": revision, "is_changed": bool(ask("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+    revision, _, change = done.stdout.strip().partition("-")
+    return {"revision": revision, "is_changed": change == "dirty"}

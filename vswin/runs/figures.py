@@ -1,69 +1,154 @@
-"""The figures of a training that stand in tables, taken from its history."""
+"""The figures, settings and protocol of a run in words: one way for the terminal, the report page and `vswin compare`.
+
+What comes from files of other versions may be anything; what is not known is left out.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vswin.runs.files import Run
+from vswin.wording import count_of, printable
+
+# Where a run writes and what it logs, and defaults that work through the key of the same name elsewhere alone.
+_LEFT_OUT = {
+    *("output_dir", "resume", "dataset.cache_dir", "dataset.tfds_dir"),
+    *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
+    *("dataset.epochs", "dataset.batch_size", "dataset.warmup_epochs", "dataset.crop_area"),
+}
+
+
+def is_setting(key: str) -> bool:
+    """Tells whether a key of a configuration may change what a run reaches."""
+    return key not in _LEFT_OUT and not key.startswith("logger.")
+
+
+def format_value(value: Any) -> str:
+    """Writes a value as it is given on a command line."""
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case list():
+            return f"[{','.join(map(format_value, value))}]"
+    return str(value)
 
 
 class Figures(NamedTuple):
-    """Hold what a training reached; None for what is not known.
+    """Hold what a training reached, accuracies in validation as fractions 0..1; None for what is not known.
 
     Attributes:
-        epochs_done: Epochs in `history.csv`.
-        epochs: Epochs that were asked for.
-        best_top1: Highest top-1 in validation, of the weights or their average, fraction 0..1.
-        best_epoch: Its epoch, counted from 1; of equals the first.
+        epochs_done, epochs: Epochs in `history.csv`, and those that were asked for.
+        best_top1, best_epoch: Highest top-1 of the weights or their average; its epoch, of equals the first.
         is_average: Whether the average of the weights reached it (`optimizer.ema_decay`), and they alone did not.
-        last_top1: Top-1 of the weights in validation after the last epoch, fraction 0..1.
+        last_top1: Top-1 of the weights after the last epoch.
         clips_per_sec: Median over the epochs of the training clips per second.
     """
 
     epochs_done: int
     epochs: int | None
-    best_top1: float | None
-    best_epoch: int | None
-    is_average: bool
-    last_top1: float | None
-    clips_per_sec: float | None
+    best_top1: float | None = None
+    best_epoch: int | None = None
+    is_average: bool = False
+    last_top1: float | None = None
+    clips_per_sec: float | None = None
 
 
 def sum_up(run: Run) -> Figures:
     """Takes the figures of a training from its history."""
-    epochs = None if run.config is None else run.config.get("epochs")
+    epochs = (run.config or {}).get("epochs")
     epochs = epochs if isinstance(epochs, int) else None
     if run.history is None:
-        return Figures(0, epochs, None, None, False, None, None)
-    best: tuple[float, int, bool] | None = None
+        return Figures(0, epochs)
+    best: tuple[float | None, int | None, bool] = None, None, False
     for column, is_average in (("val_top1", False), ("val_ema_top1", True)):
         values = run.history.get(column)
         if values is None or np.isnan(values).all():
             continue
-        place = int(np.nanargmax(values))
-        if best is None or values[place] > best[0]:
-            best = float(values[place]), int(run.history["epoch"][place]), is_average
+        index = int(np.nanargmax(values))
+        if best[0] is None or values[index] > best[0]:
+            best = float(values[index]), int(run.history["epoch"][index]), is_average
     last, speeds = run.history.get("val_top1"), run.history.get("clips_per_sec")
     return Figures(
-        epochs_done=int(run.history["epoch"][-1]),
-        epochs=epochs,
-        best_top1=best[0] if best else None,
-        best_epoch=best[1] if best else None,
-        is_average=best[2] if best else False,
+        int(run.history["epoch"][-1]),
+        epochs,
+        *best,
         last_top1=None if last is None else float(last[-1]),
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
     )
 
 
-def say_seen(test_set: Mapping[str, Any]) -> str:
-    """Says whether the tested videos also trained the model or chose its epoch; empty where that is not known.
+def percent(share: Any, digits: int = 1) -> str:
+    """Writes a share as percent, e.g. "93.0 %"; a dash where there is none."""
+    is_share = isinstance(share, int | float) and math.isfinite(share)
+    return f"{100 * share:.{digits}f} %" if is_share else "-"
 
-    Args:
-        test_set: `protocol.dataset` of `metrics.json`.
-    """
+
+def format_interval(interval: Any) -> str:
+    """Writes the ends of an interval of shares in percent, e.g. "91.2 to 94.0"; empty where there is none."""
+    match interval:
+        case [int() | float() as low, int() | float() as high]:
+            return f"{100 * low:.1f} to {100 * high:.1f}"
+    return ""
+
+
+def format_speed(clips_per_sec: float) -> str:
+    """Writes a throughput in as many digits as it is exact."""
+    return f"{clips_per_sec:,.0f}" if clips_per_sec >= 100 else f"{clips_per_sec:.3g}"
+
+
+def difference_points(measured: float, published: float) -> float:
+    """Subtracts a published accuracy from a measured one, both fractions: percentage points, rounded to hundredths."""
+    return round(100 * measured - 100 * published, 2)
+
+
+def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Sets the accuracies of `metrics.json` beside the published ones, if there are some: headings, then rows."""
+    published = metrics.get("published")
+    published = published if isinstance(published, dict) and published.get("name") else {}
+    rows = [["Accuracy", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
+    for key, name in (
+        ("top1", "top-1"),
+        ("top5", "top-5"),
+        ("mean_class_accuracy", "mean class accuracy"),
+        ("clip_top1", "clip top-1 (views by themselves)"),
+        ("clip_top5", "clip top-5 (views by themselves)"),
+    ):
+        if key not in metrics:
+            continue
+        measured, reference = metrics[key], published.get(key)
+        rows.append([name, percent(measured, 2), format_interval(metrics.get(f"{key}_interval"))])
+        if isinstance(reference, int | float) and isinstance(measured, int | float):
+            verdict = printable(str(published.get(f"{key}_verdict", "")))
+            rows[-1] += [percent(reference), f"{difference_points(measured, reference):+.2f}", verdict]
+        elif published:
+            rows[-1] += ["", "", ""]
+    return rows
+
+
+def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
+    """Says how a video becomes views, their frames and their pixels, from the keys of `clip.*` that are known."""
+    known = {key: value for key, value in protocol.items() if isinstance(value, int) and value}
+    words = {}
+    if {"num_clips", "num_crops"} <= set(known):
+        words["views"] = f"{count_of(known['num_clips'], 'clip')} x {count_of(known['num_crops'], 'crop')}"
+    if "num_frames" in known:
+        stride = known.get("frame_stride")
+        in_a_row = "in a row" if stride == 1 else f"with stride {stride}"
+        is_dense = protocol.get("sampling") == "dense"
+        words["frames"] = (
+            f"{count_of(known['num_frames'], 'frame')} {in_a_row if is_dense else 'from equal parts of the video'}"
+        )
+    if {"resize", "crop"} <= set(known):
+        words["pixels"] = f"short side {known['resize']}, {known['crop']} x {known['crop']} px"
+    return words
+
+
+def describe_seen(test_set: Mapping[str, Any]) -> str:
+    """Says whether the tested videos, `protocol.dataset` of `metrics.json`, trained the model or chose its epoch."""
     match test_set.get("trained_on"), test_set.get("chose_epoch"):
         case True, _:
             return "the model was trained on some of these videos; accuracy on new videos would be lower"

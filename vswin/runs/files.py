@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,30 +18,26 @@ from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
 from vswin.wording import printable
 
+# Any of them makes a folder a run: one that was only evaluated has no configuration of a training.
+_FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
 _SHARES = ("top1", "top5", "mean_class_accuracy")
-_DEVICES = re.compile(r"devices:\s+(\S.*)")
-_NUM_CHARS_OF_LOG_LINE = 1_000
 _COPY_AGAIN = "copy it again, or do without this file"
 
 
 class Predictions(NamedTuple):
-    """Hold what a model said of N test videos.
+    """Hold what was predicted of N test videos; classes are names.
 
     Attributes:
-        paths: N files.
-        labels: N names of classes.
-        said: Best class of each, by name; empty for a bad video.
+        predicted: Best class of each; empty for a bad video.
         probabilities: Its probability, float64 [N]; NaN for a bad video.
         is_right: Whether the best class is the label, bool [N]; false for a bad video.
-        num_bad: Videos without a prediction, because they could not be decoded.
     """
 
     paths: list[str]
     labels: list[str]
-    said: list[str]
+    predicted: list[str]
     probabilities: np.ndarray
     is_right: np.ndarray
-    num_bad: int
 
 
 class Run(NamedTuple):
@@ -50,15 +46,12 @@ class Run(NamedTuple):
     Attributes:
         label: Its letter in tables, e.g. "b".
         name: The end of its path, as long as it takes to tell it from the others.
-        folder: Where it is.
         config: Key -> value, e.g. `{"clip.crop": 224}`.
         history: Column of `history.csv` -> its value after each of E epochs, float64 [E], NaN where there is none;
             `epoch` counts from 1.
-        devices: What it was trained on, in the words of its log.
         metrics: `metrics.json`, accuracies as fractions.
-        predictions: Those of its evaluation.
         class_names: Classes that the evaluation chose among, in the order of their labels.
-        sessions: Of the training, what each was started with, see `vswin.runs.environment`.
+        sessions: What each session of the training was started with, see `vswin.runs.environment`.
     """
 
     label: str
@@ -66,7 +59,6 @@ class Run(NamedTuple):
     folder: Path
     config: Mapping[str, Any] | None = None
     history: Mapping[str, np.ndarray] | None = None
-    devices: str = ""
     metrics: Mapping[str, Any] | None = None
     predictions: Predictions | None = None
     class_names: tuple[str, ...] = ()
@@ -74,22 +66,62 @@ class Run(NamedTuple):
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """Gives how it was evaluated; empty where that is not known."""
+        """How it was evaluated; empty where that is not known."""
         return (self.metrics or {}).get("protocol") or {}
 
     @property
     def test_set(self) -> Mapping[str, Any]:
-        """Gives what `metrics.json` says of the data set; empty where that is not known."""
+        """What `metrics.json` says of the data set; empty where that is not known."""
         return self.protocol.get("dataset", {})
+
+    @property
+    def devices(self) -> str:
+        """What its last session was trained on, in words; empty where that is not known."""
+        return printable(str(self.sessions[-1].get("devices") or "")) if self.sessions else ""
+
+
+def list_runs(arguments: Sequence[str]) -> list[Path]:
+    """Lists the run folders that arguments stand for, each once, in their order.
+
+    Arguments are folders, and patterns such as `outputs/*_ucf101`, in which folders that are no runs are passed over.
+
+    Raises:
+        InputError: If an argument stands for no run.
+    """
+    # The same folder by another name is the same run: `outputs/best 'outputs/*'` puts the best one first.
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        if Path(argument).is_dir():
+            check_is_run(Path(argument))
+            folders = [Path(argument)]
+        else:
+            folders = [path for path in map(Path, sorted(glob.glob(argument, recursive=True))) if _is_run(path)]
+        if not folders:
+            what = "no run matches this pattern; mind quotes" if glob.has_magic(argument) else "there is no such folder"
+            raise InputError(f"{argument}: {what}; runs lie in outputs/ unless output_dir said otherwise")
+        for folder in folders:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def check_is_run(folder: Path) -> None:
+    """Raises an `InputError` if there is nothing to read in a folder."""
+    if _is_run(folder):
+        return
+    try:
+        has_runs = any(_is_run(path) for path in folder.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read ({error.strerror})") from error
+    way_out = f"there are runs in it: '{folder}/*'" if has_runs else "name a folder that vswin train has written"
+    raise InputError(f"{folder} is not the folder of a run: it has none of {', '.join(_FILES)}; {way_out}")
+
+
+def _is_run(folder: Path) -> bool:
+    return folder.is_dir() and any((folder / name).exists() for name in _FILES)
 
 
 def read_run(label: str, name: str, folder: Path) -> Run:
-    """Reads the files of a run, as far as there are any.
-
-    Args:
-        label: Its letter.
-        name: What it is called.
-        folder: Where it is.
+    """Reads the files of a run, as far as there are any; for its label and name see `Run`.
 
     Raises:
         InputError: If a file is damaged, or two of them are not of the same evaluation.
@@ -100,33 +132,72 @@ def read_run(label: str, name: str, folder: Path) -> Run:
         folder=folder,
         config=saved_values(folder) if (folder / "config.yaml").exists() else None,
         history=_read_history(folder / "history.csv"),
-        devices=_read_devices(folder / "train.log"),
         metrics=read_metrics(folder / "metrics.json"),
         predictions=_read_predictions(folder / "predictions.csv"),
         class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
         sessions=tuple(read_sessions(folder)),
     )
-    _check_same_evaluation(run)
-    return run
-
-
-def _check_same_evaluation(run: Run) -> None:
     if run.metrics is None or run.predictions is None:
-        return
+        return run
+    # Both must be of the same evaluation.
     num_listed, num_videos = len(run.predictions.paths), run.metrics["num_videos"]
     num_right = int(run.predictions.is_right.sum())
     if num_listed != num_videos or abs(num_right - run.metrics["top1"] * num_videos) > 0.5:
         raise InputError(
-            f"{run.folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
+            f"{folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
             f"{num_videos:,} with a top-1 of {100 * run.metrics['top1']:.2f} %, so one is cut off or of another "
             "evaluation; evaluate the run again (vswin evaluate run=...), or do without these files"
         )
+    return run
+
+
+def read_metrics(path: Path) -> Mapping[str, Any] | None:
+    """Reads `metrics.json`; None if there is no such file; raises an `InputError` if it is damaged."""
+    text = _read_text(path)
+    if text is None:
+        return None
+    try:
+        metrics = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: it is no JSON ({error}); {_COPY_AGAIN}") from None
+    match metrics:
+        case {"num_videos": int(count), **others} if count >= 1:
+            shares, protocol = [others.get(key) for key in _SHARES], others.get("protocol") or {}
+            has_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
+            if has_shares and isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict):
+                return metrics
+    raise InputError(f"{path} is not what an evaluation writes: no accuracies between 0 and 1; {_COPY_AGAIN}")
+
+
+def _read_predictions(path: Path) -> Predictions | None:
+    rows = _read_rows(path, ["path", "label_name", "class_1", "probability_1"])
+    if rows is None:
+        return None
+    return Predictions(
+        paths=[row["path"] for row in rows],
+        labels=[row["label_name"] for row in rows],
+        predicted=[row["class_1"] for row in rows],
+        probabilities=_read_numbers(path, rows, "probability_1"),
+        is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
+    )
+
+
+def _read_history(path: Path) -> dict[str, np.ndarray] | None:
+    rows = _read_rows(path, ["epoch"])
+    if rows is None:
+        return None
+    history = {column: _read_numbers(path, rows, column) for column in rows[0]}
+    # In the file they count from 0; the log counts from 1, as people do.
+    history["epoch"] = history["epoch"] + 1
+    if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
+        raise InputError(f"{path} is damaged: its epochs are not in order; {_COPY_AGAIN}")
+    return history
 
 
 def _read_text(path: Path) -> str | None:
     """Reads a file; None if there is none."""
     try:
-        return path.read_text(encoding="utf-8", errors="strict")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
@@ -138,11 +209,7 @@ def _read_text(path: Path) -> str | None:
 
 
 def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
-    """Reads a CSV file, which has one row at least; None if there is no file.
-
-    Raises:
-        InputError: If a column is missing, or rows or the end of one.
-    """
+    """Reads a CSV file, at least one whole row with these columns; None if there is no file."""
     text = _read_text(path)
     if text is None:
         return None
@@ -171,72 +238,3 @@ def _read_numbers(path: Path, rows: list[dict[str, str]], column: str) -> np.nda
         return np.array([float(row[column]) if row[column] else math.nan for row in rows])
     except ValueError as error:
         raise InputError(f"{path} is damaged: {printable(str(error))}; {_COPY_AGAIN}") from None
-
-
-def _read_history(path: Path) -> dict[str, np.ndarray] | None:
-    rows = _read_rows(path, ["epoch"])
-    if rows is None:
-        return None
-    history = {column: _read_numbers(path, rows, column) for column in rows[0]}
-    # In the file they count from 0; the log counts from 1, as people do.
-    history["epoch"] = history["epoch"] + 1
-    if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
-        raise InputError(f"{path} is damaged: its epochs are not in order; {_COPY_AGAIN}")
-    return history
-
-
-def _read_devices(path: Path) -> str:
-    """Finds what the last session of a run computed on; empty if the log does not say."""
-    devices = ""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            while line := file.readline(_NUM_CHARS_OF_LOG_LINE):
-                if found := _DEVICES.match(line):
-                    devices = printable(found[1].strip())
-    except OSError:  # The log is no more than a help.
-        return ""
-    return devices
-
-
-def read_metrics(path: Path) -> Mapping[str, Any] | None:
-    """Reads what an evaluation measured, and how; None if there is no such file.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    text = _read_text(path)
-    if text is None:
-        return None
-    try:
-        metrics = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: it is no JSON ({error}); {_COPY_AGAIN}") from None
-    if not _is_metrics(metrics):
-        raise InputError(f"{path} is not what an evaluation writes: no accuracies between 0 and 1; {_COPY_AGAIN}")
-    return metrics
-
-
-def _is_metrics(metrics: Any) -> bool:
-    if not isinstance(metrics, dict):
-        return False
-    shares, count, protocol = [metrics.get(key) for key in _SHARES], metrics.get("num_videos"), metrics.get("protocol")
-    return (
-        all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
-        and isinstance(count, int)
-        and count >= 1
-        and (protocol is None or (isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict)))
-    )
-
-
-def _read_predictions(path: Path) -> Predictions | None:
-    rows = _read_rows(path, ["path", "label_name", "class_1", "probability_1"])
-    if rows is None:
-        return None
-    return Predictions(
-        paths=[row["path"] for row in rows],
-        labels=[row["label_name"] for row in rows],
-        said=[row["class_1"] for row in rows],
-        probabilities=_read_numbers(path, rows, "probability_1"),
-        is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
-        num_bad=sum(row["class_1"] == "" for row in rows),
-    )

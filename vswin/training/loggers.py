@@ -19,9 +19,9 @@ from vswin.data.catalog import Catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
-from vswin.evaluation.highlights import Sample, choose_samples, describe, reduce_frame
+from vswin.evaluation.loggers import Sample, choose_samples, describe, reduce_frame
 from vswin.models.video_swin import VideoSwin
-from vswin.runs.settings import format_value, is_setting
+from vswin.runs.figures import format_value, is_setting
 from vswin.schema import ClipConfig, TrainConfig
 
 

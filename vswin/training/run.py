@@ -21,7 +21,7 @@ from vswin.data.pipeline import make_val_dataset
 from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
-from vswin.runtime import format_seconds, logger, make_strategy, program, set_precision, start_log
+from vswin.runtime import describe_devices, format_seconds, logger, make_strategy, program, set_precision, start_log
 from vswin.schema import TrainConfig
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
@@ -100,7 +100,7 @@ def _train(
     if workers.is_chief:
         # A run can do without it; a full disk ends the run where it is explained.
         with suppress(OSError):
-            record_session(folder, command)
+            record_session(folder, command, describe_devices(strategy))
     first_epoch = checkpoints.restore()
     trainer.first_step = checkpoints.steps_saved
 

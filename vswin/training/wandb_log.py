@@ -10,8 +10,7 @@ import tf_keras as keras
 import wandb
 from wandb.sdk.wandb_run import Run
 
-from vswin.evaluation.highlights import Sample
-from vswin.evaluation.wandb_report import make_film
+from vswin.evaluation.loggers import Sample, make_film
 from vswin.runs.wandb_run import wandb_run
 from vswin.runtime import logger
 from vswin.schema import TrainConfig

@@ -1,0 +1,191 @@
+"""Put an evaluation beside the curves of the training run behind it, in TensorBoard and in wandb.
+
+Both get the figures, the classes that were confused and some videos with what was predicted of them. Neither ends an
+evaluation: its report is written before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from vswin.config import load_saved
+from vswin.data.decode_error import DecodeError
+from vswin.data.pyav_encoder import encode_video
+from vswin.data.stores import VideoStore
+from vswin.errors import InputError
+from vswin.evaluation.report import Result
+from vswin.report.contact_sheet import Panel, draw_sheet, thumbnail
+from vswin.report.plots import draw_confusion_matrix
+from vswin.runs.metrics import NO_PREDICTION, most_confused
+from vswin.runtime import logger
+from vswin.schema import EvaluateConfig
+
+if TYPE_CHECKING:
+    import wandb
+
+_CONFUSED_COLUMNS = ("class", "predicted", "videos")
+_NUM_PAIRS = 100
+_NUM_SAMPLES = 8
+_SAMPLE_FRAMES, _SAMPLE_SIDE = 32, 128
+# Frames all over a long video may take long to reach.
+_SECONDS_FOR_ONE = 5.0
+_NUM_STILLS, _STILL_HEIGHT = 6, 112
+# wandb stores a row per cell: 400 classes would be 160,000.
+_MAX_CLASSES = 50
+_FRAME_RATE = Fraction(8)
+
+
+class Sample(NamedTuple):
+    """Hold a video as it is shown: a caption, and frames spread over it, uint8 [T, H, W, 3] RGB, of even sides."""
+
+    caption: str
+    frames: np.ndarray
+
+
+def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
+    """Yields the same few videos in every evaluation of a data set, without those that have no prediction."""
+    for number in choose_samples(len(result.paths)):
+        predicted = result.ranked[number, 0]
+        if predicted == NO_PREDICTION:
+            continue
+        try:
+            with store.open(result.paths[number], timeout_sec=_SECONDS_FOR_ONE) as reader:
+                numbers = np.unique(np.linspace(0, reader.num_video_frames - 1, _SAMPLE_FRAMES).astype(int))
+                frames = reader.read(numbers, reduce_frame)
+        # A store whose files have changed; all of these videos were read a moment ago.
+        except (DecodeError, InputError, OSError):
+            continue
+        names = result.class_names
+        caption = describe(names[result.labels[number]], names[predicted], result.probabilities[number, 0])
+        yield Sample(caption, frames)
+
+
+def choose_samples(num_videos: int) -> list[int]:
+    """Chooses the videos that are shown, the same few each time."""
+    return sorted(np.random.default_rng(0).permutation(num_videos)[:_NUM_SAMPLES].tolist())
+
+
+def describe(label: str, predicted: str, probability: float) -> str:
+    """Says what a video is and what was predicted with which probability, 0..1."""
+    return f"{label}, predicted {predicted} ({100 * probability:.1f} %)"
+
+
+def reduce_frame(frame: np.ndarray) -> np.ndarray:
+    """Reduces a frame, uint8 [H, W, 3], so that its short side has at most 128 pixels; both become even."""
+    height, width = frame.shape[:2]
+    scale = min(1.0, _SAMPLE_SIDE / min(height, width))
+    # Even sides are what every player takes.
+    size = [max(2, round(side * scale / 2) * 2) for side in (width, height)]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def has_log(config: EvaluateConfig) -> bool:
+    """Tells whether there is a training run with files of TensorBoard."""
+    return config.run is not None and Path(config.run, "tensorboard").is_dir()
+
+
+def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Sample], epoch: int) -> None:
+    """Logs under `test/...` what wandb is given; of the videos stills, as TensorBoard shows no films.
+
+    The step is the epoch of the weights, counted from 1.
+    """
+    rows = [_CONFUSED_COLUMNS, ("---",) * len(_CONFUSED_COLUMNS), *_list_confused(result)]
+    table = "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
+    png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
+    panels = []
+    for caption, frames in samples:
+        numbers = np.linspace(0, len(frames) - 1, min(_NUM_STILLS, len(frames))).round().astype(int)
+        panels.append(Panel(caption, [], [[thumbnail(frames[number], _STILL_HEIGHT) for number in numbers]]))
+    try:
+        writer = tf.summary.create_file_writer(str(Path(str(config.run), "tensorboard")))
+        with writer.as_default(step=epoch):
+            for name, value in dataclasses.asdict(result.metrics).items():
+                # An interval is shown by its ends.
+                ends = zip(("/low", "/high"), value, strict=True) if isinstance(value, tuple) else [("", value)]
+                for ending, figure in ends:
+                    tf.summary.scalar(f"test/{name}{ending}", figure)
+            tf.summary.image("test/confusion_matrix", tf.io.decode_png(png, channels=3)[tf.newaxis])
+            tf.summary.text("test/confused_classes", table)
+            if panels:
+                tf.summary.image("test/samples", np.asarray(draw_sheet(panels))[np.newaxis])
+        writer.close()
+    # A disk that does not take it.
+    except (OSError, tf.errors.OpError) as error:
+        logger.info(f"TensorBoard: the evaluation was not taken ({error}); its report is complete")
+
+
+def check_wandb(config: EvaluateConfig) -> None:
+    """Checks, before hours of work, that there is a wandb run to log into.
+
+    Raises:
+        InputError: if `run` is not a training run that logged to wandb.
+    """
+    if not config.wandb:
+        return
+    # Seconds that only those who use it should wait.
+    from vswin.runs.wandb_run import RUN_ID_NAME
+
+    if config.run is None or not Path(config.run, RUN_ID_NAME).is_file():
+        raise InputError(
+            f"wandb=true needs run=<a training run with logger=wandb>, but run={config.run or 'null'} has no "
+            f"{RUN_ID_NAME}; leave out wandb=true"
+        )
+
+
+def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sample]) -> None:
+    """Logs the figures as `test/...`, the confused classes, and the videos as films."""
+    import wandb
+
+    from vswin.runs.wandb_run import wandb_run
+
+    folder, names = Path(str(config.run)), list(result.class_names)
+    is_good = result.ranked[:, 0] != NO_PREDICTION
+    try:
+        saved = load_saved(str(folder))
+        protocol = {"test": {"clip": dataclasses.asdict(config.clip), "average": config.average}}
+        with wandb_run(folder, saved.logger.wandb_project, protocol, "wandb=true") as run:
+            for name, value in dataclasses.asdict(result.metrics).items():
+                run.summary[f"test/{name}"] = value
+            shown = {
+                "test/samples": [make_film(sample) for sample in samples],
+                "test/confused_classes": wandb.Table(
+                    columns=list(_CONFUSED_COLUMNS), data=[list(row) for row in _list_confused(result)]
+                ),
+            }
+            if len(names) <= _MAX_CLASSES and is_good.any():
+                shown["test/confusion_matrix"] = wandb.plot.confusion_matrix(
+                    y_true=result.labels[is_good].tolist(),
+                    preds=result.ranked[is_good, 0].tolist(),
+                    class_names=names,
+                    title="Confusion matrix",
+                )
+            # After the epochs, whether the run goes on online or in a file of its own.
+            run.log(shown, step=max(run.step, saved.epochs + 1))
+    except Exception as error:  # whatever becomes of wandb, the evaluation is what counts
+        logger.info(f"wandb: the evaluation was not taken ({error}); its report is complete")
+
+
+def make_film(sample: Sample) -> wandb.Video:
+    """Makes an MP4."""
+    import wandb
+
+    file, frames = io.BytesIO(), sample.frames
+    encode_video(file, frames, (frames.shape[2], frames.shape[1]), _FRAME_RATE)
+    file.seek(0)
+    return wandb.Video(file, caption=sample.caption, format="mp4")
+
+
+def _list_confused(result: Result) -> list[tuple[str, str, int]]:
+    """Lists the pairs of classes that were confused most often: class, prediction, how often."""
+    names = result.class_names
+    pairs = most_confused(result.labels, result.ranked[:, 0], len(names), _NUM_PAIRS)
+    return [(names[pair.label], names[pair.predicted], pair.num_confused) for pair in pairs]
