@@ -14,7 +14,7 @@ from vswin.data.check_findings import FAILURES, find_problems, subsets_of
 from vswin.data.check_report import print_findings, print_summary, write_clean_lists, write_report
 from vswin.data.frames import open_store
 from vswin.data.opencv_decoder import check_opencv
-from vswin.data.packed.contents import is_packed
+from vswin.data.packed import is_packed
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig
 from vswin.tables import make_progress_bar, say

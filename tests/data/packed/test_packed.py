@@ -1,5 +1,8 @@
+import hashlib
+import json
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from vswin.data.folder import load_folder
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.lists import split_train_val
-from vswin.data.packed.videos import load_packed
+from vswin.data.packed import PackedVideo, RecordVideos, load_packed, read_rows, write_rows
 from vswin.data.pipeline import Order, make_eval_dataset, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
@@ -37,6 +40,10 @@ def is_bad(path: str) -> bool:
 
 def renamed(records: list[VideoRecord], root: Path, packed: Path) -> list[VideoRecord]:
     return [VideoRecord(os.path.join(packed, os.path.relpath(path, root)), label) for path, label in records]
+
+
+def read_all(store: RecordVideos, records: list[VideoRecord]) -> list[bytes]:
+    return [store.read(path) for path, _ in records]
 
 
 def test_names_labels_and_order_are_those_of_the_files(video_set, packed, make_dataset) -> None:
@@ -155,28 +162,83 @@ def test_lists_and_other_splits_are_refused(packed, make_dataset) -> None:
 def test_missing_file_of_records_is_noticed_at_once(packed, make_dataset, tmp_path: Path) -> None:
     copy = shutil.copytree(packed, tmp_path / "copy")
     next(copy.glob("*-train.*")).unlink()
-    with pytest.raises(InputError, match=r"1 of the 3 files of the packed data set .* are not there"):
+    with pytest.raises(InputError, match=r"1 of the 2 files are not there, e.g. .*; copy the packed data set anew"):
         load_packed(make_dataset(copy))
 
 
-def test_damaged_records_are_bad_videos(packed, make_dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["cut off", "flipped bit"])
+def test_damaged_records_are_bad_videos(packed, make_dataset, tmp_path: Path, change: str) -> None:
     copy = shutil.copytree(packed, tmp_path / "copy")
+    _, train, _, store = load_packed(make_dataset(copy))
     (first, *_) = sorted(copy.glob("*-train.*-00000-*"))
-    content = first.read_bytes()
-    store = load_packed(make_dataset(copy))[3]
-    path = load_packed(make_dataset(copy))[1][0].path
-    first.write_bytes(content[:100])
+    content = bytearray(first.read_bytes())
+    content[70_000] ^= 1
+    first.write_bytes(content[:100] if change == "cut off" else content)
     with pytest.raises(DecodeError, match="damaged record"):
-        store.open(path)
+        read_all(store, train)
+
+
+def test_data_packed_as_tfrecord_is_read(packed, video_set, to_tfrecord, make_dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(packed, tmp_path / "copy")
+    to_tfrecord(copy)
+    class_names, train, val, store = load_packed(make_dataset(copy))
+    assert class_names == ("first", "second")
+    assert [train, val] == [renamed(records, video_set, copy) for records in records_of_files(video_set)]
+    for path, _ in train + val:
+        assert store.read(path) == (video_set / os.path.relpath(path, copy)).read_bytes()
+    (first, *_) = copy.glob("*-train.*-00000-*")
+    first.write_bytes(first.read_bytes()[:-100])
+    with pytest.raises(DecodeError, match="damaged record"):
+        read_all(store, train)
+    with pytest.raises(InputError, match=r"ends in the last of its records; copy the packed data set anew"):
+        load_packed(make_dataset(copy))
     first.unlink()
     with pytest.raises(DecodeError, match=r"not readable .*No such file"):
-        load_packed_without_check(store).open(path)
+        read_all(store, train)
 
 
-def load_packed_without_check(store):
-    """Forgets the files that are open."""
-    store._open_file.cache_clear()
-    return store
+def edit_description(folder: Path, **changes: object) -> None:
+    values = json.loads((folder / "vswin.json").read_text())
+    (folder / "vswin.json").write_text(json.dumps({**values, **changes}))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', '{"class_names": "ab"}', "[" * 100_000])
+def test_damaged_description_is_refused(packed, make_dataset, tmp_path: Path, text: str) -> None:
+    copy = shutil.copytree(packed, tmp_path / "copy")
+    (copy / "vswin.json").write_text(text)
+    with pytest.raises(InputError, match=r"vswin.json cannot be read .*pack the data anew"):
+        load_packed(make_dataset(copy))
+
+
+def test_what_does_not_belong_together_is_refused(packed, make_dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(packed, tmp_path / "copy")
+    edit_description(copy, format=3)
+    with pytest.raises(InputError, match="has format 3, this vswin reads format 2"):
+        load_packed(make_dataset(copy))
+    edit_description(copy, format=2)
+    rows = (copy / "videos.csv").read_bytes()
+    (copy / "videos.csv").write_bytes(rows + b"train,more.avi,0,0,0,0,0\n")
+    with pytest.raises(InputError, match=r"videos.csv is not the one that was packed"):
+        load_packed(make_dataset(copy))
+    edit_description(copy, videos_sha256=hashlib.sha256((copy / "videos.csv").read_bytes()).hexdigest())
+    with pytest.raises(InputError, match=r"damaged: videos.csv has 14 videos of the split 'train', .* 13 records"):
+        load_packed(make_dataset(copy))
+    (copy / "videos.csv").write_bytes(rows.replace(b",0,0,", b",7,0,", 1))
+    edit_description(copy, videos_sha256=hashlib.sha256((copy / "videos.csv").read_bytes()).hexdigest())
+    with pytest.raises(InputError, match=r"has a label that is not there"):
+        load_packed(make_dataset(copy))
+    (copy / "videos.csv").unlink()
+    with pytest.raises(InputError, match=r"videos.csv cannot be read .*not whole"):
+        load_packed(make_dataset(copy))
+
+
+def test_a_hundred_thousand_odd_rows_come_back_in_seconds(tmp_path: Path) -> None:
+    names = ('a/odd, "name"\u00e9', "a/bytes\udcff", "../elsewhere/new\u2028line")
+    rows = [PackedVideo("train", f"{names[n % 3]}_{n}", n % 400, n % 16, n, 5, "ab" * 32) for n in range(100_000)]
+    start = time.process_time()
+    write_rows(tmp_path / "videos.csv", rows)
+    assert read_rows((tmp_path / "videos.csv").read_bytes()) == rows
+    assert time.process_time() - start < 4
 
 
 def test_the_catalog_reads_a_packed_root_whatever_the_data_set_is_called(video_set, pack, make_dataset, tmp_path):

@@ -1,17 +1,20 @@
 """TFDS's own builder of UCF101 on a small archive; only the download is left out."""
 
 import dataclasses
+import os
 import shutil
 import stat
 import zipfile
 from pathlib import Path
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from vswin.data import packed, tfds_sets
 from vswin.data.annotations.class_names import read_class_names
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
@@ -19,9 +22,9 @@ from vswin.data.catalog import load_catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
-from vswin.data.packed import tfds_catalog, tfds_frames
-from vswin.data.packed.tfds_catalog import explain_tfds, find_prepared, load_tfds, name_in_tfds
+from vswin.data.packed import EncodedFrames
 from vswin.data.pipeline import make_eval_dataset
+from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds, name_in_tfds
 from vswin.errors import InputError
 from vswin.schema import ClipConfig
 
@@ -72,7 +75,7 @@ def offline(archives, tmp_path_factory: pytest.TempPathFactory):
 def prepare(dataset):
     """Has TFDS prepare a data set, on a machine with little space as well."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfds_catalog, "_download_bytes", lambda name: 1_000_000)
+        patch.setattr(tfds_sets, "_download_bytes", lambda name: 1_000_000)
         return load_tfds(dataset, CLASSES)
 
 
@@ -101,9 +104,11 @@ def test_prepared_split_has_the_videos_of_the_lists(tfds_dir, make_dataset) -> N
     assert [path for path, _ in val] == [f"ucf101/ucf101_1/2.0.0/test/{number:05d}" for number in range(3)]
 
 
-def test_labels_and_frames_are_those_tfds_gives(tfds_dir, make_dataset) -> None:
+def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_dataset, tmp_path: Path) -> None:
     _, train, val, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
-    builder = tfds.builder_from_directory(find_prepared(ucf101(make_dataset, tfds_dir)))
+    copy = shutil.copytree(find_prepared(ucf101(make_dataset, tfds_dir)), tmp_path / "copy")
+    to_tfrecord(copy)  # which `as_dataset` reads
+    builder = tfds.builder_from_directory(copy)
     for records, split in ((train, "train"), (val, "test")):
         encoded = list(builder.as_dataset(split, decoders={"video": tfds.decode.SkipDecoding()}))
         decoded = list(builder.as_dataset(split))
@@ -122,8 +127,8 @@ def test_labels_and_frames_are_those_tfds_gives(tfds_dir, make_dataset) -> None:
 def test_only_the_frames_asked_for_are_decoded(tfds_dir, make_dataset, monkeypatch) -> None:
     _, train, _, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
     decoded = []
-    original = tfds_frames.cv2.imdecode
-    monkeypatch.setattr(tfds_frames.cv2, "imdecode", lambda *arguments: decoded.append(1) or original(*arguments))
+    original = packed.cv2.imdecode
+    monkeypatch.setattr(packed.cv2, "imdecode", lambda *arguments: decoded.append(1) or original(*arguments))
     loader = FrameLoader(store=store)
     assert len(loader.load(train[0].path, 72, lambda num_frames: np.array([3, 0, 3, 5]))) == 4
     assert len(decoded) == 3
@@ -156,7 +161,7 @@ def test_evaluation_reads_the_test_split(tfds_dir, make_dataset) -> None:
 
 
 def test_what_is_prepared_is_not_prepared_again(tfds_dir, make_dataset, monkeypatch) -> None:
-    monkeypatch.setattr(tfds_catalog, "_prepare", lambda dataset: pytest.fail("prepared again"))
+    monkeypatch.setattr(tfds_sets, "_prepare", lambda dataset: pytest.fail("prepared again"))
     assert load_tfds(ucf101(make_dataset, tfds_dir, download=True), CLASSES)[1]
 
 
@@ -178,11 +183,11 @@ def test_cost_is_said_before_anything_is_downloaded(offline, make_dataset, tmp_p
 
 def test_download_needs_ffmpeg_and_space(make_dataset, tmp_path: Path, monkeypatch) -> None:
     dataset = ucf101(make_dataset, tmp_path, download=True)
-    monkeypatch.setattr(tfds_catalog.shutil, "which", lambda name: None)
+    monkeypatch.setattr(tfds_sets.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="with the program ffmpeg, which is not on the PATH; install it"):
         load_tfds(dataset, CLASSES)
-    monkeypatch.setattr(tfds_catalog.shutil, "which", lambda name: "/usr/bin/ffmpeg")
-    monkeypatch.setattr(tfds_catalog.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(tfds_sets.shutil, "which", lambda name: "/usr/bin/ffmpeg")
+    monkeypatch.setattr(tfds_sets.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(InputError, match=rf"TFDS needs 21 GB for ucf101/ucf101_1, and 0.0 GB are free in {tmp_path}"):
         load_tfds(dataset, CLASSES)
 
@@ -211,7 +216,7 @@ def test_missing_part_of_tfds_hides_no_other_way(make_dataset, tmp_path: Path, m
 
     monkeypatch.setattr(tfds, "builder_cls", fail)
     monkeypatch.setattr(tfds, "builder", fail)
-    monkeypatch.setattr(tfds_catalog.shutil, "which", lambda name: "/usr/bin/ffmpeg")
+    monkeypatch.setattr(tfds_sets.shutil, "which", lambda name: "/usr/bin/ffmpeg")
     assert "TFDS does not say how much" in explain_tfds(ucf101(make_dataset, tmp_path))
     with pytest.raises(InputError, match="TFDS could not prepare ucf101/ucf101_1: No module named 'importlib_resource"):
         load_tfds(ucf101(make_dataset, tmp_path, download=True), CLASSES)
@@ -255,9 +260,13 @@ def test_data_sets_without_videos_are_refused(make_dataset, tmp_path: Path) -> N
             load_tfds(make_dataset(Path("none"), tfds="dummy_dataset", tfds_dir=folder))
 
 
-def test_damaged_records_are_noticed(tfds_dir, make_dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_damaged_records_are_noticed(tfds_dir, to_tfrecord, make_dataset, tmp_path: Path, file_format: str) -> None:
     copy = shutil.copytree(tfds_dir, tmp_path / "copy")
-    (file,) = copy.glob("ucf101/ucf101_1/2.0.0/*test.tfrecord-*")
+    folder = copy / "ucf101" / "ucf101_1" / "2.0.0"
+    if file_format == "tfrecord":
+        to_tfrecord(folder)
+    (file,) = folder.glob(f"*test.{file_format}-*")
     _, _, val, store = load_tfds(ucf101(make_dataset, copy), CLASSES)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -266,11 +275,45 @@ def test_damaged_records_are_noticed(tfds_dir, make_dataset, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"cannot be read: .*; prepare the data set anew"):
         load_tfds(ucf101(make_dataset, copy), CLASSES)
     file.unlink()
-    with pytest.raises(DecodeError, match="not readable"):
-        store.open(val[0].path)
-    assert store.identify(val[0].path) is None
+    with pytest.raises(InputError, match=r"1 of the 1 files are not there, .*; prepare the data set anew"):
+        load_tfds(ucf101(make_dataset, copy), CLASSES)
     with pytest.raises(DecodeError, match="missing"):
         store.open("nowhere")
+    assert store.identify("nowhere") is None
+    assert store.identify(val[0].path) != store.identify(val[1].path)
+
+
+def test_what_tfds_load_has_prepared_is_read_too(tfds_dir, to_tfrecord, make_dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(tfds_dir, tmp_path / "copy")
+    to_tfrecord(copy / "ucf101" / "ucf101_1" / "2.0.0")
+    (_, train, val, store), (_, *expected, other) = (
+        load_tfds(ucf101(make_dataset, folder), CLASSES) for folder in (copy, tfds_dir)
+    )
+    assert [train, val] == expected
+    for path, _ in train + val:
+        assert list(store.read(path)) == list(other.read(path))
+    path = val[0].path
+    assert np.array_equal(
+        *[FrameLoader(store=each).load(path, 72, lambda n: np.array([3, 0])) for each in (store, IsolatedVideos(store))]
+    )
+
+
+def test_labels_are_read_once_while_the_files_are_the_same(tfds_dir, make_dataset, tmp_path: Path, caplog) -> None:
+    copy = shutil.copytree(tfds_dir, tmp_path / "copy")
+    (kept,) = copy.rglob("vswin_labels.json")
+    text = kept.read_text()
+    (file,) = copy.rglob("*-test.*")
+    for change in ("copied", "none", "other files", "damaged", "out of range"):
+        if change == "other files":
+            os.utime(file, (1, 1))
+        if change in ("damaged", "out of range"):
+            kept.write_text("[" if change == "damaged" else kept.read_text().replace('"test": [', '"test": [999999, '))
+        caplog.clear()
+        with caplog.at_level("INFO", "vswin"):
+            _, train, val, _ = load_tfds(ucf101(make_dataset, copy), CLASSES)
+        assert ("reads the labels of ucf101/ucf101_1/2.0.0, once" in caplog.text) == (change not in ("copied", "none"))
+        assert (counts(train, CLASSES), counts(val, CLASSES)) == (TRAIN, TEST)
+    assert kept.read_text() != text
 
 
 def test_the_catalog_takes_what_tfds_has_where_there_are_no_videos(tfds_dir, make_dataset, tmp_path: Path) -> None:
@@ -297,3 +340,62 @@ def test_videos_come_before_tfds_unless_it_is_forced(tfds_dir, make_dataset, tmp
     assert len(load_catalog(dataset).train) == 1
     forced = load_catalog(dataclasses.replace(dataset, source="tfds"))
     assert len(forced.train) == sum(TRAIN.values())
+
+
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(256, size=(20, 30, 3), dtype=np.uint8) for _ in range(6)]
+
+
+def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+
+def same(frame: np.ndarray) -> np.ndarray:
+    return frame
+
+
+def test_frames_come_in_the_order_asked_each_decoded_once(monkeypatch) -> None:
+    prepared = []
+
+    def prepare(frame: np.ndarray) -> np.ndarray:
+        prepared.append(frame)
+        return frame[::2]
+
+    with EncodedFrames("video", [encode(image) for image in IMAGES]) as reader:
+        assert (reader.path, reader.decoder, reader.num_video_frames) == ("video", "opencv", 6)
+        frames = reader.read(np.array([5, 0, 5, 2]), prepare)
+    assert np.array_equal(frames, [IMAGES[number][::2] for number in (5, 0, 5, 2)])
+    assert len(prepared) == 3
+
+
+def test_gray_images_become_colour() -> None:
+    images = [cv2.imencode(".jpg", np.full((16, 16), level, np.uint8))[1].tobytes() for level in (50, 200)]
+    frames = EncodedFrames("gray", images).read(np.array([1, 0]), same)
+    assert frames.shape == (2, 16, 16, 3)
+    assert frames.mean(axis=(1, 2, 3)).tolist() == [200, 50]
+
+
+@pytest.mark.parametrize(("images", "cause"), [([], "no frames"), ([encode(IMAGES[0])], "one frame")])
+def test_fewer_than_two_frames_are_no_video(images: list[bytes], cause: str) -> None:
+    with pytest.raises(DecodeError, match=cause):
+        EncodedFrames("short", images)
+
+
+def test_bad_images_are_named() -> None:
+    images = [encode(IMAGES[0]), b"", b"no image", encode(IMAGES[1][:10])]
+    reader = EncodedFrames("bad", images)
+    for number in (1, 2):
+        with pytest.raises(DecodeError, match=rf"bad: undecodable frame \(image {number}\)"):
+            reader.read(np.array([0, number]), same)
+    with pytest.raises(DecodeError, match="frame size changes"):
+        reader.read(np.array([0, 3]), same)
+    assert len(reader.read(np.array([3, 3]), same)) == 2
+
+
+def test_frames_outside_and_time_limits_are_refused() -> None:
+    content = [encode(image) for image in IMAGES]
+    for numbers in ([6], [-1, 0]):
+        with pytest.raises(ValueError, match="of 6 in video"):
+            EncodedFrames("video", content).read(np.array(numbers), same)
+    with pytest.raises(DecodeError, match="too slow"):
+        EncodedFrames("video", content, 1e-9).read(np.array([0]), same)
