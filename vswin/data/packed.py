@@ -60,11 +60,7 @@ def is_packed(root: str | Path) -> bool:
 def load_packed(
     dataset: DatasetConfig,
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
-    """Loads what `vswin data prepare` has packed.
-
-    Returns:
-        Class names, records of training and of validation, in the order of the lists they were packed from, and
-        the store that opens them.
+    """Loads what `vswin data prepare` has packed: class names, records of training and of validation, their store.
 
     Raises:
         InputError: If something is missing or damaged, or other lists or another split than the packed ones are
@@ -174,16 +170,9 @@ class RecordVideos:
     def __init__(
         self, builder: Any, places: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
     ) -> None:
-        """Opens the records.
+        """Opens the records; `places` has split and number of the record by the name of the video.
 
-        Args:
-            builder: Of `open_builder`.
-            places: Split, and number of the record in it, by the name of the video.
-            identity: Tells this data set from every other one, in values JSON knows.
-            mend: What to do where something is missing or damaged, half a sentence.
-
-        Raises:
-            InputError: If a file is not there, or the records are in a format that cannot be read here.
+        `identity` tells the data set from every other one, in values JSON knows; `mend` and errors as `open_records`.
         """
         self._folder = builder.data_dir
         self._places = places
@@ -260,10 +249,10 @@ def check_imports(described: Any) -> None:
 
 
 def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, Any]]:
-    """Opens the records of a split at any place, their videos encoded.
+    """Opens the records of a split, their videos encoded.
 
     Raises:
-        InputError: If a file is not there, or the records are in a format that cannot be read here.
+        InputError: If a file is missing, damaged, or in a format that cannot be read here; `mend` says what to do.
     """
     files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
     if absent := [file for file in files if not os.path.exists(file)]:
@@ -294,12 +283,7 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
     """
 
     def __init__(self, files: Sequence[str], features: Any, decoders: Mapping[str, Any]) -> None:
-        """Looks where each record is.
-
-        Raises:
-            OSError: If a file cannot be read.
-            ValueError: If it is damaged.
-        """
+        """Looks where each record is; raises OSError, or ValueError where a file is damaged."""
         self._features, self._decoders = features, decoders
         self._places: list[tuple[str, int, int]] = []  # file, first byte, number of bytes
         for name in files:
@@ -317,7 +301,7 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
         return len(self._places)
 
     def __getitem__(self, number: Any) -> Any:
-        """Reads a record; checksums are not compared. Raises errors as `__init__` does, and those of TFDS."""
+        """Reads a record; checksums are not compared. Errors as in `__init__`, and those of TFDS."""
         name, start, num_bytes = self._places[number]
         with open(name, "rb") as file:
             file.seek(start)
@@ -328,28 +312,10 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
 
 
 class EncodedFrames:
-    """Reads frames of a video whose frames are images, mostly JPEG; see `FrameReader`.
-
-    Attributes:
-        path: Name of the video.
-        num_video_frames: Its frames, >= 2.
-        repeats: None of them.
-        frame_rate: None, as records do not say.
-        decoder: "opencv", whose libjpeg decodes the images.
-        frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
-    """
+    """Reads frames of a video whose frames are images, mostly JPEG, by OpenCV's libjpeg; see `FrameReader`."""
 
     def __init__(self, path: str, images: Sequence[bytes], timeout_sec: float | None = None) -> None:
-        """Takes the encoded frames of a video.
-
-        Args:
-            path: Name of the video.
-            images: Its frames.
-            timeout_sec: Time from now to the last frame read; None for any.
-
-        Raises:
-            DecodeError: If there are fewer than two.
-        """
+        """Takes the encoded frames of a video; errors as in `VideoReader`."""
         check_opencv()
         self.path = path
         self.num_video_frames = len(images)
@@ -367,12 +333,7 @@ class EncodedFrames:
     def read(
         self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
     ) -> np.ndarray:
-        """Decodes frames, each distinct one once; see `VideoReader.read`. `may_skip` has no effect: none needs another.
-
-        Raises:
-            DecodeError: If one cannot be decoded, frames change their size, or time is over.
-            ValueError: If a frame number lies outside the video.
-        """
+        """Decodes frames, each distinct one once, see `VideoReader.read`; as none needs another, none is skipped."""
         if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
             raise ValueError(
                 f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"

@@ -104,7 +104,13 @@ def run_prepare(config: DataPrepareConfig) -> None:
     work = output.with_name(f"{output.name}.partial")
     _check_space(num_bytes, work, config.short_side)
     work.mkdir(parents=True, exist_ok=True)
-    with file_lock_if_possible(work / _LOCK, lambda: _refuse(output)):
+
+    def refuse() -> None:
+        raise InputError(
+            f"output_dir={output}: another vswin data prepare is at work there; wait until it ends, or name another"
+        )
+
+    with file_lock_if_possible(work / _LOCK, refuse):
         _check(config)  # what another call has finished meanwhile
         _start(work, shards, [*catalog.class_names], config.short_side)
         size = _megabytes(num_bytes)
@@ -164,19 +170,10 @@ def _import_beam() -> Any:
     return apache_beam
 
 
-def _refuse(output: Path) -> None:
-    raise InputError(
-        f"output_dir={output}: another vswin data prepare is at work there; wait until it has ended, or name another"
-    )
-
-
 def plan_shards(records: dict[str, list[VideoRecord]], root: str, num_shards: int) -> list[Shard]:
     """Looks up all files and divides them; made anew, the plan is the same while the videos are.
 
-    Args:
-        records: The videos of each split, "train" first.
-        root: Folder their names start from.
-        num_shards: Files of the first split that has videos; others get as many as makes them of one size.
+    The first split that has videos gets `num_shards` files, others as many as makes them of one size.
 
     Raises:
         InputError: If a video is not a file that can be read, or there are fewer videos than files asked for.
@@ -249,7 +246,8 @@ def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_si
 def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Sequence[str], work: Path) -> None:
     """Writes the files that are not there yet, by the cores of this machine or by the workers of Beam."""
     pack = partial(pack_shard, folder=work, class_names=tuple(class_names), short_side=config.short_side)
-    missing = [shard for shard in shards if not (work / shard.file_name).exists()]
+    there = {path.name for path in work.iterdir()}
+    missing = [shard for shard in shards if not {shard.file_name, f"{shard.file_name}.csv"} <= there]
     if len(missing) < len(shards):
         logger.info("%d of %d files are there already", len(shards) - len(missing), len(shards))
     try:
@@ -296,13 +294,8 @@ def pack_shard(
 ) -> None:
     """Writes a file of records, reads it back and compares every record; the file is whole or not there.
 
-    Args:
-        shard: What goes into it.
-        folder: Where it goes; its rows of `videos.csv` go beside it.
-        class_names: Name of each class index.
-        short_side: Pixels of the shorter side of larger videos, which are re-encoded; None leaves all as they are.
-        store: Decodes the videos to be re-encoded.
-        on_video: Called for each video; may raise to end the work.
+    Its rows of `videos.csv` go beside it, first. Larger videos are re-encoded to `short_side` pixels, decoded by `store`;
+    `on_video` is called for each video, and may raise to end the work.
 
     Raises:
         InputError: If what was written differs from the videos.
@@ -329,8 +322,10 @@ def pack_shard(
         rows = []
         try:
             records = ArrayRecordDataSource([str(unfinished)])
-            for position, (entry, record) in enumerate(zip(shard.entries, records, strict=True)):
-                found = features.deserialize_example_np(record)
+            if len(records) != len(shard.entries):
+                raise ValueError(f"{len(records)} of {len(shard.entries)} videos came out")
+            for position, entry in enumerate(shard.entries):
+                found = features.deserialize_example_np(records[position])
                 content = found["video"]
                 _compare(entry, content, short_side, store)
                 if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.label):
@@ -341,7 +336,8 @@ def pack_shard(
             raise InputError(
                 f"{path.name} is not what was to be packed: {error}. It is not kept; the same command makes it anew"
             ) from error
-        write_rows(folder / f"{path.name}.csv", rows)
+        with replacing(folder / f"{path.name}.csv") as unfinished_rows:
+            write_rows(unfinished_rows, rows)
 
 
 def _shrink(entry: Entry, short_side: int | None, store: VideoStore) -> bytes | None:

@@ -76,9 +76,7 @@ def load_tfds(
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
     """Loads a data set that TFDS has prepared; with `download` it is made to prepare it first.
 
-    Args:
-        dataset: Name in TFDS, folder, split.
-        class_names: Names in the order of the class indices; None takes the order of TFDS.
+    `class_names` gives the order of the class indices; None takes that of TFDS.
 
     Returns:
         Class names, records of training and of validation (the split `validation`, or where there is none `test`),
@@ -108,18 +106,14 @@ def load_tfds(
 
     splits = ["train", "validation" if "validation" in info.splits else "test"]
     files, labels = _read_labels(builder, [split for split in splits if split in info.splits])
-    records = [
-        [
-            VideoRecord(f"{info.full_name}/{split}/{number:05d}", indices[names[label]])
-            for number, label in enumerate(labels.get(split, []))
-        ]
-        for split in splits
-    ]
-    places = {
-        f"{info.full_name}/{split}/{number:05d}": (split, number)
-        for split in splits
-        for number in range(len(labels.get(split, [])))
-    }
+    places: dict[str, tuple[str, int]] = {}
+    records = []
+    for split in splits:
+        paths = [f"{info.full_name}/{split}/{number:05d}" for number in range(len(labels.get(split, [])))]
+        places |= {path: (split, number) for number, path in enumerate(paths)}
+        records.append(
+            [VideoRecord(path, indices[names[i]]) for path, i in zip(paths, labels.get(split, []), strict=True)]
+        )
     if folder.parent.name.endswith("_256"):
         logger.warning("%s has frames squashed to 256 x 256; the official recipe keeps their proportions", folder)
     logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)
@@ -175,6 +169,7 @@ def _prepare(dataset: DatasetConfig) -> Path:
         )
     tfds = import_tfds()
     try:
+        # TFDS reads this format at any place; its usual one is read, too, see `vswin.data.packed`.
         builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
         builder.download_and_prepare()
     except (OSError, ImportError, tfds.download.DownloadError, subprocess.CalledProcessError) as error:
@@ -185,33 +180,35 @@ def _prepare(dataset: DatasetConfig) -> Path:
 
 
 def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Reads the label of every record, which stands among its frames: all of them are read once, and the labels kept.
+    """Gives size and time of change of each file, and the label of each record of each split.
 
-    Returns:
-        Size and time of change of each file, and the labels of each split.
+    Labels stand among the frames: all of that is read once, and the labels are kept beside it.
     """
     folder, info = Path(builder.data_dir), builder.info
     records = {split: open_records(builder, split, _MEND) for split in splits}
-    paths = [Path(file) for split in splits for file in info.splits[split].filepaths]
-    files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
-    counts = {split: len(found) for split, found in records.items()}
-    num_classes = info.features["label"].num_classes
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        kept = json.loads((folder / _LABELS_FILE).read_text(encoding="utf-8"))
-        labels: dict[str, list[int]] = {split: [int(label) for label in kept["labels"][split]] for split in splits}
-        is_sound = all(0 <= label < num_classes for split in splits for label in labels[split])
-        if kept["files"] == files and {split: len(found) for split, found in labels.items()} == counts and is_sound:
-            return files, labels
+    status = {Path(file).name: os.stat(file) for split in splits for file in info.splits[split].filepaths}
+    files = {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
 
+    def check(labels: dict[str, list[int]]) -> dict[str, list[int]]:
+        num_classes = info.features["label"].num_classes
+        for split, found in records.items():
+            if len(labels[split]) != len(found) or not all(0 <= label < num_classes for label in labels[split]):
+                raise ValueError("a label is out of range or missing")
+        return labels
+
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        kept = json.loads((folder / _LABELS_FILE).read_text(encoding="utf-8"))
+        if kept["files"] == files:
+            return files, check(kept["labels"])
     logger.info("reads the labels of %s, once: %.1f GB", info.full_name, sum(size for size, _ in files.values()) / 1e9)
     try:
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            labels = {
-                split: list(pool.map(lambda number, found=found: int(found[number]["label"]), range(len(found))))
-                for split, found in records.items()
-            }
-        if not all(0 <= label < num_classes for split in splits for label in labels[split]):
-            raise ValueError("a label is out of range")
+            labels = check(
+                {
+                    split: list(pool.map(lambda number, found=found: int(found[number]["label"]), range(len(found))))
+                    for split, found in records.items()
+                }
+            )
     except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
         raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
     with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be somebody else's

@@ -95,8 +95,9 @@ def to_tfrecord() -> Callable[[Path], None]:
     def convert(folder: Path) -> None:
         for path in folder.glob("*.array_record-*"):
             with tf.io.TFRecordWriter(str(path).replace(".array_record-", ".tfrecord-")) as writer:
-                for record in ArrayRecordDataSource([str(path)]):
-                    writer.write(record)
+                records = ArrayRecordDataSource([str(path)])
+                for number in range(len(records)):
+                    writer.write(records[number])
             path.unlink()
         info = folder / "dataset_info.json"
         info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
