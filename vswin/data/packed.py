@@ -267,13 +267,11 @@ def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, A
         source: Sequence[Mapping[str, Any]] = builder.as_data_source(split, decoders=decoders)
         return source
     except NotImplementedError:
-        raise InputError(f"{files[0]} is neither ArrayRecord nor TFRecord; {mend}") from None
+        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {mend}") from None
     except ImportError as error:
-        raise InputError(
-            f"{files[0]} cannot be read without array_record ({error}): pip install array_record"
-        ) from None
+        raise InputError(f"{builder.data_dir} needs the package array_record ({error}): pip install it") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{files[0]} cannot be read: {error}; {mend}") from error
+        raise InputError(f"{builder.data_dir} cannot be read: {error}; {mend}") from error
 
 
 class _TFRecords(Sequence[Mapping[str, Any]]):

@@ -294,8 +294,8 @@ def pack_shard(
 ) -> None:
     """Writes a file of records, reads it back and compares every record; the file is whole or not there.
 
-    Its rows of `videos.csv` go beside it, first. Larger videos are re-encoded to `short_side` pixels, decoded by `store`;
-    `on_video` is called for each video, and may raise to end the work.
+    Its rows of `videos.csv` go beside it, first. Larger videos are re-encoded to `short_side` pixels, decoded by
+    `store`; `on_video` is called for each video, and may raise to end the work.
 
     Raises:
         InputError: If what was written differs from the videos.

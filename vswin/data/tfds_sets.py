@@ -5,6 +5,7 @@ TFDS stores the frames of a video as JPEG images; they stay that until they are 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -117,8 +118,8 @@ def load_tfds(
     if folder.parent.name.endswith("_256"):
         logger.warning("%s has frames squashed to 256 x 256; the official recipe keeps their proportions", folder)
     logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)
-    store = RecordVideos(builder, places, ("tfds", os.path.abspath(folder), files), _MEND)
-    return classes, records[0], records[1], store
+    identity = ("tfds", os.path.abspath(folder), hashlib.sha256(json.dumps(files).encode()).hexdigest())
+    return classes, records[0], records[1], RecordVideos(builder, places, identity, _MEND)
 
 
 def _data_dir(dataset: DatasetConfig) -> Path:
