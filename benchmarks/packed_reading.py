@@ -1,8 +1,7 @@
 """Measure the reading of packed videos against that of the same videos as files.
 
-The clips of tests/clips are packed in both formats, and random clips of 32 frames are read from them by some threads,
-as training does. On a local disk the three should be alike: packing pays on network drives. Runs alternate and
-medians are compared.
+The clips of tests/clips are packed, and random clips of 32 frames are read from them by some threads, as training
+does. On a local disk the two should be alike: packing pays on network drives. Runs alternate and medians are compared.
 
     python benchmarks/packed_reading.py --threads 2
 """
@@ -21,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from vswin.data.frames import FrameLoader
-from vswin.data.packed.record_files import FILE_FORMATS
-from vswin.data.packed.videos import load_packed
+from vswin.data.packed import load_packed
 from vswin.data.prepare import run_prepare
 from vswin.data.sampling import random_clip
 from vswin.schema import DataPrepareConfig, DatasetConfig
@@ -47,7 +45,7 @@ def measure(loader: FrameLoader, paths: Sequence[str], num_threads: int) -> floa
     return NUM_CLIPS / (time.perf_counter() - start)
 
 
-def pack(folder: Path, file_format: str) -> DatasetConfig:
+def pack(folder: Path) -> DatasetConfig:
     """Packs the clips of the tests, as a data set of two classes."""
     lines = [f"{path},{number % 2}" for number, path in enumerate(CLIPS_OF_THE_TESTS)]
     (folder / "videos.csv").write_text("\n".join(lines))
@@ -61,12 +59,8 @@ def pack(folder: Path, file_format: str) -> DatasetConfig:
         num_classes=None,
         split=1,
     )
-    output = folder / file_format
-    run_prepare(
-        DataPrepareConfig(
-            dataset=dataset, output_dir=str(output), shards=1, file_format=file_format, short_side=None, beam=None
-        )
-    )
+    output = folder / "packed"
+    run_prepare(DataPrepareConfig(dataset=dataset, output_dir=str(output), shards=1, short_side=None, beam=None))
     return DatasetConfig(name="folder", root=str(output), train_list=None, val_list=None, split=1)
 
 
@@ -77,10 +71,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (5)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        ways = {"files": (FrameLoader(), [str(path) for path in CLIPS_OF_THE_TESTS])}
-        for file_format in FILE_FORMATS:
-            _, records, _, store = load_packed(pack(Path(folder), file_format))
-            ways[file_format] = (FrameLoader(store=store), [record.path for record in records])
+        _, records, _, store = load_packed(pack(Path(folder)))
+        ways = {
+            "files": (FrameLoader(), [str(path) for path in CLIPS_OF_THE_TESTS]),
+            "packed": (FrameLoader(store=store), [record.path for record in records]),
+        }
         logging.getLogger("vswin").handlers.clear()
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.repeats + 1):

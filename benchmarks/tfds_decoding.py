@@ -1,8 +1,9 @@
 """Measure the reading of a data set that TFDS has prepared: only the sampled frames, against all of them.
 
 TFDS stores the frames of a video as JPEG images. vswin decodes the 32 frames of a clip, `tfds.load` those of the
-whole video. The data set is made here from the clips of tests/clips, cut to the mean length of UCF101 (186 frames) at
-its size of 320 x 240. Both run in tf.data with the same number of threads; runs alternate and medians are compared.
+whole video. The data set is prepared as `tfds.load` does it (TFRecord) and as `dataset.download=true` does
+(ArrayRecord). It is made here from the clips of tests/clips, cut to the mean length of UCF101 (186 frames) at its size
+of 320 x 240. All run in tf.data with the same number of threads; runs alternate and medians are compared.
 
     python benchmarks/tfds_decoding.py
 """
@@ -24,8 +25,8 @@ import tensorflow_datasets as tfds
 
 from vswin.data.decode import VideoReader
 from vswin.data.frames import FrameLoader
-from vswin.data.packed.tfds_catalog import load_tfds
 from vswin.data.sampling import random_clip
+from vswin.data.tfds_sets import load_tfds
 from vswin.schema import DatasetConfig
 
 CLIPS = Path(__file__).resolve().parent.parent / "tests" / "clips"
@@ -100,18 +101,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (5)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        builder = MeasuredVideos(data_dir=folder)
-        builder.download_and_prepare()
-        dataset = DatasetConfig(name="folder", tfds="measured_videos", tfds_dir=folder, split=1, download=False)
-        rates: dict[str, list[float]] = {"sampled": [], "all": []}
+        prepared: dict[str, tuple[DatasetConfig, Path]] = {}
+        for file_format in ("tfrecord", "array_record"):
+            data_dir = str(Path(folder, file_format))
+            builder = MeasuredVideos(data_dir=data_dir, file_format=file_format)
+            builder.download_and_prepare()
+            dataset = DatasetConfig(name="folder", tfds="measured_videos", tfds_dir=data_dir, split=1, download=False)
+            prepared[file_format] = dataset, Path(builder.data_dir)
+        rates: dict[str, list[float]] = {"all": [], **{f"sampled, {file_format}": [] for file_format in prepared}}
         for _ in range(arguments.repeats + 1):
-            rates["sampled"].append(measure_sampled(dataset, arguments.threads))
-            rates["all"].append(measure_all(Path(builder.data_dir), arguments.threads))
+            for file_format, (dataset, _) in prepared.items():
+                rates[f"sampled, {file_format}"].append(measure_sampled(dataset, arguments.threads))
+            rates["all"].append(measure_all(prepared["tfrecord"][1], arguments.threads))
     # The first of each warms up.
     medians = {name: statistics.median(measured[1:]) for name, measured in rates.items()}
     for name, measured in rates.items():
-        print(f"{name} frames: {medians[name]:.2f} videos/s ({min(measured[1:]):.2f} to {max(measured[1:]):.2f})")
-    print(f"ratio {medians['sampled'] / medians['all']:.2f}")
+        print(
+            f"{name} frames: {medians[name]:.2f} videos/s ({min(measured[1:]):.2f} to {max(measured[1:]):.2f}), ratio "
+            f"{medians[name] / medians['all']:.2f}"
+        )
 
 
 if __name__ == "__main__":

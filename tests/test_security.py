@@ -14,7 +14,7 @@ import tf_keras as keras
 
 import vswin
 from vswin.config import differing_keys, load_saved, save_config
-from vswin.data.packed.tfds_catalog import _check_imports
+from vswin.data.packed import check_imports
 from vswin.errors import InputError
 from vswin.evaluation.results import format_results
 from vswin.weights.checkpoint import open_checkpoint
@@ -231,11 +231,11 @@ def test_a_run_without_its_parts_is_an_error_that_names_it(tmp_path, compose_eva
 )
 def test_prepared_data_cannot_have_modules_imported(described):
     with pytest.raises(InputError, match="wants the Python module of"):
-        _check_imports(described)
+        check_imports(described)
 
 
 def test_features_of_tfds_itself_are_let_through():
-    _check_imports({"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict", "a": [1, None]})
+    check_imports({"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict", "a": [1, None]})
 
 
 def test_names_in_the_table_of_results_stay_names():

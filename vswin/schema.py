@@ -264,8 +264,7 @@ class DataCheckConfig(TrainConfig):
 class DataPrepareConfig(TrainConfig):
     """The packing of a data set's files, given as for training: `configs/data_prepare.yaml`."""
 
-    shards: int = number(1, 99_999)
-    file_format: str = MISSING
+    shards: int = number(1, 500)  # each stays open while training reads
     short_side: int | None = number(16, 8_192)
     beam: list[str] | None = MISSING
 

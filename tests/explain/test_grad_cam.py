@@ -6,8 +6,7 @@ import tensorflow as tf
 
 import vswin
 from vswin.errors import InputError
-from vswin.explain.forward import finish, stage_features
-from vswin.explain.grad_cam import grad_cam, make_maps, normalize
+from vswin.explain.grad_cam import finish, grad_cam, make_maps, normalize, stage_features
 
 
 def test_of_the_last_stage_the_weights_are_those_of_the_head(model):

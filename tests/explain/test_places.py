@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vswin.errors import InputError
-from vswin.explain.places import find_extents, interpolate, spread
+from vswin.explain.grad_cam import find_extents, interpolate, spread
 from vswin.zoo import SIZES
 
 

@@ -96,92 +96,43 @@ def tfrecord(records: list[bytes]) -> bytes:
     return b"".join(struct.pack("<QI", len(record), 0) + record + bytes(4) for record in records)
 
 
-def example(video: bytes, label: int) -> bytes:
-    """Writes a tf.train.Example with a video, a label and a number."""
-    import tensorflow as tf
-
-    features = {
-        "video": tf.train.Feature(bytes_list=tf.train.BytesList(value=[video])),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "number": tf.train.Feature(int64_list=tf.train.Int64List(value=[300 + label])),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-
-
-@cache
-def records() -> list[Files]:
-    """Files of records, in both formats."""
-    from vswin.data.packed.record_files import open_array_record_writer
-
-    content = [example(bytes([label]) * 50, label) for label in (0, 1, 2)]
-
-    def write(path: Path) -> None:
-        writer = open_array_record_writer(path)
-        for record in content:
-            writer.write(record)
-        writer.close()
-
-    return [{"a.tfrecord": tfrecord(content)}, {"a.array_record": written(write, "a")}]
-
-
 @cache
 def packed() -> list[Files]:
-    """A packed data set of four videos."""
-    rows, contents, position = [], [], 0
-    for number in range(4):
-        content = example(bytes([number]) * 20, number % 2)
-        split = "val" if number == 3 else "train"
-        place = 0 if number == 3 else position
-        rows.append((split, f"a/{number}.avi", number % 2, 0, place, 20, hashlib.sha256(content).hexdigest()))
-        contents.append(content)
-        position += len(content) + 16
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "path", "label", "shard", "position", "num_bytes", "sha256"))
-    writer.writerows(rows)
-    description = {
-        "format": 1,
-        "dataset": "folder",
-        "split": 1,
-        "root": "somewhere",
-        "class_names": ["a", "b"],
-        "file_format": "tfrecord",
-        "num_shards": {"train": 1, "val": 1},
-        "short_side": None,
-        "encoding": {},
-        "list_sha256": "",
-        "videos_sha256": "",
-        "versions": {},
-        "date": "",
-    }
-    files = {
-        "vswin.json": json.dumps(description).encode(),
-        "videos.csv": text.getvalue().encode(),
-        "packed_videos-train.tfrecord-00000-of-00001": tfrecord(contents[:3]),
-        "packed_videos-val.tfrecord-00000-of-00001": tfrecord(contents[3:]),
-    }
-    return [with_hash(files), with_hash(_as_array_record(files))]
+    """A packed data set of four videos; and as it was packed once, in TFRecord files."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+    from vswin.data.prepare import run_prepare
+    from vswin.schema import DataPrepareConfig, DatasetConfig
 
-def _as_array_record(files: Files) -> Files:
-    """Makes the same data set in the other format, in which positions are numbers of records."""
-    from vswin.data.packed.record_files import TFRecordFile, open_array_record_writer
-
-    made = {"vswin.json": files["vswin.json"].replace(b'"tfrecord"', b'"array_record"')}
-    lines = [line.split(",") for line in files["videos.csv"].decode().splitlines()]
-    for number, line in enumerate(lines[1:]):
-        line[4] = str(number if line[0] == "train" else 0)
-    made["videos.csv"] = "".join(",".join(line) + "\n" for line in lines).encode()
-    for name in [name for name in files if "tfrecord" in name]:
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "a")
-            source.write_bytes(files[name])
-            writer = open_array_record_writer(Path(folder, "b"))
-            for record in TFRecordFile(source).scan():
-                writer.write(record.read(0, record.num_bytes))
-            writer.close()
-            made[name.replace("tfrecord", "array_record")] = Path(folder, "b").read_bytes()
-    return made
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(4):
+            Path(folder, "videos", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            Path(folder, "videos", "ab"[number % 2], f"{number}.avi").write_bytes(bytes([number]) * 20)
+        dataset = DatasetConfig(
+            name="folder",
+            root=str(Path(folder, "videos")),
+            source=None,
+            train_list=None,
+            val_list=None,
+            test_list=None,
+            isolate=False,
+            val_fraction=0.3,
+            allow_missing=False,
+            num_classes=None,
+            split=1,
+        )
+        output = Path(folder, "packed")
+        run_prepare(DataPrepareConfig(dataset=dataset, output_dir=str(output), shards=1, short_side=None, beam=None))
+        made = {path.name: path.read_bytes() for path in output.iterdir()}
+        earlier = {}
+        for path in output.iterdir():
+            content = path.read_bytes()
+            if "-of-" in path.name:
+                records = ArrayRecordDataSource([str(path)])
+                content = tfrecord([records[number] for number in range(len(records))])
+            renamed = path.name.replace("array_record", "tfrecord")
+            earlier[renamed] = content.replace(b'"array_record"', b'"tfrecord"').replace(b'"format": 2', b'"format": 1')
+    return [made, earlier]
 
 
 def with_hash(files: Files) -> Files:

@@ -174,7 +174,7 @@ def _use(tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_packed(folder: Path) -> None:
-    from vswin.data.packed.videos import load_packed
+    from vswin.data.packed import load_packed
 
     class_names, train, val, store = load_packed(_dataset("folder", folder))
     for record in (*train, *val):
@@ -184,26 +184,13 @@ def _read_packed(folder: Path) -> None:
 
 
 def _read_tfds(folder: Path) -> None:
-    from vswin.data.packed.tfds_catalog import load_tfds
+    from vswin.data.tfds_sets import load_tfds
 
     class_names, train, val, store = load_tfds(_dataset("folder", folder, tfds="a", tfds_dir=str(folder)))
     for record in (*train, *val):
         assert 0 <= record.label < len(class_names)
         with suppress(DecodeError), store.open(record.path) as reader:
             reader.read(np.array([0, reader.num_video_frames - 1]), np.asarray)
-
-
-def _read_records(folder: Path) -> None:
-    from vswin.data.packed.examples import read_bytes, read_int
-    from vswin.data.packed.record_files import open_records
-
-    (path,) = folder.iterdir()
-    try:
-        for record in open_records(path, path.suffix[1:]).scan():
-            read_int(record.read, record.num_bytes, "label")
-            read_bytes(record.read, record.num_bytes, "video")
-    except ValueError as error:  # what their callers expect
-        raise InputError(str(error)) from (error if type(error) is ValueError else None)
 
 
 def _read_run(folder: Path) -> None:
@@ -286,7 +273,6 @@ TARGETS = {
         Target("sthv2", data.sthv2, _read_list("sthv2")),
         Target("packed", data.packed, _read_packed, data.with_hash),
         Target("tfds", data.tfds, _read_tfds),
-        Target("records", data.records, _read_records),
         Target("run_config", data.run_configs, _read_run),
         Target("command_line", data.command_lines, _read_command_line),
         Target("results", data.results, _read_results),

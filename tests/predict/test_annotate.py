@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from vswin.predict.annotate import Annotator
-from vswin.predict.timeline import Timeline
+from vswin.predict.annotate import Annotator, Timeline
 
 NAMES = ["passing American football (not in game)", "run", "Größe", "Donaudampfschifffahrtsgesellschaftskapitän"]
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)

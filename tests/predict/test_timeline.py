@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vswin.data.decode import VideoReader
-from vswin.predict.timeline import Timeline, make_timeline, place_clips
+from vswin.predict.annotate import Timeline, make_timeline, place_clips
 from vswin.schema import ClipConfig
 
 

@@ -18,11 +18,10 @@ from vswin.data.folder import LAYOUT, load_folder, note_spellings
 from vswin.data.labels import FileIndex, MissingVideo, label_videos
 from vswin.data.lists import ACCEPTED, ROLES, TEST, TRAIN, VAL, ListEntry, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
-from vswin.data.packed.contents import is_packed
-from vswin.data.packed.tfds_catalog import explain_tfds, find_prepared, load_tfds
-from vswin.data.packed.videos import load_packed
+from vswin.data.packed import is_packed, load_packed
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
+from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 from vswin.schema import DatasetConfig
 from vswin.wording import count_of, printable

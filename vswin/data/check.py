@@ -29,7 +29,7 @@ from vswin.data.class_names import official_counts
 from vswin.data.frames import open_store
 from vswin.data.lists import ROLES
 from vswin.data.opencv_decoder import check_opencv
-from vswin.data.packed.contents import is_packed
+from vswin.data.packed import is_packed
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.schema import DataCheckConfig, DatasetConfig

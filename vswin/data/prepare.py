@@ -1,48 +1,85 @@
 """Pack a data set for clusters and network drives: `vswin data prepare`.
 
-Thousands of small files become a few large ones, which training reads at any place and decodes from memory:
-`dataset.root=<packed folder>`. Work goes on in `<output_dir>.partial` and is continued there after a kill; the
-folder gets its name when everything has been compared with the files.
+Thousands of small files become a few large ones (ArrayRecord, in the layout of TFDS), which training reads at any place
+and decodes from memory: `dataset.root=<packed folder>`. Each file of records is written, compared with the videos and
+only then named; work goes on in `<output_dir>.partial` and is continued there after a kill.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import itertools
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from vswin import __version__
-from vswin.atomic import locked, replacing, sync_folder
+from vswin.atomic import locked, remove_partial, replacing, sync_folder
 from vswin.cores import count_cores
-from vswin.data.catalog import Catalog, load_catalog
+from vswin.data.catalog import load_catalog
+from vswin.data.decode import VideoReader
+from vswin.data.decode_error import DecodeError
 from vswin.data.frames import open_store
-from vswin.data.packed.contents import (
+from vswin.data.packed import (
+    DESCRIPTION_FILE,
+    FORMAT,
     SPLITS,
-    Description,
+    VIDEOS_FILE,
     PackedVideo,
-    hash_list,
+    import_tfds,
     is_packed,
-    write_description,
-    write_videos,
+    read_rows,
+    write_rows,
 )
-from vswin.data.packed.plan import Plan, make_plan
-from vswin.data.packed.record_files import check_file_format
-from vswin.data.pyav_encoder import ENCODING
-from vswin.data.stores import VIDEO_FILES
+from vswin.data.pyav_encoder import ENCODING, shrink_video
+from vswin.data.records import VideoRecord
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 from vswin.runtime import console, logger, start_log
 from vswin.schema import DataPrepareConfig
 from vswin.tables import make_progress_bar
 from vswin.wording import count_of
 
-_PLAN = "plan.sha256"
-_LOCK = "lock"
-_BEAM_FOLDER = "beam"
+_TFDS_NAME, _TFDS_VERSION = "packed_videos", "1.0.0"
+_ABOUT = "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
+_PLAN, _LOCK = "plan.sha256", "lock"
+
+
+class Entry(NamedTuple):
+    """A video to pack: file, path from the root of the data set, class index, size, time of change."""
+
+    file: str
+    name: str
+    label: int
+    num_bytes: int
+    modified_ns: int
+
+
+class Shard(NamedTuple):
+    """The part of a split that one file holds, in the order of the list."""
+
+    split: str
+    number: int
+    num_shards: int
+    entries: Sequence[Entry]
+
+    @property
+    def file_name(self) -> str:
+        """Names the file as TFDS does."""
+        return f"{_TFDS_NAME}-{self.split}.array_record-{self.number:05d}-of-{self.num_shards:05d}"
 
 
 def run_prepare(config: DataPrepareConfig) -> None:
@@ -57,42 +94,43 @@ def run_prepare(config: DataPrepareConfig) -> None:
     catalog = load_catalog(replace(config.dataset, source="videos"))
     for note in catalog.notes:
         logger.info(note)
-    records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
     if catalog.test:
         logger.info("left out: %s; pack them into a folder of their own", count_of(len(catalog.test), "test video"))
-    plan = make_plan(records, config.dataset.root, config.shards)
+    records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
+    shards = plan_shards(records, config.dataset.root, config.shards)
+    entries = [entry for shard in shards for entry in shard.entries]
+    num_bytes = sum(entry.num_bytes for entry in entries)
     work = output.with_name(f"{output.name}.partial")
-    _check_space(plan, work, config.short_side)
+    _check_space(num_bytes, work, config.short_side)
     work.mkdir(parents=True, exist_ok=True)
-    with locked(work / _LOCK, lambda: _refuse(output), is_optional=True):
+
+    def refuse() -> None:
+        raise InputError(
+            f"output_dir={output}: another vswin data prepare is at work there; wait until it ends, or name another"
+        )
+
+    with locked(work / _LOCK, refuse, is_optional=True):
         _check(config)  # what another call has finished meanwhile
-        _write(config, catalog, plan, work, output)
-
-
-def _refuse(output: Path) -> None:
-    raise InputError(
-        f"output_dir={output}: another vswin data prepare is at work there; wait until it has ended, or name another"
-    )
-
-
-def _write(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path, output: Path) -> None:
-    _start(work, plan.digest([list(catalog.class_names), config.file_format, config.short_side, config.beam]))
-    logger.info(
-        "packs %s videos (%s) of %s into %d files, format %s, in %s",
-        f"{plan.num_videos:,}",
-        _megabytes(plan.num_bytes),
-        config.dataset.name,
-        len(plan.shards),
-        config.file_format,
-        output,
-    )
-    videos = _pack(config, catalog, plan, work)
-    _describe(config, catalog, videos, work)
-    (work / _PLAN).unlink()
-    (work / _LOCK).unlink()
-    os.rename(work, output)
-    sync_folder(output.parent)
-    logger.info("%s", _report(plan, videos, output, config))
+        _start(work, shards, [*catalog.class_names], config.short_side)
+        size = _megabytes(num_bytes)
+        where = f"of {config.dataset.name} into {len(shards)} files in {output}"
+        logger.info("packs %s (%s) %s", count_of(len(entries), "video"), size, where)
+        _pack(config, shards, catalog.class_names, work)
+        videos = [row for shard in shards for row in read_rows((work / f"{shard.file_name}.csv").read_bytes())]
+        _describe(config, catalog.class_names, shards, videos, work)
+        os.rename(work, output)
+        sync_folder(output.parent)
+        for name in (_PLAN, _LOCK, *(f"{shard.file_name}.csv" for shard in shards)):
+            (output / name).unlink()
+    text = f"{output} has {count_of(len(videos), 'video')}, {_megabytes(sum(video.num_bytes for video in videos))}"
+    text += "; each was compared with its file"
+    if config.short_side:
+        kept = sum(video.num_bytes == entry.num_bytes for video, entry in zip(videos, entries, strict=True))
+        text += (
+            f". {len(videos) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
+            "no larger, or could not be decoded, and are as they were"
+        )
+    logger.info("%s. Train with dataset=%s dataset.root=%s", text, config.dataset.name, output)
 
 
 def _check(config: DataPrepareConfig) -> Path:
@@ -108,20 +146,77 @@ def _check(config: DataPrepareConfig) -> Path:
         raise InputError(f"short_side={config.short_side}: an even number of pixels")
     if is_packed(config.dataset.root):
         raise InputError(f"dataset.root={config.dataset.root} is packed already; name the folder of the video files")
-    check_file_format(config.file_format)
+    if importlib.util.find_spec("array_record") is None:
+        raise InputError(
+            "packing needs the package array_record, which is not on every system: pip install array_record"
+        )
     if config.beam is not None:
         if config.dataset.isolate:
             raise InputError("dataset.isolate=true does not go with beam, whose workers decode: set one of them alone")
-        from vswin.data.packed.tfds_builder import import_beam
-
-        import_beam()
+        _import_beam()
     return output
 
 
-def _check_space(plan: Plan, work: Path, short_side: int | None) -> None:
+def _import_beam() -> Any:
+    try:
+        import apache_beam
+        import apache_beam.options.pipeline_options
+    except ImportError as error:
+        raise InputError(
+            f"beam: Apache Beam cannot be imported ({error}); `pip install apache-beam`, or leave beam=null, which "
+            "packs with the cores of this machine"
+        ) from error
+    return apache_beam
+
+
+def plan_shards(records: dict[str, list[VideoRecord]], root: str, num_shards: int) -> list[Shard]:
+    """Looks up all files and divides them; made anew, the plan is the same while the videos are.
+
+    The first split that has videos gets `num_shards` files, others as many as makes them of one size.
+
+    Raises:
+        InputError: If a video is not a file that can be read, or there are fewer videos than files asked for.
+    """
+    entries = {split: _look_up(videos, root) for split, videos in records.items() if videos}
+    if not entries:
+        raise InputError("there are no videos to pack")
+    sizes = {split: sum(entry.num_bytes for entry in found) for split, found in entries.items()}
+    first = next(iter(entries))
+    if num_shards > len(entries[first]):
+        raise InputError(f"shards={num_shards}, but there are {len(entries[first])} videos to put into them")
+    shards = []
+    for split, found in entries.items():
+        count = min(len(found), max(1, round(num_shards * sizes[split] / max(1, sizes[first]))))
+        count = num_shards if split == first else count
+        bounds = [round(len(found) * number / count) for number in range(count + 1)]
+        parts = [found[start:end] for start, end in itertools.pairwise(bounds)]
+        shards += [Shard(split, number, count, part) for number, part in enumerate(parts)]
+    return shards
+
+
+def _look_up(videos: Sequence[VideoRecord], root: str) -> list[Entry]:
+    entries, unusable = [], []
+    for path, label in videos:
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
+                raise OSError
+        except (OSError, ValueError):
+            unusable.append(path)
+            continue
+        entries.append(Entry(path, os.path.relpath(path, root), label, status.st_size, status.st_mtime_ns))
+    if unusable:
+        raise InputError(
+            f"{len(unusable):,} of the {len(videos):,} videos are no files that can be read, e.g. {unusable[0]}; "
+            "`vswin data check` lists them"
+        )
+    return entries
+
+
+def _check_space(num_bytes: int, work: Path, short_side: int | None) -> None:
     output = next(folder for folder in work.parents if folder.is_dir())
     there = sum(file.stat().st_size for file in work.glob("*")) if work.is_dir() else 0
-    needed, free = max(0, plan.num_bytes - there), shutil.disk_usage(output).free
+    needed, free = max(0, num_bytes - there), shutil.disk_usage(output).free
     at_most = "at most about" if short_side else "about"
     logger.info("%s %s will be written, %s are free in %s", at_most, _megabytes(needed), _megabytes(free), output)
     if needed > free:
@@ -131,12 +226,13 @@ def _check_space(plan: Plan, work: Path, short_side: int | None) -> None:
         )
 
 
-def _start(work: Path, digest: str) -> None:
+def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_side: int | None) -> None:
     """Makes the folder of unfinished work, or goes on in the one that is there."""
+    digest = hashlib.sha256(json.dumps([shards, class_names, short_side]).encode()).hexdigest()
     note = work / _PLAN
     if {file.name for file in work.iterdir()} <= {_LOCK}:
-        with replacing(note) as partial:
-            partial.write_text(digest)
+        with replacing(note) as unfinished:
+            unfinished.write_text(digest)
     elif not note.is_file() or note.read_text() != digest:
         raise InputError(
             f"{work} holds unfinished work on another plan: other videos, or other settings; remove it, or name "
@@ -146,76 +242,174 @@ def _start(work: Path, digest: str) -> None:
         logger.info("goes on with the unfinished work in %s", work)
 
 
-def _pack(config: DataPrepareConfig, catalog: Catalog, plan: Plan, work: Path) -> list[PackedVideo]:
-    # TensorFlow prints and takes seconds; what is wrong so far is said without it.
-    from vswin.data.packed.tfds_builder import PackedVideos, pack_by_beam, write_tfds_metadata
-    from vswin.data.packed.verify import verify_packed
-    from vswin.data.packed.write import write_shards
+def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Sequence[str], work: Path) -> None:
+    """Writes the files that are not there yet, by the cores of this machine or by the workers of Beam."""
+    pack = partial(pack_shard, folder=work, class_names=tuple(class_names), short_side=config.short_side)
+    there = {path.name for path in work.iterdir()}
+    missing = [shard for shard in shards if not {shard.file_name, f"{shard.file_name}.csv"} <= there]
+    if len(missing) < len(shards):
+        logger.info("%d of %d files are there already", len(shards) - len(missing), len(shards))
+    try:
+        if config.beam is not None:
+            beam = _import_beam()
+            options = beam.options.pipeline_options.PipelineOptions(config.beam)
+            with beam.Pipeline(options=options) as pipeline:
+                # Each element is a list of names; the workers read the videos.
+                _ = pipeline | beam.Create(missing) | beam.Reshuffle() | beam.Map(pack)
+        else:
+            store = open_store(config.dataset) if config.short_side is not None else VIDEO_FILES
+            _pack_here(missing, partial(pack, store=store))
+    except (OSError, RuntimeError) as error:  # the latter are ArrayRecord's
+        raise InputError(f"packing ended: {error}. Finished files stay; the same command goes on from there") from error
 
-    num_threads = count_cores()
-    store = open_store(config.dataset) if config.short_side is not None else VIDEO_FILES
-    if config.beam is None:
-        with _progress("pack", plan.num_videos) as on_video:
-            names, file_format = catalog.class_names, config.file_format
-            write_shards(plan, work, names, file_format, config.short_side, num_threads, on_video, store)
-    elif not list(work.glob("*-of-*")):
-        shutil.rmtree(work / _BEAM_FOLDER, ignore_errors=True)
-        builder = PackedVideos(
-            class_names=catalog.class_names,
-            entries=plan.entries,
-            short_side=config.short_side,
-            by_beam=True,
-            data_dir=str(work / _BEAM_FOLDER),
+
+def _pack_here(shards: Sequence[Shard], pack: Callable[..., None]) -> None:
+    stop = threading.Event()
+    with make_progress_bar(console, "videos") as bar, ThreadPoolExecutor(count_cores()) as pool:
+        task = bar.add_task("pack", total=sum(len(shard.entries) for shard in shards), note="")
+
+        def on_video() -> None:
+            if stop.is_set():
+                raise InterruptedError("another file could not be written, or the program was stopped")
+            bar.advance(task)
+
+        writing = {pool.submit(pack, shard, on_video=on_video): shard for shard in shards}
+        try:
+            for number, done in enumerate(as_completed(writing), start=1):
+                done.result()
+                logger.info("%d of %d files: %s is written", number, len(shards), writing[done].file_name)
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def pack_shard(
+    shard: Shard,
+    folder: Path,
+    class_names: Sequence[str],
+    short_side: int | None,
+    store: VideoStore = VIDEO_FILES,
+    on_video: Callable[[], None] = lambda: None,
+) -> None:
+    """Writes a file of records, reads it back and compares every record; the file is whole or not there.
+
+    Its rows of `videos.csv` go beside it, first. Larger videos are re-encoded to `short_side` pixels, decoded by
+    `store`; `on_video` is called for each video, and may raise to end the work.
+
+    Raises:
+        InputError: If what was written differs from the videos.
+        OSError, RuntimeError: If a file cannot be read or written.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    tfds = import_tfds()
+    features = _make_features(class_names)
+    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+    adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[tfds.core.FileFormat.ARRAY_RECORD]
+
+    def make_records() -> Iterator[tuple[str, bytes]]:
+        for entry in shard.entries:
+            on_video()
+            content = _shrink(entry, short_side, store) or Path(entry.file).read_bytes()
+            example = {"video": content, "path": os.fsencode(entry.name), "label": entry.label}
+            yield entry.name, serializer.serialize_example(features.encode_example(example))
+
+    path = folder / shard.file_name
+    remove_partial(path)
+    with replacing(path) as unfinished:
+        adapter.write_examples(unfinished, make_records())
+        rows = []
+        try:
+            records = ArrayRecordDataSource([str(unfinished)])
+            if len(records) != len(shard.entries):
+                raise ValueError(f"{len(records)} of {len(shard.entries)} videos came out")
+            for position, entry in enumerate(shard.entries):
+                found = features.deserialize_example_np(records[position])
+                content = found["video"]
+                _compare(entry, content, short_side, store)
+                if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.label):
+                    raise ValueError(f"{entry.name} has another name or label")
+                digest = hashlib.sha256(content).hexdigest()
+                rows.append(PackedVideo(shard.split, *entry[1:3], shard.number, position, len(content), digest))
+        except (RuntimeError, ValueError, DecodeError) as error:
+            raise InputError(
+                f"{path.name} is not what was to be packed: {error}. It is not kept; the same command makes it anew"
+            ) from error
+        with replacing(folder / f"{path.name}.csv") as unfinished_rows:
+            write_rows(unfinished_rows, rows)
+
+
+def _shrink(entry: Entry, short_side: int | None, store: VideoStore) -> bytes | None:
+    """Re-encodes a larger video; one that cannot be decoded stays as it is, and is reported as the file would be."""
+    try:
+        return None if short_side is None else shrink_video(entry.file, short_side, store)
+    except DecodeError:
+        return None
+
+
+def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoStore) -> None:
+    """Checks that a video is the file as it is now, byte for byte, or if re-encoded has as many frames."""
+    original = Path(entry.file).read_bytes()
+    if content == original:
+        return
+    if short_side is None:
+        raise ValueError(f"{entry.file} has {len(original):,} bytes, packed are {len(content):,}, and they differ")
+    with store.open(entry.file) as reader, VideoReader(entry.name, content=content) as packed:
+        if packed.num_video_frames != reader.num_video_frames:
+            raise ValueError(f"{entry.file} has {reader.num_video_frames} frames, packed are {packed.num_video_frames}")
+
+
+def _make_features(class_names: Sequence[str]) -> Any:
+    """Describes a record to TFDS: the encoded file, its name, its class."""
+    features = import_tfds().features
+    video = features.Tensor(shape=(), dtype=np.object_)
+    label = features.ClassLabel(names=list(class_names))
+    return features.FeaturesDict({"video": video, "path": features.Text(), "label": label})
+
+
+def _describe(
+    config: DataPrepareConfig,
+    class_names: Sequence[str],
+    shards: Sequence[Shard],
+    videos: Sequence[PackedVideo],
+    work: Path,
+) -> None:
+    """Writes what TFDS reads, and what vswin does."""
+    tfds = import_tfds()
+    template = tfds.core.ShardedFileTemplate(data_dir=work, dataset_name=_TFDS_NAME, filetype_suffix="array_record")
+    splits = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[len(shard.entries) for shard in group],
+            num_bytes=sum(video.num_bytes for video in videos if video.split == split),
+            filename_template=template.replace(split=split),
         )
-        num_shards = min(config.shards, *map(len, plan.entries.values()))
-        pack_by_beam(builder, work, config.file_format, num_shards, config.beam)
-    with _progress("compare", plan.num_videos) as on_video:
-        videos = verify_packed(plan, work, config.short_side, num_threads, on_video, store)
-    if config.beam is None:
-        write_tfds_metadata(work, catalog.class_names, config.file_format, _shard_lengths(plan))
-    return videos
-
-
-def _shard_lengths(plan: Plan) -> dict[str, list[int]]:
-    return {split: [len(shard.entries) for shard in plan.shards if shard.split == split] for split in plan.entries}
-
-
-def _describe(config: DataPrepareConfig, catalog: Catalog, videos: list[PackedVideo], work: Path) -> None:
-    description = Description(
-        dataset=config.dataset.name,
-        split=config.dataset.split,
-        root=config.dataset.root,
-        class_names=list(catalog.class_names),
-        file_format=config.file_format,
-        num_shards={split: 1 + max(v.shard for v in videos if v.split == split) for split in {v.split for v in videos}},
-        short_side=config.short_side,
-        encoding=ENCODING if config.short_side else {},
-        list_sha256=hash_list([(video.path, video.label) for video in videos]),
-        videos_sha256=write_videos(work, videos),
-        versions={"vswin": __version__, **{name: version(name) for name in ("tensorflow-datasets", "av")}},
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        for split, group in itertools.groupby(shards, lambda shard: shard.split)
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=work,
+        features=_make_features(class_names),
+        split_infos=splits,
+        version=_TFDS_VERSION,
+        description=_ABOUT,
+        check_data=False,
     )
-    write_description(work, description)
-
-
-def _report(plan: Plan, videos: list[PackedVideo], output: Path, config: DataPrepareConfig) -> str:
-    num_bytes = sum(video.num_bytes for video in videos)
-    sizes = [entry.num_bytes for entries in plan.entries.values() for entry in entries]
-    text = f"{output} has {count_of(len(videos), 'video')}, {_megabytes(num_bytes)}; each was compared with its file"
-    if config.short_side:
-        kept = sum(video.num_bytes == size for video, size in zip(videos, sizes, strict=True))
-        text += (
-            f". {len(videos) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
-            "no larger, or could not be decoded, and are as they were"
-        )
-    return f"{text}. Train with dataset={config.dataset.name} dataset.root={output}"
-
-
-@contextmanager
-def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    with make_progress_bar(console, "videos") as bar:
-        number = bar.add_task(task, total=total, note="")
-        yield lambda count: bar.advance(number, count)
+    with replacing(work / VIDEOS_FILE) as unfinished:
+        write_rows(unfinished, videos)
+    description = {
+        "format": FORMAT,
+        "dataset": config.dataset.name,
+        "split": config.dataset.split,
+        "root": config.dataset.root,
+        "class_names": list(class_names),
+        "short_side": config.short_side,
+        "encoding": ENCODING if config.short_side else {},
+        "videos_sha256": hashlib.sha256((work / VIDEOS_FILE).read_bytes()).hexdigest(),
+        "versions": {"vswin": __version__, **{name: version(name) for name in ("tensorflow-datasets", "av")}},
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    with replacing(work / DESCRIPTION_FILE) as unfinished:
+        unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def _megabytes(num_bytes: int) -> str:

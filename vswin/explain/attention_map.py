@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.errors import InputError
-from vswin.explain.forward import block_input
-from vswin.explain.places import find_extents, spread
+from vswin.explain.grad_cam import block_input, find_extents, spread
 from vswin.models.attention import weigh
 from vswin.models.stage import SwinStage
 from vswin.models.video_swin import VideoSwin
@@ -18,12 +17,12 @@ from vswin.zoo import Triple
 
 
 class Gaze(NamedTuple):
-    """Hold where a token looks.
+    """Where a token looks.
 
     Attributes:
         weights: Of the tokens of the grid, float32 [B, T', H', W']; 0 outside the window. They sum to 1 but for what
             goes to tokens of padding.
-        token: Place of the token in the grid.
+        token: Position of the token in the grid.
         extents: Frames, rows and columns that a token covers.
     """
 
@@ -44,17 +43,10 @@ class Gaze(NamedTuple):
 
 
 def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place: Triple | None = None) -> Gaze:
-    """Computes where a token looks in one block.
+    """Computes where a token looks in one block, of clips uint8 [B, T, H, W, 3] RGB.
 
-    Args:
-        model: any.
-        clips: uint8 [B, T, H, W, 3] RGB.
-        stage: counted from 1.
-        block: in its stage, counted from 1; those of even number have shifted windows.
-        place: a frame, row and column of the clip, counted from 0, which the token covers; None: the middle.
-
-    Returns:
-        The weights.
+    Stages, and blocks in their stage, count from 1; blocks of even number have shifted windows. `place` is a frame, row
+    and column of the clip, counted from 0, which the token covers; None takes the middle.
 
     Raises:
         InputError: if there is no such stage, block or place.

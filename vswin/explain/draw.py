@@ -19,7 +19,7 @@ _MARK, _MARK_EDGE = (255, 255, 255), (0, 0, 0)
 
 
 class HeatedClip(NamedTuple):
-    """Hold a clip and where it is hot.
+    """A clip and where it is hot.
 
     Attributes:
         frames: uint8 [T, H, W, 3] RGB.
@@ -41,11 +41,7 @@ class HeatedClip(NamedTuple):
 
 
 def draw_clips(clips: Sequence[HeatedClip]) -> Image.Image:
-    """Draws a contact sheet: of each clip up to eight frames, evenly spread, above them as they are, below with heat.
-
-    Args:
-        clips: at least one.
-    """
+    """Draws a contact sheet: of each clip up to eight frames, evenly spread, above as they are, below with heat."""
     panels = []
     for clip in clips:
         chosen = _choose_frames(clip)
@@ -59,13 +55,9 @@ def draw_clips(clips: Sequence[HeatedClip]) -> Image.Image:
 
 
 def draw_film(clips: Sequence[HeatedClip]) -> Iterator[np.ndarray]:
-    """Draws the frames of a film, one clip after the other, each frame as it is and beside it with heat.
+    """Draws the frames of a film, uint8 [H, W, 3] RGB of even sides: clip after clip, as it is and with heat.
 
-    Args:
-        clips: at least one; titles and lines of all of the same length when broken.
-
-    Yields:
-        uint8 [H, W, 3] RGB of even sides.
+    Titles and lines of all clips have the same length when broken.
     """
     for clip in clips:
         unit = "frame" if np.isnan(clip.seconds[0]) else "second"
@@ -76,14 +68,9 @@ def draw_film(clips: Sequence[HeatedClip]) -> Iterator[np.ndarray]:
 
 
 def draw_heat(frame: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lays heat over a frame: where there is none it is gray, and the hotter, the more of a colour shows.
+    """Lays heat, float32 [H, W] in [0, 1], over a frame, uint8 [H, W, 3] RGB: gray where there is none.
 
-    Args:
-        frame: uint8 [H, W, 3] RGB.
-        heat: float32 [H, W] in [0, 1].
-
-    Returns:
-        uint8 [H, W, 3] RGB; from blue by green and yellow to red.
+    The hotter, the more of a colour shows: from blue by green and yellow to red.
     """
     gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]  # [H, W, 1]
     # The map ends in a dark red, which on a dark picture would not look like the most.

@@ -15,6 +15,10 @@ features lie that speak for a class, and need not say that the pixels there are 
 speaks against it. Earlier stages have finer grids, and weights that are only a first-order guess.
 
 Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
+
+The network runs in two parts: clips to the features of a stage, or to the input of a block, and features to logits.
+These are graphs, of which TensorFlow keeps one for each model, stage and shape. Without them, what is compiled inside
+the layers would be traced anew for each shape on the way, which TensorFlow warns of.
 """
 
 from __future__ import annotations
@@ -25,19 +29,18 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.errors import InputError
-from vswin.explain.forward import finish, stage_features
-from vswin.explain.places import find_extents, interpolate
 from vswin.models.video_swin import VideoSwin
+from vswin.zoo import ModelSize, Triple
 
 
 def grad_cam(
     model: VideoSwin, clips: np.ndarray, labels: Sequence[int] | None = None, stage: int | None = None
 ) -> np.ndarray:
-    """Shows what of clips speaks for a class.
+    """Shows what of clips, uint8 [B, T, H, W, 3] RGB, speaks for a class.
 
     Args:
         model: with a head.
-        clips: uint8 [B, T, H, W, 3] RGB.
+        clips: as above.
         labels: a class for each clip; None: the one with the largest logit.
         stage: whose features, counted from 1; None: the last.
 
@@ -58,16 +61,7 @@ def grad_cam(
 
 
 def make_maps(model: VideoSwin, features: tf.Tensor, labels: Sequence[int], stage: int) -> np.ndarray:
-    """Computes the maps L of the formula.
-
-    Args:
-        model: with a head.
-        features: what `stage_features` gives, float32 [B, T', H', W', C].
-        labels: a class for each clip.
-        stage: whose features they are, counted from 1.
-
-    Returns:
-        float32 [B, T', H', W'], at least 0.
+    """Computes the maps L of the formula, float32 [B, T', H', W'], from what `stage_features` gives.
 
     Raises:
         InputError: if there is no such class, or there are more or fewer labels than clips.
@@ -80,7 +74,6 @@ def make_maps(model: VideoSwin, features: tf.Tensor, labels: Sequence[int], stag
     return _make_maps(model, features, tf.constant(list(labels)), stage).numpy()
 
 
-# A graph as those of `forward`, and for the same reason.
 @tf.function(autograph=False)
 def _make_maps(model: VideoSwin, features: tf.Tensor, labels: tf.Tensor, stage: int) -> tf.Tensor:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -95,3 +88,81 @@ def normalize(maps: np.ndarray) -> np.ndarray:
     """Divides each map, float32 [B, T, H, W], by its largest value, unless that is 0."""
     largest = maps.max(axis=(1, 2, 3), keepdims=True)
     return maps / np.where(largest > 0, largest, 1)
+
+
+def stage_features(model: VideoSwin, clips: np.ndarray, stage: int) -> tf.Tensor:
+    """Computes the features of a stage, counted from 1, before patches are merged; those of the last one normalised.
+
+    Clips uint8 [B, T, H, W, 3] RGB, others are a TypeError, become float32 [B, T', H', W', C].
+    """
+    return _stage_features(model, tf.constant(clips), stage)
+
+
+@tf.function(autograph=False)
+def _stage_features(model: VideoSwin, clips: tf.Tensor, stage: int) -> tf.Tensor:
+    x = block_input(model, clips, stage, 1)
+    x = model.backbone.stages[stage - 1].run_blocks(x)
+    return tf.cast(model.backbone.norm(x) if stage == len(model.backbone.stages) else x, tf.float32)
+
+
+@tf.function(autograph=False)
+def block_input(model: VideoSwin, clips: tf.Tensor, stage: int, block: int) -> tf.Tensor:
+    """Computes what goes into a block, both counted from 1: [B, T', H', W', C] from clips, uint8 [B, T, H, W, 3]."""
+    x = model.backbone.patch_embed(model.normalize(clips))
+    for earlier in model.backbone.stages[: stage - 1]:
+        x = earlier(x)
+    return model.backbone.stages[stage - 1].run_blocks(x, num_blocks=block - 1)
+
+
+@tf.function(autograph=False)
+def finish(model: VideoSwin, features: tf.Tensor, stage: int) -> tf.Tensor:
+    """Computes logits, float32 [B, K], from what `stage_features` gives."""
+    backbone = model.backbone
+    merge = backbone.stages[stage - 1].downsample
+    if merge is None:  # the last stage
+        return model.head(features)
+    x = merge(features)
+    for later in backbone.stages[stage:]:
+        x = later(x)
+    return model.head(backbone.norm(x))
+
+
+def find_extents(size: ModelSize, stage: int) -> Triple:
+    """Says how many frames, rows and columns of a clip a token of a stage, counted from 1, covers.
+
+    That is a patch in the first stage, and twice as many rows and columns in each later one.
+
+    Raises:
+        InputError: if there is no such stage.
+    """
+    num_stages = len(size.depths)
+    if not 1 <= stage <= num_stages:
+        raise InputError(f"stage {stage}: the model has the stages 1 to {num_stages}")
+    frames, rows, columns = size.patch_size
+    return frames, rows * 2 ** (stage - 1), columns * 2 ** (stage - 1)
+
+
+def interpolate(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
+    """Interpolates numbers of tokens, [..., T', H', W'], linearly to those of a clip, float32 [..., T, H, W].
+
+    The number of a token stands in the middle of what it covers, so that of two frames between them; beyond the
+    middle of the first and of the last token it stays the same. A token at the end that covers padding as well is no
+    exception: grids are padded at their end, which moves no place.
+    """
+    t, h, w = (_weigh(*axis) for axis in zip(shape, grid.shape[-3:], extents, strict=True))  # [T, T'], ...
+    return np.einsum("...abc,ta,hb,wc->...thw", grid, t, h, w, optimize=True).astype(np.float32)
+
+
+def spread(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
+    """Gives all pixels that a token covers its number: [..., T', H', W'] becomes [..., T, H, W]."""
+    for axis, extent in zip((-3, -2, -1), extents, strict=True):
+        grid = np.repeat(grid, extent, axis=axis)
+    frames, rows, columns = shape
+    return grid[..., :frames, :rows, :columns]
+
+
+def _weigh(num_places: int, num_tokens: int, extent: int) -> np.ndarray:
+    """Weighs the tokens of an axis for each frame, row or column: [num_places, num_tokens]."""
+    places = (np.arange(num_places) + 0.5) / extent - 0.5
+    each = [np.interp(places, np.arange(num_tokens), one) for one in np.eye(num_tokens)]
+    return np.stack(each, axis=1)

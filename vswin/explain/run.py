@@ -23,9 +23,7 @@ from vswin.errors import InputError
 from vswin.evaluation.views import check_finite
 from vswin.explain.attention_map import find_gaze
 from vswin.explain.draw import HeatedClip, draw_clips, draw_film
-from vswin.explain.forward import finish, stage_features
-from vswin.explain.grad_cam import make_maps, normalize
-from vswin.explain.places import find_extents, interpolate
+from vswin.explain.grad_cam import find_extents, finish, interpolate, make_maps, normalize, stage_features
 from vswin.predict.inputs import find_videos
 from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
@@ -43,7 +41,7 @@ _CROPS = {1: ("centre",), 3: ("left or top", "right or bottom", "centre")}
 
 
 class Question(NamedTuple):
-    """Say what to explain.
+    """What to explain.
 
     Attributes:
         label: Name or number of the class that Grad-CAM is for; None: the one that is predicted.
@@ -59,13 +57,7 @@ class Question(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Say what is written.
-
-    Attributes:
-        folder: Where to.
-        has_maps: Whether the numbers are written beside the pictures.
-        is_overwriting: Whether files that are there may be replaced.
-    """
+    """What is written: to which folder, whether with the numbers, whether in the place of files that are there."""
 
     folder: Path
     has_maps: bool = False
@@ -77,7 +69,7 @@ class Outputs(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Hold what was found in the V views of a video.
+    """What was found in the V views of a video.
 
     Attributes:
         views: uint8 [V, T, H, W, 3] RGB.
@@ -108,13 +100,8 @@ def run_explain(
 ) -> None:
     """Explains what a model says of videos, in a film and a contact sheet for each.
 
-    Args:
-        arguments: files, folders and patterns, see `vswin.predict.inputs`.
-        weights: the model, see `find_protocol`.
-        outputs: where they go.
-        question: what to explain.
-        overrides: change how videos become views, and where the model runs.
-        classes: a file with a class name per line, for weights that do not name theirs.
+    `arguments` are files, folders and patterns, see `find_videos`; `weights` the model, and `overrides` change how
+    videos become views and where it runs, see `find_protocol`; `classes` is a file with a class name per line.
 
     Raises:
         InputError: if there are no such videos, model, class, stage or block, or something cannot be written.

@@ -1,18 +1,28 @@
-"""Write on frames what a model says of them: the best classes now, and a bar of the best class over time."""
+"""Write on frames what a model says of them: the best classes now, and a bar of the best class over time.
+
+What it says at each moment comes from clips that overlap, and their average around each frame.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vswin.predict.timeline import Timeline
+from vswin.data.sampling import segments, uniform_clips
+from vswin.data.stores import FrameReader
+from vswin.data.transforms import center_crop, resize_short_side
+from vswin.schema import ClipConfig
 from vswin.wording import printable
+
+T = TypeVar("T")
 
 # Okabe and Ito's colours, which most people tell apart, without black; classes beyond them share a gray.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -27,6 +37,99 @@ _SMALL_FRAME = 128  # pixels of its height
 _LARGEST_SHARE, _LARGEST_SHARE_OF_SMALL = 0.42, 0.6  # of a frame's height, for all that is written
 
 
+class Timeline(NamedTuple):
+    """The probabilities of clips, float32 [n, K], by the frame in their middle, float64 [n], increasing.
+
+    `reach` is the frames from one clip's first to its last: a clip counts for the frames up to so far from its centre,
+    the less the farther.
+    """
+
+    centres: np.ndarray
+    probabilities: np.ndarray
+    reach: float
+
+    def at(self, frames: np.ndarray) -> np.ndarray:
+        """Averages the clips around frames, numbers [m]: probabilities, float32 [m, K]; each row sums to 1.
+
+        Frames beyond the reach of all clips have those of the nearest.
+        """
+        distances = np.abs(np.asarray(frames, np.float64)[:, None] - self.centres)  # [m, n]
+        weights = np.maximum(1 - distances / max(self.reach, 1), 0)
+        nearest = distances.argmin(axis=1)
+        weights[np.arange(len(weights)), nearest] += 1e-9
+        weights /= weights.sum(axis=1, keepdims=True)
+        return (weights @ self.probabilities).astype(np.float32)
+
+
+def make_timeline(
+    reader: FrameReader,
+    clip: ClipConfig,
+    classify: Callable[[np.ndarray], np.ndarray],
+    on_clips: Callable[[int, int], None],
+) -> Timeline:
+    """Classifies clips all along a video; decoding works ahead of the model.
+
+    `classify` makes probabilities, float32 [n, K], of clips, uint8 [n, T, crop, crop, 3], which have the centre of each
+    frame; `on_clips` is told how many are done, and of how many.
+
+    Raises:
+        DecodeError: if the video cannot be decoded to its end.
+    """
+    placed = place_clips(reader.num_video_frames, clip)
+    found: list[np.ndarray] = []
+    for clips in _ahead(_read_clips(reader, clip, placed)):
+        found.extend(classify(clips))
+        on_clips(len(found), len(placed))
+    ends = np.stack([placed.min(axis=1), placed.max(axis=1)])  # [2, n]
+    return Timeline(ends.mean(axis=0), np.stack(found), float((ends[1] - ends[0]).max()))
+
+
+def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
+    """Places clips all along a video, each half over the one before, the last one at the end.
+
+    With "segments", whose one clip covers the video and so would say the same throughout, clips are as if "dense",
+    closer together where there is no room for two.
+
+    Returns:
+        Frame numbers, int64 [n, T], in [0, num_video_frames). A video shorter than a clip starts again.
+    """
+    stride = clip.frame_stride
+    if clip.sampling == "segments":
+        stride = min(stride, max(1, num_video_frames // (2 * clip.num_frames)))
+    last = num_video_frames - 1 - (clip.num_frames - 1) * stride
+    if last < 0 and clip.sampling == "segments":
+        return segments(num_video_frames, clip.num_frames)[None]  # [1, T]
+    if last < 0:
+        return uniform_clips(num_video_frames, clip.num_frames, stride, 1)
+    # All on one grid, so that clips share their frames.
+    hop = max(1, clip.num_frames // 2) * stride
+    starts = np.unique([*range(0, last + 1, hop), last // stride * stride])
+    return starts[:, None] + stride * np.arange(clip.num_frames)  # [n, T]
+
+
+def _read_clips(reader: FrameReader, clip: ClipConfig, placed: np.ndarray) -> Iterator[np.ndarray]:
+    """Reads clips, uint8 [n, T, crop, crop, 3], a step of the model at a time, each frame once."""
+    kept: dict[int, np.ndarray] = {}
+    for start in range(0, len(placed), clip.views_per_step):
+        numbers = placed[start : start + clip.views_per_step]
+        missing = np.setdiff1d(numbers, list(kept))
+        if len(missing):
+            frames = center_crop(reader.read(missing, partial(resize_short_side, size=clip.resize)), clip.crop)
+            kept |= dict(zip(missing.tolist(), frames, strict=True))
+        yield np.stack([np.stack([kept[number] for number in row]) for row in numbers.tolist()])
+        # Later clips start later.
+        kept = {number: frame for number, frame in kept.items() if number > numbers[-1].min()}
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Makes each item while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
 class Annotator:
     """Draws on the frames of one video; all sizes follow from that of the frame, and stay the same all along.
 
@@ -38,15 +141,7 @@ class Annotator:
     def __init__(
         self, timeline: Timeline, class_names: Sequence[str], num_frames: int, height: int, width: int
     ) -> None:
-        """Prepares what all frames share.
-
-        Args:
-            timeline: What the model says, of K classes.
-            class_names: K names.
-            num_frames: Frames of the video.
-            height: Pixels of a frame.
-            width: Pixels of a frame.
-        """
+        """Prepares what all frames, of so many pixels, share; `class_names` are those of the timeline."""
         self._timeline = timeline
         self._names = [printable(name) for name in class_names]
         self._num_frames = num_frames
@@ -68,15 +163,7 @@ class Annotator:
         self._height = min(height, fixed + (self._num_lines + self._num_classes - 1) * self._line_height)
 
     def draw(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Draws on a copy of a frame.
-
-        Args:
-            frame: uint8 [H, W, 3] RGB.
-            number: Its number in the video.
-
-        Returns:
-            uint8 [H, W, 3] RGB.
-        """
+        """Draws on a copy of a frame of this number, uint8 [H, W, 3] RGB."""
         probabilities = self._timeline.at(np.array([number]))[0]  # [K]
         best = np.argsort(-probabilities, kind="stable")[: self._num_classes]
         drawn = frame.copy()

@@ -13,7 +13,7 @@ import numpy as np
 from vswin.data.opencv_decoder import Camera
 from vswin.data.transforms import center_crop, resize_short_side
 from vswin.errors import InputError
-from vswin.predict.model import LoadedModel
+from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import Prediction, rank
 from vswin.runtime import logger
 
@@ -26,22 +26,15 @@ def predict_camera(
 ) -> Generator[Prediction, None, None]:
     """Predicts the latest clip whenever half of its frames are new, or as often as the model can.
 
-    A clip has the centre of each frame; its frames are as far apart as those of the model's clips.
-
-    Args:
-        loaded: the model.
-        source: number of the camera, or a file that stands in for one.
-        top_k: best classes of each clip.
-        seconds: how long to watch; None: until the caller stops or the stream ends.
-
-    Yields:
-        Predictions.
+    A clip has the centre of each frame; its frames are as far apart as those of the model's clips. `source` is the
+    number of the camera, or a file that stands in for one; `seconds` says how long to watch, None until the caller
+    stops or the stream ends.
 
     Raises:
         InputError: if there is no such camera, or it gives no frames.
     """
     clip = loaded.protocol.config.clip
-    classify = loaded.make_classifier()
+    classify = Classifier(loaded)
     # The model is traced before the clock runs.
     classify(np.zeros((1, clip.num_frames, clip.crop, clip.crop, 3), np.uint8))
     offsets = clip.frame_stride * np.arange(clip.num_frames)  # [T]

@@ -1,4 +1,4 @@
-"""Write the features that a model computes of videos: `vswin extract`."""
+"""Write the features that a model computes of videos, `vswin extract`: as `.npz` for NumPy, or Parquet for tables."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from vswin import __version__
+from vswin.atomic import replacing
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.views import protocol_frames
 from vswin.errors import InputError
 from vswin.evaluation.views import check_finite, show_progress
-from vswin.predict.feature_file import Features, check_format, write_features
 from vswin.predict.inputs import Input, find_videos
 from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
@@ -24,17 +24,12 @@ from vswin.predict.results import check_outputs
 from vswin.runtime import logger, start_log
 from vswin.wording import count_of, printable
 
+FORMATS = (".npz", ".parquet")
 LEVELS = ("video", "clip")
 
 
 class Row(NamedTuple):
-    """Hold the features of a clip or of a video.
-
-    Attributes:
-        entry: The video.
-        start_sec: Where it begins in it.
-        values: float32 [C].
-    """
+    """The features of a clip or of a video, float32 [C], and where it begins in the video."""
 
     entry: Input
     start_sec: float
@@ -52,7 +47,7 @@ def run_extract(
     """Computes the features of videos and writes them.
 
     Args:
-        arguments: files, folders and patterns, see `vswin.predict.inputs`.
+        arguments: files, folders and patterns, see `find_videos`.
         weights: the model, with a head or without; see `find_protocol`.
         output: `.npz` or `.parquet`, see `write_features`.
         overrides: change how videos become views, and where the model runs.
@@ -125,3 +120,77 @@ def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
             return reader.read_times()[starts].tolist()
     except DecodeError as error:
         raise InputError(f"{path} has changed while it was read: {error.reason}") from None
+
+
+class Features(NamedTuple):
+    """The rows of a file.
+
+    Attributes:
+        features: float32 [N, C].
+        paths: N video files.
+        start_sec: Where in the video each row begins, float64 [N].
+        labels: Name of the class by the folder layout, N of them; empty where there is none.
+        about: How they were computed, as JSON.
+    """
+
+    features: np.ndarray
+    paths: list[str]
+    start_sec: np.ndarray
+    labels: list[str]
+    about: str
+
+
+def check_format(path: Path) -> None:
+    """Checks before the work that a file can be written: an InputError for another ending, or without pyarrow."""
+    if path.suffix not in FORMATS:
+        raise InputError(f"--output {path}: the ending says the format: {' or '.join(FORMATS)}")
+    if path.suffix == ".parquet":
+        _import_pyarrow()
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Writes features, the whole file or nothing.
+
+    `.npz`, which `np.load(path)` reads without pickles, has the arrays `features`, `path`, `start_sec` and `label`, and
+    the text `about`. `.parquet` has columns of these names, `features` as lists of C numbers, `label` null where there
+    is none, and `about` under `vswin` in the schema's metadata.
+    """
+    # File names may hold bytes that are no UTF-8.
+    names = [name.encode(errors="backslashreplace").decode() for name in features.paths]
+    with replacing(path) as partial:
+        if path.suffix == ".parquet":
+            _write_parquet(partial, features, names)
+            return
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                features=features.features,
+                path=np.array(names),
+                start_sec=features.start_sec,
+                label=np.array(features.labels),
+                about=np.array(features.about),
+            )
+
+
+def _write_parquet(path: Path, features: Features, names: list[str]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    values = pyarrow.array(features.features.ravel())  # [N*C]
+    columns = {
+        "path": pyarrow.array(names),
+        "start_sec": pyarrow.array(features.start_sec),
+        "label": pyarrow.array([label or None for label in features.labels], pyarrow.string()),
+        "features": pyarrow.FixedSizeListArray.from_arrays(values, features.features.shape[1]),
+    }
+    table = pyarrow.table(columns).replace_schema_metadata({"vswin": features.about})
+    pyarrow.parquet.write_table(table, path)
+
+
+def _import_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed: pip install 'vswin[parquet]'; .npz needs nothing"
+        ) from None

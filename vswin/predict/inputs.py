@@ -23,13 +23,9 @@ _CAMERA = re.compile(r"camera(?::(\d+))?")
 
 
 class Input(NamedTuple):
-    """Name one video.
+    """A video: its file, its path below the folder or the fixed part of the pattern, and the folder it lies in there.
 
-    Attributes:
-        path: The file.
-        name: Its path below the folder that was given, or below the part of a pattern without wildcards.
-        label: The folder below that one which it lies in, and which names its class by the usual layout; empty where
-            there is none.
+    That folder, `label`, names its class by the usual layout; it is empty where there is none.
     """
 
     path: str
@@ -40,12 +36,8 @@ class Input(NamedTuple):
 def find_videos(arguments: Sequence[str]) -> list[Input]:
     """Lists the videos that arguments stand for, each real file once, in their order; says what folders hold besides.
 
-    Args:
-        arguments: files, folders (the videos anywhere below them, by their endings) and patterns such as
-            `videos/**/*.mp4`.
-
-    Returns:
-        One video at least; whether they can be decoded is not known yet.
+    Arguments are files, folders (the videos anywhere below them, by their endings) and patterns such as
+    `videos/**/*.mp4`. Whether the videos can be decoded is not known yet.
 
     Raises:
         InputError: if an argument stands for nothing.

@@ -25,15 +25,9 @@ from vswin.zoo import configured_size
 
 
 class LoadedModel(NamedTuple):
-    """Hold a model ready to run.
+    """A model ready to run, in the scope of `strategy`, the devices of this machine; `store` opens video files.
 
-    Attributes:
-        model: In the scope of `strategy`.
-        class_names: K names; the numbers of the classes where nobody names them.
-        has_names: Whether somebody does.
-        protocol: How it wants its videos.
-        strategy: The devices of this machine.
-        store: Opens video files.
+    `class_names` are K names, the numbers of the classes where nobody names them: then `has_names` is false.
     """
 
     model: VideoSwin
@@ -49,11 +43,7 @@ class LoadedModel(NamedTuple):
         return f"{self.protocol.describe()}, {config.runtime.precision} on {describe_devices(self.strategy)}"
 
     def predict(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
-        """Predicts videos; decoding works ahead of the model.
-
-        Args:
-            paths: Files.
-            bad: Collects those that cannot be decoded.
+        """Predicts videos; decoding works ahead of the model, and `bad` collects those that cannot be decoded.
 
         Yields:
             Of each batch `indices` of the paths, int32 [B], -1 for padding, `labels`, int32 [B], -1 where the
@@ -63,10 +53,6 @@ class LoadedModel(NamedTuple):
 
     def compute_features(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
         """Computes what the head gets to see of every view.
-
-        Args:
-            paths: Files.
-            bad: Collects those that cannot be decoded.
 
         Yields:
             `indices` and `labels` as `predict` does, and `features`, float32 [B, V, C], the averages over time,
@@ -83,10 +69,6 @@ class LoadedModel(NamedTuple):
             return {"indices": batch["indices"], "labels": batch["labels"], "features": pooled}
 
         return map_batches(compute, self.strategy, self._load(paths, bad), views_per_step)
-
-    def make_classifier(self) -> Classifier:
-        """Makes a classifier of clips."""
-        return Classifier(self)
 
     def _load(self, paths: Sequence[str], bad: BadVideos) -> tf.distribute.DistributedDataset:
         config = self.protocol.config
@@ -119,28 +101,15 @@ class Classifier:
         )
 
     def __call__(self, clips: np.ndarray) -> np.ndarray:
-        """Classifies.
-
-        Args:
-            clips: uint8 [n, T, crop, crop, 3] RGB.
-
-        Returns:
-            Probabilities, float32 [n, K].
-        """
+        """Classifies clips, uint8 [n, T, crop, crop, 3] RGB; gives probabilities, float32 [n, K]."""
         return self._infer(tf.constant(clips)).numpy()
 
 
 def open_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:
-    """Opens a model.
+    """Opens a model; the configuration of its protocol says where it runs, and in which precision.
 
-    Args:
-        weights: what the protocol was found by.
-        protocol: its configuration says where it runs, and in which precision.
-        classes: a file with a class name per line, instead of the names that come with the weights.
-        needs_head: whether weights without a head are an error.
-
-    Returns:
-        The model.
+    `classes` is a file with a class name per line, instead of the names that come with the weights. Weights without a
+    head are an error where `needs_head`.
 
     Raises:
         InputError: if there are no such weights, or they, the names and the configuration do not fit together.

@@ -27,7 +27,7 @@ _CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS, "average": AVERAGES}
 
 
 class Protocol(NamedTuple):
-    """Say how videos become predictions.
+    """How videos become predictions.
 
     Attributes:
         config: The configuration of an evaluation with these weights; its data set says how to decode.
@@ -67,9 +67,6 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
             of ours say their clips; for others those of Kinetics are assumed.
         overrides: keys of an evaluation that change it, e.g. `["clip.num_clips=1"]`.
 
-    Returns:
-        The protocol.
-
     Raises:
         InputError: if there is no such model, or a key or value is wrong.
     """
@@ -90,7 +87,7 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
 
 
 class _Source(NamedTuple):
-    """Say what weights bring: arguments of `compose_evaluation`, keys that those of the user follow, and in words."""
+    """What weights bring: arguments of `compose_evaluation`, keys that those of the user follow, and that in words."""
 
     brought: dict[str, Any]
     overrides: list[str]

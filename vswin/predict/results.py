@@ -26,7 +26,7 @@ _NARROWEST_WITH_BAR = 50
 
 
 class Prediction(NamedTuple):
-    """Hold the best classes of a video, or why there are none.
+    """The best classes of a video, or why there are none.
 
     Attributes:
         path: The file, or the camera.
@@ -48,18 +48,7 @@ class Prediction(NamedTuple):
 def rank(
     path: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int, seconds: float | None = None
 ) -> Prediction:
-    """Takes the best classes.
-
-    Args:
-        path: The file, or the camera.
-        probabilities: float32 [K].
-        class_names: K names.
-        top_k: How many; all K if there are fewer.
-        seconds: See `Prediction`.
-
-    Returns:
-        The prediction; of classes that are as likely, the one of the smaller number comes first.
-    """
+    """Takes the `top_k` best classes of probabilities, float32 [K]; of equal ones, the smaller number comes first."""
     labels = np.argsort(-probabilities, kind="stable")[:top_k]  # [k]
     return Prediction(path, labels, [class_names[label] for label in labels], probabilities[labels], "", seconds)
 
@@ -92,14 +81,10 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
 
 
 def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
-    """Checks that files can be written, before work is done for them.
-
-    Args:
-        paths: files; `STDOUT` is passed over.
-        is_overwriting: whether files that are there may be replaced.
+    """Checks that files, `STDOUT` passed over, can be written, before work is done for them.
 
     Raises:
-        InputError: if a file is there already, or its folder cannot be made.
+        InputError: if a file is there already and is not to be replaced, or its folder cannot be made.
     """
     for path in paths:
         if path == STDOUT:
@@ -112,11 +97,7 @@ def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder where there is none.
-
-    Raises:
-        InputError: if it cannot be made.
-    """
+    """Makes a folder where there is none; an InputError if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,12 +105,9 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, predictions: Sequence[Prediction], about: Mapping[str, Any]) -> None:
-    """Writes predictions as one JSON object, whole or not at all.
+    """Writes predictions as one JSON object, whole or not at all, behind `about`: how they were made.
 
-    Args:
-        path: the file, or `STDOUT`.
-        predictions: goes into `predictions`; a bad video has an `error` instead of a `top` list.
-        about: goes before them: how they were made.
+    A bad video has an `error` instead of a `top` list.
     """
     content = {**about, "predictions": [_entry(prediction) for prediction in predictions]}
     _write(path, json.dumps(content, indent=2) + "\n")
@@ -138,10 +116,7 @@ def write_json(path: Path, predictions: Sequence[Prediction], about: Mapping[str
 def write_csv(path: Path, predictions: Sequence[Prediction], top_k: int) -> None:
     """Writes predictions as CSV, whole or not at all: the columns of an evaluation's `predictions.csv`, and `error`.
 
-    Args:
-        path: the file, or `STDOUT`.
-        predictions: a row each; with `seconds` where they come from a camera.
-        top_k: how many classes have columns.
+    There is a column `seconds` where they come from a camera.
     """
     has_seconds = any(prediction.seconds is not None for prediction in predictions)
     best = [f"{word}_{number}" for number in range(1, top_k + 1) for word in ("class", "probability")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
@@ -30,14 +30,7 @@ from vswin.wording import count_of
 
 
 class Outputs(NamedTuple):
-    """Say where predictions go besides the terminal.
-
-    Attributes:
-        json: A file, or `STDOUT`.
-        csv: A file, or `STDOUT`.
-        save: Folder for annotated videos.
-        is_overwriting: Whether files that are there may be replaced.
-    """
+    """Where predictions go besides the terminal: files, each may be `STDOUT`, and a folder for annotated videos."""
 
     json: Path | None = None
     csv: Path | None = None
@@ -79,7 +72,13 @@ def run_predict(
     """
     outputs = outputs or Outputs()
     start_log(None, is_stderr=STDOUT in outputs.files)
-    _check(outputs, top_k, seconds)
+    if top_k < 1:
+        raise InputError(f"--top-k {top_k}: at least 1")
+    if seconds is not None and seconds <= 0:
+        raise InputError(f"--seconds {seconds:g}: above 0")
+    if outputs.json is not None and outputs.json == outputs.csv:
+        raise InputError(f"--json and --csv both name {outputs.json}; name two files")
+    check_outputs(outputs.files, outputs.is_overwriting)
     camera = find_camera(arguments)
     if camera is None and seconds is not None:
         raise InputError("--seconds says how long a camera is watched; leave it out for files")
@@ -91,7 +90,8 @@ def run_predict(
     one_view = [] if camera is None else ["clip.num_clips=1", "clip.num_crops=1"]
     protocol = find_protocol(weights, [*overrides, *one_view])
     loaded = open_model(weights, protocol, classes)
-    _describe_model(weights, loaded)
+    named = "" if loaded.has_names else ", whose names are not known (--classes FILE gives them)"
+    logger.info(f"{weights}: {count_of(loaded.model.num_classes, 'class')}{named}; {loaded.protocol.origin}")
 
     predictions: list[Prediction] = []
     is_interrupted = False
@@ -118,21 +118,6 @@ def run_predict(
     return predictions
 
 
-def _check(outputs: Outputs, top_k: int, seconds: float | None) -> None:
-    if top_k < 1:
-        raise InputError(f"--top-k {top_k}: at least 1")
-    if seconds is not None and seconds <= 0:
-        raise InputError(f"--seconds {seconds:g}: above 0")
-    if outputs.json is not None and outputs.json == outputs.csv:
-        raise InputError(f"--json and --csv both name {outputs.json}; name two files")
-    check_outputs(outputs.files, outputs.is_overwriting)
-
-
-def _describe_model(weights: str, loaded: LoadedModel) -> None:
-    named = "" if loaded.has_names else ", whose names are not known (--classes FILE gives them)"
-    logger.info(f"{weights}: {count_of(loaded.model.num_classes, 'class')}{named}; {loaded.protocol.origin}")
-
-
 def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:
     """Predicts files in their order."""
     bad = BadVideos()
@@ -153,20 +138,17 @@ def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> 
 
 def _write(outputs: Outputs, predictions: Sequence[Prediction], top_k: int, weights: str, loaded: LoadedModel) -> None:
     if outputs.json is not None:
-        write_json(outputs.json, predictions, _about(weights, loaded))
+        config = loaded.protocol.config
+        clip = {key: value for key, value in vars(config.clip).items() if key != "views_per_step"}
+        about = {
+            "model": weights,
+            "num_classes": loaded.model.num_classes,
+            "protocol": {**clip, "average": config.average, "origin": loaded.protocol.origin},
+            "precision": config.runtime.precision,
+        }
+        write_json(outputs.json, predictions, about)
     if outputs.csv is not None:
         write_csv(outputs.csv, predictions, min(top_k, loaded.model.num_classes))
     for path in outputs.files:
         if path != STDOUT:
             logger.info(f"wrote {path}")
-
-
-def _about(weights: str, loaded: LoadedModel) -> dict[str, Any]:
-    clip = dict(vars(loaded.protocol.config.clip))
-    del clip["views_per_step"]
-    return {
-        "model": weights,
-        "num_classes": loaded.model.num_classes,
-        "protocol": {**clip, "average": loaded.protocol.config.average, "origin": loaded.protocol.origin},
-        "precision": loaded.protocol.config.runtime.precision,
-    }

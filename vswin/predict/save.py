@@ -15,11 +15,10 @@ from vswin.data.decode_error import DecodeError
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
 from vswin.data.stores import FrameReader
 from vswin.errors import InputError
-from vswin.predict.annotate import Annotator
+from vswin.predict.annotate import Annotator, make_timeline
 from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import check_outputs
-from vswin.predict.timeline import make_timeline
 from vswin.runtime import console, logger
 from vswin.tables import make_progress_bar
 from vswin.wording import printable
@@ -30,19 +29,11 @@ def name_outputs(
 ) -> dict[str, Path]:
     """Names the films made of videos: as the videos are below the folder that was given, with the ending `.mp4`.
 
-    Where two would have one name, the later one keeps its own ending as well, and a number if need be.
-
-    Args:
-        inputs: the videos.
-        folder: where they go.
-        is_overwriting: whether files that are there may be replaced.
-        option: what named the folder, for errors.
-
-    Returns:
-        Path of each video -> path of its copy.
+    Where two would have one name, the later one keeps its own ending as well, and a number if need be. `option` is what
+    named the folder, for errors. Gives the path of each film by that of its video.
 
     Raises:
-        InputError: if a copy would take the place of a file, of a video that is read in any case.
+        InputError: if a film would take the place of a file, of a video that is read in any case.
     """
     targets: dict[str, Path] = {}
     taken: set[Path] = set()
@@ -65,19 +56,14 @@ def name_outputs(
 
 
 def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
-    """Writes annotated copies, one video after the other; one that cannot be read to its end is left out, and said.
+    """Writes annotated copies of videos, `targets` by their paths; says how many were left out.
 
-    Args:
-        loaded: the model.
-        targets: path of each video -> path of its copy.
-
-    Returns:
-        How many were left out.
+    Those that cannot be read to their end are.
     """
     if not targets:
         return 0
     num_left_out = 0
-    classify = loaded.make_classifier()
+    classify = Classifier(loaded)
     clip = loaded.protocol.config.clip
     if clip.sampling == "segments":
         logger.info(f"what is shown at each moment comes from clips of {clip.num_frames} frames around it")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,8 +15,7 @@ from PIL import Image
 
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
-from vswin.data.packed.contents import is_packed, read_description, read_videos
-from vswin.data.packed.videos import PackedVideos
+from vswin.data.packed import is_packed, open_packed
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 from vswin.runs.files import Predictions
@@ -74,9 +71,7 @@ def open_videos(test_set: Mapping[str, Any]) -> FrameLoader:
     # If it cannot be read, each of its videos is not there.
     with suppress(InputError, OSError, ValueError):
         if isinstance(root, str) and is_packed(root):
-            description = read_description(Path(root))
-            videos = read_videos(Path(root), description.videos_sha256)
-            store = PackedVideos(Path(root), description, {os.path.join(root, video.path): video for video in videos})
+            store = open_packed(root)
     return FrameLoader(timeout_sec=_SECONDS_FOR_ONE, store=store)
 
 

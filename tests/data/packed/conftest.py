@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from vswin.data.prepare import run_prepare
 from vswin.schema import DataPrepareConfig, DatasetConfig
@@ -73,14 +75,31 @@ def pack(make_dataset) -> Pack:
     """Packs a folder of videos."""
 
     def run(root: Path, output: Path, **changes: object) -> Path:
-        values = {"shards": 2, "file_format": "tfrecord", "short_side": None, "beam": None, **changes}
+        values = {"shards": 2, "short_side": None, "beam": None, **changes}
         run_prepare(DataPrepareConfig(dataset=make_dataset(root), output_dir=str(output), **values))
         return output
 
     return run
 
 
-@pytest.fixture(scope="session", params=["tfrecord", "array_record"])
-def packed(request: pytest.FixtureRequest, video_set, pack, tmp_path_factory) -> Path:
-    """Packs the videos of `video_set` in each format."""
-    return pack(video_set, tmp_path_factory.mktemp("packed") / request.param, file_format=request.param)
+@pytest.fixture(scope="session")
+def packed(video_set, pack, tmp_path_factory) -> Path:
+    """Packs the videos of `video_set`."""
+    return pack(video_set, tmp_path_factory.mktemp("packed") / "packed")
+
+
+@pytest.fixture(scope="session")
+def to_tfrecord() -> Callable[[Path], None]:
+    """Turns the files of a data set into TFRecord, which TFDS writes by itself, and packing wrote once."""
+
+    def convert(folder: Path) -> None:
+        for path in folder.glob("*.array_record-*"):
+            with tf.io.TFRecordWriter(str(path).replace(".array_record-", ".tfrecord-")) as writer:
+                records = ArrayRecordDataSource([str(path)])
+                for number in range(len(records)):
+                    writer.write(records[number])
+            path.unlink()
+        info = folder / "dataset_info.json"
+        info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+
+    return convert

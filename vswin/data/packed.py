@@ -1,0 +1,371 @@
+"""Videos that lie in a few large files, as TFDS keeps a data set: packed by `vswin data prepare`, or prepared by TFDS.
+
+A packed data set has two files beside those of TFDS: `vswin.json` says what was packed, from where and how, and
+`videos.csv` has a row for each video, in the order of the lists. Records hold a video as an encoded file (packed) or
+as a sequence of encoded frames (TFDS); they are read at any place, and only the frames asked for are decoded.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from vswin.data.decode import VideoReader
+from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.opencv_decoder import check_opencv
+from vswin.data.records import VideoRecord
+from vswin.data.stores import FrameReader
+from vswin.errors import InputError
+from vswin.schema import DatasetConfig
+
+SPLITS = ("train", "val")
+DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"
+# To be raised when what stands in these files changes; 1 could also be packed as TFRecord.
+FORMAT = 2
+_KNOWN_FORMATS = (1, 2)
+# Under these keys of `features.json` stand names of Python classes.
+_NAMES_OF_MODULES = {"type", "pythonClassName", "python_class_name", "proto_cls", "protoCls"}
+_LENGTH_BYTES, _CRC_BYTES = 8, 4
+
+
+class PackedVideo(NamedTuple):
+    """A row of `videos.csv`: split, name (the path from the root), label, number of the file, place in it, content."""
+
+    split: str
+    path: str
+    label: int
+    shard: int
+    position: int
+    num_bytes: int
+    sha256: str
+
+
+def is_packed(root: str | Path) -> bool:
+    """Tells a packed data set from a folder of videos."""
+    return (Path(root) / DESCRIPTION_FILE).is_file()
+
+
+def load_packed(
+    dataset: DatasetConfig,
+) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
+    """Loads what `vswin data prepare` has packed: class names, records of training and of validation, their store.
+
+    Raises:
+        InputError: If something is missing or damaged, or other lists or another split than the packed ones are
+            asked for.
+    """
+    root = Path(dataset.root)
+    description, videos = _read_index(root)
+    if dataset.train_list or dataset.val_list or dataset.test_list:
+        raise InputError(
+            f"{root} is a packed data set and has its own lists; leave dataset.train_list and dataset.val_list null, "
+            "and test_list, too, or pack the data anew with them"
+        )
+    if description["dataset"] == dataset.name and description["split"] != dataset.split:
+        raise InputError(
+            f"{root} was packed from split {description['split']} of {dataset.name}, not dataset.split="
+            f"{dataset.split}; pack each split into a folder of its own"
+        )
+    # Named below the root, as the files were below the root of their data set.
+    train, val = (
+        [VideoRecord(os.path.join(dataset.root, video.path), video.label) for video in videos if video.split == split]
+        for split in SPLITS
+    )
+    return tuple(description["class_names"]), train, val, _open_store(dataset.root, description, videos)
+
+
+def open_packed(root: str) -> RecordVideos:
+    """Opens the videos of a packed data set, which are named below its root; errors as in `load_packed`."""
+    return _open_store(root, *_read_index(Path(root)))
+
+
+def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
+    """Reads `vswin.json` and `videos.csv`."""
+    path = root / DESCRIPTION_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        names = description["class_names"]
+        texts = (*names, description["dataset"], description["videos_sha256"])
+        if not (isinstance(names, list) and all(isinstance(text, str) for text in texts)):
+            raise ValueError("its class_names, dataset or videos_sha256 are damaged")
+        found, _ = description["format"], description["split"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error!r}); pack the data anew with `vswin data prepare`") from None
+    if found not in _KNOWN_FORMATS:
+        raise InputError(
+            f"{path} has format {found}, this vswin reads format {FORMAT}; pack the data anew, or update vswin"
+        )
+    path = root / VIDEOS_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); the packed data set is not whole") from None
+    if hashlib.sha256(content).hexdigest() != description["videos_sha256"]:
+        raise InputError(f"{path} is not the one that was packed with these videos; copy the packed data set anew")
+    try:
+        videos = read_rows(content)
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); copy the packed data set anew") from None
+    for video in videos:
+        if not 0 <= video.label < len(names):
+            raise InputError(
+                f"{root} is damaged: {video.path[:200]!r} has a label that is not there; copy the packed data set anew"
+            )
+    return description, videos
+
+
+def write_rows(path: Path, videos: Sequence[PackedVideo]) -> None:
+    """Writes `videos.csv`, or the rows of one file of records."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PackedVideo._fields)
+        writer.writerows(videos)
+
+
+def read_rows(content: bytes) -> list[PackedVideo]:
+    """Reads what `write_rows` has written.
+
+    Raises:
+        ValueError, csv.Error: If it is damaged.
+    """
+    file = io.StringIO(content.decode("utf-8", errors="surrogateescape"), newline="")
+    return [
+        PackedVideo(split, name, int(label), int(shard), int(position), int(num_bytes), digest)
+        for split, name, label, shard, position, num_bytes, digest in itertools.islice(csv.reader(file), 1, None)
+    ]
+
+
+def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[PackedVideo]) -> RecordVideos:
+    mend = "copy the packed data set anew"
+    builder = open_builder(Path(root), mend)
+    places: dict[str, tuple[str, int]] = {}
+    for split in {video.split for video in videos}:
+        # TFDS counts the records of a split through all its files.
+        rows = sorted((video for video in videos if video.split == split), key=lambda row: (row.shard, row.position))
+        num_records = builder.info.splits[split].num_examples if split in builder.info.splits else 0
+        if len(rows) != num_records:
+            raise InputError(
+                f"{root} is damaged: {VIDEOS_FILE} has {len(rows):,} videos of the split {split[:20]!r}, and there are "
+                f"{num_records:,} records; {mend}"
+            )
+        places |= {os.path.join(root, row.path): (split, number) for number, row in enumerate(rows)}
+    return RecordVideos(builder, places, ("packed", description["videos_sha256"]), mend)
+
+
+class RecordVideos:
+    """Has the videos as records of a data set in the layout of TFDS; see `VideoStore`."""
+
+    def __init__(
+        self, builder: Any, places: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
+    ) -> None:
+        """Opens the records; `places` has split and number of the record by the name of the video.
+
+        `identity` tells the data set from every other one, in values JSON knows; `mend` and errors as `open_records`.
+        """
+        self._folder = builder.data_dir
+        self._places = places
+        self._identity = identity
+        self._records = {split: open_records(builder, split, mend) for split in {split for split, _ in places.values()}}
+
+    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
+        """Opens a video, see `VideoStore.open`; `decoder` has no meaning for images."""
+        video = self.read(path)
+        if isinstance(video, bytes):
+            return VideoReader(path, decoder, timeout_sec, video)
+        return EncodedFrames(path, video, timeout_sec)
+
+    def read(self, path: str) -> bytes | Sequence[bytes]:
+        """Reads a video as it is stored: an encoded file, or encoded frames.
+
+        Raises:
+            DecodeError: If there is none of this name, or its record cannot be read.
+        """
+        if path not in self._places:
+            raise DecodeError(path, "missing", f"not in {self._folder}")
+        split, number = self._places[path]
+        try:
+            video: bytes | Sequence[bytes] = self._records[split][number]["video"]
+            if not isinstance(video, bytes) and not all(isinstance(frame, bytes) for frame in video):
+                raise ValueError("neither an encoded file nor encoded frames")
+            return video
+        except OSError as error:
+            raise DecodeError(path, "not readable", f"{error.filename or self._folder}: {error.strerror}") from None
+        except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+            raise DecodeError(path, "damaged record", str(error)) from None
+
+    def identify(self, path: str) -> tuple[object, ...] | None:
+        """Gives the data set and the place of a video in it; None if it has none of this name."""
+        return (*self._identity, *self._places[path]) if path in self._places else None
+
+
+def import_tfds() -> Any:
+    """Imports TFDS where it is needed, as it takes a while; TensorFlow does not come with it."""
+    import tensorflow_datasets
+
+    return tensorflow_datasets
+
+
+def open_builder(folder: Path, mend: str) -> Any:
+    """Reads what TFDS says of a folder, which somebody else may have prepared.
+
+    Raises:
+        InputError: If that cannot be read, or wants to have modules of others imported.
+    """
+    try:
+        check_imports(json.loads((folder / "features.json").read_text(encoding="utf-8")))
+        builder = import_tfds().builder_from_directory(folder)
+        builder.info.splits  # noqa: B018 (read only now)
+        return builder
+    except InputError:
+        raise
+    except Exception as error:  # TFDS passes on whatever the protocol buffers, TensorFlow and its own checks raise
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        raise InputError(f"{folder} cannot be read ({reason}); {mend}") from error
+
+
+def check_imports(described: Any) -> None:
+    """Refuses features of other packages: TFDS imports whatever module `features.json` names."""
+    if isinstance(described, list):
+        described = dict(enumerate(described))
+    if not isinstance(described, dict):
+        return
+    for key, value in described.items():
+        # Older versions of TFDS wrote JSON into JSON.
+        check_imports(json.loads(value) if key == "content" and isinstance(value, str) else value)
+        if key in _NAMES_OF_MODULES and "." in str(value) and not str(value).startswith("tensorflow_datasets."):
+            raise InputError(f"features.json wants the Python module of {str(value)[:200]!r}, which is not imported")
+
+
+def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, Any]]:
+    """Opens the records of a split, their videos encoded.
+
+    Raises:
+        InputError: If a file is missing, damaged, or in a format that cannot be read here; `mend` says what to do.
+    """
+    files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
+    if absent := [file for file in files if not os.path.exists(file)]:
+        raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {mend}")
+    skip = import_tfds().decode.SkipDecoding()
+    # For a sequence, data sources ask for this method, which TFDS 4.9.10 has not given to SkipDecoding.
+    skip.decode_batch_example_np = skip.decode_example_np
+    decoders = {"video": skip}
+    try:
+        if builder.info.file_format.value == "tfrecord":
+            return _TFRecords(files, builder.info.features, decoders)
+        source: Sequence[Mapping[str, Any]] = builder.as_data_source(split, decoders=decoders)
+        return source
+    except NotImplementedError:
+        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {mend}") from None
+    except ImportError as error:
+        raise InputError(f"{builder.data_dir} needs the package array_record ({error}): pip install it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{builder.data_dir} cannot be read: {error}; {mend}") from error
+
+
+class _TFRecords(Sequence[Mapping[str, Any]]):
+    """Finds the records of TFRecord files at any place: TFDS reads these files, its usual ones, from the start only.
+
+    A record is its length (uint64, little endian), a checksum of that, its bytes, and a checksum of these.
+    """
+
+    def __init__(self, files: Sequence[str], features: Any, decoders: Mapping[str, Any]) -> None:
+        """Looks where each record is; raises OSError, or ValueError where a file is damaged."""
+        self._features, self._decoders = features, decoders
+        self._places: list[tuple[str, int, int]] = []  # file, first byte, number of bytes
+        for name in files:
+            end, position = os.path.getsize(name), 0
+            with open(name, "rb", buffering=0) as file:
+                while position < end:
+                    file.seek(position)
+                    num_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+                    self._places.append((name, position + _LENGTH_BYTES + _CRC_BYTES, num_bytes))
+                    position += _LENGTH_BYTES + _CRC_BYTES + num_bytes + _CRC_BYTES
+            if position > end:
+                raise ValueError(f"{name} ends in the last of its records")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: Any) -> Any:
+        """Reads a record; checksums are not compared. Errors as in `__init__`, and those of TFDS."""
+        name, start, num_bytes = self._places[number]
+        with open(name, "rb") as file:
+            file.seek(start)
+            record = file.read(num_bytes)
+        if len(record) < num_bytes:
+            raise ValueError(f"{name} ends in the record at byte {start:,}")
+        return self._features.deserialize_example_np(record, decoders=self._decoders)
+
+
+class EncodedFrames:
+    """Reads frames of a video whose frames are images, mostly JPEG, by OpenCV's libjpeg; see `FrameReader`."""
+
+    def __init__(self, path: str, images: Sequence[bytes], timeout_sec: float | None = None) -> None:
+        """Takes the encoded frames of a video; errors as in `VideoReader`."""
+        check_opencv()
+        self.path = path
+        self.num_video_frames = len(images)
+        self.repeats: list[int] = []
+        self.frame_rate: Fraction | None = None
+        self.decoder = "opencv"
+        self.frame_size = (0, 0)
+        self._limit = TimeLimit(path, timeout_sec)
+        self._images = images
+        if self.num_video_frames == 0:
+            raise DecodeError(path, "no frames")
+        if self.num_video_frames == 1:
+            raise DecodeError(path, "one frame", "a still, not a video")
+
+    def read(
+        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
+    ) -> np.ndarray:
+        """Decodes frames, each distinct one once, see `VideoReader.read`; as none needs another, none is skipped."""
+        if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
+            raise ValueError(
+                f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
+            )
+        wanted, places = np.unique(frame_numbers, return_inverse=True)
+        frames: list[np.ndarray] = []
+        for number in wanted:
+            self._limit.check()
+            frame = self._decode(number)
+            size = (frame.shape[0], frame.shape[1])
+            if frames and size != self.frame_size:
+                raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
+            self.frame_size = size
+            frames.append(prepare(frame))
+        return np.stack([frames[place] for place in places])  # [n, H, W, 3]
+
+    def read_times(self) -> np.ndarray:
+        """Gives NaN, as records do not say."""
+        return np.full(self.num_video_frames, np.nan)
+
+    def __enter__(self) -> EncodedFrames:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Has nothing to close."""
+
+    def _decode(self, number: int) -> np.ndarray:
+        image = np.frombuffer(self._images[number], np.uint8)  # [bytes]
+        try:
+            frame = cv2.imdecode(image, cv2.IMREAD_COLOR) if len(image) else None
+        except cv2.error:  # an image of more pixels than OpenCV takes
+            frame = None
+        if frame is None:
+            raise DecodeError(self.path, "undecodable frame", f"image {number}")
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,217 @@
+"""Data sets that TFDS has prepared, or shall download and prepare. Called by `vswin.data.catalog`.
+
+TFDS stores the frames of a video as JPEG images; they stay that until they are sampled, see `vswin.data.packed`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vswin.atomic import replacing
+from vswin.data.packed import RecordVideos, import_tfds, open_builder, open_records
+from vswin.data.records import VideoRecord
+from vswin.errors import InputError
+from vswin.schema import DatasetConfig
+
+logger = logging.getLogger("vswin")
+
+# The archive, what is unpacked from it, and the frames take about as much each.
+_DISK_PER_DOWNLOAD = 3
+_NUM_THREADS = 8
+_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
+_LABELS_FILE = "vswin_labels.json"
+_MEND = "prepare the data set anew"
+
+
+def name_in_tfds(dataset: DatasetConfig) -> str:
+    """Names a data set as TFDS does, e.g. "ucf101/ucf101_1".
+
+    UCF101 has a configuration for each official split. The one that TFDS takes by itself, `ucf101_1_256`, squashes
+    the frames to 256 x 256 and must be asked for: dataset.tfds=ucf101/ucf101_1_256.
+
+    Raises:
+        InputError: If the data set is not in TFDS.
+    """
+    if dataset.tfds is None:
+        raise InputError(
+            f"dataset.source=tfds: no name in TFDS is known for dataset={dataset.name}; set dataset.tfds, or take "
+            "dataset.source=videos"
+        )
+    return f"ucf101/ucf101_{dataset.split}" if dataset.tfds == "ucf101" else dataset.tfds
+
+
+def find_prepared(dataset: DatasetConfig) -> Path | None:
+    """Finds the newest version that TFDS has prepared, without importing TFDS; None if there is none."""
+    if dataset.tfds is None:
+        return None
+    versions = [
+        (tuple(int(part) for part in folder.name.split(".")), folder)
+        for folder in (_data_dir(dataset) / name_in_tfds(dataset)).glob("*.*.*")
+        if _VERSION.fullmatch(folder.name) and (folder / "dataset_info.json").is_file()
+    ]
+    return max(versions)[1] if versions else None
+
+
+def explain_tfds(dataset: DatasetConfig) -> str:
+    """Says how to get a data set from TFDS, and what that takes: one half sentence."""
+    name = name_in_tfds(dataset)
+    return (
+        f"let TFDS download and prepare {name}: dataset.download=true ({_describe_size(name)}; needs the program "
+        f"ffmpeg, and hours), or set dataset.tfds_dir to where it is prepared (now {_data_dir(dataset)})"
+    )
+
+
+def load_tfds(
+    dataset: DatasetConfig, class_names: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
+    """Loads a data set that TFDS has prepared; with `download` it is made to prepare it first.
+
+    `class_names` gives the order of the class indices; None takes that of TFDS.
+
+    Returns:
+        Class names, records of training and of validation (the split `validation`, or where there is none `test`),
+        and the store that opens them. The videos are named by their places: TFDS does not keep their names.
+
+    Raises:
+        InputError: If it is not there, cannot be prepared, holds no labelled videos, or has other classes.
+    """
+    folder = find_prepared(dataset)
+    if folder is None and not dataset.download:
+        raise InputError(f"TFDS has no {name_in_tfds(dataset)} in {_data_dir(dataset)}; {explain_tfds(dataset)}")
+    folder = folder or _prepare(dataset)
+    builder = open_builder(folder, _MEND)
+    info, features = builder.info, import_tfds().features
+    kinds = {"video": features.Sequence, "label": features.ClassLabel}
+    if not all(name in info.features and isinstance(info.features[name], kind) for name, kind in kinds.items()):
+        raise InputError(
+            f"{folder} is no data set of labelled videos: it needs the features `video` (tfds.features.Video) and "
+            f"`label` (ClassLabel), and has {', '.join(info.features)}"
+        )
+    names = tuple(info.features["label"].names)
+    classes = tuple(class_names or names)
+    if sorted(names) != sorted(classes):
+        differing = sorted(set(names) ^ set(classes))
+        raise InputError(f"{folder} has other classes than the data set: they differ in {', '.join(differing[:5])}")
+    indices = {name: index for index, name in enumerate(classes)}
+
+    splits = ["train", "validation" if "validation" in info.splits else "test"]
+    files, labels = _read_labels(builder, [split for split in splits if split in info.splits])
+    places: dict[str, tuple[str, int]] = {}
+    records = []
+    for split in splits:
+        paths = [f"{info.full_name}/{split}/{number:05d}" for number in range(len(labels.get(split, [])))]
+        places |= {path: (split, number) for number, path in enumerate(paths)}
+        records.append(
+            [VideoRecord(path, indices[names[i]]) for path, i in zip(paths, labels.get(split, []), strict=True)]
+        )
+    if folder.parent.name.endswith("_256"):
+        logger.warning("%s has frames squashed to 256 x 256; the official recipe keeps their proportions", folder)
+    logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)
+    identity = ("tfds", os.path.abspath(folder), hashlib.sha256(json.dumps(files).encode()).hexdigest())
+    return classes, records[0], records[1], RecordVideos(builder, places, identity, _MEND)
+
+
+def _data_dir(dataset: DatasetConfig) -> Path:
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return Path(dataset.tfds_dir or default).expanduser()
+
+
+def _describe_size(name: str) -> str:
+    num_bytes = _download_bytes(name)
+    if not num_bytes:
+        return "TFDS does not say how much"
+    return f"{num_bytes / 1e9:.1f} GB to download, about {_DISK_PER_DOWNLOAD * num_bytes / 1e9:.0f} GB of disk"
+
+
+def _download_bytes(name: str) -> int:
+    """Adds up what TFDS knows of the archives; 0 if it knows nothing."""
+    try:
+        infos = import_tfds().builder_cls(name.split("/")[0]).url_infos
+    except ValueError as error:  # a name it does not know
+        raise InputError(f"dataset.tfds={name}: {str(error).splitlines()[0]}") from error
+    except ImportError:  # TFDS 4.9.10 does not bring all that it imports
+        return 0
+    return sum(int(info.size) for info in (infos or {}).values())
+
+
+def _prepare(dataset: DatasetConfig) -> Path:
+    """Has TFDS download and prepare a data set, having said what that takes; gives the folder."""
+    name, data_dir = name_in_tfds(dataset), _data_dir(dataset)
+    num_bytes = _download_bytes(name)
+    if shutil.which("ffmpeg") is None:
+        raise InputError(
+            f"dataset.download=true: TFDS takes the frames of {name} with the program ffmpeg, which is not on the "
+            "PATH; install it, e.g. `apt install ffmpeg`, or use the videos themselves (dataset.source=videos)"
+        )
+    data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(data_dir).free
+    logger.info(
+        "TFDS downloads and prepares %s in %s, once: %s, %.1f GB are free; it takes hours",
+        name,
+        data_dir,
+        _describe_size(name),
+        free / 1e9,
+    )
+    if free < _DISK_PER_DOWNLOAD * num_bytes:
+        raise InputError(
+            f"TFDS needs {_DISK_PER_DOWNLOAD * num_bytes / 1e9:.0f} GB for {name}, and {free / 1e9:.1f} GB are free "
+            f"in {data_dir}; set dataset.tfds_dir to a folder elsewhere"
+        )
+    tfds = import_tfds()
+    try:
+        # TFDS reads this format at any place; its usual one is read, too, see `vswin.data.packed`.
+        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+        builder.download_and_prepare()
+    except (OSError, ImportError, tfds.download.DownloadError, subprocess.CalledProcessError) as error:
+        raise InputError(
+            f"TFDS could not prepare {name}: {error}. What is downloaded stays in {data_dir / 'downloads'}"
+        ) from error
+    return Path(builder.data_dir)
+
+
+def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Gives size and time of change of each file, and the label of each record of each split.
+
+    Labels stand among the frames: all of that is read once, and the labels are kept beside it.
+    """
+    folder, info = Path(builder.data_dir), builder.info
+    records = {split: open_records(builder, split, _MEND) for split in splits}
+    status = {Path(file).name: os.stat(file) for split in splits for file in info.splits[split].filepaths}
+    files = {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
+
+    def check(labels: dict[str, list[int]]) -> dict[str, list[int]]:
+        num_classes = info.features["label"].num_classes
+        for split, found in records.items():
+            if len(labels[split]) != len(found) or not all(0 <= label < num_classes for label in labels[split]):
+                raise ValueError("a label is out of range or missing")
+        return labels
+
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        kept = json.loads((folder / _LABELS_FILE).read_text(encoding="utf-8"))
+        if kept["files"] == files:
+            return files, check(kept["labels"])
+    logger.info("reads the labels of %s, once: %.1f GB", info.full_name, sum(size for size, _ in files.values()) / 1e9)
+    try:
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            labels = check(
+                {
+                    split: list(pool.map(lambda number, found=found: int(found[number]["label"]), range(len(found))))
+                    for split, found in records.items()
+                }
+            )
+    except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+        raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
+    with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be somebody else's
+        partial.write_text(json.dumps({"files": files, "labels": labels}), encoding="utf-8")
+    return files, labels
