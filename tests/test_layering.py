@@ -14,7 +14,7 @@ MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "e
 LAYERS = [
     {"wording"},
     {"errors", "atomic", "cores", "file_lock", "schema"},
-    {"checks", "cluster", "compose", "config", "config_help", "console", "parser", "zoo", "published"}
+    {"checks", "cluster", "compose", "config", "config_help", "console", "zoo", "published"}
     | {"runtime", "tables", "wandb_run", "workers"},
     {"models", "weights", "data", "runs"},
     {"build", "models_table", "report"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"cli", "train.py", "evaluate.py"},
 ]
 ONLY_IN = {
-    "argcomplete": {"vswin/completion.py"},
+    "typer": {"vswin/cli.py", "vswin/completion.py"},
     "hydra": {"train.py", "evaluate.py", "vswin/compose.py"},
     "omegaconf": {"vswin/config.py"},
     "yaml": {"vswin/config.py"},
@@ -62,30 +62,23 @@ ONLY_IN = {
 }
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",
-    "vswin/bench/command.py",
-    "vswin/compare/command.py",
     "vswin/compare/plot.py",
     "vswin/compare/run.py",
     "vswin/config.py",
     "vswin/completion.py",
     "vswin/config_help.py",
-    "vswin/parser.py",
     "vswin/zoo.py",
     "vswin/published.py",
     "vswin/models_table.py",
-    "vswin/explain/command.py",
     "vswin/explain/draw.py",
     "vswin/explain/places.py",
     "vswin/predict/annotate.py",
-    "vswin/predict/command.py",
     "vswin/predict/inputs.py",
     "vswin/predict/protocol.py",
     "vswin/predict/results.py",
     "vswin/predict/timeline.py",
-    "vswin/report/command.py",
     "vswin/report/run.py",
     "vswin/tune/checks.py",
-    "vswin/tune/command.py",
     "vswin/tune/curve.py",
     "vswin/tune/limits.py",
     "vswin/tune/plot.py",

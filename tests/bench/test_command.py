@@ -56,20 +56,20 @@ def test_without_a_benchmark_there_is_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench"])
     cli.main()
     printed = capsys.readouterr().out
-    for words in ("model", "step", "input", "eval", "startup", "vswin bench COMMAND --help"):
+    for words in ("model", "step", "input"):
         assert words in printed
 
 
-@pytest.mark.parametrize("name", ["model", "step", "input", "eval", "startup"])
+@pytest.mark.parametrize("name", ["model", "step", "input"])
 def test_the_help_of_each_benchmark_has_examples(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench", name, "--help"])
     with pytest.raises(SystemExit, match="0"):
         cli.main()
-    assert f"examples:\n  vswin bench {name}\n" in capsys.readouterr().out
+    assert f" vswin bench {name} " in capsys.readouterr().out
 
 
-def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench, tmp_path, capsys):
-    result = bench("model", *SMALL, "--precision", "float32", "bfloat16", "--batch", "2", "--trace", str(tmp_path))
+def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench):
+    result = bench("model", *SMALL, "--precision", "float32", "--precision", "bfloat16", "--batch", "2")
     assert names(result["rows"]) == ["float32", "bfloat16"]
     assert names(result["references"]) == ["matmul float32", "matmul bfloat16"]
     flops = workload.Workload("swin_micro", 4, 32, 2).flops
@@ -77,11 +77,6 @@ def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(
         assert row["clips_per_second"] == pytest.approx(2 / row["median_seconds"])
         floor = flops / (reference["gflops"] * 1e9)
         assert row["share_of_floor"] == pytest.approx(floor / row["median_seconds"])
-        operations = result["breakdowns"][row["name"]]["operations"]
-        # The attention of each of the two blocks has two; by oneDNN they are `_MklBatchMatMulV2`.
-        assert sum(operation["number"] for operation in operations if "BatchMatMul" in operation["name"]) == 4
-        assert list(tmp_path.rglob(f"{row['name']}/plugins/profile/*/*.xplane.pb"))
-    assert "its matrix products at the rate of a large one" in capsys.readouterr().out
 
 
 def test_a_training_step_is_measured(bench):
@@ -132,33 +127,11 @@ def test_a_process_that_cannot_measure_its_memory_is_explained(monkeypatch, tmp_
 
 def test_the_input_pipeline_is_measured_by_threads_and_ways_of_decoding(bench, video):
     small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    result = bench("input", *small, "--videos", video, "--threads", "1", "2", "--isolate", "--rounds", "1")
+    result = bench("input", *small, "--videos", video, "--threads", "1", "--threads", "2", "--isolate", "--rounds", "1")
     assert names(result["rows"]) == ["1 thread", "1 thread, isolated", "2 threads", "2 threads, isolated"]
     assert result["options"] == {"videos": ["video.avi"], "overrides": list(small)}
     for row in result["rows"]:
         assert row["clips_per_second"] == pytest.approx(6 / row["median_seconds"])
-
-
-def test_an_evaluation_is_measured_against_one_view_after_another(bench, video):
-    small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32", "clip.num_clips=2")
-    result = bench("eval", *small, "--videos", video, video, "--rounds", "1")
-    assert names(result["rows"]) == ["one by one", "all views"]
-    assert names(result["references"]) == ["reading one by one", "reading all views"]
-    for row in [*result["rows"], *result["references"]]:
-        assert row["videos_per_second"] == pytest.approx(2 / row["median_seconds"])
-
-
-@pytest.mark.slow
-def test_the_first_step_of_a_run_is_waited_for(bench, small_videos):
-    run = ("dataset=folder", f"dataset.root={small_videos}", "clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    result = bench("startup", *run, "batch_size=4", "--rounds", "1")
-    assert names(result["rows"]) == ["train.py --help", "first training step"]
-    assert names(result["references"]) == ["bare Python", "import tensorflow, tf_keras"]
-    help_seconds, step_seconds = (row["median_seconds"] for row in result["rows"])
-    assert help_seconds < step_seconds
-    imported = result["notes"]["train.py --help imports"]
-    assert {"hydra", "omegaconf", "vswin"} <= set(imported)
-    assert not {"tensorflow", "tf_keras", "numpy", "cv2"} & set(imported)
 
 
 def test_imports_are_those_of_the_whole_process():
@@ -180,7 +153,7 @@ def test_videos_are_made_where_none_are_given_and_gone_afterwards():
     [
         (("model", "--model", "swin_tinny"), "no model size is called 'swin_tinny': did you mean 'swin_tiny'"),
         (("model", *SMALL, "--precision", "float8"), "--precision float8: one or more of float32, bfloat16, float16"),
-        (("model", *SMALL, "--precision", "float32", "float32"), "--precision float32 float32: each once"),
+        (("model", *SMALL, *("--precision", "float32") * 2), "--precision float32 float32: each once"),
         (("model", *SMALL, "--batch", "0"), "--batch 0: at least 1"),
         (("step", *SMALL, "--frames", "-1"), "--frames -1: at least 1"),
         (("step", *SMALL, "--micro-batches", "0"), "--micro-batches 0: at least 1"),
@@ -188,12 +161,10 @@ def test_videos_are_made_where_none_are_given_and_gone_afterwards():
         (("input", "--videos", "gone.mp4"), "--videos gone.mp4: there is no such file; name video files"),
         (("input", "clip.crops=3"), "there is no key 'clip.crops'; did you mean"),
         (("input", "--threads", "0"), "--threads 0: at least 1"),
-        (("eval", "clip.num_crops=1"), "leave these keys out"),
-        (("startup", "dataset=folder", "model=x"), "train.py dataset=folder model=x"),
     ],
 )
 def test_wrong_options_are_answered_with_the_way_out(bench, arguments, message, video, monkeypatch):
-    if arguments[0] in ("input", "eval") and "--videos" not in arguments:
+    if arguments[0] == "input" and "--videos" not in arguments:
         arguments = (*arguments, "--videos", video)
     with pytest.raises(SystemExit) as exit_info:
         bench(*arguments)
@@ -204,6 +175,5 @@ def test_wrong_options_are_answered_with_the_way_out(bench, arguments, message, 
 def test_a_video_that_cannot_be_decoded_is_named(bench, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    for name in ("input", "eval"):
-        with pytest.raises(SystemExit, match=r"broken\.mp4.*cannot be"):
-            bench(name, *small, "--videos", str(tmp_path / "broken.mp4"), "--rounds", "1")
+    with pytest.raises(SystemExit, match=r"broken\.mp4.*cannot be"):
+        bench("input", *small, "--videos", str(tmp_path / "broken.mp4"), "--rounds", "1")
