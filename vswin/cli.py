@@ -4,27 +4,30 @@ Nothing here imports TensorFlow, and a configuration is composed before anything
 wait and a misspelt key is answered at once. `train` and `evaluate` are train.py and evaluate.py, read by Hydra.
 """
 
-import os
 import re
 import runpy
-import shutil
 import sys
-from collections.abc import Callable
-from inspect import cleandoc, getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.completion import completion_init
-from typer.core import TyperCommand
-from typer.main import get_command
 
-from vswin import __version__
-from vswin.completion import SCHEMAS, complete_override, complete_source, complete_weights, completion_script
+from vswin.command import (
+    SCHEMAS,
+    command,
+    complete_override,
+    complete_source,
+    complete_weights,
+    completion_script,
+    flag,
+    group_of,
+    option,
+    run,
+    words,
+)
 from vswin.config import ROOT
-from vswin.config_help import describe, print_help_if_asked
+from vswin.config_help import print_help_if_asked
 from vswin.errors import InputError, clean_errors
-from vswin.wording import printable_lines
 
 if TYPE_CHECKING:
     from vswin.bench.result import Result
@@ -32,109 +35,33 @@ if TYPE_CHECKING:
 # The configuration whose losses are known; importing it from where they are used would bring TensorFlow.
 SELFTEST_OVERRIDES = ("model=swin_micro", "dataset=motion", "optimizer=official", "augment=kinetics")
 _TRAIN, _USE, _WEIGHTS, _MACHINE = "Train and test", "Use a model", "Weights", "Videos and this machine"
-_NARROW, _WIDEST = 60, 100
 _NONE: list[str] = []
 
 
 def main() -> None:
     """Runs the command named on the command line."""
-    # Help is as wide as the terminal, up to what can be read.
-    os.environ.setdefault("TERMINAL_WIDTH", str(min(shutil.get_terminal_size().columns, _WIDEST)))
-    command = get_command(app)
     with clean_errors():
-        if "_VSWIN_COMPLETE" in os.environ:  # a shell asks, see `vswin completion`
-            completion_init()
-            command.main(prog_name="vswin")
-        try:
-            with command.make_context("vswin", sys.argv[1:]) as context:
-                command.invoke(context)
-        except typer.Exit as end:
-            raise SystemExit(end.exit_code) from None
-        except typer.TyperException as error:
-            said = " ".join(error.format_message().split()).rstrip(".")
-            asked = getattr(error, "ctx", None)
-            see = f"{' See' if said.endswith('?') else '; see'} {asked.command_path if asked else 'vswin'} --help"
-            print(printable_lines(f"error: {said}{see}"), file=sys.stderr)
-            raise SystemExit(2) from None
+        run(app)
 
 
-class _Command(TyperCommand):
-    """A command whose help is that of its configuration, or whose options keep their names in a narrow window."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        name, columns = "_".join(ctx.command_path.split()[1:]), shutil.get_terminal_size().columns
-        if name in SCHEMAS:
-            formatter.write(describe(name, ctx.command_path))
-            return
-        if columns < _NARROW:
-            self.rich_markup_mode, formatter.width = None, columns - 1
-        super().format_help(ctx, formatter)
-
-
-def _command(group: typer.Typer, panel: str | None = None, is_for_hydra: bool = False) -> Callable[..., Any]:
-    """Declares a command: the paragraphs of its docstring are laid out anew, and examples stand at its end."""
-
-    def declare(function: Callable[..., None]) -> Callable[..., None]:
-        text, _, examples = (getdoc(function) or "").partition("\n\nExamples:\n")
-        group.command(
-            function.__name__.removeprefix("bench_"),
-            cls=_Command,
-            help=re.sub(r"(?<=\S)\n(?=\S)", " ", text),
-            epilog=f"\b\nExamples:\n{cleandoc(examples)}" if examples else None,
-            rich_help_panel=panel,
-            add_help_option=not is_for_hydra,
-            context_settings={"ignore_unknown_options": is_for_hydra},
-        )(function)
-        return function
-
-    return declare
-
-
-def _group(text: str, end: str, has_version: bool = False) -> typer.Typer:
-    """Makes a command of commands, which prints its help if none of them is named."""
-    group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    option = typer.Option("--version", help="print the version", metavar="", hidden=not has_version)
-
-    @group.callback(help=text, epilog=end, invoke_without_command=True)
-    def show(context: typer.Context, version: Annotated[bool, option] = False) -> None:
-        if version:
-            typer.echo(f"vswin {__version__}")
-        elif context.invoked_subcommand is None:
-            typer.echo(context.get_help())
-
-    return group
-
-
-def _option(metavar: str, text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, metavar=metavar, help=text, **more)
-
-
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(name, metavar="", help=text)
-
-
-def _words(metavar: str, text: str, **more: Any) -> Any:
-    return typer.Argument(metavar=metavar, help=text, **more)
-
-
-Settings = Annotated[list[str], _words("KEY=VALUE", "as for vswin train", autocompletion=complete_override)]
-Runs = Annotated[list[str], _words("RUN", "folders of runs, or patterns in quotes")]
-Videos = Annotated[list[str], _words("VIDEO", "files, folders or patterns")]
+Settings = Annotated[list[str], words("KEY=VALUE", "as for vswin train", autocompletion=complete_override)]
+Runs = Annotated[list[str], words("RUN", "folders of runs, or patterns in quotes")]
+Videos = Annotated[list[str], words("VIDEO", "files, folders or patterns")]
 _FILES = "a published name, a checkpoint (.pth, .safetensors, .h5), a SavedModel, or the folder of a run"
-WeightsFile = Annotated[str, _words("WEIGHTS", _FILES, autocompletion=complete_weights)]
+WeightsFile = Annotated[str, words("WEIGHTS", _FILES, autocompletion=complete_weights)]
 _MODEL = "a run folder, a published name (see vswin models), a checkpoint or a SavedModel"
-Model = Annotated[str, _option("MODEL", _MODEL, autocompletion=complete_weights)]
+Model = Annotated[str, option("MODEL", _MODEL, autocompletion=complete_weights)]
 _SOURCE = "which copy of a published name: official, innat, torchvision"
-Source = Annotated[str | None, _option("NAME", _SOURCE, autocompletion=complete_source)]
-Clips = Annotated[int | None, _option("N", "clips per video, spread over it")]
-Crops = Annotated[int | None, _option("N", "crops per clip: 1 or 3")]
+Source = Annotated[str | None, option("NAME", _SOURCE, autocompletion=complete_source)]
+Clips = Annotated[int | None, option("N", "clips per video, spread over it")]
+Crops = Annotated[int | None, option("N", "crops per clip: 1 or 3")]
 _SET = "a key of vswin evaluate about clips, decoding or the machine; may be given several times"
-Set = Annotated[list[str], _option("KEY=VALUE", _SET, autocompletion=complete_override)]
-Classes = Annotated[Path | None, _option("FILE", "a class name per line, if the model has none")]
-Json = Annotated[Path | None, _option("FILE", "also write everything as JSON; - for a pipe")]
-Overwrite = Annotated[bool, _flag("--overwrite", "replace files that are there already")]
+Set = Annotated[list[str], option("KEY=VALUE", _SET, autocompletion=complete_override)]
+Classes = Annotated[Path | None, option("FILE", "a class name per line, if the model has none")]
+Json = Annotated[Path | None, option("FILE", "also write everything as JSON; - for a pipe")]
+Overwrite = Annotated[bool, flag("--overwrite", "replace files that are there already")]
 
-app = _group(
+app = group_of(
     "Fine-tune and evaluate Video Swin Transformers for action recognition.",
     "Examples:\n"
     "vswin train                         swin_micro on motion: minutes\n"
@@ -147,9 +74,9 @@ app = _group(
 )
 
 
-def _run_script(name: str, words: list[str]) -> None:
-    print_help_if_asked(words, name, f"vswin {name}")
-    sys.argv = [f"vswin {name}", *words]
+def _run_script(name: str, settings: list[str]) -> None:
+    print_help_if_asked(settings, name, f"vswin {name}")
+    sys.argv = [f"vswin {name}", *settings]
     runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
 
 
@@ -159,25 +86,24 @@ def _compose(name: str, settings: list[str]) -> Any:
     return compose_config(name, settings, SCHEMAS[name])
 
 
-@_command(app, _TRAIN, is_for_hydra=True)
+@command(app, _TRAIN, is_for_hydra=True)
 def train(settings: Settings = _NONE) -> None:
     """Fine-tune: the same as python train.py."""
     _run_script("train", settings)
 
 
-@_command(app, _TRAIN, is_for_hydra=True)
+@command(app, _TRAIN, is_for_hydra=True)
 def evaluate(settings: Settings = _NONE) -> None:
     """Test on several views of every video: the same as python evaluate.py."""
     _run_script("evaluate", settings)
 
 
-@_command(app, _TRAIN)
+@command(app, _TRAIN)
 def splits(settings: Settings = _NONE) -> None:
     """Train and test on each of the three official splits of a data set, and print the mean.
 
     Examples:
       vswin splits experiment=swin_base_ucf101
-      vswin splits model=swin_tiny dataset=hmdb51 epochs=15
     """
     config = _compose("train", settings)
     from vswin.splits import run_splits
@@ -185,27 +111,26 @@ def splits(settings: Settings = _NONE) -> None:
     run_splits(config, settings)
 
 
-tune = _group(
+tune = group_of(
     "Find settings by trying: the learning rate, the largest batch that fits into memory.",
     "What training sees: vswin data show.",
 )
 app.add_typer(tune, name="tune", rich_help_panel=_TRAIN)
 
 
-@_command(tune)
+@command(tune)
 def lr(
     settings: Settings = _NONE,
-    min: Annotated[float, _option("RATE", "learning rate of the first step")] = 1e-6,
-    max: Annotated[float, _option("RATE", "learning rate of the last step")] = 1.0,
-    steps: Annotated[int, _option("N", "training steps, at least 20")] = 200,
-    output: Annotated[Path | None, _option("FOLDER", "new, for curve and plot (outputs/<date>_tune_lr_...)")] = None,
+    min: Annotated[float, option("RATE", "learning rate of the first step")] = 1e-6,
+    max: Annotated[float, option("RATE", "learning rate of the last step")] = 1.0,
+    steps: Annotated[int, option("N", "training steps, at least 20")] = 200,
+    output: Annotated[Path | None, option("FOLDER", "new, for curve and plot (outputs/<date>_tune_lr_...)")] = None,
 ) -> None:
     """Suggest a learning rate: train with one that rises from step to step until the loss diverges.
 
-    The run is as configured, and nothing is written into its folder. Suggested is the lower of two rates: that at which
-    the loss falls fastest, and a third of that at which it is lowest (L. N. Smith, Cyclical Learning Rates for Training
-    Neural Networks, 2015). A curve that is too noisy needs more steps or a larger batch. See first what training sees:
-    vswin data show.
+    Suggested is the lower of two rates: that at which the loss falls fastest, and a third of that at which it is lowest
+    (L. N. Smith, Cyclical Learning Rates for Training Neural Networks, 2015). Nothing is written into the run's
+    folder. See first what training sees: vswin data show.
 
     Examples:
       vswin tune lr                         swin_micro on motion
@@ -222,24 +147,22 @@ def lr(
     run_tune_rates(config, settings, (min, max), steps, output)
 
 
-@_command(tune)
+@command(tune)
 def batch(
     settings: Settings = _NONE,
     limit_gb: Annotated[
-        float | None, _option("GB", "memory for a process (CPU: nine tenths of what is free; GPU: all)")
+        float | None, option("GB", "memory for a process (CPU: nine tenths of what is free; GPU: all)")
     ] = None,
-    max_batch: Annotated[int, _option("N", "largest batch that is tried")] = 256,
+    max_batch: Annotated[int, option("N", "largest batch that is tried")] = 256,
 ) -> None:
     """Find the largest batch per device that fits into memory, and where it stops being faster.
 
-    The run's model, optimizer and precision take steps on made-up clips, each batch size in a process of its own, on
-    one device: first from the estimate that a run prints, then doubling, then halving the gap. On a CPU a size fits
-    while its process holds less than the limit; on a GPU, until TensorFlow is refused memory. See first what training
-    sees: vswin data show.
+    Each batch size takes steps on made-up clips in a process of its own, on one device: first the estimate that a run
+    prints, then twice as many, then halving the gap. On a CPU a size fits while its process holds less than the limit;
+    on a GPU, until TensorFlow is refused memory. See first what training sees: vswin data show.
 
     Examples:
       vswin tune batch                      swin_micro on clips as motion has them
-      vswin tune batch model=swin_tiny dataset=ucf101 runtime.remat=true
       vswin tune batch model=swin_base clip=16x4 --limit-gb 12 --max-batch 32
     """
     from vswin.tune.checks import check_alone, check_search
@@ -252,15 +175,14 @@ def batch(
     run_tune_batch(config, settings, limit_gb, max_batch)
 
 
-@_command(app, _TRAIN)
+@command(app, _TRAIN)
 def report(runs: Runs) -> None:
     """Make the report of a run, one page of HTML, from the files in its folder.
 
-    report.html can be mailed. Every training and every evaluation ends with it; this makes it again, or for a run that
-    was stopped or still goes on. What is not in the folder is left out. The plots are written beside it as PNG.
+    Every training and every evaluation ends with it; this makes it again, or for a run that was stopped or still goes
+    on. What is not in the folder is left out.
 
     Examples:
-      vswin report outputs/2026-01-31_101500_swin_tiny_ucf101
       vswin report 'outputs/*'
     """
     from vswin.report.run import run_report
@@ -268,25 +190,24 @@ def report(runs: Runs) -> None:
     run_report(runs)
 
 
-@_command(app, _TRAIN)
+@command(app, _TRAIN)
 def compare(
     runs: Runs,
-    all_pairs: Annotated[bool, _flag("--all-pairs", "test each run against each, not the first alone")] = False,
-    plot: Annotated[Path | None, _option("FILE", "also draw the validation by epoch (.png, .pdf, .svg)")] = None,
+    all_pairs: Annotated[bool, flag("--all-pairs", "test each run against each, not the first alone")] = False,
+    plot: Annotated[Path | None, option("FILE", "also draw the validation by epoch (.png, .pdf, .svg)")] = None,
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Set runs side by side: what they reached, what differed, and whether that is more than chance.
 
-    For each run against the first: the keys in which they differ, and whether the difference in top-1 is more than
-    chance, by an exact McNemar test on the videos that both were tested on (predictions.csv of vswin evaluate). Runs
-    that are not finished or not evaluated are shown with what they have. Other labels are not compared.
+    Each run against the first: the keys in which they differ, and an exact McNemar test on the videos that both were
+    tested on (predictions.csv of vswin evaluate). Runs that are not finished or not evaluated are shown with what they
+    have.
 
     Examples:
       vswin compare outputs/baseline outputs/mixup
       vswin compare outputs/baseline 'outputs/*_ucf101'   the first against all others
       vswin compare 'outputs/sweep/*' --all-pairs --plot sweep.png
-      vswin compare outputs/a outputs/b --json - | jq '.pairs[0].sentence'
     """
     from vswin.compare.run import run_compare
 
@@ -298,33 +219,32 @@ def _views(settings: list[str], clips: int | None, crops: int | None) -> list[st
     return [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
 
 
-@_command(app, _USE)
+@command(app, _USE)
 def predict(
-    videos: Annotated[list[str], _words("VIDEO", "files, folders, patterns, camera or camera:N")],
+    videos: Annotated[list[str], words("VIDEO", "files, folders, patterns, camera or camera:N")],
     model: Model,
     clips: Clips = None,
     crops: Crops = None,
     set: Set = _NONE,
-    top_k: Annotated[int, _option("K", "best classes of each video")] = 5,
+    top_k: Annotated[int, option("K", "best classes of each video")] = 5,
     classes: Classes = None,
     json: Json = None,
-    csv: Annotated[Path | None, _option("FILE", "also write the predictions as CSV; - for a pipe")] = None,
+    csv: Annotated[Path | None, option("FILE", "also write the predictions as CSV; - for a pipe")] = None,
     save: Annotated[
-        Path | None, _option("FOLDER", "also write a copy of each video with its best classes at each moment")
+        Path | None, option("FOLDER", "also write a copy of each video with its best classes at each moment")
     ] = None,
-    seconds: Annotated[float | None, _option("SECONDS", "how long to watch the camera (until Ctrl-C)")] = None,
+    seconds: Annotated[float | None, option("SECONDS", "how long to watch the camera (until Ctrl-C)")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the classes of videos of your own: files, folders, patterns, or a camera.
 
-    The model brings its protocol: a run that of its evaluation, a published name the published one; weights that do not
-    say are given that of Kinetics. What was averaged, in which precision and where stands in the last line. Fewer views
-    are quicker: --clips 1 --crops 1. A file that cannot be decoded is named and passed over, and the exit code is 1.
+    The model brings its protocol: a run that of its evaluation, a published name the published one, other weights that
+    of Kinetics. Fewer views are quicker: --clips 1 --crops 1. A file that cannot be decoded is named and passed over,
+    and the exit code is 1.
 
     Examples:
       vswin predict jump.mp4 --model outputs/<run>
       vswin predict my/videos 'more/**/*.avi' --model outputs/<run> --csv predictions.csv
-      vswin predict jump.mp4 --model swin_tiny_patch244_window877_kinetics400_1k --clips 1 --crops 1
       vswin predict my/videos --model outputs/<run> --save annotated
       vswin predict camera --model outputs/<run> --seconds 60
       vswin predict my/videos --model my_export --json - --set runtime.precision=bfloat16 | jq .predictions
@@ -335,11 +255,11 @@ def predict(
     run_predict(videos, model, _views(set, clips, crops), classes, top_k, outputs, seconds)
 
 
-@_command(app, _USE)
+@command(app, _USE)
 def extract(
     videos: Videos,
     model: Model,
-    output: Annotated[Path, _option("FILE", "FILE.npz or FILE.parquet")],
+    output: Annotated[Path, option("FILE", "FILE.npz or FILE.parquet")],
     clips: Clips = None,
     crops: Crops = None,
     set: Set = _NONE,
@@ -363,37 +283,34 @@ def extract(
     run_extract(videos, model, output, _views(set, clips, crops), level, overwrite)
 
 
-@_command(app, _USE)
+@command(app, _USE)
 def explain(
     videos: Videos,
     model: Model,
-    output: Annotated[Path, _option("FOLDER", "where films and sheets go")],
+    output: Annotated[Path, option("FOLDER", "where films and sheets go")],
     clips: Clips = None,
     crops: Crops = None,
     set: Set = _NONE,
-    label: Annotated[str | None, _option("CLASS", "a name, or a number from 0 (the predicted one)", "--class")] = None,
-    stage: Annotated[int | None, _option("N", "whose features, from 1 on (the last)")] = None,
-    attention: Annotated[str | None, _option("STAGE.BLOCK", "show the attention of this block, e.g. 4.1")] = None,
+    label: Annotated[str | None, option("CLASS", "a name, or a number from 0 (the predicted one)", "--class")] = None,
+    stage: Annotated[int | None, option("N", "whose features, from 1 on (the last)")] = None,
+    attention: Annotated[str | None, option("STAGE.BLOCK", "show the attention of this block, e.g. 4.1")] = None,
     token: Annotated[
-        str | None, _option("T,Y,X", "whose attention: the token at this frame, row and column (the middle)")
+        str | None, option("T,Y,X", "whose attention: the token at this frame, row and column (the middle)")
     ] = None,
     classes: Classes = None,
-    npz: Annotated[bool, _flag("--npz", "write the numbers, too")] = False,
+    npz: Annotated[bool, flag("--npz", "write the numbers, too")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Show what in a video speaks for a class (Grad-CAM), or where a token looks (attention).
 
-    Grad-CAM (Selvaraju et al. 2017): of each channel of the last stage (or of --stage) the average gradient of the
-    class's logit, times the feature, summed over channels, and what is above 0. Each clip is divided by its own
-    maximum: heat compares places within a clip, not clips. It does not show what speaks against a class, and tokens
-    have seen their surroundings: the pixels below the heat need not be the cause.
+    Grad-CAM (Selvaraju et al. 2017) weighs the features of the last stage (or of --stage) by the gradient of the
+    class's logit. Each clip is divided by its own maximum: heat compares places within a clip, not clips. It does not
+    show what speaks against a class, and as tokens have seen their surroundings, what it covers need not be the cause.
 
     FOLDER gets of each video a film (.mp4, frames beside heat) and a contact sheet (.png) of the middle clip and the
-    centre crop, or of as many as --clips and --crops say. --npz adds heat, float32 (views, frames, rows, columns) from
-    0 to 1, map, the same in tokens and undivided, and frames and seconds, (views, frames).
+    centre crop, or of as many as --clips and --crops say; --npz adds heat, map, frames and seconds as numbers.
 
     Examples:
-      vswin explain jump.mp4 --model outputs/<run> --output explained
       vswin explain jump.mp4 --model outputs/<run> --output high_jump --class "high jump" --clips 4
       vswin explain my/videos --model swin_tiny_patch244_window877_kinetics400_1k --output stage_3 --stage 3 --npz
       vswin explain jump.mp4 --model outputs/<run> --output attention --attention 4.1 --token 16,112,80
@@ -412,16 +329,15 @@ def explain(
     run_explain(videos, model, Outputs(output, npz, overwrite), question, _views(set, clips, crops), classes)
 
 
-@_command(app, _WEIGHTS)
+@command(app, _WEIGHTS)
 def models(
-    sources: Annotated[bool, _flag("--sources", "show every copy and its address")] = False,
-    is_json: Annotated[bool, _flag("--json", "print everything as JSON")] = False,
+    sources: Annotated[bool, flag("--sources", "show every copy and its address")] = False,
+    is_json: Annotated[bool, flag("--json", "print everything as JSON")] = False,
 ) -> None:
     """List the published models: accuracy, cost, where their weights are and whether they are here.
 
     Examples:
       vswin models
-      vswin models --sources
       vswin models --json | jq '.[].name'
     """
     from vswin.models_table import models_records, print_models
@@ -434,17 +350,16 @@ def models(
         print_models(show_sources=sources)
 
 
-@_command(app, _WEIGHTS)
+@command(app, _WEIGHTS)
 def inspect(
     weights: WeightsFile,
     source: Source = None,
-    tensors: Annotated[bool, _flag("--tensors", "list every tensor")] = False,
+    tensors: Annotated[bool, flag("--tensors", "list every tensor")] = False,
 ) -> None:
     """Say what a file of weights holds and what it can be used for; nothing in it is run.
 
     Examples:
       vswin inspect swin_tiny_k400_1k.pth
-      vswin inspect outputs/<run> --tensors
       vswin inspect swin_tiny_patch244_window877_kinetics400_1k --source innat
     """
     from vswin.weights.checkpoint import open_weights
@@ -453,10 +368,10 @@ def inspect(
     print_checkpoint(open_weights(weights, source), tensors)
 
 
-@_command(app, _WEIGHTS)
+@command(app, _WEIGHTS)
 def convert(
     weights: WeightsFile,
-    output: Annotated[Path, _words("OUT", "FILE.safetensors, FILE.h5 (a vswin checkpoint) or a SavedModel folder")],
+    output: Annotated[Path, words("OUT", "FILE.safetensors, FILE.h5 (a vswin checkpoint) or a SavedModel folder")],
     source: Source = None,
 ) -> None:
     """Write weights in another format, under their official names.
@@ -472,14 +387,14 @@ def convert(
     convert(weights, output, source)
 
 
-@_command(app, _WEIGHTS)
+@command(app, _WEIGHTS)
 def export(
     weights: WeightsFile,
-    output: Annotated[Path, _words("OUT", "folder (savedmodel) or file to write")],
-    format: Annotated[str | None, _option("FORMAT", "savedmodel, tflite or onnx (as the ending of OUT says)")] = None,
-    model: Annotated[str | None, _option("SIZE", "of the network, where the weights do not say it: swin_tiny")] = None,
-    frames: Annotated[int | None, _option("N", "frames of a clip, where the shape is fixed (those of the run)")] = None,
-    size: Annotated[int | None, _option("N", "pixels of a frame's side, where it is fixed (those of the run)")] = None,
+    output: Annotated[Path, words("OUT", "folder (savedmodel) or file to write")],
+    format: Annotated[str | None, option("FORMAT", "savedmodel, tflite or onnx (as the ending of OUT says)")] = None,
+    model: Annotated[str | None, option("SIZE", "of the network, where the weights do not say it: swin_tiny")] = None,
+    frames: Annotated[int | None, option("N", "frames of a clip, where the shape is fixed (those of the run)")] = None,
+    size: Annotated[int | None, option("N", "pixels of a frame's side, where it is fixed (those of the run)")] = None,
 ) -> None:
     """Write a model for other programs: a SavedModel as in the TF-Hub collection, TFLite or ONNX.
 
@@ -495,14 +410,14 @@ def export(
     run_export(weights, output, format, model, frames, size)
 
 
-data = _group(
+data = group_of(
     "Check a data set, pack it for a cluster, or show what training makes of its clips.",
     "The learning rate and the batch size that suit what training sees: vswin tune.",
 )
 app.add_typer(data, name="data", rich_help_panel=_MACHINE)
 
 
-@_command(data)
+@command(data)
 def check(settings: Settings = _NONE) -> None:
     """Open or decode every file: missing, broken, short, odd-sized and duplicate ones, class balance, counts."""
     config = _compose("data_check", settings)
@@ -511,7 +426,7 @@ def check(settings: Settings = _NONE) -> None:
     run_check(config)
 
 
-@_command(data)
+@command(data)
 def prepare(settings: Settings = _NONE) -> None:
     """Pack the encoded files into a few large ones, for clusters and network drives."""
     config = _compose("data_prepare", settings)
@@ -520,7 +435,7 @@ def prepare(settings: Settings = _NONE) -> None:
     run_prepare(config)
 
 
-@_command(data)
+@command(data)
 def show(settings: Settings = _NONE) -> None:
     """Draw augmented training clips as a picture or a short film."""
     config = _compose("data_show", settings)
@@ -529,10 +444,10 @@ def show(settings: Settings = _NONE) -> None:
     run_show(config)
 
 
-@_command(app, _MACHINE)
+@command(app, _MACHINE)
 def selftest(
     settings: Settings = _NONE,
-    record: Annotated[bool, _flag("--record", "store the losses as the known ones, after a change of vswin")] = False,
+    record: Annotated[bool, flag("--record", "store the losses as the known ones, after a change of vswin")] = False,
 ) -> None:
     """Train for fifty steps and compare their losses with known ones: does this installation work?
 
@@ -549,23 +464,23 @@ def selftest(
     run_selftest(config, record)
 
 
-bench = _group(
+bench = group_of(
     "Measure this machine: the model, a training step, the input pipeline.",
     "Contenders take turns, medians are compared.",
 )
 app.add_typer(bench, name="bench", rich_help_panel=_MACHINE)
-Size = Annotated[str, _option("SIZE", "size of the network")]
-Frames = Annotated[int, _option("N", "frames of a clip")]
-Pixels = Annotated[int, _option("N", "pixels of a frame's side", "--size")]
-Batch = Annotated[int, _option("N", "clips at once", "--batch")]
-Precision = Annotated[list[str], _option("NAME", "float32, bfloat16, float16; given several times, they are compared")]
-Rounds = Annotated[int, _option("N", "runs of each contender, in turns")]
-Measured = Annotated[Path | None, _option("FILE", "also write everything that was measured, as JSON", "--json")]
-Earlier = Annotated[Path | None, _option("FILE", "compare with what --json wrote earlier", "--compare")]
+Size = Annotated[str, option("SIZE", "size of the network")]
+Frames = Annotated[int, option("N", "frames of a clip")]
+Pixels = Annotated[int, option("N", "pixels of a frame's side", "--size")]
+Batch = Annotated[int, option("N", "clips at once", "--batch")]
+Precision = Annotated[list[str], option("NAME", "float32, bfloat16, float16; given several times, they are compared")]
+Rounds = Annotated[int, option("N", "runs of each contender, in turns")]
+Measured = Annotated[Path | None, option("FILE", "also write everything that was measured, as JSON", "--json")]
+Earlier = Annotated[Path | None, option("FILE", "compare with what --json wrote earlier", "--compare")]
 _FLOAT32 = ["float32"]
 
 
-@_command(bench)
+@command(bench)
 def bench_model(
     model: Size = "swin_tiny",
     frames: Frames = 32,
@@ -581,7 +496,6 @@ def bench_model(
     Examples:
       vswin bench model                     swin_tiny on one clip of 32 x 224 x 224, float32
       vswin bench model --precision float32 --precision bfloat16
-      vswin bench model --batch 4 --json model.json
       vswin bench model --compare benchmarks/results/.../model.json
     """
     from vswin.bench.model import bench_model
@@ -590,17 +504,17 @@ def bench_model(
     _show_result(bench_model(Workload(model, frames, pixels, clips), precision, rounds), measured, earlier)
 
 
-@_command(bench)
+@command(bench)
 def bench_step(
     model: Size = "swin_tiny",
     frames: Frames = 32,
     pixels: Pixels = 224,
     clips: Batch = 1,
     precision: Precision = _FLOAT32,
-    remat: Annotated[bool, _flag("--remat", "also with runtime.remat=true")] = False,
-    micro_batches: Annotated[int, _option("N", "also with runtime.micro_batches=N")] = 1,
-    jit: Annotated[bool, _flag("--jit", "also with runtime.jit=true, which takes minutes first")] = False,
-    memory: Annotated[bool, _flag("--memory", "also the peak memory, each in a process of its own")] = False,
+    remat: Annotated[bool, flag("--remat", "also with runtime.remat=true")] = False,
+    micro_batches: Annotated[int, option("N", "also with runtime.micro_batches=N")] = 1,
+    jit: Annotated[bool, flag("--jit", "also with runtime.jit=true, which takes minutes first")] = False,
+    memory: Annotated[bool, flag("--memory", "also the peak memory, each in a process of its own")] = False,
     rounds: Rounds = 5,
     measured: Measured = None,
     earlier: Earlier = None,
@@ -610,7 +524,6 @@ def bench_step(
     Examples:
       vswin bench step                      AdamW by the recipe, one clip of 32 x 224 x 224, float32
       vswin bench step --remat --memory
-      vswin bench step --batch 4 --micro-batches 4
     """
     from vswin.bench.memory import measure_memory
     from vswin.bench.step import bench_step, list_ways
@@ -625,14 +538,14 @@ def bench_step(
     _show_result(result, measured, earlier)
 
 
-@_command(bench)
+@command(bench)
 def bench_input(
     settings: Settings = _NONE,
     videos: Annotated[
-        list[str], _option("FILE", "a video to read; may be given several times (three are made)")
+        list[str], option("FILE", "a video to read; may be given several times (three are made)")
     ] = _NONE,
-    threads: Annotated[list[int], _option("N", "threads that decode; may be given several times")] = [1, 2],  # noqa: B006
-    isolate: Annotated[bool, _flag("--isolate", "also with dataset.isolate=true")] = False,
+    threads: Annotated[list[int], option("N", "threads that decode; may be given several times")] = [1, 2],  # noqa: B006
+    isolate: Annotated[bool, flag("--isolate", "also with dataset.isolate=true")] = False,
     rounds: Rounds = 5,
     measured: Measured = None,
     earlier: Earlier = None,
@@ -660,8 +573,8 @@ def _show_result(result: "Result", measured: Path | None, earlier: Path | None) 
     print_result(result, earlier)
 
 
-@_command(app, _MACHINE)
-def completion(shell: Annotated[Literal["bash", "zsh", "fish"], _words("SHELL", "bash, zsh or fish")]) -> None:
+@command(app, _MACHINE)
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], words("SHELL", "bash, zsh or fish")]) -> None:
     """Print the script that teaches a shell to complete commands, options, keys and names.
 
     Run one of the lines below once, and open a new terminal. Then TAB completes commands, options, files, published
