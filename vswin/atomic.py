@@ -10,14 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path to write to; the file takes the place of `path` when the block ends without an error.
+    """Gives a path beside `path`, whose folder exists; the file takes its place if the block ends without an error.
 
-    Args:
-        path: the destination, whose folder exists. Readers see the old file or the new one, never a part, and
-            after the block even a power cut leaves the new one.
-
-    Yields:
-        A path beside it, which is gone afterwards either way.
+    Readers see the old file or the new one, never a part, and after the block even a power cut leaves the new one.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -48,22 +43,14 @@ def remove_partial(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Waits until the contents of a file are on the disk.
-
-    Raises:
-        OSError: if they cannot be written, as some file systems say only now.
-    """
+    """Waits until the contents of a file are on the disk; some file systems say only now that they cannot be."""
     # Windows syncs only what is open for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can do that.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
+    """Waits until the names in a folder are on the disk, where the system can do that."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

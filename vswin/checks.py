@@ -87,9 +87,6 @@ def check_divides(
         micro_batches: parts of what a device gets.
         in_pairs: whether neighbours in a part are mixed, so that it must hold an even number.
         repeats: clips of each video in the batch.
-
-    Raises:
-        InputError: if it cannot; names the nearest sizes that can.
     """
     unit = math.lcm(num_replicas * micro_batches * (2 if in_pairs else 1), repeats)
     if batch_size % unit == 0:

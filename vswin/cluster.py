@@ -36,13 +36,12 @@ def count_cores() -> int:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Names the workers of a job and this one among them.
+    """The workers of a job and this one among them.
 
     Args:
         addresses: `host:port` of every worker, by rank; the first is the chief, which writes the files.
-        rank: this worker's place among them.
-        local_rank: its place among the workers on its host.
-        num_local: workers on its host.
+        rank: this worker's index.
+        local_rank: its index among the workers on its host, of whom there are `num_local`.
         origin: where this comes from, for messages.
     """
 
@@ -91,16 +90,10 @@ def expand_counts(counts: str) -> list[int]:
 
 
 def share_gpus(gpus: Sequence[Any], cluster: Cluster, num_on_host: int | None) -> Sequence[Any]:
-    """Picks this worker's GPUs where the workers of a host see them all.
+    """Picks this worker's GPUs where the workers of a host see all of them.
 
-    Args:
-        gpus: those that this process sees, in order.
-        cluster: the workers.
-        num_on_host: how many the step has on this host; None if nobody says. A worker that sees fewer has been
-            given its own already.
-
-    Raises:
-        InputError: if the workers cannot share them equally.
+    `num_on_host` is how many the step has on this host, None if nobody says: a worker that sees fewer has been given
+    its own already.
     """
     if cluster.num_local == 1 or (num_on_host is not None and len(gpus) < num_on_host):
         return gpus

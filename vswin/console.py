@@ -198,16 +198,7 @@ def say(
     hanging: int = 0,
     widest: int = _UNLIMITED,
 ) -> None:
-    """Prints a paragraph; names and paths that are longer than a line stay whole.
-
-    Args:
-        console: where to.
-        text: plain text; what a terminal would obey is spelt out.
-        style: of all of it.
-        indent: blanks before each line.
-        hanging: blanks more before all lines but the first.
-        widest: columns to take at most.
-    """
+    """Prints a paragraph, whose lines but the first hang; names and paths that are longer than a line stay whole."""
     lines = textwrap.wrap(
         printable(text),
         min(window_width(console), widest),
@@ -221,11 +212,9 @@ def say(
 
 
 def make_progress_bar(console: rich.console.Console, unit: str) -> Progress:
-    """Makes a bar for a terminal; elsewhere it shows nothing, and its user prints lines instead.
+    """Makes a bar for a terminal that counts e.g. "steps"; elsewhere it shows nothing, and its user prints lines.
 
-    Args:
-        console: where to.
-        unit: what is counted, e.g. "steps". Tasks have a field `note`, a text to the right of the count.
+    Its tasks have a field `note`, a text to the right of the count.
     """
     is_wide = console.width >= NARROW
     return Progress(

@@ -96,13 +96,7 @@ def drop_output(stream: TextIO | None = None) -> bool:
 
 
 def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") -> str:
-    """Says which names come close to a wrong one, e.g. "did you mean 'swin_base'? (choices: ...)".
-
-    Args:
-        name: the wrong one.
-        choices: the right ones.
-        otherwise: what to say where none is near, and they are too many to list.
-    """
+    """Says which of the right names come close, e.g. "did you mean 'swin_base'? (choices: ...)", or `otherwise`."""
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     listed = f"(choices: {', '.join(choices)})" if len(choices) <= 12 else ""

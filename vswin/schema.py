@@ -20,14 +20,10 @@ AVERAGES = ("prob", "score")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a key takes.
+    """The numbers that a key takes, from `low` to `high`, and `also` one outside of these.
 
-    Args:
-        low: the smallest.
-        high: the largest.
-        ends: as in mathematics: "[" and "]" include the end, "(" and ")" do not.
-        also: one more number, outside of these.
-        lengths: of a list, each of whose numbers is one of these: the shortest and the longest, or the only one.
+    As in mathematics, the `ends` "[" and "]" belong to it, "(" and ")" do not. Of a list, `lengths` are the shortest
+    and the longest, or the only one, and each of its numbers is in the range.
     """
 
     low: float
@@ -39,10 +35,8 @@ class Range:
     def __contains__(self, value: Any) -> bool:
         """Tells whether a number, or all of a list, are among them; NaN never is."""
         if self.lengths:
-            return self.lengths[0] <= len(value) <= self.lengths[-1] and all(map(self._has, value))
-        return self._has(value)
-
-    def _has(self, value: float) -> bool:
+            one = dataclasses.replace(self, lengths=())
+            return self.lengths[0] <= len(value) <= self.lengths[-1] and all(number in one for number in value)
         is_above = value > self.low if self.ends[0] == "(" else value >= self.low
         is_below = value < self.high if self.ends[1] == ")" else value <= self.high
         return value == self.also or (is_above and is_below)
