@@ -26,9 +26,13 @@ CODE = "from vswin.cli import main; main()"
 
 def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CODE, *arguments]
-    # Set by whatever test has called `main` in this process.
-    environment = {name: value for name, value in os.environ.items() if name != "TERMINAL_WIDTH"} | variables
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, env=own_environment(variables))
+
+
+def own_environment(variables: dict[str, str]) -> dict[str, str]:
+    """Leaves out what a test that called `main` in this process has set, and what makes typer colour pipes."""
+    others = ("TERMINAL_WIDTH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS")
+    return {name: value for name, value in os.environ.items() if name not in others} | variables
 
 
 def in_shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +42,7 @@ def in_shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]
         text=True,
         timeout=60,
         cwd=ROOT,
-        env={**os.environ, **variables},
+        env=own_environment(variables),
     )
 
 

@@ -14,17 +14,19 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import rich.console
 from rich.cells import cell_len
 from rich.console import ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from vswin.errors import drop_output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # In a window of fewer columns progress is shown without a bar and the time that remains: its counts stay whole.
 NARROW = 60
@@ -211,11 +213,13 @@ def say(
         console.print(Text(line, style=style), soft_wrap=True)
 
 
-def make_progress_bar(console: rich.console.Console, unit: str) -> Progress:
+def make_progress_bar(console: rich.console.Console, unit: str) -> "Progress":
     """Makes a bar for a terminal that counts e.g. "steps"; elsewhere it shows nothing, and its user prints lines.
 
     Its tasks have a field `note`, a text to the right of the count.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     is_wide = console.width >= NARROW
     return Progress(
         TextColumn("{task.description}"),

@@ -42,17 +42,6 @@ def test_the_summary(console, compose_train):
     ]
 
 
-def test_the_summary_in_a_narrow_window(compose_train):
-    console = Console(file=io.StringIO(), width=40, highlight=False)
-    catalog = Catalog(("hop", "run"), [VideoRecord("a", 0)], [VideoRecord("c", 1)])
-    print_summary(console, compose_train("dataset=folder").dataset, catalog, {"a": GOOD, "c": GOOD})
-    rows = rows_of(console)
-    assert rows[:3] == ["listed", "  training: 1", "  validation: 1"]
-    assert rows[rows.index("frames per video") :][:3] == [
-        *("frames per video", "  training: 99 to 99, median 99", "  validation: 99 to 99, median 99"),
-    ]
-
-
 def test_the_summary_of_a_validation_set_without_usable_files(console, compose_train):
     catalog = Catalog(("hop", "run"), [], [VideoRecord("c", 1)])
     print_summary(console, compose_train("dataset=sthv2").dataset, catalog, {})
