@@ -21,12 +21,13 @@ ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 def main(composed) -> None:  # type: ignore[no-untyped-def]
     """Evaluates the composed configuration; the imports wait so that `--help` does not."""
     with clean_errors():
-        from vswin.evaluation.run import run_evaluation
-
         overrides = HydraConfig.get().overrides.task
         composed = from_run(composed, overrides)
         check_random_is_meant(composed.init_from, overrides)
-        run_evaluation(load_config(composed, EvaluateConfig), sys.orig_argv)
+        config = load_config(composed, EvaluateConfig)
+        from vswin.evaluation.run import run_evaluation
+
+        run_evaluation(config, sys.orig_argv)
 
 
 if __name__ == "__main__":

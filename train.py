@@ -21,9 +21,10 @@ ConfigStore.instance().store("train_schema", TrainConfig)
 def main(composed) -> None:  # type: ignore[no-untyped-def]
     """Trains the composed configuration; the imports wait so that `--help` does not."""
     with clean_errors():
+        config = load_config(composed, TrainConfig)
         from vswin.training.run import run_training
 
-        run_training(load_config(composed, TrainConfig), _command())
+        run_training(config, _command())
 
 
 def _command() -> list[str]:

@@ -1,81 +1,226 @@
+"""The commands: what they print on a terminal of any width and into a pipe, wrong words, what TAB offers."""
+
+import fcntl
 import os
+import pty
+import re
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import vswin
-from vswin import cli
+from vswin.cli import app
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize
 
 ROOT = Path(__file__).parents[1]
+CODE = "from vswin.cli import main; main()"
 
 
-def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from vswin.cli import main; main()", *arguments]
-    environment = {**os.environ, **variables}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, env=environment)
+def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CODE, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, env=own_environment(variables))
 
 
-def test_version_and_usage(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["vswin", "--version"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    assert capsys.readouterr().out == f"vswin {vswin.__version__}\n"
-    monkeypatch.setattr(sys, "argv", ["vswin"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    printed = capsys.readouterr().out
-    for words in (
-        "train",
-        "evaluate",
-        "predict",
-        "extract",
-        "compare",
-        "explain",
-        "tune",
-        "models",
-        "inspect",
-        "convert",
-        "vswin COMMAND --help",
-    ):
-        assert words in printed
+def own_environment(variables: dict[str, str]) -> dict[str, str]:
+    """Leaves out what a test that called `main` in this process has set, and what makes typer colour pipes."""
+    others = ("TERMINAL_WIDTH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS")
+    return {name: value for name, value in os.environ.items() if name not in others} | variables
 
 
-def test_an_unknown_command_is_an_error(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["vswin", "trian"])
-    with pytest.raises(SystemExit, match="2"):
-        cli.main()
-    printed = capsys.readouterr().err
-    for words in ("invalid choice: 'trian'", "train", "export"):
-        assert words in printed
+def in_shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("vswin ", f'{sys.executable} -c "{CODE}" ')],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=own_environment(variables),
+    )
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["models"],
-        ["models", "--json"],
-        ["export", "--help"],
-        ["predict", "--help"],
-        ["extract", "--help"],
-        ["compare", "--help"],
-        ["explain", "--help"],
-        ["tune", "lr", "--help"],
-    ],
-)
-def test_nothing_waits_for_tensorflow_that_does_not_need_it(arguments, tmp_path):
+def on_terminal(columns: int, *arguments: str, **variables: str) -> str:
+    """Runs a command on a terminal of so many columns; gives what it shows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm", **variables},
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the process has ended
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    return shown.decode().replace("\r\n", "\n")
+
+
+def all_commands() -> dict[str, object]:
+    found, waiting = {}, dict(get_command(app).commands)
+    while waiting:
+        name, command = waiting.popitem()
+        found[name] = command
+        waiting |= {f"{name} {inner}": command.commands[inner] for inner in getattr(command, "commands", {})}
+    return found
+
+
+COMMANDS = all_commands()
+
+
+def test_version_and_usage():
+    assert run("--version").stdout == f"vswin {vswin.__version__}\n"
+    shown = run("--help").stdout
+    assert run().stdout.strip() == shown.strip()
+    assert re.findall(r"^╭─ (.*?) ─", shown, re.MULTILINE)[1:] == [
+        *("Train and test", "Use a model", "Weights", "Videos and this machine")
+    ]
+    for name in COMMANDS:
+        assert " " in name or len(re.findall(rf"^│ {name} ", shown, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("words", ["", "explain", "bench step", "tune"])
+def test_help_fits_the_terminal(words, columns):
+    lines = run(*words.split(), "--help", COLUMNS=str(columns)).stdout.splitlines()
+    # Examples stay whole, to be copied.
+    assert [line for line in lines if len(line.rstrip()) > min(columns, 100) and " vswin " not in line] == []
+    if words == "bench step":
+        assert any("--micro-batches" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_summary_and_examples(name):
+    command = COMMANDS[name]
+    assert re.search(r"[.?]$", command.help.partition("\n\n")[0])
+    assert not re.search(r"\[[a-z#/@]", command.help + (command.epilog or ""))  # rich's markup
+    if name not in ("train", "evaluate", "data", "bench", "tune") and not name.startswith("data "):
+        assert f"\nvswin {name} " in f"{command.epilog} ".replace("\n", " \n")
+
+
+def test_seeing_what_training_sees_and_tuning_it_point_to_each_other():
+    assert "vswin tune" in COMMANDS["data"].epilog
+    assert "vswin tune" in run("data", "show", "--help").stdout
+    assert "vswin data show" in COMMANDS["tune"].epilog
+    assert all("vswin data show" in COMMANDS[name].help for name in ("tune lr", "tune batch"))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["models", "--json"], ["explain", "--help"], ["train", "--help"]])
+def test_nothing_waits_for_tensorflow_that_does_not_need_it(words, tmp_path):
     code = (
-        f"import sys; from vswin.cli import main; sys.argv = ['vswin', *{arguments!r}]\n"
+        f"import sys; from vswin.cli import main; sys.argv = ['vswin', *{words!r}]\n"
         "try: main()\n"
         "finally: print('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_are_for_terminals_that_want_them():
+    assert "\x1b[1mvideo models" in on_terminal(80, "models")
+    assert not re.search("\x1b\\[[34][0-9]", on_terminal(80, "models", NO_COLOR="1"))  # bold is no colour
+    assert not re.search("\x1b\\[[34][0-9]", on_terminal(80, "--help", NO_COLOR="1"))
+    assert "\x1b" not in on_terminal(80, "models", TERM="dumb")
+    assert "\x1b" not in in_shell("vswin models; vswin --help; vswin trian; vswin tune").stdout
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_published_models_fit_the_terminal(columns):
+    lines = re.sub("\x1b\\[[0-9;]*m", "", on_terminal(columns, "models")).splitlines()
+    # Names stay whole, and are never beside anything that would have to be broken for them.
+    assert [line for line in lines if len(line) > columns and len(line.split()) > 1] == []
+    figures = ("top-1", "top-5", "views", "params", "GMACs")
+    assert " ".join(lines[0].split()) == ("video models " + " ".join(figures) if columns == 80 else "video models")
+
+
+@pytest.mark.parametrize(
+    ("command", "unbuffered"), [("models", ""), ("models --json", "1"), ("train --help", ""), ("--help", "1")]
+)
+def test_a_reader_who_is_gone_ends_the_program_without_a_word(command, unbuffered):
+    done = in_shell(f"(sleep 0.5; vswin {command}) | exec 0<&-; exit ${{PIPESTATUS[0]}}", PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_a_full_disk_is_told_in_a_line():
+    done = in_shell("vswin models > /dev/full", PYTHONUNBUFFERED="")
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device; make room, then start again\n"
+
+
+@pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_letters_that_an_encoding_lacks_are_spelt_out(variables):
+    code = "from vswin.errors import clean_errors\nwith clean_errors(): print('\\xb1 \\u30d3')"
+    environment = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=60)
+    expected = b"\\xb1 \\u30d3\n" if "PYTHONIOENCODING" in variables else "\xb1 \u30d3\n".encode()
+    assert (done.stdout, done.stderr) == (expected, b"")
+
+
+def test_ctrl_c_is_answered_in_a_line():
+    code = "import sys, time, vswin.models_table\ndef stop(**_): print('on', flush=True); time.sleep(60)\n"
+    code += f"vswin.models_table.print_models = stop; sys.argv = ['vswin', 'models']\n{CODE}"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "on\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "\ninterrupted\n")
+
+
+def test_a_debugging_user_is_shown_where_an_error_comes_from():
+    done = in_shell("vswin inspect gone.pth")
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    done = in_shell("vswin inspect gone.pth", VSWIN_DEBUG="1")
+    assert done.stderr.startswith("Traceback")
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("trian", "No such command 'trian'. Did you mean 'train'? See vswin --help"),
+        ("data shwo", "Did you mean 'show'? See vswin data --help"),
+        ("explain a.mp4", "Missing option '--model'; see vswin explain --help"),
+        ("explain a.mp4 --modle x", "No such option: --modle (Possible options: --model); see vswin explain --help"),
+        ("predict --model x", "Missing argument 'VIDEO'; see vswin predict --help"),
+        ("tune lr --steps many", "Invalid value for '--steps'"),
+        ("extract a --model b --output c --level d", "'d' is not one of 'video', 'clip'"),
+        ("data check --no-such", "No such option: --no-such"),
+        ("train nonsense", "Error parsing override 'nonsense'; missing EQUAL"),
+        ("train epochs=", "Value '' of type 'str' could not be converted to Integer"),
+        ("train optimiser.lr=1", "did you mean 'optimizer.learning_rate'?"),
+        ("train lr=1", "did you mean 'model.learning_rate' or 'optimizer.learning_rate'?"),
+        ("train model=swin_tinny", "no model is called 'swin_tinny'; did you mean 'swin_tiny'"),
+        ("evaluate ++clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
+        ("evaluate dataset=kinetics", "did you mean 'kinetics600' or 'kinetics400'"),
+        ("data check +decoed=true", "there is no key 'decoed'; did you mean 'decode'"),
+        ("data prepare +shard=2", "there is no key 'shard'; did you mean 'shards'"),
+        ("tune lr +unknown=1", "there is no key 'unknown'"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_in_one_paragraph(command, words):
+    done = in_shell(f"vswin {command}")
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 @pytest.mark.slow
@@ -93,45 +238,74 @@ def test_a_file_is_inspected_and_converted_on_the_command_line(tmp_path):
     assert "network:        embed_dim 8, depths [1,\n  2], heads [1, 2], patches [2, 4, 4]\n" in done.stdout
     done = run("convert", "a.h5", "b.safetensors", cwd=tmp_path)
     assert done.stderr.endswith("error: b.safetensors exists; name another file, or delete it first\n")
-    done = run("inspect", "gone.pth", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "gone.pth" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_help_of_a_command_lists_groups_and_keys_from_any_folder(command, tmp_path):
-    done = run(command, "--help", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    datasets = "dataset: folder, hmdb51, kinetics400, kinetics600, motion, sthv2, ucf101"
-    for words in ("model: swin_base", datasets, "num_frames: 8"):
-        assert words in " ".join(done.stdout.split())
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def offered(tmp_path):
+    """Asks what TAB offers behind a line, as fish and zsh do; there is a run, and a file of weights."""
+    (tmp_path / "outputs" / "mine").mkdir(parents=True)
+    (tmp_path / "outputs" / "mine" / "config.yaml").touch()
+    (tmp_path / "swin_mine.pth").touch()
 
+    def ask(line: str) -> list[str]:
+        variables = {"_VSWIN_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        done = run(cwd=tmp_path, _TYPER_COMPLETE_ARGS=line, PYTHONPATH=str(ROOT), **variables)
+        assert done.stderr == ""
+        return [word.partition("\t")[0] for word in done.stdout.splitlines() if word]
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
-def test_help_does_not_wait_for_tensorflow(script, tmp_path):
-    code = (
-        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
-        f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
-        "finally: print('tensorflow' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "False"
+    return ask
 
 
 @pytest.mark.parametrize(
-    ("script", "override", "words"),
+    ("line", "words"),
     [
-        ("train.py", "model=swin_tinny", "error: no model is called 'swin_tinny'; did you mean 'swin_tiny'"),
-        ("train.py", "clip.nun_frames=8", "error: there is no key 'clip.nun_frames'; did you mean 'clip.num_frames'"),
-        ("evaluate.py", "dataset=kinetics", "did you mean 'kinetics600' or 'kinetics400'"),
-        ("train.py", "epochs=many", "epochs"),
+        ("data ch", ["check"]),
+        ("predict a.mp4 --mod", ["--model"]),
+        ("train optim", ["optimizer=", "optimizer."]),
+        ("train optimizer.le", ["optimizer.learning_rate="]),
+        ("train exp", ["experiment="]),
+        ("evaluate optim", []),
+        ("data show num", ["num_clips="]),
+        ("splits model=swin_t", ["model=swin_tiny"]),
+        ("train model=swin_tiny,swin_base_", ["model=swin_tiny,swin_base_w16"]),
+        ("train resume=", ["resume=true", "resume=false"]),
+        ("train runtime.precision=b", ["runtime.precision=bfloat16"]),
+        ("evaluate run=outputs/", ["run=outputs/mine/"]),
+        ("train epochs=", []),
+        ("predict --set average=", ["average=prob", "average=score"]),
+        ("predict a.mp4 --model outp", ["outputs/mine", "outputs/"]),
+        ("predict a.mp4 --model swin_m", ["swin_mine.pth"]),
+        ("inspect swin_tiny_patch244", ["swin_tiny_patch244_window877_kinetics400_1k"]),
     ],
 )
-def test_wrong_words_on_the_command_line_are_answered_without_a_traceback(script, override, words, tmp_path):
-    command = [sys.executable, str(ROOT / script), override]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode != 0
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_shell_is_offered_commands_options_names_keys_and_values(line, words, offered):
+    assert offered(f"vswin {line}") == words
+
+
+def test_bash_completes_behind_an_equals_sign(tmp_path):
+    (tmp_path / "vswin").write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{CODE}\n")
+    (tmp_path / "vswin").chmod(0o755)
+    ask = (
+        "source <(vswin completion bash); for COMP_LINE in 'vswin data sh' 'vswin train model=swin_t'; do "
+        'COMP_POINT=${#COMP_LINE}; _vswin_completion; printf "%s." "${COMPREPLY[@]}"; done'
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", ask], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "show.swin_tiny.", done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script(shell):
+    assert "_VSWIN_COMPLETE" in run("completion", shell).stdout
+
+
+@pytest.mark.skipif(os.system("command -v fish > /dev/null") != 0, reason="fish is not installed")
+def test_fish_completes(tmp_path):
+    (tmp_path / "vswin").write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{CODE}\n")
+    (tmp_path / "vswin").chmod(0o755)
+    ask = "vswin completion fish | source; complete -C 'vswin train model=swin_t'"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(["fish", "-c", ask], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "model=swin_tiny\n", done.stderr

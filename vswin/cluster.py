@@ -1,32 +1,47 @@
-"""Which processes make up a job: from `TF_CONFIG`, or from the variables that Slurm gives each task of a step.
+"""The processes that compute one model together: which there are, and what they have to tell each other.
 
-Nothing here needs TensorFlow; `vswin.runtime` makes the strategy. TensorFlow's own Slurm resolver is not used: it
-sorts n10 before n9, by which tasks get each other's addresses, and needs GPUs.
+They are found in `TF_CONFIG`, or in the variables that Slurm gives each task of a step. TensorFlow's own Slurm resolver
+is not used: it sorts n10 before n9, by which tasks get each other's addresses, and needs GPUs. Nothing here imports
+TensorFlow before a model is computed; `vswin.runtime` makes the strategy.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vswin.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FIRST_PORT, _NUM_PORTS = 15_000, 15_000
 # A name with or without ranges in brackets, in which commas do not end it.
 _HOSTS = r"(?:[^,\[\]]|\[[^\[\]]*\])+"
+_LONGEST_TEXT = 4096
+# What TensorFlow raises in the others when a worker is gone, by version and moment.
+_LOST = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError", "InternalError")
+
+
+def count_cores() -> int:
+    """Counts the cores that this process may use, which a cluster's scheduler or `taskset` can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Names the workers of a job and this one among them.
+    """The workers of a job and this one among them.
 
     Args:
         addresses: `host:port` of every worker, by rank; the first is the chief, which writes the files.
-        rank: this worker's place among them.
-        local_rank: its place among the workers on its host.
-        num_local: workers on its host.
+        rank: this worker's index.
+        local_rank: its index among the workers on its host, of whom there are `num_local`.
         origin: where this comes from, for messages.
     """
 
@@ -43,13 +58,7 @@ class Cluster:
 
 
 def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Finds out whether this process is one of several workers.
-
-    Args:
-        environment: the environment variables.
-
-    Returns:
-        The cluster; None for a process that works by itself.
+    """Finds out whether this process is one of several workers; None for one that works by itself.
 
     Raises:
         InputError: if the variables contradict each other or describe what vswin does not do.
@@ -63,34 +72,14 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
 
 
 def expand_hosts(hosts: str) -> list[str]:
-    """Expands Slurm's notation of host names.
-
-    Args:
-        hosts: e.g. "gpu[08-10,12],login1".
-
-    Returns:
-        E.g. ["gpu08", "gpu09", "gpu10", "gpu12", "login1"].
-
-    Raises:
-        InputError: if that is no such notation.
-    """
+    """Expands Slurm's notation of host names, e.g. "gpu[08-10,12],login1" to gpu08, gpu09, gpu10, gpu12 and login1."""
     if not re.fullmatch(rf"{_HOSTS}(?:,{_HOSTS})*", hosts):
         raise InputError(f"SLURM_STEP_NODELIST={hosts!r} is no list of hosts")
     return [name for part in re.findall(_HOSTS, hosts) for name in _expand_brackets(part)]
 
 
 def expand_counts(counts: str) -> list[int]:
-    """Expands Slurm's notation of tasks per node.
-
-    Args:
-        counts: e.g. "2(x3),1".
-
-    Returns:
-        E.g. [2, 2, 2, 1].
-
-    Raises:
-        InputError: if that is no such notation.
-    """
+    """Expands Slurm's notation of tasks per node, e.g. "2(x3),1" to [2, 2, 2, 1]."""
     expanded = []
     for part in counts.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
@@ -101,19 +90,10 @@ def expand_counts(counts: str) -> list[int]:
 
 
 def share_gpus(gpus: Sequence[Any], cluster: Cluster, num_on_host: int | None) -> Sequence[Any]:
-    """Picks this worker's GPUs where the workers of a host see them all.
+    """Picks this worker's GPUs where the workers of a host see all of them.
 
-    Args:
-        gpus: those that this process sees, in order.
-        cluster: the workers.
-        num_on_host: how many the step has on this host; None if nobody says. A worker that sees fewer has been
-            given its own already.
-
-    Returns:
-        A part of `gpus`.
-
-    Raises:
-        InputError: if the workers cannot share them equally.
+    `num_on_host` is how many the step has on this host, None if nobody says: a worker that sees fewer has been given
+    its own already.
     """
     if cluster.num_local == 1 or (num_on_host is not None and len(gpus) < num_on_host):
         return gpus
@@ -161,9 +141,9 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         rank, num_tasks = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
         hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
         counts = expand_counts(environment["SLURM_STEP_TASKS_PER_NODE"])
+    except InputError:
+        raise
     except (KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"this is a Slurm step of several tasks, but its variables are incomplete: {error}") from None
     if len(hosts) != len(counts) or sum(counts) != num_tasks or not 0 <= rank < num_tasks:
         raise InputError(
@@ -196,3 +176,104 @@ def _expand_brackets(part: str) -> Iterator[str]:
             raise InputError(f"SLURM_STEP_NODELIST: {part!r} is no list of hosts")
         for number in range(int(first), int(last or first) + 1):
             yield from _expand_brackets(f"{prefix}{number:0{len(first)}d}{suffix}")
+
+
+class Workers:
+    """Tells this process from the others of its run; where there are no others, it is the chief of itself.
+
+    Every method that takes part in a collective must be called by all workers in the same order.
+    """
+
+    def __init__(self, strategy: "tf.distribute.Strategy") -> None:
+        self._strategy = strategy
+        resolver = strategy.cluster_resolver
+        self.addresses: tuple[str, ...] = ()
+        self.count, self.rank = 1, 0
+        if resolver is not None and resolver.cluster_spec():
+            spec = resolver.cluster_spec()
+            self.addresses = tuple(address for job in sorted(spec.jobs) for address in spec.job_tasks(job))
+            self.count = len(self.addresses)
+            is_worker_beside_chief = resolver.task_type == "worker" and "chief" in spec.jobs
+            self.rank = resolver.task_id + is_worker_beside_chief
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.rank == 0
+
+    def chief_says(self, say: Callable[[], str]) -> str:
+        """Gives every worker what the chief says, up to 4,096 bytes of UTF-8; the others do not call `say`."""
+        text = say() if self.is_chief else ""
+        if self.count == 1:
+            return text
+        codes = np.zeros(_LONGEST_TEXT, np.int32)
+        encoded = np.frombuffer(text.encode(), np.uint8)
+        codes[: len(encoded)] = encoded
+        return bytes(self._sum(codes).astype(np.uint8)).rstrip(b"\0").decode()
+
+    def sum(self, value: int) -> int:
+        """Adds up a number, >= 0, over all workers."""
+        return int(self._sum(np.array([value], np.int32))[0]) if self.count > 1 else value
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Puts the rows of all workers, int32 or float32 [n, ...], one below the other by rank: [workers * n, ...]."""
+        if self.count == 1:
+            return values
+        # Bits among zeros survive a sum of integers, whatever they stand for.
+        rows = np.zeros((self.count, *values.shape), np.int32)
+        rows[self.rank] = values.view(np.int32)
+        return self._sum(rows).view(values.dtype).reshape(-1, *values.shape[1:])  # [workers*n, ...]
+
+    def check_same(self, value: int, what: str) -> None:
+        """Refuses a number that is not the same on all workers, with the message `what`."""
+        values = np.zeros(self.count, np.int32)
+        values[self.rank] = value
+        if self.count > 1 and len(set(self._sum(values).tolist())) > 1:
+            raise InputError(what)
+
+    def wait(self) -> None:
+        """Waits until all workers have come here."""
+        self.sum(0)
+
+    def own_file(self, path: Path) -> Path:
+        """Gives each worker a file of its own: `train.log` is the chief's, `train.worker1.log` that of worker 1."""
+        return path if self.is_chief else path.with_name(f"{path.stem}.worker{self.rank}{path.suffix}")
+
+    @contextmanager
+    def errors_explained(self) -> Iterator[None]:
+        """Says with every error of the user's which worker it is of, and of a lost worker that it is lost."""
+        try:
+            yield
+        except Exception as error:
+            loss = self.describe_loss(error)
+            if self.count == 1 or not (loss or isinstance(error, InputError)):
+                raise
+            what = f"{loss}. Start the job again" if loss else str(error)
+            raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {what}") from error
+
+    def describe_loss(self, error: BaseException) -> str | None:
+        """Says which other worker an error is about, that is gone or cannot be reached; None if it is about none."""
+        if self.count == 1 or type(error).__name__ not in _LOST:
+            return None
+        ranks = sorted({int(rank) for rank in re.findall(r"task:(\d+)", str(error))} - {self.rank})
+        if not ranks and "CoordinationService/" in str(error):
+            # The service, which every worker sends its heartbeats to, runs in the chief.
+            return (
+                f"the chief, worker 0 ({self.addresses[0]}), cannot be reached: it has ended, it is stopped, or the "
+                "network between the two is down"
+            )
+        lost = " and ".join(f"worker {rank} ({self.addresses[rank]})" for rank in ranks) or "another worker"
+        return f"{lost} has gone or cannot be reached; its own last words are on its terminal and in its log"
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """Adds up int32 arrays over all workers; the first device of each has its share."""
+        import tensorflow as tf
+
+        size = self._strategy.num_replicas_in_sync // self.count
+
+        def share(context: "tf.distribute.experimental.ValueContext") -> "tf.Tensor":
+            is_first = context.replica_id_in_sync_group % size == 0
+            return tf.constant(values if is_first else np.zeros_like(values))
+
+        shares = self._strategy.experimental_distribute_values_from_function(share)
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None).numpy()

@@ -28,15 +28,7 @@ ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def compose_config(name: str, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT:
-    """Composes `configs/<name>.yaml` with what a command line says.
-
-    Args:
-        name: the file, without `.yaml`.
-        overrides: e.g. `["model=swin_base", "clip.crop=112"]`.
-        schema: the dataclass of the command.
-
-    Returns:
-        The configuration, checked.
+    """Composes `configs/<name>.yaml` with what a command line says, e.g. ["model=swin_base"], and checks it.
 
     Raises:
         InputError: if a key, a choice or a value is wrong.
@@ -50,16 +42,13 @@ def compose_evaluation(
     init_from: str | None = None,
     clip: Mapping[str, Any] | None = None,
 ) -> EvaluateConfig:
-    """Composes an evaluation as `evaluate.py` does, of weights whose paths may have any characters.
+    """Composes an evaluation as `evaluate.py` does, of weights whose paths may have any characters, and checks it.
 
     Args:
         overrides: e.g. `["clip.num_clips=1"]`.
         run: the folder of a training run; its model, data set and clip are taken.
         init_from: weights; a published name brings its model and its protocol. With `run`, one of its checkpoints.
         clip: values of `clip` that the weights bring; the overrides come first.
-
-    Returns:
-        The configuration, checked.
 
     Raises:
         InputError: if a key, a choice or a value is wrong, or the run is none.
@@ -95,11 +84,7 @@ def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
 def quote_paths(words: Sequence[str], schema: type) -> list[str]:
     """Quotes for Hydra what a command line says of keys that hold paths, which may have any characters, `~` among them.
 
-    `null`, sweeps, and what is quoted or escaped for Hydra already stay as they are.
-
-    Args:
-        words: the command line, e.g. `["dataset.root=my (videos)"]`; other words than those of paths stay.
-        schema: the dataclass of the command.
+    `null`, sweeps, and what is quoted or escaped for Hydra already stay as they are, as do all other words.
     """
     keys = list_keys(schema)
     quoted = []
@@ -125,14 +110,7 @@ def _quote(value: str, is_sweep: bool) -> str:
 
 @contextmanager
 def hydra_errors(kinds: tuple[type[Exception], ...] = (HydraException,)) -> Iterator[None]:
-    """Says in one paragraph what Hydra finds wrong with a command line.
-
-    Args:
-        kinds: what counts as such; more where nothing but Hydra runs.
-
-    Raises:
-        InputError: for an error of Hydra's.
-    """
+    """Turns Hydra's errors about a command line, or those of other `kinds`, into an `InputError` of one paragraph."""
     try:
         yield
     except kinds as error:

@@ -16,16 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.checks import (
-    check_augment,
-    check_clip,
-    check_dataset,
-    check_evaluation,
-    check_model,
-    check_numbers,
-    check_run,
-    check_training,
-)
+from vswin.checks import check_addons, check_augment, check_clip, check_model, check_numbers
 from vswin.errors import InputError, nearest
 from vswin.published import find_published
 from vswin.schema import EvaluateConfig, TrainConfig, list_keys
@@ -45,25 +36,20 @@ _NOT_COMPARED = (
     *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
     *("dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate", "dataset.max_bad_share", "dataset.test_list"),
 )
-# Both keep the same frames.
-_CACHES = {"ram", "disk"}
 _LISTS = ("dataset.train_list", "dataset.val_list", "dataset.test_list")
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
-    """Turns what Hydra composed into checked dataclasses.
+    """Turns what Hydra composed into checked dataclasses, with every interpolation resolved.
 
     Args:
         composed: a configuration whose defaults list starts with the schema.
         schema: the dataclass of the command, e.g. `TrainConfig`.
 
-    Returns:
-        An instance of `schema` with every interpolation resolved.
-
     Raises:
-        InputError: if a value is missing, of the wrong type or out of range.
+        InputError: if a value is missing, of the wrong type or out of range, or does not go with another one.
     """
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
@@ -71,28 +57,24 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
     check_numbers(config)
-    check_dataset(config.dataset)
     check_clip(config.clip)
     check_model(config.model)
-    check_run(config)
     if isinstance(config, TrainConfig):
         check_augment(config.augment)
-        check_training(config)
-    if isinstance(config, EvaluateConfig):
-        check_evaluation(config)
+        if config.optimizer.name == "adamw_addons":
+            check_addons(config)
+    elif config.weights != "best" and config.run is None:
+        raise InputError(f"weights={config.weights} chooses among those of a training run: name it with run=")
     return config
 
 
 def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Replaces the model, the data set and the clip of an evaluation by those of a training run.
+    """Replaces the model, the data set and the clip of an evaluation by those of the training run it names, if any.
 
     Args:
         composed: what Hydra composed from `configs/evaluate.yaml`.
         overrides: the command line, e.g. `["run=outputs/x", "clip.num_clips=1"]`; what it names keeps the
             composed value.
-
-    Returns:
-        `composed` itself if it names no run.
 
     Raises:
         InputError: if the run does not exist, or the command line names other weights as well.
@@ -102,8 +84,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     named = [override.partition("=")[0] for override in overrides]
     if "init_from" in named:
         raise InputError(f"run={composed.run} and init_from={composed.init_from}: give one of them")
-    saved = load_saved(composed.run)
-    merged = composed.copy()
+    saved, merged = load_saved(composed.run), composed.copy()
     try:
         # Training resizes for random crops, the test has a size of its own.
         saved.clip.pop("resize", None)
@@ -117,32 +98,25 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if set(_LISTS) & set(named):
         # A list that is given to be tested on stands alone.
         merged.dataset.update({key.partition(".")[2]: None for key in set(_LISTS) - set(named)})
-    merged.init_from = _choose_weights(composed.run, composed.weights)
+    # The folder of a run stands for the better of its weights.
+    merged.init_from = composed.run
+    if composed.weights in ("raw", "ema"):
+        name = "best" if composed.weights == "raw" else "best_ema"
+        files = sorted(Path(composed.run, "checkpoints").glob(f"{name}.*"))
+        if not files:
+            raise InputError(
+                f"weights={composed.weights}: there is no {name} in {composed.run}/checkpoints; only a run with "
+                "optimizer.ema_decay averages weights"
+            )
+        merged.init_from = str(files[-1])
     merged.output_dir = composed.output_dir or composed.run
     return merged
-
-
-def _choose_weights(run: str, weights: str) -> str:
-    """Gives the folder of a run, which stands for the better of its weights, or the file of those that are chosen."""
-    names = {"raw": "best.safetensors", "ema": "best_ema.safetensors"}
-    if weights not in names:
-        return run
-    path = Path(run, "checkpoints", names[weights])
-    if not path.is_file() and path.with_suffix(".h5").is_file():  # of an earlier version
-        path = path.with_suffix(".h5")
-    if not path.is_file():
-        raise InputError(f"weights={weights}: there is no {path}; only a run with optimizer.ema_decay averages weights")
-    return str(path)
 
 
 def implied_choices(overrides: Sequence[str]) -> list[str]:
     """Chooses the model and the data set that a published name stands for, where the command line does not.
 
-    Args:
-        overrides: the command line of an evaluation, e.g. `["init_from=swin_tiny_patch244_window877_kinetics400_1k"]`.
-
-    Returns:
-        What to add to it, e.g. `["model=swin_tiny", "dataset=kinetics400"]`.
+    E.g. ["init_from=swin_tiny_patch244_window877_kinetics400_1k"] implies ["model=swin_tiny", "dataset=kinetics400"].
     """
     named = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     try:
@@ -169,24 +143,25 @@ def load_saved(run: str | Path) -> DictConfig:
     except InputError:
         raise
     # What PyYAML and OmegaConf say of texts that are none of theirs.
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, LookupError) as error:
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path} cannot be read: {error}; copy it again, or name another run") from error
-    except (RecursionError, AttributeError, AssertionError) as error:
-        raise InputError(f"{path} is no configuration; copy it again, or name another run") from error
+    except (AttributeError, AssertionError):
+        saved = None
     if not isinstance(saved, DictConfig):
         raise InputError(f"{path} is no configuration; copy it again, or name another run")
     return saved
 
 
 def saved_values(run: str | Path) -> dict[str, Any]:
-    """Reads the configuration of a run as plain values, one for each key.
-
-    Returns:
-        E.g. `{"clip.crop": 224, "model.freeze": [], "init_from": None}`, in the order of the file.
-
-    Raises:
-        InputError: as `load_saved` does.
-    """
+    """Reads the configuration of a run as plain values by key, e.g. {"clip.crop": 224, "model.freeze": []}."""
     return dict(flatten(OmegaConf.to_container(load_saved(run))))
 
 
@@ -213,33 +188,23 @@ def _check_plain(path: Path, text: str) -> None:
 
 
 def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection[str] = ()) -> list[str]:
-    """Lists the keys whose values differ between a configuration and that of an earlier run.
+    """Lists the keys whose values differ from those of an earlier run, e.g. ["epochs: 30 there, 20 here"].
 
     Where a run writes, what it logs, when it gives up, how many devices share a step and in which process it decodes
-    are not compared.
-
-    Args:
-        config: the configuration.
-        run: the folder of the earlier run.
-        passed_over: further keys that are not compared.
-
-    Returns:
-        E.g. `["epochs: 30 there, 20 here"]`.
+    are not compared, nor are the keys that are `passed_over`.
     """
-    here = OmegaConf.structured(config)
-    there = load_saved(run)
-    not_compared = {*_NOT_COMPARED, *passed_over}
-    compared = [key for key in list_keys(TrainConfig) if key not in not_compared and not key.startswith("logger")]
-    # A key that an earlier version did not know has the value that it stands for by default.
-    values = [
-        (key, OmegaConf.select(there, key, default=OmegaConf.select(here, key)), OmegaConf.select(here, key))
-        for key in compared
-    ]
-    return [
-        f"{key}: {old} there, {new} here"
-        for key, old, new in values
-        if old != new and not OmegaConf.is_dict(new) and not (key == "dataset.cache" and {old, new} <= _CACHES)
-    ]
+    here, there = OmegaConf.structured(config), load_saved(run)
+    differing = []
+    for key in list_keys(TrainConfig):
+        if key in _NOT_COMPARED or key in passed_over or key.startswith("logger"):
+            continue
+        new = OmegaConf.select(here, key)
+        # A key that an earlier version did not know has the value that it stands for by default.
+        old = OmegaConf.select(there, key, default=new)
+        is_same_frames = key == "dataset.cache" and {old, new} <= {"ram", "disk"}
+        if old != new and not OmegaConf.is_dict(new) and not is_same_frames:
+            differing.append(f"{key}: {old} there, {new} here")
+    return differing
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -251,10 +216,7 @@ def save_config(config: TrainConfig, path: Path) -> None:
 def check_overrides(overrides: Iterable[str], schema: type) -> None:
     """Checks the names on a command line, so that a misspelt one is answered with the nearest.
 
-    Args:
-        overrides: arguments such as `model=swin_base` and `clip.crop=112`; Hydra's own grammar (`~key`,
-            `hydra.*`, flags) is left to Hydra.
-        schema: `TrainConfig` or `EvaluateConfig`.
+    Hydra's own grammar (`~key`, `hydra.*`, options) is left to Hydra.
 
     Raises:
         InputError: if a group has no such choice, or there is no such key.
@@ -282,14 +244,13 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
 def _nearest_key(key: str, keys: Sequence[str]) -> str:
     """Says which keys come close, first those of the same last word or its initials, e.g. "lr" of "learning_rate"."""
     group, _, word = key.rpartition(".")
-    last_words = {other: other.rpartition(".")[2] for other in keys}
-    same = [
-        other
-        for other, last in last_words.items()
-        if word == last or (len(word) > 1 and word == "".join(part[0] for part in last.split("_")))
-    ]
-    parents = {other.rpartition(".")[0] for other in same}
-    close = difflib.get_close_matches(group, parents, n=1) if group else sorted(parents)
+    same = []
+    for other in keys:
+        last = other.rpartition(".")[2]
+        if word == last or (len(word) > 1 and word == "".join(part[0] for part in last.split("_"))):
+            same.append(other)
+    parents = sorted({other.rpartition(".")[0] for other in same})
+    close = difflib.get_close_matches(group, parents, n=1) if group else parents
     if not close:
         return nearest(key, keys)
     return f"did you mean {' or '.join(repr(other) for other in same if other.rpartition('.')[0] in close)}?"

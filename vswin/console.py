@@ -7,20 +7,54 @@ terminal or the reader of a pipe is gone.
 import errno
 import logging
 import os
+import re
 import stat
 import sys
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import rich.console
+from rich.cells import cell_len
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 from vswin.errors import drop_output
-from vswin.wording import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+# In a window of fewer columns progress is shown without a bar and the time that remains: its counts stay whole.
+NARROW = 60
+_NARROWEST_WINDOW, _NARROWEST_TEXT = 20, 14
+_UNLIMITED = 100_000
+_MOST_CHARS = 2000
+# A message's own further lines are indented; other line breaks come from a name in it.
+_LINE_BREAK = re.compile(r"\n(?=  )")
 
 logger = logging.getLogger("vswin")
+
+
+def count_of(number: float, noun: str) -> str:
+    """Writes how many there are, e.g. "1 epoch", "0.5 epochs", "3,200 videos" or "8 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}" if isinstance(number, int) else f"{number:g} {noun}{ending}"
+
+
+def printable(text: str) -> str:
+    """Spells out what a terminal would obey instead of show; the middle of what is endless is left out."""
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    half = _MOST_CHARS // 2
+    return text if len(text) <= _MOST_CHARS else f"{text[:half]} ... {text[-half:]}"
+
+
+def printable_lines(text: str) -> str:
+    """Does the same for each line of a message, whose own further lines are indented."""
+    return "\n".join(map(printable, _LINE_BREAK.split(text)))
 
 
 def _spell_out(record: logging.LogRecord) -> bool:
@@ -34,11 +68,10 @@ logger.addFilter(_spell_out)
 
 
 class _Output:
-    """Writes to standard output or error; shows nothing more once the terminal is gone."""
+    """Standard output or error; where a log goes on, nothing more is shown once the terminal or the reader is gone."""
 
     def __init__(self, is_stderr: bool, has_log: bool) -> None:
-        self._is_stderr = is_stderr
-        self._has_log = has_log
+        self._is_stderr, self._has_log = is_stderr, has_log
 
     def write(self, text: str) -> int:
         return self._try(lambda stream: stream.write(text)) or 0
@@ -99,13 +132,8 @@ class _Terminal(logging.StreamHandler):
 
 
 class _LogFile(logging.FileHandler):
-    """Appends to a file; on a full disk a line is lost, and the message on the terminal is not buried."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")
-
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Leaves the report to whatever cannot do without the disk."""
+        """Loses a line on a full disk, so that the message on the terminal is not buried."""
 
 
 def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False) -> None:
@@ -127,10 +155,79 @@ def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False)
     console.quiet = not is_shown
     console.set_output(is_stderr, has_log=path is not None)
     if is_shown:
-        terminal = _Terminal(console.file)
-        terminal.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(terminal)
+        logger.addHandler(_Terminal(console.file))
     if path is not None:
-        file = _LogFile(path)
+        file = _LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         logger.addHandler(file)
+
+
+def window_width(console: rich.console.Console) -> int:
+    """Tells how many columns there are; a pipe and a file have no end, unless COLUMNS sets one."""
+    is_endless = console.soft_wrap and not console.is_terminal and "COLUMNS" not in os.environ
+    return _UNLIMITED if is_endless else max(console.width, _NARROWEST_WINDOW)
+
+
+def print_table(console: rich.console.Console, lines: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> None:
+    """Prints a table whose numbers stay whole, even where it is then wider than the window.
+
+    Args:
+        console: where to.
+        lines: headings, then rows; a row may end early.
+        texts: columns of words, which stand to the left and may be folded; all others stand to the right.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    least = 0
+    for i, cells in enumerate(zip_longest(*lines, fillvalue="")):
+        is_text, width = i in texts, max(cell_len(printable(cell)) for cell in cells)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(Text(printable(cells[0])), justify=justify, overflow="fold", no_wrap=not is_text)
+        least += (min(width, _NARROWEST_TEXT) if is_text else width) + 2
+    for line in lines[1:]:
+        table.add_row(*(Text(printable(cell)) for cell in line))
+    options = console.options.update(width=max(window_width(console), least))
+    for segments in console.render_lines(table, options, pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+
+
+def say(
+    console: rich.console.Console,
+    text: str,
+    style: str = "",
+    indent: int = 0,
+    hanging: int = 0,
+    widest: int = _UNLIMITED,
+) -> None:
+    """Prints a paragraph, whose lines but the first hang; names and paths that are longer than a line stay whole."""
+    lines = textwrap.wrap(
+        printable(text),
+        min(window_width(console), widest),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hanging),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
+def make_progress_bar(console: rich.console.Console, unit: str) -> "Progress":
+    """Makes a bar for a terminal that counts e.g. "steps"; elsewhere it shows nothing, and its user prints lines.
+
+    Its tasks have a field `note`, a text to the right of the count.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    is_wide = console.width >= NARROW
+    return Progress(
+        TextColumn("{task.description}"),
+        *([BarColumn()] if is_wide else []),
+        MofNCompleteColumn(),
+        TextColumn(unit + "  {task.fields[note]}"),
+        *([TimeRemainingColumn()] if is_wide else []),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

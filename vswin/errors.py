@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TextIO
 
-from vswin.wording import printable_lines
-
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_LOST = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 
@@ -27,7 +25,10 @@ def clean_errors() -> Iterator[None]:
     Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment
     every error has its traceback. Where nobody reads on, as behind `| head`, the program ends without a word.
     """
-    _spell_out_letters()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Letters that its encoding lacks are spelt out.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    is_debugging = os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
     try:
         try:
             yield
@@ -37,25 +38,28 @@ def clean_errors() -> Iterator[None]:
         sys.stdout.flush()
     except KeyboardInterrupt:
         drop_output()
-        if is_debugging():
+        if is_debugging:
             raise
         print("\ninterrupted", file=sys.stderr)
         # As shells report it: 128 + SIGINT.
         raise SystemExit(130) from None
     except Exception as error:
+        from vswin.console import printable_lines
+
         text = _explain(error)
         if drop_output() and isinstance(error, BrokenPipeError):
             raise SystemExit(1) from None
-        if text is None:
-            _call_bug(error)
-        if text is None or is_debugging():
+        # An error may pass several of these contexts.
+        if text is None and not getattr(error, "is_called_bug", False):
+            error.is_called_bug = True  # type: ignore[attr-defined]
+            print(
+                "error: vswin did not foresee this, which makes it a bug; please report it with everything below "
+                "(CONTRIBUTING.md):",
+                file=sys.stderr,
+            )
+        if text is None or is_debugging:
             raise
         raise SystemExit(f"error: {printable_lines(text)}") from None
-
-
-def is_debugging() -> bool:
-    """Tells whether the user asks for the traceback of every error."""
-    return os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
 
 
 def _explain(error: Exception) -> str | None:
@@ -69,28 +73,8 @@ def _explain(error: Exception) -> str | None:
     return None if fault is None else f"{error}; {fault.way_out}, then start again"
 
 
-def _call_bug(error: Exception) -> None:
-    """Says once, as an error passes several of these contexts, that it is none of the user's making."""
-    if not getattr(error, "is_called_bug", False):
-        error.is_called_bug = True  # type: ignore[attr-defined]
-        print(
-            "error: vswin did not foresee this, which makes it a bug; please report it with everything below "
-            "(CONTRIBUTING.md):",
-            file=sys.stderr,
-        )
-
-
-def _spell_out_letters() -> None:
-    """Has standard output write letters that its encoding lacks as escapes, instead of giving up."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 def drop_output(stream: TextIO | None = None) -> bool:
-    """Drops what standard output does not take, which Python would complain of once more at its end.
-
-    Args:
-        stream: standard error, where that is meant.
+    """Drops what standard output, or another stream, does not take, of which Python would complain at its end.
 
     Returns:
         Whether it takes nothing any more, as its reader is gone or its disk full.
@@ -99,28 +83,20 @@ def drop_output(stream: TextIO | None = None) -> bool:
     try:
         stream.flush()
         output = stream.fileno()
-    except io.UnsupportedOperation:  # a test has put something else in its place
-        return False
-    except OSError:
-        output = stream.fileno()
-        is_over = True
-    else:
         events = select.poll()
         events.register(output, select.POLLOUT)
         is_over = any(event & select.POLLERR for _, event in events.poll(0))
+    except io.UnsupportedOperation:  # a test has put something else in its place
+        return False
+    except OSError:
+        output, is_over = stream.fileno(), True
     if is_over:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return is_over
 
 
 def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") -> str:
-    """Says which names come close to a wrong one, e.g. "did you mean 'swin_base'? (choices: ...)".
-
-    Args:
-        name: the wrong one.
-        choices: the right ones.
-        otherwise: what to say where none is near, and they are too many to list.
-    """
+    """Says which of the right names come close, e.g. "did you mean 'swin_base'? (choices: ...)", or `otherwise`."""
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     listed = f"(choices: {', '.join(choices)})" if len(choices) <= 12 else ""
@@ -128,23 +104,14 @@ def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") ->
 
 
 class DiskFault(NamedTuple):
-    """Says why a file could not be written.
-
-    Args:
-        reason: in the words of the system.
-        way_out: what a user does about it, e.g. "make room".
-    """
+    """Why a file could not be written, in the words of the system, and what a user does about it."""
 
     reason: str
     way_out: str
 
 
 def disk_fault(error: BaseException) -> DiskFault | None:
-    """Finds out whether an error is about a disk; None if it is about something else.
-
-    Args:
-        error: as Python raises it, or TensorFlow and HDF5, which hand the reason on as text only.
-    """
+    """Finds out whether an error is about a disk; TensorFlow and HDF5 hand the reason on as text only."""
     for codes, way_out in ((_DISK_FULL, "make room"), (_DISK_LOST, "see to the disk")):
         for code in codes:
             if os.strerror(code) in str(error):

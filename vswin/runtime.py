@@ -5,7 +5,7 @@ import platform
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -31,25 +31,18 @@ def program(command: str) -> str:
 
 
 def set_precision(precision: str) -> None:
-    """Sets the Keras policy: weights stay float32, the layers compute in `precision`.
-
-    Args:
-        precision: `float32`, `bfloat16` or `float16`.
-    """
+    """Sets the Keras policy: weights stay float32, the layers compute in float32, bfloat16 or float16."""
     keras.mixed_precision.set_global_policy(_POLICIES[precision])
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Decides which devices of this machine compute.
+    """Makes the strategy of these devices, whose scope the model, its optimizer and their trainer belong into.
 
     Args:
         name: `one_device`, the first GPU or else the CPU; `mirrored`, every GPU, or without one every logical CPU
             (TensorFlow knows one unless it is told to split it); `multi_worker`, the devices of all processes of
             the job that this one is part of, see `vswin.cluster`; `auto`, `multi_worker` in such a job, `mirrored`
             where there are several GPUs.
-
-    Returns:
-        The strategy whose scope the model, its optimizer and their trainer belong into.
     """
     cluster = find_cluster() if name in ("auto", "multi_worker") else None
     if cluster is not None:
@@ -82,19 +75,13 @@ def _join_workers(cluster: Cluster) -> tf.distribute.Strategy:
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
     """Names what a strategy computes on, e.g. "CPU (x86_64)", "2 GPUs" or "4 workers, each with 8 GPUs"."""
-    devices = strategy.extended.worker_devices
-    count = len(devices)
-    if strategy.num_replicas_in_sync > count:
-        workers = f"{strategy.num_replicas_in_sync // count} workers, each with "
-        return workers + _describe_local(devices)
-    return _describe_local(devices)
-
-
-def _describe_local(devices: Sequence[str]) -> str:
+    devices, replicas = strategy.extended.worker_devices, strategy.num_replicas_in_sync
     count = len(devices)
     if "GPU" in devices[0]:
-        return f"{count} GPU{'s' if count > 1 else ''}"
-    return f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
+        local = f"{count} GPU{'s' if count > 1 else ''}"
+    else:
+        local = f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
+    return f"{replicas // count} workers, each with {local}" if replicas > count else local
 
 
 def default_output_dir(model: str, dataset: str) -> Path:

@@ -1,7 +1,7 @@
 """The schema of a configuration: one dataclass per config group, and one per command.
 
 Default values stand in `configs/*.yaml`, so the fields here have none; the exception is `ModelConfig`, where
-`None` means "as the size in `vswin.zoo.SIZES` says". A number states its range, and a path that it is one.
+`None` means "as the size in `vswin.zoo.SIZES` says". A field states its range, its choices, or that it is a path.
 `vswin.config` fills these dataclasses and checks them.
 """
 
@@ -12,17 +12,18 @@ from typing import Any
 # OmegaConf's mark for a value that has to be given; written out, so that nothing below the entry points needs it.
 MISSING: Any = "???"
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+SAMPLINGS = ("dense", "segments")
+SPACINGS = ("centred", "end_to_end")
+AVERAGES = ("prob", "score")
+
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a key takes.
+    """The numbers that a key takes, from `low` to `high`, and `also` one outside of these.
 
-    Args:
-        low: the smallest.
-        high: the largest.
-        ends: as in mathematics: "[" and "]" include the end, "(" and ")" do not.
-        also: one more number, outside of these.
-        lengths: of a list, each of whose numbers is one of these: the shortest and the longest, or the only one.
+    As in mathematics, the `ends` "[" and "]" belong to it, "(" and ")" do not. Of a list, `lengths` are the shortest
+    and the longest, or the only one, and each of its numbers is in the range.
     """
 
     low: float
@@ -34,10 +35,8 @@ class Range:
     def __contains__(self, value: Any) -> bool:
         """Tells whether a number, or all of a list, are among them; NaN never is."""
         if self.lengths:
-            return self.lengths[0] <= len(value) <= self.lengths[-1] and all(map(self._has, value))
-        return self._has(value)
-
-    def _has(self, value: float) -> bool:
+            one = dataclasses.replace(self, lengths=())
+            return self.lengths[0] <= len(value) <= self.lengths[-1] and all(number in one for number in value)
         is_above = value > self.low if self.ends[0] == "(" else value >= self.low
         is_below = value < self.high if self.ends[1] == ")" else value <= self.high
         return value == self.also or (is_above and is_below)
@@ -55,6 +54,11 @@ def number(
 ) -> Any:
     """Declares a number, or a list of them, with its range: see `Range`."""
     return field(default=default, metadata={"range": Range(low, high, ends, also, lengths)})
+
+
+def choice(*values: str | int | None) -> Any:
+    """Declares a key that takes one of a few values; OmegaConf refuses `Literal`."""
+    return field(default=MISSING, metadata={"choices": values})
 
 
 def path(default: Any = MISSING) -> Any:
@@ -100,7 +104,7 @@ class DatasetConfig:
 
     name: str = MISSING
     root: str = path()
-    source: str | None = MISSING
+    source: str | None = choice(None, "videos", "tfds")
     tfds: str | None = MISSING
     tfds_dir: str | None = path()
     download: bool = MISSING
@@ -118,10 +122,10 @@ class DatasetConfig:
     allow_flip: bool = MISSING
     crop_area: list[float] = number(0, 1, "(]", 2)
     max_bad_share: float = number(0, 1)
-    decoder: str = MISSING
+    decoder: str = choice("auto", "opencv", "pyav")
     clip_timeout_sec: float | None = number(0, 1_000_000, "(]")
     isolate: bool = MISSING
-    cache: str = MISSING
+    cache: str = choice("none", "ram", "disk")
     cache_dir: str = path()
 
 
@@ -134,9 +138,9 @@ class ClipConfig:
     resize: int = number(1, 8_192)
     crop: int = number(1, 8_192)
     num_clips: int = number(1, 10_000)
-    num_crops: int = number(1, 3)
-    sampling: str = MISSING
-    spacing: str = MISSING
+    num_crops: int = choice(1, 3)
+    sampling: str = choice(*SAMPLINGS)
+    spacing: str = choice(*SPACINGS)
     views_per_step: int = number(1, 1_000_000)
 
     def __post_init__(self) -> None:
@@ -152,7 +156,7 @@ class AugmentConfig:
     crop_area: list[float] = number(0, 1, "(]", 2)
     crop_aspect: list[float] = number(0, 100, "(]", 2)
     flip: float = number(0, 1)
-    rand_augment: str = MISSING
+    rand_augment: str = choice("none", "official", "no_flip")
     rand_augment_ops: int = number(0, 18)
     rand_augment_magnitude: int = number(0, 30)
     color_jitter: list[float] = number(0, 100, "[]", 4)
@@ -168,8 +172,8 @@ class AugmentConfig:
 class OptimizerConfig:
     """AdamW with parameter groups, and the learning rate over time."""
 
-    name: str = MISSING
-    groups: str = MISSING
+    name: str = choice("adamw", "adamw_addons")
+    groups: str = choice("official", "mmaction2", "backbone_and_head")
     learning_rate: float = number(0, 1_000)
     weight_decay: float = number(0, 1_000)
     backbone_multiplier: float = number(0, 1_000)
@@ -179,7 +183,7 @@ class OptimizerConfig:
     epsilon: float = number(0, 1, "(]")
     clip_norm: float | None = number(0, 10**12, "(]")
     ema_decay: float | None = number(0, 1, "()")
-    schedule: str = MISSING
+    schedule: str = choice("cosine", "cosine_per_epoch")
     warmup_epochs: float = number(0, 1_000_000)
     warmup_ratio: float = number(0, 1)
 
@@ -188,8 +192,8 @@ class OptimizerConfig:
 class RuntimeConfig:
     """How the computation runs on this machine."""
 
-    strategy: str = MISSING
-    precision: str = MISSING
+    strategy: str = choice("auto", "one_device", "mirrored", "multi_worker")
+    precision: str = choice(*PRECISIONS)
     micro_batches: int = number(1, 1_000_000)
     remat: bool = MISSING
     jit: bool = MISSING
@@ -239,13 +243,13 @@ class EvaluateConfig:
     clip: ClipConfig = MISSING
     runtime: RuntimeConfig = MISSING
     run: str | None = path()
-    weights: str = MISSING
+    weights: str = choice("best", "raw", "ema")
     batch_size: int | None = number(1, 1_000_000)
     init_from: str | None = path()
     source: str | None = MISSING
     output_dir: str | None = path()
     allow_bad_videos: bool = MISSING
-    average: str = MISSING
+    average: str = choice(*AVERAGES)
     results_dir: str | None = path()
     tensorboard: bool = MISSING
     wandb: bool = MISSING

@@ -54,7 +54,7 @@ def test_without_a_benchmark_there_is_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench"])
     cli.main()
     printed = capsys.readouterr().out
-    for words in ("model", "step", "input", "vswin bench COMMAND --help"):
+    for words in ("model", "step", "input"):
         assert words in printed
 
 
@@ -63,11 +63,11 @@ def test_the_help_of_each_benchmark_has_examples(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["vswin", "bench", name, "--help"])
     with pytest.raises(SystemExit, match="0"):
         cli.main()
-    assert f"examples:\n  vswin bench {name}\n" in capsys.readouterr().out
+    assert f" vswin bench {name} " in capsys.readouterr().out
 
 
 def test_the_forward_pass_is_measured_against_a_matrix_product_of_its_precision(bench):
-    result = bench("model", *SMALL, "--precision", "float32", "bfloat16", "--batch", "2")
+    result = bench("model", *SMALL, "--precision", "float32", "--precision", "bfloat16", "--batch", "2")
     assert names(result["rows"]) == ["float32", "bfloat16"]
     assert names(result["references"]) == ["matmul float32", "matmul bfloat16"]
     flops = model.Workload("swin_micro", 4, 32, 2).flops
@@ -123,7 +123,7 @@ def test_a_process_that_cannot_measure_its_memory_is_explained(monkeypatch, tmp_
 
 def test_the_input_pipeline_is_measured_by_threads_and_ways_of_decoding(bench, video):
     small = ("clip.num_frames=4", "clip.resize=32", "clip.crop=32")
-    result = bench("input", *small, "--videos", video, "--threads", "1", "2", "--isolate", "--rounds", "1")
+    result = bench("input", *small, "--videos", video, "--threads", "1", "--threads", "2", "--isolate", "--rounds", "1")
     assert names(result["rows"]) == ["1 thread", "1 thread, isolated", "2 threads", "2 threads, isolated"]
     assert result["options"] == {"videos": ["video.avi"], "overrides": list(small)}
     for row in result["rows"]:
@@ -144,7 +144,7 @@ def test_videos_are_made_where_none_are_given_and_gone_afterwards():
     [
         (("model", "--model", "swin_tinny"), "no model size is called 'swin_tinny': did you mean 'swin_tiny'"),
         (("model", *SMALL, "--precision", "float8"), "--precision float8: one or more of float32, bfloat16, float16"),
-        (("model", *SMALL, "--precision", "float32", "float32"), "--precision float32 float32: each once"),
+        (("model", *SMALL, *("--precision", "float32") * 2), "--precision float32 float32: each once"),
         (("model", *SMALL, "--batch", "0"), "--batch 0: at least 1"),
         (("step", *SMALL, "--frames", "-1"), "--frames -1: at least 1"),
         (("step", *SMALL, "--micro-batches", "0"), "--micro-batches 0: at least 1"),

@@ -34,12 +34,12 @@ def make_result(**changes):
 
 @pytest.fixture
 def printed(monkeypatch):
-    """Prints a result as to a pipe, or to a window of 40 columns, and gives its lines."""
+    """Prints a result as to a pipe, and gives its lines."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
-    def run(result, stored=None, is_terminal=False):
+    def run(result, stored=None):
         file = io.StringIO()
-        monkeypatch.setattr(module, "console", Console(file=file, width=40, highlight=False, soft_wrap=not is_terminal))
+        monkeypatch.setattr(module, "console", Console(file=file, width=40, highlight=False, soft_wrap=True))
         print_result(result, stored)
         return file.getvalue().splitlines()
 

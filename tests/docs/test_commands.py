@@ -4,7 +4,6 @@ A command that stands alone must parse as it is. In running text, where commands
 its options must exist. The slow tests/docs/test_readme_end_to_end.py and its neighbours execute those that stand alone.
 """
 
-import argparse
 import functools
 import re
 import shlex
@@ -12,14 +11,17 @@ import shlex
 import pytest
 from documents import DOCUMENTS, PROGRAM, ROOT, in_text, name, read, standing_alone
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from typer import TyperException
+from typer.main import get_command
 
-from vswin.cli import SCRIPTS, make_parser
+from vswin.cli import app
 from vswin.compose import compose_config, compose_evaluation
 from vswin.config import check_overrides, implied_choices
 from vswin.errors import InputError
 from vswin.published import find_weights
 from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 
+SCRIPTS = ("train", "evaluate")
 SCHEMAS = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -73,29 +75,33 @@ def check_vswin(words: list[str]) -> None:
     if "--help" in words:
         check_options(words)
         return
-    parsed = make_parser().parse_args(words)
+    command, rest = find_command(words)
+    given = command.make_context(command.name, rest).params
     match words[0]:
         case "data":
-            check_settings(f"data_{parsed.action}", parsed.overrides)
+            check_settings(f"data_{command.name}", given["settings"])
         case "splits" | "tune":
-            check_settings("train", parsed.overrides)
+            check_settings("train", given["settings"])
         case "predict" | "extract":
-            compose_evaluation(parsed.set)
+            compose_evaluation(given["set"])
+
+
+def find_command(words: list[str]) -> tuple:
+    """Finds a command and the words behind it; `model|step` are two commands."""
+    command = get_command(app)
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        for word in words[0].split("|"):
+            assert word in command.commands, f"{word}: not among {list(command.commands)}"
+        command, words = command.commands[words[0].split("|")[0]], words[1:]
+    return command, words
 
 
 def check_options(words: list[str]) -> None:
-    """Checks that a command exists, and each of its options; `model|step` are two commands."""
-    parser = make_parser()
-    while words and not words[0].startswith("-"):
-        choices = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-        if not choices:
-            break
-        for word in words[0].split("|"):
-            assert word in choices[0], f"{word}: not among {list(choices[0])}"
-        parser, words = choices[0][words[0].split("|")[0]], words[1:]
-    if parser.prog.split()[-1] not in SCRIPTS:
-        for word in words:
-            assert not word.startswith("--") or word.split("=")[0] in parser._option_string_actions, word
+    """Checks that a command exists, and each of its options."""
+    command, rest = find_command(words)
+    known = {option for param in command.params for option in param.opts} | {"--help"}
+    if command.name not in SCRIPTS:
+        assert [word for word in rest if word.startswith("--") and word.split("=")[0] not in known] == []
 
 
 def check_command(command: str, is_alone: bool) -> None:
@@ -149,7 +155,7 @@ def test_commands_parse(document):
     for command in standing_alone(text):
         try:
             check_command(command, is_alone=True)
-        except (SystemExit, InputError) as error:
+        except (TyperException, InputError) as error:
             raise AssertionError(f"{command}: {error}") from error
     for span in in_text(text):
         if re.match(PROGRAM, span + " "):
@@ -192,7 +198,7 @@ def test_wrong_commands_are_found(command, is_wrong, capsys):
     if not is_wrong:
         check_command(command, is_alone=True)
         return
-    with pytest.raises((AssertionError, InputError, SystemExit)):
+    with pytest.raises((AssertionError, InputError, TyperException)):
         check_command(command, is_alone=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import vswin
 from vswin import cli
@@ -20,8 +21,7 @@ VIDEO = str(CLIPS / "demo.mp4")
 
 
 def explain(*arguments: str) -> None:
-    parsed = cli.make_parser().parse_args(["explain", *arguments])
-    parsed.run(parsed)
+    get_command(cli.app).main(["explain", *arguments], standalone_mode=False)
 
 
 def read_film(path: Path) -> np.ndarray:

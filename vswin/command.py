@@ -1,0 +1,181 @@
+"""How the commands of `vswin` are declared, how their help looks, and what TAB offers behind them.
+
+Files alone are completed by the shell itself. All of the rest is read from the commands, the files of `configs/` and
+the schemas, so that a new command or key needs nothing here.
+"""
+
+import dataclasses
+import glob
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from inspect import cleandoc, getdoc
+from typing import Annotated, Any
+
+import typer
+from typer.completion import completion_init, get_completion_script
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from vswin import __version__
+from vswin.config import CONFIG_DIR, list_choices
+from vswin.config_help import describe, read_defaults
+from vswin.console import printable_lines
+from vswin.published import all_published
+from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
+
+_NARROW, _WIDEST = 60, 100
+# bash takes `=` for the end of a word, so it is given what stands behind it; behind a key nothing is to be added.
+_FOR_BASH = r"""_vswin_completion() {
+    local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT}
+    local -x _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=$line
+    COMPREPLY=($(_VSWIN_COMPLETE=complete_fish vswin | cut -f 1))
+    [[ ${line##* } == *=* ]] && COMPREPLY=("${COMPREPLY[@]#*=}")
+    [[ ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace
+}
+complete -o default -F _vswin_completion vswin"""
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "data_check": DataCheckConfig,
+    "data_prepare": DataPrepareConfig,
+    "data_show": DataShowConfig,
+}
+_USING_MODELS = ("predict", "extract", "explain")  # whose --set takes keys of an evaluation
+
+
+class _Command(TyperCommand):
+    """A command whose help is that of its configuration, or whose options keep their names in a narrow window."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        name, columns = "_".join(ctx.command_path.split()[1:]), shutil.get_terminal_size().columns
+        if name in SCHEMAS:
+            formatter.write(describe(name, ctx.command_path))
+            return
+        if columns < _NARROW:
+            self.rich_markup_mode, formatter.width = None, columns - 1
+        super().format_help(ctx, formatter)
+
+
+def command(group: typer.Typer, panel: str | None = None, is_for_hydra: bool = False) -> Callable[..., Any]:
+    """Declares a command: the paragraphs of its docstring are laid out anew, and examples stand at its end."""
+
+    def declare(function: Callable[..., None]) -> Callable[..., None]:
+        text, _, examples = (getdoc(function) or "").partition("\n\nExamples:\n")
+        group.command(
+            function.__name__.removeprefix("bench_"),
+            cls=_Command,
+            help=re.sub(r"(?<=\S)\n(?=\S)", " ", text),
+            epilog=f"\b\nExamples:\n{cleandoc(examples)}" if examples else None,
+            rich_help_panel=panel,
+            add_help_option=not is_for_hydra,
+            context_settings={"ignore_unknown_options": is_for_hydra},
+        )(function)
+        return function
+
+    return declare
+
+
+def group_of(text: str, end: str, has_version: bool = False) -> typer.Typer:
+    """Makes a command of commands, which prints its help if none of them is named."""
+    group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    option = typer.Option("--version", help="print the version", metavar="", hidden=not has_version)
+
+    @group.callback(help=text, epilog=end, invoke_without_command=True)
+    def show(context: typer.Context, version: Annotated[bool, option] = False) -> None:
+        if version:
+            typer.echo(f"vswin {__version__}")
+        elif context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return group
+
+
+def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Declares an option with a value."""
+    return typer.Option(*names, metavar=metavar, help=text, **more)
+
+
+def flag(name: str, text: str) -> Any:
+    """Declares an option that is given or not."""
+    return typer.Option(name, metavar="", help=text)
+
+
+def words(metavar: str, text: str, **more: Any) -> Any:
+    """Declares what is given without the name of an option."""
+    return typer.Argument(metavar=metavar, help=text, **more)
+
+
+def run(app: typer.Typer) -> None:
+    """Runs the command named on the command line, or says in one paragraph what is wrong with its words."""
+    # Help is as wide as the terminal, up to what can be read.
+    os.environ.setdefault("TERMINAL_WIDTH", str(min(shutil.get_terminal_size().columns, _WIDEST)))
+    root = get_command(app)
+    if "_VSWIN_COMPLETE" in os.environ:  # a shell asks, see `completion_script`
+        completion_init()
+        root.main(prog_name="vswin")
+    try:
+        with root.make_context("vswin", sys.argv[1:]) as context:
+            root.invoke(context)
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
+    except typer.TyperException as error:
+        said = " ".join(error.format_message().split()).rstrip(".")
+        asked = getattr(error, "ctx", None)
+        see = f"{' See' if said.endswith('?') else '; see'} {asked.command_path if asked else 'vswin'} --help"
+        print(printable_lines(f"error: {said}{see}"), file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def completion_script(shell: str) -> str:
+    """Writes what a shell has to read once; each TAB then asks `vswin` itself."""
+    if shell == "bash":
+        return _FOR_BASH
+    return get_completion_script(prog_name="vswin", complete_var="_VSWIN_COMPLETE", shell=shell)
+
+
+def complete_weights(incomplete: str) -> list[str]:
+    """Offers published names, the folders of runs, and files."""
+    runs = [os.path.dirname(path) for path in sorted(glob.glob("outputs/*/config.yaml"))]
+    return [*(weights.name for weights in all_published()), *runs, *_complete_path(incomplete)]
+
+
+def complete_source() -> list[str]:
+    """Offers the names of copies of published weights."""
+    return sorted({copy.name for weights in all_published() for copy in weights.sources})
+
+
+def complete_override(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers keys of a command's configuration, level by level, and behind the `=` what a key can be set to.
+
+    Whole words are given, e.g. "model=swin_tiny"; a group comes as "optimizer=" and as "optimizer.".
+    """
+    command = "_".join(context.command_path.split()[1:])
+    name = command if command in SCHEMAS else "evaluate" if command in _USING_MODELS else "train"
+    fields = list_keys(SCHEMAS[name])
+    key, equals, value = incomplete.partition("=")
+    if equals:
+        before, comma, last = value.rpartition(",")
+        return [f"{key}={before}{comma}{choice}" for choice in _values(key, fields.get(key), last)]
+    keys = {*fields, *(group for group, _ in read_defaults(CONFIG_DIR / f"{name}.yaml") if group)}
+    parents = {name.rpartition(".")[0] for name in keys}
+    near = sorted(name for name in keys if name.count(".") == incomplete.count("."))
+    return [word for name in near for word in (f"{name}=", *([f"{name}."] if name in parents else []))]
+
+
+def _values(key: str, field: "dataclasses.Field[Any] | None", start: str) -> list[str]:
+    if choices := list_choices(key):
+        return choices
+    if field is None or "range" in field.metadata:
+        return []
+    if field.type is bool:
+        return ["true", "false"]
+    if key.endswith("init_from"):
+        return complete_weights(start)
+    return [str(choice) for choice in field.metadata.get("choices", ())] or _complete_path(start)
+
+
+def _complete_path(start: str) -> list[str]:
+    return [path + "/" * os.path.isdir(path) for path in sorted(glob.glob(f"{glob.escape(start)}*"))]
