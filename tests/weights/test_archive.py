@@ -119,6 +119,9 @@ def test_headers_that_claim_what_cannot_be_are_refused(refuse, wrap):
         )
     for size in (-1024, 10**12):
         refuse(wrap(member(tarfile.REGTYPE, size=size).tobuf(tarfile.GNU_FORMAT) + bytes(10_240)))
+    backwards = member(tarfile.REGTYPE)
+    backwards.pax_headers = {"size": "-1024"}
+    refuse(wrap(tar_of({"x": backwards, "saved_model.pb": b""}, "w")))
     header = member(tarfile.XGLTYPE, size=8192).tobuf(tarfile.PAX_FORMAT)
     refuse(wrap((header + b"8192 comment=" + b"x" * (8192 - 14) + b"\n") * 200))
     header = member(tarfile.XGLTYPE, size=1024).tobuf(tarfile.PAX_FORMAT)

@@ -82,7 +82,7 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
-        source: which copy of a published name, e.g. `official` or `torchvision`; None: the official one.
+        source: which copy of a published name, e.g. `torchvision`; None: the official one.
 
     Raises:
         InputError: if there are no such weights, they cannot be had, or they are damaged.

@@ -185,8 +185,8 @@ def unpack_saved_model(path: Path, folder: Path) -> Path:
             is_gzip = packed.read(2) == b"\x1f\x8b"
             packed.seek(0)
             stream: Any = gzip.GzipFile(fileobj=packed) if is_gzip else packed
-            forward: Any = _Forward(stream)
-            with tarfile.TarFile(fileobj=forward, copybufsize=_MAX_HEADER_BYTES) as archive:
+            bounded: Any = _Bounded(stream)
+            with tarfile.TarFile(fileobj=bounded, copybufsize=_MAX_HEADER_BYTES) as archive:
                 # Older Python has no filters; those of 3.10.12 and 3.11.4 follow links, but none is extracted.
                 archive.extraction_filter = getattr(tarfile, "data_filter", None)
                 for number, member in enumerate(archive):
@@ -210,12 +210,11 @@ def unpack_saved_model(path: Path, folder: Path) -> Path:
     return found[0]
 
 
-class _Forward:
-    """A file for `tarfile`, whose headers may claim any size or number, or a place before themselves."""
+class _Bounded:
+    """A file for `tarfile`, in which neither size nor number of headers is beyond all bounds."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.tell = file.tell
+        self.file, self.seek, self.tell = file, file.seek, file.tell
         self.headers_left = 4 * _MAX_MEMBERS
 
     def read(self, size: int = -1) -> bytes:
@@ -224,12 +223,6 @@ class _Forward:
         if not 0 <= size <= _MAX_HEADER_BYTES or self.headers_left < 0:
             raise InputError("its headers are larger than those of many files")
         return self.file.read(size)
-
-    def seek(self, position: int) -> int:
-        """Moves on; by one byte `tarfile` may go back."""
-        if position < self.file.tell() - 1:
-            raise InputError("one of its headers points to an impossible place")
-        return self.file.seek(position)
 
 
 def is_saved_model(folder: Path) -> bool:
