@@ -159,7 +159,7 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
 
 
 def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
-    """Gives most confused classes, confusion matrix and table of classes; of many classes their plot, as SVG and PNG."""
+    """Gives the most confused classes, the confusion matrix, the table of classes and, of many, their plot."""
     if run.predictions is None:
         return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
     # Names to indices, in the order of the labels as far as it is known.
