@@ -78,7 +78,7 @@ def write_page(
     dataset = config.get("dataset.name") or run.test_set.get("name")
     published = metrics.get("published")
     test_session = metrics.get("environment")
-    accuracies, pictures = _describe_accuracies(run)
+    accuracies, classes_plot, pictures = _describe_accuracies(run)
     html = environment.get_template("page.html.j2").render(
         **accuracies,
         run=run,
@@ -89,6 +89,7 @@ def write_page(
         state=_describe_progress(run),
         # S704: our own drawings, in which Matplotlib has escaped every text.
         curves=[Markup(svg) for svg in curves],  # noqa: S704
+        classes_plot=Markup(classes_plot),  # noqa: S704
         epochs=_tabulate_epochs(run),
         accuracies=accuracy_table(metrics),
         published=published if isinstance(published, dict) else {},
@@ -157,10 +158,10 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
     return table
 
 
-def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
     """Gives the most confused classes, the confusion matrix, the table of classes and, of many, their plot."""
     if run.predictions is None:
-        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": [], "classes_plot": ""}, {}
+        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
     # Names to indices, in the order of the labels as far as it is known.
     found = run.predictions
     names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
@@ -178,13 +179,13 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
         shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
     if len(rows) > _MAX_WHOLE_MATRIX:
         plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
-    return {
+    found_accuracies = {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
         "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
         "classes": rows,
         "shown_classes": shown,
-        "classes_plot": Markup(plot),  # noqa: S704
-    }, pictures
+    }
+    return found_accuracies, plot, pictures
 
 
 def _shade_matrix(
