@@ -7,12 +7,12 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
-from vswin.checks import check_random_is_meant
-from vswin.compose import hydra_errors, quote_paths
-from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
-from vswin.config_help import print_help_if_asked
+from vswin.config.checks import check_random_is_meant
+from vswin.config.compose import hydra_errors, quote_paths
+from vswin.config.help import print_help_if_asked
+from vswin.config.load import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
+from vswin.config.schema import EvaluateConfig
 from vswin.errors import clean_errors
-from vswin.schema import EvaluateConfig
 
 ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 

@@ -8,11 +8,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from vswin.compose import hydra_errors, quote_paths
-from vswin.config import CONFIG_DIR, ROOT, check_overrides, load_config
-from vswin.config_help import print_help_if_asked
+from vswin.config.compose import hydra_errors, quote_paths
+from vswin.config.help import print_help_if_asked
+from vswin.config.load import CONFIG_DIR, ROOT, check_overrides, load_config
+from vswin.config.schema import TrainConfig
 from vswin.errors import clean_errors
-from vswin.schema import TrainConfig
 
 ConfigStore.instance().store("train_schema", TrainConfig)
 

@@ -17,7 +17,8 @@ from vswin.bench.input import videos_at
 from vswin.bench.model import NUM_CLASSES
 from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
 from vswin.build import build_model
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import ClipConfig, EvaluateConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
@@ -30,7 +31,6 @@ from vswin.errors import InputError, clean_errors
 from vswin.evaluation.views import average_views, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import set_precision
-from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.zoo import configured_size
 
 

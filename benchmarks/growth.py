@@ -28,15 +28,15 @@ import numpy as np
 
 from vswin.bench.model import Workload, make_forward
 from vswin.bench.result import timed
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
+from vswin.console import print_table
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
-from vswin.schema import TrainConfig
-from vswin.tables import print_table
 from vswin.training.trial import peak_gb
 
 MODEL = "swin_tiny"

@@ -22,13 +22,13 @@ import numpy as np
 import psutil
 from omegaconf import OmegaConf
 
-from vswin.config import CONFIG_DIR
+from vswin.config.load import CONFIG_DIR
+from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.folder import load_folder
 from vswin.data.motion import prepare_motion
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
-from vswin.schema import AugmentConfig, ClipConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS_PER_EPOCH, BATCH_SIZE = 200, 16

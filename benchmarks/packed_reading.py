@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vswin.config.schema import DataPrepareConfig, DatasetConfig
 from vswin.data.frames import FrameLoader
 from vswin.data.packed import load_packed
 from vswin.data.prepare import run_prepare
 from vswin.data.sampling import random_clip
-from vswin.schema import DataPrepareConfig, DatasetConfig
 
 CLIPS = Path(__file__).resolve().parent.parent / "tests" / "clips"
 CLIPS_OF_THE_TESTS = [CLIPS / name for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
-from vswin.config import ROOT
+from vswin.config.load import ROOT
 from vswin.data.motion import prepare_motion
 from vswin.errors import InputError, clean_errors
 

@@ -23,11 +23,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from vswin.config.schema import DatasetConfig
 from vswin.data.decode import VideoReader
 from vswin.data.frames import FrameLoader
 from vswin.data.sampling import random_clip
 from vswin.data.tfds_sets import load_tfds
-from vswin.schema import DatasetConfig
 
 CLIPS = Path(__file__).resolve().parent.parent / "tests" / "clips"
 CLIPS_OF_THE_TESTS = [CLIPS / name for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]

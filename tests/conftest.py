@@ -26,9 +26,9 @@ from hydra.core.config_store import ConfigStore
 from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 
-from vswin.config import CONFIG_DIR, from_run, load_config
+from vswin.config.load import CONFIG_DIR, from_run, load_config
+from vswin.config.schema import AugmentConfig, EvaluateConfig, TrainConfig
 from vswin.models.video_swin import VideoSwin
-from vswin.schema import AugmentConfig, EvaluateConfig, TrainConfig
 from vswin.weights.load import assign_weights
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize

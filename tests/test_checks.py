@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from vswin.checks import check_divides, check_random_is_meant
+from vswin.config.checks import check_divides, check_random_is_meant
 from vswin.errors import InputError
 
 

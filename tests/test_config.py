@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vswin.config import check_overrides, differing_keys, save_config
+from vswin.config.load import check_overrides, differing_keys, save_config
+from vswin.config.schema import EvaluateConfig, TrainConfig
 from vswin.errors import InputError
-from vswin.schema import EvaluateConfig, TrainConfig
 
 
 @pytest.mark.parametrize(

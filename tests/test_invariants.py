@@ -14,12 +14,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 import vswin
-from vswin.config import save_config
+from vswin.config.load import save_config
+from vswin.config.schema import EvaluateConfig
 from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
 from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
-from vswin.schema import EvaluateConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize, configured_size

@@ -13,7 +13,7 @@ import pytest
 import tf_keras as keras
 
 import vswin
-from vswin.config import differing_keys, load_saved, save_config
+from vswin.config.load import differing_keys, load_saved, save_config
 from vswin.data.packed import check_imports
 from vswin.errors import InputError
 from vswin.evaluation.results import format_results

@@ -10,13 +10,13 @@ import pytest
 
 from vswin import selftest
 from vswin.cli import SELFTEST_OVERRIDES
+from vswin.config.schema import DatasetConfig
 from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.motion import prepare_motion
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import make_strategy
-from vswin.schema import DatasetConfig
 
 VSWIN = str(Path(sys.executable).with_name("vswin"))
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from vswin.config import check_overrides
-from vswin.schema import TrainConfig
+from vswin.config.load import check_overrides
+from vswin.config.schema import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SWEEP = ROOT / "docs" / "sweeps" / "wandb.yaml"

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from vswin.config.schema import ModelConfig
 from vswin.errors import InputError
-from vswin.schema import ModelConfig
 from vswin.zoo import SIZES, ModelSize, configured_size, count_macs, count_parameters, find_size
 
 

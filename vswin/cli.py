@@ -25,8 +25,8 @@ from vswin.command import (
     run,
     words,
 )
-from vswin.config import ROOT
-from vswin.config_help import print_help_if_asked
+from vswin.config.help import print_help_if_asked
+from vswin.config.load import ROOT
 from vswin.errors import InputError, clean_errors
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _run_script(name: str, settings: list[str]) -> None:
 
 
 def _compose(name: str, settings: list[str]) -> Any:
-    from vswin.compose import compose_config
+    from vswin.config.compose import compose_config
 
     return compose_config(name, settings, SCHEMAS[name])
 

@@ -20,11 +20,18 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from vswin import __version__
-from vswin.config import CONFIG_DIR, list_choices
-from vswin.config_help import describe, read_defaults
+from vswin.config.help import describe, read_defaults
+from vswin.config.load import CONFIG_DIR, list_choices
+from vswin.config.schema import (
+    DataCheckConfig,
+    DataPrepareConfig,
+    DataShowConfig,
+    EvaluateConfig,
+    TrainConfig,
+    list_keys,
+)
 from vswin.console import printable_lines
 from vswin.published import all_published
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
 
 _NARROW, _WIDEST = 60, 100
 # bash takes `=` for the end of a word, so it is given what stands behind it; behind a key nothing is to be added.

@@ -6,9 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from vswin.console import Console
+from vswin.console import Console, say, window_width
 from vswin.published import PublishedModel, PublishedWeights, all_published
-from vswin.tables import say, window_width
 from vswin.weights.download import cache_folder, local_copies, local_state
 from vswin.zoo import SIZES, count_macs
 

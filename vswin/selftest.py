@@ -21,7 +21,8 @@ import tf_keras as keras
 from vswin import __version__
 from vswin.atomic import replacing
 from vswin.build import build_model
-from vswin.checks import check_divides
+from vswin.config.checks import check_divides
+from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.decode import VideoReader
@@ -29,7 +30,6 @@ from vswin.data.order import Order, Share, count_steps
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.runtime import console, describe_devices, make_strategy, set_precision
-from vswin.schema import TrainConfig
 from vswin.training.setup import build_trainer
 from vswin.zoo import configured_size
 

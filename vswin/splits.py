@@ -10,13 +10,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from vswin.atomic import replacing
-from vswin.compose import compose_evaluation
-from vswin.config import ROOT
+from vswin.config.compose import compose_evaluation
+from vswin.config.load import ROOT
+from vswin.config.schema import TrainConfig
+from vswin.console import print_table
 from vswin.errors import InputError
 from vswin.evaluation.protocol import WITH_SPLITS, describe_protocol, load_tested
 from vswin.runtime import console, default_output_dir
-from vswin.schema import TrainConfig
-from vswin.tables import print_table
 from vswin.weights.checkpoint import open_weights
 
 SPLITS = (1, 2, 3)

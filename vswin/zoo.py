@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vswin.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from vswin.schema import ModelConfig
+    from vswin.config.schema import ModelConfig
 
 Triple = tuple[int, int, int]
 

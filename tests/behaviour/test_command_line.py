@@ -15,11 +15,18 @@ import yaml
 import vswin.evaluation.run
 import vswin.training.run
 from vswin import cli
-from vswin.checks import check_numbers
-from vswin.compose import compose_config, compose_evaluation
-from vswin.config import ROOT, save_config
+from vswin.config.checks import check_values
+from vswin.config.compose import compose_config, compose_evaluation
+from vswin.config.load import ROOT, save_config
+from vswin.config.schema import (
+    DataCheckConfig,
+    DataPrepareConfig,
+    DataShowConfig,
+    EvaluateConfig,
+    TrainConfig,
+    list_keys,
+)
 from vswin.errors import InputError
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
 from vswin.training.interruptions import resume_command
 from vswin.weights.checkpoint import open_weights
 
@@ -192,7 +199,7 @@ def test_no_number_passes_that_means_nothing(key, compose_train):
         with pytest.raises(
             InputError, match=rf"^{key}=\[?-?(1|inf|nan|10*).*: .*(at least|above) [\d.]+ and (at most|below) "
         ):
-            check_numbers(config)
+            check_values(config)
 
 
 @pytest.mark.parametrize(

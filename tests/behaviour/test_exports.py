@@ -11,10 +11,10 @@ import tf_keras as keras
 
 import vswin
 from vswin.cli import main
-from vswin.compose import compose_config
-from vswin.config import save_config
+from vswin.config.compose import compose_config
+from vswin.config.load import save_config
+from vswin.config.schema import TrainConfig
 from vswin.export import Facts, export_onnx, export_saved_model, export_tflite
-from vswin.schema import TrainConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import ModelSize

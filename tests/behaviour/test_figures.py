@@ -20,7 +20,7 @@ from vswin.cli import main
 from vswin.compare.pairs import Pair as ComparedPair
 from vswin.compare.pairs import say_pair
 from vswin.compare.statistics import difference_interval, mcnemar_p
-from vswin.config import save_config
+from vswin.config.load import save_config
 from vswin.data.class_names import read_class_names
 from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation

@@ -13,9 +13,9 @@ import pytest
 import vswin
 from vswin.build import build_from
 from vswin.cli import main
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
-from vswin.schema import TrainConfig
 from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.files import save_checkpoint, write_safetensors

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from vswin.config import save_config
+from vswin.config.load import save_config
 from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report

@@ -6,9 +6,16 @@ import sys
 
 import pytest
 
-from vswin.config import CONFIG_DIR, ROOT
-from vswin.config_help import describe, print_help_if_asked
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig, list_keys
+from vswin.config.help import describe, print_help_if_asked
+from vswin.config.load import CONFIG_DIR, ROOT
+from vswin.config.schema import (
+    DataCheckConfig,
+    DataPrepareConfig,
+    DataShowConfig,
+    EvaluateConfig,
+    TrainConfig,
+    list_keys,
+)
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "data_check": DataCheckConfig}
 SCHEMAS |= {"data_prepare": DataPrepareConfig, "data_show": DataShowConfig}

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from vswin.config import CONFIG_DIR, DATA_DIR
+from vswin.config.load import CONFIG_DIR, DATA_DIR
+from vswin.config.schema import DatasetConfig
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.catalog import load_catalog
 from vswin.data.class_names import ClassLookup, read_class_names
 from vswin.data.lists import ListEntry
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig
 
 CLASSES = {name: ClassLookup(read_class_names(name)) for name in ANNOTATED}
 ARCHERY, YOYO = "Archery/v_Archery_g08_c01.avi", "YoYo/v_YoYo_g25_c02.avi"

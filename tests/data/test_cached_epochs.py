@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data import frames
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
@@ -15,7 +16,6 @@ from vswin.data.pipeline import Order, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.transforms import crop, resize
 from vswin.data.views import apply_changes, draw_train_clip
-from vswin.schema import ClipConfig
 
 CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
 from vswin.data.decode import VideoReader
@@ -17,7 +18,6 @@ from vswin.data.order import Order
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES
-from vswin.schema import ClipConfig
 
 CLIP = ClipConfig(
     num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1, sampling="dense", spacing="centred"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data import stores
 from vswin.data.catalog import Catalog
 from vswin.data.check_findings import FileFacts, find_problems, hash_file, inspect_file
 from vswin.data.labels import MissingVideo
 from vswin.data.records import VideoRecord
-from vswin.schema import ClipConfig
 
 inspect = partial(inspect_file, decoder="auto", timeout_sec=60)
 NAMES = ("hop", "run")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vswin.config import DATA_DIR
+from vswin.config.load import DATA_DIR
 from vswin.data.class_names import ClassLookup, official_counts, read_class_names
 from vswin.data.motion import MOTIONS, MotionPlan
 from vswin.errors import InputError

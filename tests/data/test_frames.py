@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vswin.config.schema import DatasetConfig
 from vswin.data import cache as caches
 from vswin.data import frames as frames_module
 from vswin.data import stores
@@ -13,7 +14,6 @@ from vswin.data.decode import DECODER_VERSIONS, VideoReader
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig
 
 CLIPS = Path(__file__).parent.parent / "clips"
 

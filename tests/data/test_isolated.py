@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from vswin.config.schema import ClipConfig, DatasetConfig
 from vswin.data import isolated as isolated_module
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
@@ -24,7 +25,6 @@ from vswin.data.pipeline import make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES
 from vswin.data.transforms import resize_short_side
-from vswin.schema import ClipConfig, DatasetConfig
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
 

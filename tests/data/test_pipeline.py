@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vswin.config.schema import ClipConfig
 from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
@@ -15,7 +16,6 @@ from vswin.data.pipeline import make_eval_dataset, make_train_dataset, make_val_
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views
 from vswin.errors import InputError
-from vswin.schema import ClipConfig
 
 Batch = dict[str, np.ndarray]
 
@@ -264,8 +264,8 @@ def test_process_ends_cleanly_while_clips_are_read_ahead() -> None:
     code = """
 import sys
 from omegaconf import OmegaConf
-from vswin.config import CONFIG_DIR
-from vswin.schema import AugmentConfig, ClipConfig
+from vswin.config.load import CONFIG_DIR
+from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.pipeline import Order, make_train_dataset
 from vswin.data.records import VideoRecord

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data import transforms
 from vswin.data.cache import RamCache
 from vswin.data.decode import VideoReader
@@ -16,7 +17,6 @@ from vswin.data.sampling import uniform_clips
 from vswin.data.stores import VIDEO_FILES
 from vswin.data.views import apply_changes, draw_train_clip, load_protocol_views, load_train_clip, load_views
 from vswin.errors import InputError
-from vswin.schema import ClipConfig
 
 CLIPS = Path(__file__).parent.parent / "clips"
 

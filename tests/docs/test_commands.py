@@ -15,11 +15,11 @@ from typer import TyperException
 from typer.main import get_command
 
 from vswin.cli import app
-from vswin.compose import compose_config, compose_evaluation
-from vswin.config import check_overrides, implied_choices
+from vswin.config.compose import compose_config, compose_evaluation
+from vswin.config.load import check_overrides, implied_choices
+from vswin.config.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 from vswin.errors import InputError
 from vswin.published import find_weights
-from vswin.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 
 SCRIPTS = ("train", "evaluate")
 SCHEMAS = {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vswin.compose import compose_config, compose_evaluation
+from vswin.config.compose import compose_config, compose_evaluation
+from vswin.config.schema import TrainConfig
 from vswin.data.class_names import official_counts
 from vswin.published import PublishedModel, published_models
-from vswin.schema import TrainConfig
 from vswin.zoo import SIZES, configured_size, count_macs
 
 CARDS = Path(__file__).parents[2] / "docs" / "models"

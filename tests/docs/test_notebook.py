@@ -11,7 +11,7 @@ import re
 import nbformat
 import pytest
 
-from vswin.config import ROOT
+from vswin.config.load import ROOT
 
 FOLDER = ROOT / "docs" / "notebooks"
 NOTEBOOK = FOLDER / "fine_tune.ipynb"

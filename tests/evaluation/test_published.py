@@ -2,9 +2,9 @@
 
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.evaluation.published import compare, verdict
 from vswin.runs.figures import difference_points
-from vswin.schema import ClipConfig
 
 TINY = "swin_tiny_patch244_window877_kinetics400_1k"
 STHV2 = "swin_base_patch244_window1677_sthv2"

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 import vswin
+from vswin.config.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.errors import InputError
 from vswin.evaluation import views as evaluation_views
 from vswin.evaluation.run import run_evaluation
-from vswin.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size

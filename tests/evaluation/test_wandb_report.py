@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import wandb
 
-from vswin.config import save_config
+from vswin.config.load import save_config
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, log_to_wandb, read_samples

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.compose import compose_config
-from vswin.config import save_config
+from vswin.config.compose import compose_config
+from vswin.config.load import save_config
+from vswin.config.schema import TrainConfig
 from vswin.models.video_swin import VideoSwin
-from vswin.schema import TrainConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from fuzz_seeds_weights import Files, written
 
-from vswin.config import CONFIG_DIR
+from vswin.config.load import CONFIG_DIR
 
 
 def lists() -> list[Files]:
@@ -101,8 +101,8 @@ def packed() -> list[Files]:
     """A packed data set of four videos; and as it was packed once, in TFRecord files."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+    from vswin.config.schema import DataPrepareConfig, DatasetConfig
     from vswin.data.prepare import run_prepare
-    from vswin.schema import DataPrepareConfig, DatasetConfig
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(4):
@@ -177,8 +177,8 @@ def run_configs() -> list[Files]:
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
-    from vswin.config import load_config, save_config
-    from vswin.schema import TrainConfig
+    from vswin.config.load import load_config, save_config
+    from vswin.config.schema import TrainConfig
 
     ConfigStore.instance().store("train_schema", TrainConfig)
     found = []

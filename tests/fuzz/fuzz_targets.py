@@ -14,10 +14,10 @@ import fuzz_seeds_weights as weights
 import numpy as np
 from fuzz_seeds_weights import Files
 
-from vswin.config import CONFIG_DIR, check_overrides, differing_keys, from_run, load_config
+from vswin.config.load import CONFIG_DIR, check_overrides, differing_keys, from_run, load_config
+from vswin.config.schema import DatasetConfig, EvaluateConfig, TrainConfig
 from vswin.data.decode_error import DecodeError
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig, EvaluateConfig, TrainConfig
 
 ALLOWED = (InputError, DecodeError)
 
@@ -221,8 +221,8 @@ def _composed() -> tuple[Any, TrainConfig]:
 
 def _read_command_line(folder: Path) -> None:
     """Composes `vswin data check OVERRIDE ...`."""
-    from vswin.compose import compose_config
-    from vswin.schema import DataCheckConfig
+    from vswin.config.compose import compose_config
+    from vswin.config.schema import DataCheckConfig
 
     text = (folder / "overrides.txt").read_text(encoding="utf-8", errors="surrogateescape")
     overrides = [line.replace("\0", "") for line in text.split("\n") if line.replace("\0", "")]

@@ -10,11 +10,11 @@ import pytest
 import tf_keras as keras
 
 import vswin
-from vswin.compose import compose_config
-from vswin.config import save_config
+from vswin.config.compose import compose_config
+from vswin.config.load import save_config
+from vswin.config.schema import TrainConfig
 from vswin.export import run_export
 from vswin.models.video_swin import VideoSwin
-from vswin.schema import TrainConfig
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 from vswin.zoo import configured_size

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data.decode import VideoReader
 from vswin.predict.annotate import Timeline, make_timeline, place_clips
-from vswin.schema import ClipConfig
 
 
 def make_clip(**changes):

@@ -17,15 +17,15 @@ import pytest
 from PIL import Image
 
 from vswin.cli import main
-from vswin.compose import compose_config
-from vswin.config import save_config
+from vswin.config.compose import compose_config
+from vswin.config.load import save_config
+from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, write_report
 from vswin.published import find_published
 from vswin.report.run import make_report, report_or_say_why
 from vswin.runs.metrics import compute_metrics
-from vswin.schema import TrainConfig
 
 CLIPS = Path(__file__).parents[1] / "clips"
 CLASSES = ("jump, high", "<script>alert('run')</script>", "Ärmel & Co", "never shown")

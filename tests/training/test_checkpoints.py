@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import vswin
+from vswin.cluster import Workers
 from vswin.errors import InputError
 from vswin.runtime import start_log
 from vswin.training import checkpoints
@@ -22,7 +23,6 @@ from vswin.training.groups import ParameterGroup
 from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
-from vswin.workers import Workers
 from vswin.zoo import ModelSize
 
 SIZE = ModelSize(4, (1,), (1,), window_size=(2, 2, 3))

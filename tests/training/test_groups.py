@@ -8,10 +8,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 import vswin
+from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.runtime import make_strategy, set_precision
-from vswin.schema import OptimizerConfig
 from vswin.training.groups import (
     ParameterGroup,
     assign_groups,

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
+from vswin.cluster import Workers
 from vswin.errors import InputError
 from vswin.runtime import start_log
 from vswin.training import interruptions
 from vswin.training.interruptions import SaveAndStop, faults_explained, resume_command
-from vswin.workers import Workers
 
 GO_ON = "python train.py resume=true"
 

@@ -8,13 +8,13 @@ import pytest
 import tf_keras as keras
 
 import vswin
+from vswin.config.schema import ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.folder import load_folder
 from vswin.data.order import Order, Share
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.runtime import make_strategy, set_precision
-from vswin.schema import ClipConfig
 from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import Mixing
 from vswin.training.optimizer import AdamW

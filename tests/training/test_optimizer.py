@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.schema import OptimizerConfig
+from vswin.config.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup, find_group
 from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
 from vswin.weights.names import named_weights

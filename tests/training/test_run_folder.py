@@ -3,7 +3,7 @@ import resource
 
 import pytest
 
-from vswin.config import save_config
+from vswin.config.load import save_config
 from vswin.errors import InputError
 from vswin.training.run_folder import open_run_folder
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import DataShowConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
-from vswin.schema import DataShowConfig
 from vswin.training import show
 from vswin.training.show import run_show
 

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.bench.result import Result, Row, check_counts, interleave
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
@@ -22,7 +23,6 @@ from vswin.data.pyav_encoder import shrink_video
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
-from vswin.schema import TrainConfig
 
 BATCH_SIZE = 6
 NUM_BATCHES = 6

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from vswin.bench.result import Result, Row, check_counts, interleave, timed
 from vswin.build import build_model
-from vswin.checks import PRECISIONS
+from vswin.config.checks import PRECISIONS
 from vswin.errors import InputError
 from vswin.runtime import set_precision
 from vswin.zoo import count_macs, find_size

@@ -9,10 +9,10 @@ from statistics import median
 from typing import Any, TypeAlias
 
 from vswin.atomic import replacing
+from vswin.console import make_progress_bar, print_table, say
 from vswin.errors import InputError
 from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
-from vswin.tables import make_progress_bar, print_table, say
 
 # Figure of a row -> its heading and how it is written.
 _COLUMNS = {

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from vswin.bench.model import NUM_CLASSES, Workload, check_precisions, time_runs
 from vswin.bench.result import Result, check_counts
-from vswin.checks import check_divides
-from vswin.compose import compose_config
+from vswin.config.checks import check_divides
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
-from vswin.schema import TrainConfig
 from vswin.training.memory import estimate_run
 from vswin.training.trial import prepare_step, run_trial
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from vswin.compare.differences import protocol_differences
 from vswin.compare.statistics import difference_interval, mcnemar_p
+from vswin.console import count_of, printable
 from vswin.runs.files import Predictions, Run
-from vswin.wording import count_of, printable
 
 LEVEL = 0.05
 

@@ -17,12 +17,11 @@ from vswin.atomic import replacing
 from vswin.compare.differences import Difference, config_differences, environment, protocol_differences
 from vswin.compare.pairs import Pair, compare_pairs, list_notes, say_pair
 from vswin.compare.tables import print_differences, print_environment, print_pairs, print_runs
-from vswin.console import Console
+from vswin.console import Console, printable
 from vswin.errors import InputError
 from vswin.predict.results import STDOUT, check_outputs
 from vswin.runs.figures import sum_up
 from vswin.runs.files import Run, list_runs, read_run
-from vswin.wording import printable
 
 _PICTURES = (".png", ".pdf", ".svg")
 _TEST_FIGURES = ("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos")

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from vswin.compare.differences import ABSENT, Difference
 from vswin.compare.pairs import Pair, list_notes, say_pair
+from vswin.console import print_table, say
 from vswin.runs.figures import format_speed, sum_up
 from vswin.runs.files import Run
-from vswin.tables import print_table, say
 
 _HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
 _LEGEND = (

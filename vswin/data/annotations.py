@@ -15,11 +15,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vswin.config.schema import DatasetConfig
 from vswin.data.class_names import ClassLookup
 from vswin.data.folder import count_others, is_video, list_videos
 from vswin.data.lists import ROLES, TRAIN, VAL, ListEntry, is_number, read_text
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig
 
 # Where annotation files usually lie, beside and below the folder of the videos.
 _FOLDERS = ("splits", "annotations", "labels", "lists")

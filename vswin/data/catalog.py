@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vswin.config.schema import DatasetConfig
+from vswin.console import count_of, printable
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.class_names import ClassLookup, read_class_names
 from vswin.data.folder import LAYOUT, load_folder, note_spellings
@@ -23,8 +25,6 @@ from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
-from vswin.schema import DatasetConfig
-from vswin.wording import count_of, printable
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
 # A list of test videos is read like one of validation videos, on which published models were tested.

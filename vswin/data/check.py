@@ -13,8 +13,9 @@ from statistics import median
 from typing import TypeVar
 
 from vswin.atomic import replacing
-from vswin.console import Console
-from vswin.cores import count_cores
+from vswin.cluster import count_cores
+from vswin.config.schema import DataCheckConfig, DatasetConfig
+from vswin.console import Console, make_progress_bar, print_table, printable, say
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.check_findings import (
     FAILURES,
@@ -32,9 +33,6 @@ from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed import is_packed
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.schema import DataCheckConfig, DatasetConfig
-from vswin.tables import make_progress_bar, print_table, say
-from vswin.wording import printable
 
 _SECONDS_BETWEEN_LINES = 10
 # Findings of a kind that are printed.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from unicodedata import normalize
 
-from vswin.config import DATA_DIR
+from vswin.config.load import DATA_DIR
 from vswin.errors import InputError
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
+from vswin.console import count_of
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.wording import count_of
 
 _FORMATS = (
     "264 265 3g2 3gp amv apng asf avi divx dv f4v flv gif gxf h264 h265 hevc ivf m1v m2p m2t m2ts m2v m4v mjpeg mjpg "

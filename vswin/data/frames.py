@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from vswin.config.schema import DatasetConfig
 from vswin.data.cache import LONGEST_KEPT, DiskCache, RamCache, check_space
 from vswin.data.decode import DECODER_VERSIONS
 from vswin.data.decode_error import DecodeError
 from vswin.data.isolated import IsolatedReader, IsolatedVideos
 from vswin.data.stores import VIDEO_FILES, FrameReader, VideoStore
 from vswin.data.transforms import resize_short_side
-from vswin.schema import DatasetConfig
 
 T = TypeVar("T")
 

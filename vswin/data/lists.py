@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from vswin.console import count_of
 from vswin.data.folder import is_video
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.wording import count_of
 
 TRAIN, VAL, TEST = "train", "val", "test"
 ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}

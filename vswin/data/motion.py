@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from vswin.cluster import count_cores
 from vswin.console import Console
-from vswin.cores import count_cores
 from vswin.errors import InputError
 
 # Class -> (coordinate it moves, direction). y and the angle grow downwards and clockwise, as in images.

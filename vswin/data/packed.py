@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from vswin.config.schema import DatasetConfig
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.opencv_decoder import check_opencv
 from vswin.data.records import VideoRecord
 from vswin.data.stores import FrameReader
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig
 
 SPLITS = ("train", "val")
 DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"

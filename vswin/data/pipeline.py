@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from vswin.checks import check_divides
-from vswin.cores import count_cores
+from vswin.cluster import count_cores
+from vswin.config.checks import check_divides
+from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.exit_gate import ExitGate
@@ -31,7 +32,6 @@ from vswin.data.order import ONE_WORKER, Order, Share, clip_generator, make_slot
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import InputError
-from vswin.schema import AugmentConfig, ClipConfig
 
 # (record index or -1, epoch, which copy of it) -> pixels, label, weight
 Slot = tuple[np.ndarray, np.int32, np.float32]

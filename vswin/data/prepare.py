@@ -28,7 +28,9 @@ import numpy as np
 
 from vswin import __version__
 from vswin.atomic import locked, remove_partial, replacing, sync_folder
-from vswin.cores import count_cores
+from vswin.cluster import count_cores
+from vswin.config.schema import DataPrepareConfig
+from vswin.console import count_of, make_progress_bar
 from vswin.data.catalog import load_catalog
 from vswin.data.decode import VideoReader
 from vswin.data.decode_error import DecodeError
@@ -49,9 +51,6 @@ from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 from vswin.runtime import console, logger, start_log
-from vswin.schema import DataPrepareConfig
-from vswin.tables import make_progress_bar
-from vswin.wording import count_of
 
 _TFDS_NAME, _TFDS_VERSION = "packed_videos", "1.0.0"
 _ABOUT = "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."

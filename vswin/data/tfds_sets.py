@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from vswin.atomic import replacing
+from vswin.config.schema import DatasetConfig
 from vswin.data.packed import RecordVideos, import_tfds, open_builder, open_records
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.schema import DatasetConfig
 
 logger = logging.getLogger("vswin")
 

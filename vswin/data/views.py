@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vswin.checks import check_clip, check_numbers
+from vswin.config.checks import check_clip, check_values
+from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
 from vswin.data.augment import Operation, apply_operations, draw_color_jitter, draw_rand_augment
 from vswin.data.frames import FrameLoader
 from vswin.data.stores import FrameReader
 from vswin.data.transforms import Box, BoxCutter, random_resized_crop_box
-from vswin.schema import AugmentConfig, ClipConfig
 
 
 def load_views(
@@ -65,7 +65,7 @@ def load_views(
         spacing=spacing,
         views_per_step=1,
     )
-    check_numbers(clip)
+    check_values(clip)
     check_clip(clip)
     return load_protocol_views(path, clip, FrameLoader())
 

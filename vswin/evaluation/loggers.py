@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from vswin.config import load_saved
+from vswin.config.load import load_saved
+from vswin.config.schema import EvaluateConfig
 from vswin.data.decode_error import DecodeError
 from vswin.data.pyav_encoder import encode_video
 from vswin.data.stores import VideoStore
@@ -27,7 +28,6 @@ from vswin.report.contact_sheet import Panel, draw_sheet, thumbnail
 from vswin.report.plots import draw_confusion_matrix
 from vswin.runs.metrics import NO_PREDICTION, most_confused
 from vswin.runtime import logger
-from vswin.schema import EvaluateConfig
 
 if TYPE_CHECKING:
     import wandb

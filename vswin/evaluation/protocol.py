@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from vswin import __version__
-from vswin.config import load_saved
+from vswin.config.load import load_saved
+from vswin.config.schema import EvaluateConfig
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
 from vswin.data.lists import TEST, TRAIN, VAL
 from vswin.data.records import VideoRecord
-from vswin.schema import EvaluateConfig
 from vswin.weights.checkpoint import Checkpoint
 
 WITH_SPLITS = ("ucf101", "hmdb51")

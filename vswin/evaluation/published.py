@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vswin.config.schema import ClipConfig
+from vswin.console import count_of
 from vswin.data.class_names import official_counts
 from vswin.errors import InputError
 from vswin.published import PublishedModel, find_published
 from vswin.runs.figures import difference_points
 from vswin.runs.metrics import Metrics
-from vswin.schema import ClipConfig
-from vswin.wording import count_of
 
 TOLERANCE_POINTS = 0.5
 

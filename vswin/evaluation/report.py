@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from vswin.atomic import replacing
+from vswin.console import count_of, print_table, say
 from vswin.data.bad_videos import BadVideos
 from vswin.evaluation.published import Comparison, summarise
 from vswin.report.page import CLASSES_NAME
@@ -22,8 +23,6 @@ from vswin.report.plots import draw_confusion_matrix
 from vswin.report.run import REPORT_NAME
 from vswin.runs.figures import accuracy_table, percent
 from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, score_classes
-from vswin.tables import print_table, say
-from vswin.wording import count_of
 
 # Not the list that a training run keeps in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"

@@ -17,7 +17,10 @@ import tensorflow as tf
 
 from vswin.atomic import locked, sync_folder
 from vswin.build import build_model, check_weights
-from vswin.checks import check_divides
+from vswin.cluster import Workers
+from vswin.config.checks import check_divides
+from vswin.config.schema import EvaluateConfig
+from vswin.console import count_of, say
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
@@ -44,12 +47,8 @@ from vswin.runtime import (
     signals_taken,
     start_log,
 )
-from vswin.schema import EvaluateConfig
-from vswin.tables import say
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.load import load_weights
-from vswin.wording import count_of
-from vswin.workers import Workers
 from vswin.zoo import configured_size, count_macs, count_parameters
 
 _NUM_NAMED = 5

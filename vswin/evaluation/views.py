@@ -10,6 +10,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from vswin.cluster import Workers
+from vswin.config.schema import EvaluateConfig
+from vswin.console import count_of, make_progress_bar
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.order import Share
@@ -19,10 +22,6 @@ from vswin.errors import InputError, is_out_of_memory
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.metrics import NO_PREDICTION, NUM_BEST, rank_classes
 from vswin.runtime import console, format_seconds, logger
-from vswin.schema import EvaluateConfig
-from vswin.tables import make_progress_bar
-from vswin.wording import count_of
-from vswin.workers import Workers
 
 SECONDS_BETWEEN_LINES = 10.0
 _NUM_NAMED = 5

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from vswin import __version__
 from vswin.atomic import replacing
+from vswin.console import printable
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
@@ -31,7 +32,6 @@ from vswin.predict.results import check_outputs
 from vswin.predict.save import name_outputs
 from vswin.report.contact_sheet import save_sheets
 from vswin.runtime import logger, start_log
-from vswin.wording import printable
 from vswin.zoo import Triple
 
 # One clip is what a person looks at, and float32 what small gradients need; both can be set otherwise.

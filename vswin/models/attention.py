@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from vswin.cores import count_cores
+from vswin.cluster import count_cores
 from vswin.models.fused import biased_softmax
 from vswin.models.windows import region_channels
 

@@ -16,11 +16,11 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vswin.config.schema import ClipConfig
+from vswin.console import printable
 from vswin.data.sampling import segments, uniform_clips
 from vswin.data.stores import FrameReader
 from vswin.data.transforms import center_crop, resize_short_side
-from vswin.schema import ClipConfig
-from vswin.wording import printable
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vswin import __version__
 from vswin.atomic import replacing
+from vswin.console import count_of, printable
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode_error import DecodeError
 from vswin.data.views import protocol_frames
@@ -22,7 +23,6 @@ from vswin.predict.model import LoadedModel, open_model
 from vswin.predict.protocol import find_protocol
 from vswin.predict.results import check_outputs
 from vswin.runtime import logger, start_log
-from vswin.wording import count_of, printable
 
 FORMATS = (".npz", ".parquet")
 LEVELS = ("video", "clip")

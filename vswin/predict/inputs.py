@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vswin.console import printable
 from vswin.data.folder import ENDINGS, count_others, list_videos, walk_files
 from vswin.errors import InputError
-from vswin.wording import printable
 
 logger = logging.getLogger("vswin")
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vswin.checks import AVERAGES, SAMPLINGS, SPACINGS
-from vswin.compose import compose_evaluation
+from vswin.config.checks import AVERAGES, SAMPLINGS, SPACINGS
+from vswin.config.compose import compose_evaluation
+from vswin.config.schema import ClipConfig, EvaluateConfig
+from vswin.console import count_of
 from vswin.errors import InputError
 from vswin.published import find_published, find_weights
 from vswin.runs.files import read_metrics
-from vswin.schema import ClipConfig, EvaluateConfig
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import is_saved_model, read_input_shape
-from vswin.wording import count_of
 
 # What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.
 _KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")

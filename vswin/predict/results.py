@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vswin.atomic import replacing
+from vswin.console import printable
 from vswin.errors import InputError
-from vswin.wording import printable
 
 STDOUT = Path("-")
 _BAR_WIDTH = 20

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.evaluation.views import check_finite, show_progress
@@ -26,7 +27,6 @@ from vswin.predict.results import (
 )
 from vswin.predict.save import name_outputs, save_annotated
 from vswin.runtime import console, logger, start_log
-from vswin.wording import count_of
 
 
 class Outputs(NamedTuple):

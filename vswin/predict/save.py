@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from vswin.atomic import replacing
+from vswin.console import make_progress_bar, printable
 from vswin.data.decode_error import DecodeError
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
 from vswin.data.stores import FrameReader
@@ -20,8 +21,6 @@ from vswin.predict.inputs import Input
 from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import check_outputs
 from vswin.runtime import console, logger
-from vswin.tables import make_progress_bar
-from vswin.wording import printable
 
 
 def name_outputs(

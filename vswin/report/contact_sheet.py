@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vswin.atomic import replacing
+from vswin.console import printable
 from vswin.data.pyav_encoder import encode_video
-from vswin.wording import printable
 
 _BACKGROUND, _TITLE_COLOR, _TEXT_COLOR, _FRAME_COLOR = "#ffffff", "#111111", "#555555", "#d62728"
 _MARGIN, _GAP, _FONT_SIZE, _LINE_HEIGHT = 16, 4, 13, 18

@@ -15,8 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vswin import __version__
-from vswin.compose import compose_config
-from vswin.config import flatten
+from vswin.config.compose import compose_config
+from vswin.config.load import flatten
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of, printable
 from vswin.errors import InputError
 from vswin.report.clips import Clip
 from vswin.report.plots import draw_class_accuracy
@@ -40,8 +42,6 @@ from vswin.runs.metrics import (
     order_by_accuracy,
     score_classes,
 )
-from vswin.schema import TrainConfig
-from vswin.wording import count_of, printable
 
 CLASSES_NAME = "class_accuracy.png"
 _NUM_PAIRS = 20

@@ -21,10 +21,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from vswin.atomic import replacing
+from vswin.console import count_of, printable
 from vswin.errors import InputError
 from vswin.runs.files import Run
 from vswin.runs.metrics import confusion_matrix
-from vswin.wording import count_of, printable
 
 # Okabe and Ito's colours, which most people tell apart; their yellow is darkened and their black gray. Lower case, as
 # they stand in an SVG, where the colours of the page's style sheet, light or dark, take their place.

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vswin.atomic import replacing
+from vswin.console import printable
 from vswin.data.frames import FrameLoader
 from vswin.errors import InputError
 from vswin.report.clips import Clip, choose_clips, draw_clips, open_videos
 from vswin.report.page import write_page
 from vswin.report.plots import draw_curves
 from vswin.runs.files import check_is_run, list_runs, read_run
-from vswin.wording import printable
 
 REPORT_NAME, CURVES_NAME = "report.html", "curves.png"
 _NUM_CLIPS = 6

@@ -20,7 +20,7 @@ import psutil
 
 from vswin import __version__
 from vswin.atomic import replacing
-from vswin.config import ROOT
+from vswin.config.load import ROOT
 
 ENVIRONMENT_NAME = "environment.json"
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vswin.console import count_of, printable
 from vswin.runs.files import Run
-from vswin.wording import count_of, printable
 
 # Where a run writes and what it logs, and defaults that work through the key of the same name elsewhere alone.
 _LEFT_OUT = {

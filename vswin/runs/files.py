@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vswin.config import saved_values
+from vswin.config.load import saved_values
+from vswin.console import printable
 from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
-from vswin.wording import printable
 
 # Any of them makes a folder a run: one that was only evaluated has no configuration of a training.
 _FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")

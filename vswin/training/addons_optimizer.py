@@ -12,8 +12,8 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow.python.util import tf_export
 
+from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError
-from vswin.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup
 
 # TensorFlow Addons imports Keras proper too, which takes over names by which TensorFlow finds classes for tf_keras; a

@@ -10,11 +10,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.atomic import replacing
+from vswin.console import make_progress_bar
 from vswin.data.bad_videos import BadVideos
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import console, format_seconds, logger
-from vswin.tables import make_progress_bar
 
 SECONDS_BETWEEN_LINES = 60.0
 _NUM_NAMED = 5

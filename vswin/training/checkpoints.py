@@ -16,6 +16,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.atomic import literal_folder, remove_partial, sync_file, sync_folder
+from vswin.cluster import Workers
+from vswin.console import count_of
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
@@ -24,8 +26,6 @@ from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.wording import count_of
-from vswin.workers import Workers
 
 # TensorFlow prints an error of its background thread before it raises it.
 logging.getLogger("absl").addFilter(lambda record: "error from the async thread" not in record.getMessage())

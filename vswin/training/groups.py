@@ -11,9 +11,9 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
+from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError, nearest
 from vswin.models.draws import Draws
-from vswin.schema import OptimizerConfig
 from vswin.weights.names import HEAD_PREFIX, read_depths
 
 _LAYER = re.compile(r"backbone\.layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.")

@@ -11,17 +11,17 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras as keras
 
+from vswin.cluster import Workers
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of
 from vswin.errors import InputError, disk_fault, is_out_of_memory
 from vswin.runs.environment import plain_command
 from vswin.runtime import exit_at_once, logger, signals_taken
-from vswin.schema import TrainConfig
 from vswin.training.callbacks import FiniteGuard
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.memory import estimate_run
 from vswin.training.run_folder import STATES
 from vswin.weights.files import best_weights
-from vswin.wording import count_of
-from vswin.workers import Workers
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGUSR1"):  # not on Windows

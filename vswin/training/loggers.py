@@ -14,7 +14,8 @@ import tf_keras as keras
 from tensorboard.plugins.hparams import api as hparams
 
 from vswin.atomic import replacing
-from vswin.config import flatten
+from vswin.config.load import flatten
+from vswin.config.schema import ClipConfig, TrainConfig
 from vswin.data.catalog import Catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
@@ -22,7 +23,6 @@ from vswin.data.views import load_protocol_views
 from vswin.evaluation.loggers import Sample, choose_samples, describe, reduce_frame
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.figures import format_value, is_setting
-from vswin.schema import ClipConfig, TrainConfig
 
 
 @contextmanager

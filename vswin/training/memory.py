@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import psutil
 
-from vswin.schema import TrainConfig
+from vswin.config.schema import TrainConfig
 from vswin.training.groups import count_passed_blocks, find_frozen
 from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, official_shapes, stage_grids
 

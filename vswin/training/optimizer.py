@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.schema import OptimizerConfig
+from vswin.config.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup, assign_groups
 
 

@@ -12,7 +12,10 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.config import saved_values
+from vswin.cluster import Workers
+from vswin.config.load import saved_values
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_frames
@@ -22,7 +25,6 @@ from vswin.evaluation.protocol import note_videos
 from vswin.report.run import report_or_say_why
 from vswin.runs.environment import record_session
 from vswin.runtime import describe_devices, format_seconds, logger, make_strategy, program, set_precision, start_log
-from vswin.schema import TrainConfig
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.groups import describe_groups
@@ -40,8 +42,6 @@ from vswin.training.setup import (
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights
-from vswin.wording import count_of
-from vswin.workers import Workers
 from vswin.zoo import configured_size
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from vswin.atomic import locked, replacing
-from vswin.config import differing_keys, save_config
+from vswin.config.load import differing_keys, save_config
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of, printable
 from vswin.data.catalog import Catalog
 from vswin.data.lists import ROLES, TRAIN, VAL
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import OUTPUTS, default_output_dir, logger
-from vswin.schema import TrainConfig
 from vswin.weights.files import best_weights
-from vswin.wording import count_of, printable
 
 STATES = Path("checkpoints", "last")
 _VIDEOS = "videos.json"

@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.build import build_model, check_weights
-from vswin.checks import check_divides
+from vswin.config.checks import check_divides
+from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader
@@ -15,7 +16,6 @@ from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.runtime import logger
-from vswin.schema import TrainConfig
 from vswin.training.groups import find_frozen
 from vswin.training.mixing import Mixing
 from vswin.training.optimizer import WarmupCosine, build_optimizer

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from vswin.config.schema import DataShowConfig
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import open_frames
@@ -21,7 +22,6 @@ from vswin.errors import InputError
 from vswin.models.video_swin import MEAN, STD, Normalize
 from vswin.report.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.runtime import logger, start_log
-from vswin.schema import DataShowConfig
 from vswin.training.mixing import MixDraws, Mixing, erase, keep_uncounted, make_erasing_boxes, make_mix_draws, mix_clips
 
 _SUFFIXES = (".png", ".gif", ".mp4")

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from vswin.cluster import find_cluster
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
 from vswin.runtime import describe_devices
-from vswin.schema import TrainConfig
 from vswin.training.memory import describe_memory, estimate_run
-from vswin.wording import count_of
 from vswin.zoo import ModelSize, count_macs, count_parameters
 
 _NEXT_LINE = "\n" + " " * 16

@@ -22,10 +22,10 @@ import psutil
 import tensorflow as tf
 
 from vswin.build import build_model
-from vswin.compose import compose_config
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.errors import InputError, is_out_of_memory
 from vswin.runtime import make_strategy, set_precision
-from vswin.schema import TrainConfig
 from vswin.training.setup import build_trainer
 from vswin.zoo import configured_size
 

@@ -10,10 +10,10 @@ import tf_keras as keras
 import wandb
 from wandb.sdk.wandb_run import Run
 
+from vswin.config.schema import TrainConfig
 from vswin.evaluation.loggers import Sample, make_film
 from vswin.runs.wandb_run import wandb_run
 from vswin.runtime import logger
-from vswin.schema import TrainConfig
 from vswin.training.loggers import standard_keys
 from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint

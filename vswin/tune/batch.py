@@ -8,13 +8,12 @@ from pathlib import Path
 import psutil
 import tensorflow as tf
 
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of, print_table, say
 from vswin.errors import InputError
 from vswin.runtime import console, logger, program, start_log
-from vswin.schema import TrainConfig
-from vswin.tables import print_table, say
 from vswin.training.memory import estimate_run
 from vswin.training.trial import Trial, run_trial
-from vswin.wording import count_of
 
 # Python, TensorFlow and the traced graph, which the estimate does not count.
 _PROCESS_GB = 1.0

@@ -3,8 +3,8 @@
 import math
 
 from vswin.cluster import find_cluster
+from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
-from vswin.schema import TrainConfig
 
 _FEWEST_STEPS = 20
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import tf_keras as keras
 
 from vswin.atomic import replacing
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of, make_progress_bar, print_table, say
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import open_frames
@@ -26,14 +28,11 @@ from vswin.runtime import (
     set_precision,
     start_log,
 )
-from vswin.schema import TrainConfig
-from vswin.tables import make_progress_bar, print_table, say
 from vswin.training.groups import describe_groups
 from vswin.training.setup import build_trainer, check_batch, distribute_training, find_inputs, make_model
 from vswin.training.trainer import Trainer
 from vswin.tune.curve import Suggestion, draw_curve, smooth, suggest
 from vswin.weights.names import named_weights
-from vswin.wording import count_of
 
 # Where the running mean of the loss stands at so many times its best, nothing is to be learned any more.
 _DIVERGED = 4.0

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vswin.config import DATA_DIR
+from vswin.config.load import DATA_DIR
 from vswin.errors import InputError
 from vswin.published import find_weights
 from vswin.weights.dialects import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official

@@ -1,7 +1,6 @@
 """What a file of weights holds, in words: `vswin inspect FILE`."""
 
-from vswin.console import Console
-from vswin.tables import NARROW, say
+from vswin.console import NARROW, Console, say
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects import IMAGE_2D
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from vswin.config.schema import DataPrepareConfig, DatasetConfig
 from vswin.data.prepare import run_prepare
-from vswin.schema import DataPrepareConfig, DatasetConfig
 
 CLIPS = Path(__file__).parents[2] / "clips"
 MakeDataset = Callable[..., DatasetConfig]

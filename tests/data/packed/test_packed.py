@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vswin.config.schema import ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
 from vswin.data.catalog import load_catalog
@@ -21,7 +22,6 @@ from vswin.data.packed import PackedVideo, RecordVideos, load_packed, read_rows,
 from vswin.data.pipeline import Order, make_eval_dataset, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
-from vswin.schema import ClipConfig
 
 BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "truncated mkv", "one frame mp4")
 TRAIN_CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense", spacing="centred")

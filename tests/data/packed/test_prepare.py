@@ -15,10 +15,10 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from vswin.config.schema import DataPrepareConfig, DatasetConfig
 from vswin.data import prepare
 from vswin.data.prepare import run_prepare
 from vswin.errors import InputError
-from vswin.schema import DataPrepareConfig, DatasetConfig
 
 Configure = Callable[..., DataPrepareConfig]
 

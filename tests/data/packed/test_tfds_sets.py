@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from vswin.config.schema import ClipConfig
 from vswin.data import packed, tfds_sets
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
@@ -26,7 +27,6 @@ from vswin.data.packed import EncodedFrames
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds, name_in_tfds
 from vswin.errors import InputError
-from vswin.schema import ClipConfig
 
 TRAIN = {"Archery": 3, "HandstandPushups": 2, "YoYo": 2}
 TEST = {"Archery": 2, "YoYo": 1}

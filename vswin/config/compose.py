@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from vswin.config import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
+from vswin.config.load import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
+from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError
-from vswin.schema import EvaluateConfig, TrainConfig, list_keys
 
 # Lines of Hydra's that help nobody who only gave a wrong value.
 _ASIDE = re.compile("https://|object_type=|Config search path|provider=")

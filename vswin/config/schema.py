@@ -2,7 +2,7 @@
 
 Default values stand in `configs/*.yaml`, so the fields here have none; the exception is `ModelConfig`, where
 `None` means "as the size in `vswin.zoo.SIZES` says". A field states its range, its choices, or that it is a path.
-`vswin.config` fills these dataclasses and checks them.
+`vswin.config.load` fills these dataclasses and checks them.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """From what Hydra composed to checked dataclasses.
 
 The entry points compose a configuration with Hydra and hand it to `load_config`; everything below them receives
-the dataclasses of `vswin.schema`.
+the dataclasses of `vswin.config.schema`.
 """
 
 import difflib
@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.checks import check_addons, check_augment, check_clip, check_model, check_numbers
+from vswin.config.checks import check_addons, check_augment, check_clip, check_model, check_values
+from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError, nearest
 from vswin.published import find_published
-from vswin.schema import EvaluateConfig, TrainConfig, list_keys
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 # What stands beside the package in a checkout (configs/, data/, train.py, evaluate.py) stands in its folder
 # `_root` once installed from a wheel.
 ROOT = _PACKAGE / "_root" if (_PACKAGE / "_root").is_dir() else _PACKAGE.parent
@@ -56,7 +56,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     except OmegaConfBaseException as error:
         raise InputError(f"configuration: {error}") from error
     assert isinstance(config, schema)
-    check_numbers(config)
+    check_values(config)
     check_clip(config.clip)
     check_model(config.model)
     if isinstance(config, TrainConfig):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vswin.config import CONFIG_DIR, list_choices
+from vswin.config.load import CONFIG_DIR, list_choices
 
 _FOR_HYDRA = """\
 --cfg job prints the configuration that the command line composes, --multirun makes a run for each combination of

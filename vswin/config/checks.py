@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, get_args
 
+from vswin.config.schema import AVERAGES as AVERAGES
+from vswin.config.schema import PRECISIONS as PRECISIONS
+from vswin.config.schema import SAMPLINGS as SAMPLINGS
+from vswin.config.schema import SPACINGS as SPACINGS
+from vswin.config.schema import list_keys
 from vswin.errors import InputError
-from vswin.schema import AVERAGES as AVERAGES
-from vswin.schema import PRECISIONS as PRECISIONS
-from vswin.schema import SAMPLINGS as SAMPLINGS
-from vswin.schema import SPACINGS as SPACINGS
-from vswin.schema import list_keys
 from vswin.zoo import configured_size, count_parameters
 
 if TYPE_CHECKING:
-    from vswin.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
+    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
 
 _MOST_PARAMETERS = 1e10  # 40 GB
 
 
-def check_numbers(config: "TrainConfig | EvaluateConfig | ClipConfig") -> None:
+def check_values(config: "TrainConfig | EvaluateConfig | ClipConfig") -> None:
     """Checks every value of a configuration, or of a group, against the range or the choices of its key."""
     for key, field in list_keys(type(config)).items():
         value, allowed, choices = attrgetter(key)(config), field.metadata.get("range"), field.metadata.get("choices")

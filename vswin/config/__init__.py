@@ -1,0 +1,1 @@
+"""Configurations: their schema, how they are composed and checked, and their help."""
