@@ -313,7 +313,7 @@ def test_numbers_for_names_say_nothing_about_order(tmp_path, model, make_config)
 
 def test_weights_that_give_no_numbers_are_an_error(tmp_path, model, make_config):
     weights = save(model, tmp_path / "model.h5", cls_head__fc_cls__bias=[0, np.nan, 0])
-    with pytest.raises(InputError, match=r"model\.h5: 1 not finite.*cls_head\.fc_cls\.bias"):
+    with pytest.raises(InputError, match=r"model\.h5: not finite.*cls_head\.fc_cls\.bias"):
         run_evaluation(make_config(weights))
     weights = save(model, tmp_path / "model.h5", cls_head__fc_cls__weight=3e38)
     with pytest.raises(InputError, match=r"NaN for .*a\.avi"):
