@@ -227,11 +227,11 @@ def test_a_folder_that_was_never_installed_says_that_its_version_is_not_known(co
 def test_version_and_help_work_from_another_folder(installed, elsewhere, built_version):
     vswin_command = str(installed / "vswin")
     assert run([vswin_command, "--version"], elsewhere) == f"vswin {built_version}\n"
-    assert run([vswin_command, "--help"], elsewhere).startswith("usage: vswin ")
+    assert run([vswin_command, "--help"], elsewhere).split()[:2] == ["Usage:", "vswin"]
     for command in ("train", "evaluate"):
         text = run([vswin_command, command, "--help"], elsewhere)
         assert text.startswith(f"usage: vswin {command} [GROUP=OPTION ...]")
-        assert re.search(r"^  dataset: +folder, hmdb51, kinetics400, ", text, re.MULTILINE)
+        assert "\n  dataset=folder|hmdb51|kinetics400|" in text
         assert "dataset: folder, hmdb51, kinetics400, " in run(
             [vswin_command, command, "dataset=ucf101", "--help"], elsewhere
         )
