@@ -70,7 +70,7 @@ _OWNERS = {
         "From https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database get hmdb51_org.rar, the "
         "videos (an archive for each class), and test_train_splits.rar, the lists. Unpack the videos, so that "
         "{root}/brush_hair and the other 50 class folders are there, and the lists (*.txt) into {parent}/splits.",
-        ("*_test_split{split}.txt",),  # each list tells training and test videos apart
+        ("*_test_split{split}.txt",),  # each list marks its training and test videos
         ("train",),
         ("testTrainMulti_7030_splits", "test_train_splits", "test_train_splits/testTrainMulti_7030_splits"),
     ),

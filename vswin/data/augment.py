@@ -44,7 +44,7 @@ Parameters = dict[str, float]
 
 
 class Operation(NamedTuple):
-    """Hold an operation with drawn parameters.
+    """An operation with drawn parameters.
 
     Attributes:
         text: Description, e.g. "rotated by +7.0 deg".
@@ -70,7 +70,7 @@ def apply_operations(frames: np.ndarray, operations: Sequence[Operation]) -> np.
 def draw_color_jitter(strengths: Sequence[float], rng: np.random.Generator) -> list[Operation]:
     """Draws up to four colour changes, in random order.
 
-    `strengths` are those of brightness, contrast, saturation and hue. The first three draw a factor uniformly from
+    `strengths` lists brightness, contrast, saturation and hue. The first three draw a factor uniformly from
     max(0, 1 - strength) to 1 + strength. Hue draws a shift uniformly from -strength to strength, as a fraction of the
     colour circle, at most 0.5. A change with strength 0 is skipped.
     """
@@ -212,14 +212,14 @@ def shear(frame: np.ndarray, degrees: float, axis: int) -> np.ndarray:
 
 
 def translate(frame: np.ndarray, share: float, axis: int) -> np.ndarray:
-    """Shifts to the right by a share of the width (axis 0), or down by one of the height (1)."""
+    """Shifts right by a fraction of the width (axis 0), or down by a fraction of the height (axis 1)."""
     matrix = np.eye(3)
     matrix[axis, 2] = share * frame.shape[1 - axis]
     return _warp(frame, matrix)
 
 
 def cutout(frame: np.ndarray, x: float, y: float, size: float) -> np.ndarray:
-    """Fills a square with gray: `x` and `y` are its centre per width and height, `size` is its side per height."""
+    """Fills a square of side `size` at (x, y) with gray; `x` is a fraction of width, `y` and `size` of height."""
     height, width = frame.shape[:2]
     half = size / 2 * height
     left, right = (min(max(int(x * width + side), 0), width) for side in (-half, half))

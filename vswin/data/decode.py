@@ -92,9 +92,9 @@ class VideoReader:
 
         Args:
             frame_numbers: int64 [n], each in [0, num_video_frames), in any order; numbers may repeat.
-            prepare: Function that each frame passes through as soon as it is decoded. It maps uint8 [H, W, 3] BGR to a
-                uint8 array of one size per video, and must treat all channels alike. Resizing here saves memory.
-            may_skip: Whether PyAV may skip frames that were not requested. Only H.264 is skipped, and not with
+            prepare: Applied to each frame as soon as it is decoded. It maps uint8 [H, W, 3] BGR to uint8 [H', W', 3] of
+                one size per video, and must treat all channels alike. Resizing here saves memory.
+            may_skip: Whether PyAV may skip frames that were not requested, in H.264 files and not with
                 `decoder="opencv"`. The result is the same unless the file is damaged before the requested frames.
 
         Returns:
@@ -197,7 +197,7 @@ class VideoReader:
         return frames if num_missing == 0 else None
 
     def _end_with_last_picture(self) -> None:
-        """Marks the frames after the file's last picture as repeats; an error if many are missing or PyAV reads on."""
+        """Marks frames after the last picture as repeats; a `DecodeError` if many are missing or PyAV reads further."""
         if self._position == 0:
             raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:

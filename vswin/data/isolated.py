@@ -44,7 +44,7 @@ class IsolatedVideos:
     """Opens the videos of another store in separate processes; see `VideoStore`.
 
     There are as many processes as threads that decode at the same time. They import neither TensorFlow nor the main
-    program. They end with this object, and whenever this process ends for any reason.
+    program. They end with this object, or when this process ends for any reason.
     """
 
     def __init__(self, store: VideoStore) -> None:
@@ -210,7 +210,7 @@ class _Decoder(SpawnProcess):
         super().__init__(daemon=True)
         self._store = store
         ours, self._pipe = Pipe()
-        resource_tracker.ensure_running()  # it unblocks signals
+        resource_tracker.ensure_running()  # must run before the signals are blocked: it unblocks them
         try:
             # The process starts without the main program, which would import TensorFlow. It blocks the signals that
             # the run handles; the run ends its processes after the current clips.
@@ -273,7 +273,7 @@ class _Decoder(SpawnProcess):
 
     def run(self) -> None:
         """Answers requests inside the process, until the other end of the pipe is closed."""
-        os.setsid()  # Ctrl-Z does not stop it
+        os.setsid()  # so that Ctrl-Z does not stop this process
         threading.Thread(target=_end_with_parent, daemon=True).start()
         _limit_memory()
         self._pipe.send("ready")

@@ -121,7 +121,7 @@ def _find_elsewhere(
     for spelling in dict.fromkeys((written, normalize("NFC", written), normalize("NFD", written))):
         if spelling != entry.path and (paths := folders.find(spelling)):
             return paths
-    # Search for files of that name in all folders except those of other classes.
+    # Search all folders, except folders of other classes, for a file of this name.
     named = files.find_named(written) if files else []
     named = [path for path in named if classes.find_folder(os.path.dirname(path).replace(os.sep, "/")) in (-1, label)]
     if not named:

@@ -274,8 +274,7 @@ def split_train_val(
     """Holds out a fraction of each class for validation, independent of the data set's folder and order.
 
     Files whose names agree up to a `_g01_`, as in UCF101, come from one recording and stay together; folder names do
-    not mark a recording. Every other file is its own group. A class with one group is not split; all of it is for
-    training.
+    not mark a recording. Every other file is its own group. A class with one group is only used for training.
 
     `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
     `base` is the folder of the data set, which is removed from group names.

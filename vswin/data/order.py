@@ -17,7 +17,7 @@ from vswin.data.records import VideoRecord
 
 @dataclass(frozen=True)
 class Share:
-    """Define the shard of every global batch that this worker loads, and the number of replicas.
+    """The shard of every global batch that this worker loads, and the number of replicas.
 
     Attributes:
         num_workers: Processes that load data.
@@ -41,7 +41,7 @@ ONE_WORKER = Share()
 
 @dataclass(frozen=True)
 class Order:
-    """Define the order of the clips in training.
+    """The order of the clips in training.
 
     Attributes:
         seed: Seed of the shuffling and of all draws, >= 0.
@@ -97,7 +97,7 @@ def shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
     """Divides one epoch's record indices into global batches, int32 [steps, B], -1 for padding."""
-    # A batch repeats all its videos in turn, so that neighbours, which mixing pairs, are different videos if possible.
+    # A batch contains each video once before any repeats, so that neighbours, which mixing pairs, differ if possible.
     videos_per_step = batch_size // repeats
     num_steps = count_steps(indices.shape[0], batch_size, repeats)
     padding = num_steps * videos_per_step - indices.shape[0]

@@ -164,7 +164,7 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
 
 
 class RecordVideos:
-    """Stores videos as records of a data set in the TFDS layout; see `VideoStore`."""
+    """Opens videos that are records of a data set in the TFDS layout; see `VideoStore`."""
 
     def __init__(
         self, builder: Any, places: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
@@ -201,7 +201,7 @@ class RecordVideos:
             return video
         except OSError as error:
             raise DecodeError(path, "not readable", f"{error.filename or self._folder}: {error.strerror}") from None
-        except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+        except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
             raise DecodeError(path, "damaged record", str(error)) from None
 
     def identify(self, path: str) -> tuple[object, ...] | None:
@@ -274,7 +274,7 @@ def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, A
 
 
 class _TFRecords(Sequence[Mapping[str, Any]]):
-    """Random access to the records of TFRecord files, TFDS's default format, which TFDS only reads sequentially."""
+    """Reads TFRecord files, TFDS's default format, by random access; TFDS only reads them sequentially."""
 
     def __init__(self, files: Sequence[str], features: Any, decoders: Mapping[str, Any]) -> None:
         """Finds the position of each record; raises OSError, or ValueError for a damaged file."""

@@ -54,7 +54,7 @@ def make_train_dataset(
     `allow_flip` states whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded.
 
     Raises:
-        InputError: If there are no videos, or the batch cannot be divided among the replicas.
+        InputError: If there are no videos, or the batch does not divide evenly.
     """
     _check(records, order.batch_size, order.share, order.repeats)
     records, frames = list(records), loader or FrameLoader()
@@ -91,7 +91,7 @@ def make_val_dataset(
 ) -> tf.data.Dataset:
     """Makes the batches, with `clips`, for validation during training: each video once, its middle clip, centre crop.
 
-    Arguments and errors are those of `make_eval_dataset`; the configured numbers of clips and crops are ignored.
+    For arguments and errors see `make_eval_dataset`; the configured numbers of clips and crops are ignored.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
     dataset = make_eval_dataset(records, one_view, batch_size, bad, share, loader)
@@ -117,7 +117,7 @@ def make_eval_dataset(
     their label is -1. Without a `loader`, a plain `FrameLoader` reads the frames.
 
     Raises:
-        InputError: If there are no videos, or the batch cannot be divided among the replicas.
+        InputError: If there are no videos, or the batch does not divide evenly.
     """
     _check(records, batch_size, share)
     records, frames = list(records), loader or FrameLoader()

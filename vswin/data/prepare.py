@@ -1,8 +1,8 @@
 """Pack a data set for clusters and network drives: `vswin data prepare`.
 
-Thousands of small files become a few large ArrayRecord files in the TFDS layout. Training (`dataset.root=<packed
-folder>`) reads records by random access and decodes from memory. Each file is compared with the videos before it gets
-its final name. After a kill, the same command continues the unfinished work in `<output_dir>.partial`.
+Thousands of small files become a few large ArrayRecord files in the TFDS layout. Training reads their records by random
+access and decodes from memory: `dataset.root=<packed folder>`. Each file is compared with the videos before it gets its
+final name. After a kill, the same command continues the unfinished work in `<output_dir>.partial`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from vswin.data.decode_error import DecodeError, TimeLimit
 
 PYAV_VERSION = av.__version__
 
-# Maps colour matrices other than BT.601, by H.273 number, to FFmpeg's conversion. FFmpeg has none for constant luminance
-# (10), so it is converted as the usual BT.2020, as the official reader does.
+# Maps colour matrices other than BT.601, by H.273 number, to FFmpeg's conversion. FFmpeg has none for constant
+# luminance (10), which is converted as the usual BT.2020, as by the official reader.
 _BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
 _OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
 _FULL_RANGE = 2
@@ -87,7 +87,7 @@ class PyAVDecoder:
     """Decodes a file from its first frame on; frames equal OpenCV's, and are neither rotated nor mirrored.
 
     The bytes are equal with two exceptions. If a file declares colours other than BT.601, as most HD video does, the
-    frames are converted accordingly and equal those of the official reader. And some codecs (MPEG-4 by Xvid, WMV)
+    frames are converted accordingly and equal the official reader's frames. And some codecs (MPEG-4 by Xvid, WMV)
     differ by up to 2 of 255, because their decoders changed between the FFmpeg versions of OpenCV and PyAV.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 def random_clip(num_video_frames: int, num_frames: int, frame_stride: int, rng: np.random.Generator) -> np.ndarray:
     """Places one clip at random with a single draw, or at frame 0 if the video is shorter than the clip.
 
-    Arguments are those of `uniform_clips`.
+    The arguments are described in `uniform_clips`.
 
     Returns:
         Frame numbers, int64 [T], each in [0, num_video_frames).
@@ -49,7 +49,7 @@ def uniform_clips(num_video_frames: int, num_frames: int, frame_stride: int, num
 def end_to_end_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
     """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test; a single clip is centred.
 
-    Arguments are those of `uniform_clips`.
+    The arguments are described in `uniform_clips`.
 
     Returns:
         Frame numbers, int64 [num_clips, T], each in [0, num_video_frames); a video shorter than a clip loops.

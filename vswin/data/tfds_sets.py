@@ -140,7 +140,7 @@ def _download_bytes(name: str) -> int:
         infos = import_tfds().builder_cls(name.split("/")[0]).url_infos
     except ValueError as error:  # TFDS does not know the name
         raise InputError(f"dataset.tfds={name}: {str(error).splitlines()[0]}") from error
-    except ImportError:  # TFDS 4.9.10 does not declare all packages that it imports
+    except ImportError:  # TFDS 4.9.10 does not install all packages that it imports
         return 0
     return sum(int(info.size) for info in (infos or {}).values())
 
@@ -208,7 +208,7 @@ def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[in
                     for split, found in records.items()
                 }
             )
-    except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+    except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
         raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
     with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be read-only
         partial.write_text(json.dumps({"files": files, "labels": labels}), encoding="utf-8")

@@ -90,7 +90,7 @@ def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
 
 
 class ClipChanges(NamedTuple):
-    """Hold the drawn augmentations of a clip, the same for all its frames.
+    """The drawn augmentations of a clip, the same for all its frames.
 
     Attributes:
         box: The rectangle to cut out of the frames.
@@ -104,7 +104,7 @@ class ClipChanges(NamedTuple):
 
 
 class TrainClip(NamedTuple):
-    """Hold the frames of a training clip and the changes drawn for them.
+    """The frames of a training clip and the changes drawn for them.
 
     Attributes:
         numbers: Frame numbers in the file, int64 [T].
