@@ -1,1 +1,1 @@
-"""The video pipeline: from a list of records to batches of uint8 clips."""
+"""The video pipeline: turns a list of records into batches of uint8 clips."""

@@ -1,7 +1,7 @@
-"""Annotation files as the owners of the data sets publish them. Called by `vswin.data.catalog`.
+"""Read annotation files as the data set owners publish them. Called by `vswin.data.catalog`.
 
-`find_annotations` looks for the files in their usual places; `read_annotations` reads one of them, if its content
-shows the owners' form: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2.
+`find_annotations` looks for the files in the usual folders. `read_annotations` reads a file if its content has the
+owners' format: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2.
 """
 
 import csv
@@ -21,31 +21,23 @@ from vswin.data.folder import count_others, is_video, list_videos
 from vswin.data.lists import ROLES, TRAIN, VAL, ListEntry, is_number, read_text
 from vswin.errors import InputError
 
-# Where annotation files usually lie, beside and below the folder of the videos.
+# Usual folders of annotation files, beside and below the video folder.
 _FOLDERS = ("splits", "annotations", "labels", "lists")
 _SUBSETS = {"train": TRAIN, "training": TRAIN, "val": VAL, "validate": VAL, "validation": VAL, "valid": VAL}
 
 
 class NotFoundError(InputError):
-    """The videos or the lists of a data set are in none of the places where they were looked for."""
+    """The videos or the lists of a data set were not found in any of the searched folders."""
 
 
 class _Owner(NamedTuple):
-    """Says where the files of a data set come from and how they are called.
+    """The source of a data set's files, and their names."""
 
-    Attributes:
-        title: name of the data set as people write it.
-        how: where to get the files and where to put them; `root` and `parent` are the folder of the videos, and its.
-        lists: names of the training list, the best first; a pattern stands for a folder that holds such files.
-        val_words: what is in place of "train" in the name of the validation list.
-        folders: that the lists are unpacked to, besides `_FOLDERS`.
-    """
-
-    title: str
-    how: str
-    lists: tuple[str, ...]
-    val_words: tuple[str, ...]
-    folders: tuple[str, ...] = ()
+    title: str  # as people write it
+    how: str  # where to get the files and where to put them; `root` is the video folder, `parent` its parent
+    lists: tuple[str, ...]  # names of the training list, best first; a pattern selects the folder of matching files
+    val_words: tuple[str, ...]  # words that replace "train" in the name of the validation list
+    folders: tuple[str, ...] = ()  # more folders that may hold the lists, besides `_FOLDERS`
 
 
 def _kinetics(number: int) -> _Owner:
@@ -78,7 +70,7 @@ _OWNERS = {
         "From https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database get hmdb51_org.rar, the "
         "videos (an archive for each class), and test_train_splits.rar, the lists. Unpack the videos, so that "
         "{root}/brush_hair and the other 50 class folders are there, and the lists (*.txt) into {parent}/splits.",
-        ("*_test_split{split}.txt",),  # each list tells training and test videos apart
+        ("*_test_split{split}.txt",),  # each list marks its training and test videos
         ("train",),
         ("testTrainMulti_7030_splits", "test_train_splits", "test_train_splits/testTrainMulti_7030_splits"),
     ),
@@ -96,14 +88,14 @@ ANNOTATED = tuple(_OWNERS)
 
 
 def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path | None]:
-    """Looks for annotation files in their usual places; without any, Kinetics may lie in class folders.
+    """Looks for annotation files in their usual folders; Kinetics may also consist of class folders without lists.
 
     Returns:
-        The lists for training and for validation, or folders that stand for them; the first may not be there.
+        The training list and the validation list, or folders in their place. The training list may be None.
 
     Raises:
-        NotFoundError: if the folder of the videos, or every list, is not there.
-        InputError: if there is no such split, or only the list for training is there.
+        NotFoundError: if the video folder is missing, or both lists are.
+        InputError: if the split does not exist, or only the training list does.
     """
     owner, root = _OWNERS[dataset.name], Path(dataset.root)
     if "{split}" in owner.lists[0] and dataset.split not in (1, 2, 3):
@@ -134,7 +126,7 @@ def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path 
 
 
 def _first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
-    """Finds the first file of these names; the folder decides before the name. Of a pattern it gives the folder."""
+    """Finds the first of these files, by folder first and name second; for a pattern, returns the folder."""
     for folder in folders:
         for name in names:
             if "*" in name and next(folder.glob(name), None):
@@ -147,14 +139,14 @@ def _first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
 def read_annotations(
     dataset: DatasetConfig, path: Path, subset: str, classes: ClassLookup, notes: list[str]
 ) -> list[ListEntry] | None:
-    """Reads an annotation file, or a folder where the owners' lists or class folders stand for one.
+    """Reads an annotation file, or a folder that holds the owners' lists or class folders.
 
     Returns:
-        An entry per video of the subset, "train" or "val"; None if the file is not of the owners' form. `notes` gets a
-        sentence on what is left out.
+        An entry per video of the subset, "train" or "val"; None if the file does not have the owners' format. `notes`
+        gets a sentence about skipped videos.
 
     Raises:
-        InputError: if it cannot be read or is not for this data set, split or subset, or names an unknown class.
+        InputError: if the file is unreadable, names an unknown class, or belongs to another data set, split or subset.
     """
     match dataset.name:
         case "ucf101":
@@ -168,8 +160,8 @@ def read_annotations(
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
-    """Reads the lines of a list that hold something, stripped, with their numbers from 1."""
-    # Not str.splitlines: it would also cut a name at, say, U+2028.
+    """Reads the non-empty lines of a list, stripped, with their line numbers from 1."""
+    # str.splitlines would also split a name at U+2028, for example.
     lines = [(number, line.strip()) for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1)]
     kept = [(number, line) for number, line in lines if line]
     if not kept:
@@ -178,11 +170,9 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_ucf101(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
-    """Reads lines `Class/v_Class_g01_c01.avi`, in training lists with a label from 1.
-
-    The first line tells: without a label, or with one that counts from 1, the list is official.
-    """
+    """Reads lines `Class/v_Class_g01_c01.avi`, which training lists extend by a label from 1."""
     lines = _read_lines(path)
+    # The list is official if its first line has no label, or a label that counts from 1.
     video, *labels = lines[0][1].replace("\\", "/").rsplit(maxsplit=1)
     is_plain = not labels and is_video(video.rpartition("/")[2])
     is_numbered = bool(labels) and is_number(labels[0]) and classes.find(_class_of(video)) + 1 == int(labels[0]) > 0
@@ -212,14 +202,14 @@ def _read_ucf101(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
 
 
 def _class_of(video: str) -> str:
-    """Takes the class from the folder, or from the file name where there is no folder."""
+    """Takes the class from the folder, or from the file name if there is no folder."""
     folder, _, name = video.rpartition("/")
     listed = re.fullmatch(r"v_(.+)_g\d+_c\d+\.\w+", name)
     return folder.rpartition("/")[2] or (listed.group(1) if listed else name)
 
 
 def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> list[ListEntry] | None:
-    """Reads `<class>_test_split<N>.txt` with a use for each video, or all such files of a folder."""
+    """Reads `<class>_test_split<N>.txt`, which assigns each video to a subset, or all such files of a folder."""
     list_name = re.compile(r"(.+)_test_split([123])\.txt")
     paths = sorted(path.glob(f"*_test_split{split}.txt")) if path.is_dir() else [path]
     entries = []
@@ -231,7 +221,7 @@ def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> l
             raise InputError(f"{file} is of split {match.group(2)}, but dataset.split={split}")
         class_name = classes.class_names[classes.expect(match.group(1), str(file))]
         for number, line in _read_lines(file):
-            # Names hold # & ; ( and, in re-packed copies, spaces.
+            # Names contain # & ; ( and, in re-packed copies, spaces.
             video, use = [*line.rsplit(maxsplit=1), ""][:2]
             if use not in ("0", "1", "2"):
                 raise InputError(
@@ -246,19 +236,19 @@ def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> l
 
 
 def _is_json(text: str) -> bool:
-    """Tells a JSON object or array by its beginning; a name in a list of paths may begin with a bracket, too."""
+    """Recognises a JSON object or array by its first characters; a path in a list may also start with a bracket."""
     return re.match(r"\s*(\{\s*[\"}]|\[\s*[{\]])", text) is not None
 
 
 def _parse_json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also of numbers, and of brackets, by the thousand
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
         raise InputError(f"The list {path} cannot be read: it is no whole JSON file ({error})") from error
 
 
 def _read_sthv2(path: Path, classes: ClassLookup, notes: list[str]) -> list[ListEntry] | None:
-    """Reads objects with `id` and `template`; "Putting [something]" is the class "Putting something"."""
+    """Reads objects with `id` and `template`; the template "Putting [something]" is the class "Putting something"."""
     text = read_text(path)
     if not _is_json(text):
         return None
@@ -287,7 +277,7 @@ def _read_sthv2(path: Path, classes: ClassLookup, notes: list[str]) -> list[List
 
 
 def _check_label_map(path: Path, classes: ClassLookup) -> None:
-    """Compares the owners' numbering of the classes, where it lies beside a list, with ours."""
+    """Compares the owners' class numbers with ours, if their label map lies beside the list."""
     map_path = _first([path.parent], ["something-something-v2-labels.json", "labels.json"])
     if map_path is None:
         return
@@ -305,15 +295,12 @@ def _check_label_map(path: Path, classes: ClassLookup) -> None:
         raise InputError(f"{map_path} has {len(numbers)} classes of {len(classes.class_names)}; get it anew")
 
 
-# Of a video of Kinetics: label, id, start, end and subset, as written, and the line. Plain tuples, as lists are long.
+# A Kinetics video: label, id, start, end and subset as written, and the line number. Lists are long, so plain tuples.
 _Row = tuple[str, str, str, str, str, int]
 
 
 def _read_kinetics(path: Path, subset: str, classes: ClassLookup, notes: list[str]) -> list[ListEntry] | None:
-    """Reads CSV or JSON; of a list that has both subsets, the lines of this one count.
-
-    The path of an entry is `<id>_<start>_<end>` with times of six digits, the usual file name.
-    """
+    """Reads the entries of one subset from CSV or JSON, with the path `<id>_<start>_<end>` and six-digit times."""
     if path.is_dir():
         return _read_class_folders(path, classes, notes)
     text = read_text(path)
@@ -359,7 +346,7 @@ def _read_kinetics(path: Path, subset: str, classes: ClassLookup, notes: list[st
 
 
 def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
-    """Reads `label,youtube_id,time_start,time_end,split`, in any order and with more columns; None without ids."""
+    """Reads columns `label,youtube_id,time_start,time_end,split` in any order, and others; None without ids."""
     reader = csv.reader(io.StringIO(text, newline=""))
     rows: list[_Row] = []
     try:
@@ -372,7 +359,7 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
                 f"{path} has no labels (its columns are {', '.join(header)}), as the list of the test videos; name the "
                 "training or the validation list"
             )
-        # A column that is not there is the empty cell that each row gets at its end.
+        # Each row gets an empty cell at its end, which stands for missing columns.
         columns = ("label", "youtube_id", "time_start", "time_end", "split")
         pick = itemgetter(*(names.index(name) if name in names else -1 for name in columns))
         num_needed = max(names.index(name) for name in columns[:2]) + 1
@@ -406,7 +393,7 @@ def _kinetics_json(path: Path, text: str) -> list[_Row]:
 
 
 def _find_class_folders(root: Path, subset: str, classes: ClassLookup) -> Path | None:
-    """Finds the folder of a subset, if it holds a class folder."""
+    """Finds the folder of a subset, if it contains a class folder."""
     for name, role in _SUBSETS.items():
         folder = root / name
         if role == subset and folder.is_dir() and any(classes.find(inner) >= 0 for inner in os.listdir(folder)):
@@ -415,7 +402,7 @@ def _find_class_folders(root: Path, subset: str, classes: ClassLookup) -> Path |
 
 
 def _read_class_folders(folder: Path, classes: ClassLookup, notes: list[str]) -> list[ListEntry]:
-    """Takes all videos in class folders for a list."""
+    """Lists all videos in class folders."""
     entries = []
     others: Counter[str] = Counter()
     for class_folder in sorted(folder.absolute().glob("[!.]*")):

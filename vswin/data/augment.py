@@ -1,18 +1,18 @@
 """Change the colours and shapes of frames at random: colour jitter and RandAugment, one draw for all frames of a clip.
 
-Every operation takes a frame, uint8 [H, W, 3] RGB, and returns another of the same shape; parameters are shares of the
-frame, so that they mean the same at any size.
+Every operation maps a frame, uint8 [H, W, 3] RGB, to a frame of the same shape. Parameters are fractions of the frame
+size, so they mean the same at any size.
 
-RandAugment's magnitude M runs from 0 to 30. The values that an operation gets from it are those of imgaug 0.4.0, whose
-`RandAugment` is what the official Something-Something v2 recipe uses; they are weaker than those that timm gives
-the same number on its scale from 0 to 10. Pixels are imgaug's, too, which leaves filters, enhancers and affine
-maps to Pillow; so is it here, but for the filters, which OpenCV sums several times faster to the same pixels.
+RandAugment's magnitude M runs from 0 to 30. An operation maps M to the parameter value of imgaug 0.4.0, whose
+`RandAugment` the official Something-Something v2 recipe uses. timm's values for the same number, on its scale from 0
+to 10, are stronger. The pixels equal imgaug's as well: imgaug delegates filters, enhancers and affine maps to Pillow,
+and so does this module, except that OpenCV computes the filters several times faster with the same result.
 
 Source: imgaug 0.4.0, augmenters/collections.py, RandAugment; its use in Video-Swin-Transformer
     mmaction/datasets/pipelines/augmentations.py, Imgaug; augmenters/pillike.py, augmenters/arithmetic.py (`cutout_`,
     `invert_`), augmenters/color.py (`quantize_uniform_to_n_bits_`).
-Source: torchvision, transforms/transforms.py, ColorJitter, with transforms/_functional_tensor.py; mmaction2 offers it
-    as `TorchVisionWrapper` and has a ColorJitter of its own with the same ranges.
+Source: torchvision, transforms/transforms.py, ColorJitter, with transforms/_functional_tensor.py; mmaction2 wraps it
+    in `TorchVisionWrapper` and has its own ColorJitter with the same ranges.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from PIL import Image, ImageEnhance, ImageOps
 from vswin.data.transforms import Box, crop, resize_frame
 
 LARGEST_MAGNITUDE = 30
-# The side crops of magnitude M are of up to M pixels in a frame of this size, and in proportion in others.
+# Side crops of magnitude M take up to M pixels in a frame of this size; other sizes scale in proportion.
 _CROPPED_FROM = 224
-# Gray level of what an operation uncovers or cuts out.
+# Gray level of uncovered or cut-out pixels.
 FILL = 128
 _LEVELS = np.arange(256)
 _FLOAT_LEVELS = _LEVELS.astype(np.float32)
-# imgaug leaves smaller frames to Pillow, which counts the brightest level differently.
+# imgaug delegates smaller frames to Pillow, which counts the brightest level differently.
 _EQUALIZED_BY_PILLOW_BELOW = 64 * 64 * 3
-# From floats in 0..1 to bytes, as torchvision does: 1 becomes 255, without rounding.
+# Scales floats in 0..1 to bytes as torchvision does: 1 becomes 255, without rounding.
 _TO_BYTES = 255.999
 _GRAY = np.array([0.2989, 0.587, 0.114], np.float32)
 
@@ -44,11 +44,11 @@ Parameters = dict[str, float]
 
 
 class Operation(NamedTuple):
-    """Hold a change whose parameters are drawn.
+    """An operation with drawn parameters.
 
     Attributes:
-        text: Says in words what it does, e.g. "rotated by +7.0 deg".
-        change: From a frame, uint8 [H, W, 3] RGB, to the changed one of the same shape.
+        text: Description, e.g. "rotated by +7.0 deg".
+        change: Maps a frame, uint8 [H, W, 3] RGB, to the changed frame of the same shape.
     """
 
     text: str
@@ -68,13 +68,11 @@ def apply_operations(frames: np.ndarray, operations: Sequence[Operation]) -> np.
 
 
 def draw_color_jitter(strengths: Sequence[float], rng: np.random.Generator) -> list[Operation]:
-    """Draws up to four changes of colour, in random order.
+    """Draws up to four colour changes, in random order.
 
-    Args:
-        strengths: Of brightness, contrast and saturation, whose factors are uniform in 1 - strength (at least 0) to
-            1 + strength, and of hue, whose shift is uniform in -strength to strength of the colour circle, at most
-            0.5. What has strength 0 is left out.
-        rng: Source of the draws.
+    `strengths` lists brightness, contrast, saturation and hue. The first three draw a factor uniformly from
+    max(0, 1 - strength) to 1 + strength. Hue draws a shift uniformly from -strength to strength, as a fraction of the
+    colour circle, at most 0.5. A change with strength 0 is skipped.
     """
     operations = []
     scales = {"brightness": scale_brightness, "contrast": scale_contrast, "saturation": scale_saturation}
@@ -89,18 +87,15 @@ def draw_color_jitter(strengths: Sequence[float], rng: np.random.Generator) -> l
 
 
 def draw_rand_augment(preset: str, num_ops: int, magnitude: int, rng: np.random.Generator) -> list[Operation]:
-    """Draws what RandAugment does to a clip.
+    """Draws RandAugment's operations for a clip, in the order in which they apply.
 
     Args:
-        preset: "none"; "official", which always cuts a little off the sides and mirrors every second clip, even
-            where the data set forbids flips; "no_flip", the same without mirroring, the only operation that turns left
-            into right.
-        num_ops: How many different operations, up to 18.
+        preset: "none", "official" or "no_flip". "official" always cuts a little off the sides and mirrors a clip with
+            probability 0.5, even if the data set forbids flips. "no_flip" is the same without mirroring, the only
+            operation that swaps left and right.
+        num_ops: Number of different operations, up to 18.
         magnitude: Their strength, 0 to 30.
         rng: Source of the draws.
-
-    Returns:
-        The operations, in the order in which they apply.
     """
     if preset == "none":
         return []
@@ -116,7 +111,7 @@ def draw_rand_augment(preset: str, num_ops: int, magnitude: int, rng: np.random.
 
 
 def draw_operation(name: str, magnitude: int, rng: np.random.Generator) -> Operation:
-    """Draws the parameters of one of RandAugment's operations."""
+    """Draws the parameters of one RandAugment operation."""
     text, change, draw = RAND_AUGMENT[name]
     if draw is None:
         return Operation(text, change)
@@ -142,14 +137,14 @@ def scale_saturation(frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def shift_hue(frame: np.ndarray, shift: float) -> np.ndarray:
-    """Turns the hues by a share of the colour circle, in HSV."""
+    """Shifts the hue in HSV by a fraction of the colour circle."""
     hsv = cv2.cvtColor(frame.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + np.float32(360 * shift)) % 360
     return (cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * np.float32(_TO_BYTES)).astype(np.uint8)
 
 
 def _gray(frame: np.ndarray) -> np.ndarray:
-    """Returns whole gray levels, float32 [H, W]."""
+    """Returns integer gray levels, float32 [H, W]."""
     red, green, blue = cv2.split(frame)
     gray = _GRAY[0] * red + _GRAY[1] * green + _GRAY[2] * blue
     return np.floor(gray)
@@ -160,7 +155,7 @@ def _to_levels(values: np.ndarray) -> np.ndarray:
 
 
 def crop_sides(frame: np.ndarray, top: float, right: float, bottom: float, left: float) -> np.ndarray:
-    """Cuts shares of the height or width off the four sides, and resizes to the old size."""
+    """Cuts fractions of the height or width off the four sides and resizes to the original size."""
     height, width = frame.shape[:2]
     first_row, first_column = round(height * top), round(width * left)
     rows = height - first_row - round(height * bottom)
@@ -181,7 +176,7 @@ def autocontrast(frame: np.ndarray) -> np.ndarray:
 
 
 def equalize(frame: np.ndarray) -> np.ndarray:
-    """Makes the levels of each channel about equally frequent."""
+    """Equalises the histogram of each channel."""
     if frame.size < _EQUALIZED_BY_PILLOW_BELOW:
         return np.asarray(ImageOps.equalize(Image.fromarray(frame)))
     table = np.empty((256, 3), np.uint8)
@@ -197,12 +192,12 @@ def equalize(frame: np.ndarray) -> np.ndarray:
 
 
 def solarize(frame: np.ndarray, threshold: int) -> np.ndarray:
-    """Inverts the levels from `threshold` up."""
+    """Inverts all levels >= `threshold`."""
     return cv2.LUT(frame, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS).astype(np.uint8))
 
 
 def rotate(frame: np.ndarray, degrees: float) -> np.ndarray:
-    """Turns about the centre, clockwise where `degrees` is above 0."""
+    """Rotates about the centre, clockwise if `degrees` > 0."""
     height, width = frame.shape[:2]
     angle = -np.deg2rad(degrees)
     turn = [[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
@@ -210,21 +205,21 @@ def rotate(frame: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def shear(frame: np.ndarray, degrees: float, axis: int) -> np.ndarray:
-    """Shifts rows (axis 0) or columns (1), the more the further down or right they are, as imgaug does."""
+    """Shears as imgaug does: shifts rows (axis 0) or columns (1), more the further down or right they are."""
     matrix = np.eye(3)
     matrix[axis, 1 - axis] = np.tanh(np.deg2rad(degrees))
     return _warp(frame, matrix)
 
 
 def translate(frame: np.ndarray, share: float, axis: int) -> np.ndarray:
-    """Shifts to the right by a share of the width (axis 0), or down by one of the height (1)."""
+    """Shifts right by a fraction of the width (axis 0), or down by a fraction of the height (axis 1)."""
     matrix = np.eye(3)
     matrix[axis, 2] = share * frame.shape[1 - axis]
     return _warp(frame, matrix)
 
 
 def cutout(frame: np.ndarray, x: float, y: float, size: float) -> np.ndarray:
-    """Fills a square with gray: its centre as shares of width and height, its side as one of the height."""
+    """Fills a square of side `size` at (x, y) with gray; `x` is a fraction of width, `y` and `size` of height."""
     height, width = frame.shape[:2]
     half = size / 2 * height
     left, right = (min(max(int(x * width + side), 0), width) for side in (-half, half))
@@ -235,7 +230,7 @@ def cutout(frame: np.ndarray, x: float, y: float, size: float) -> np.ndarray:
 
 
 def enhance(frame: np.ndarray, factor: float, kind: Callable[[Image.Image], Any]) -> np.ndarray:
-    """Scales the distance of every pixel from its gray (`ImageEnhance.Color`), or from the mean gray (`Contrast`)."""
+    """Scales each pixel's distance from its own gray (`ImageEnhance.Color`) or from the mean gray (`Contrast`)."""
     return np.asarray(kind(Image.fromarray(frame)).enhance(factor))
 
 
@@ -250,24 +245,21 @@ def enhance_sharpness(frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def blur(frame: np.ndarray) -> np.ndarray:
-    """Averages over a ring of 16 neighbours, two pixels away."""
+    """Averages over the ring of 16 neighbours at a distance of two pixels."""
     kernel = np.ones((5, 5), np.float32)
     kernel[1:4, 1:4] = 0
     return _filter(frame, kernel)
 
 
 def smooth(frame: np.ndarray) -> np.ndarray:
-    """Averages over 3 x 3 pixels, the middle one five times."""
+    """Averages over 3 x 3 pixels; the middle pixel has weight 5."""
     kernel = np.ones((3, 3), np.float32)
     kernel[1, 1] = 5
     return _filter(frame, kernel)
 
 
 def _filter(frame: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Averages with whole weights, half up; leaves the edges alone, as Pillow does.
-
-    Source: Pillow, PIL/ImageFilter.py, BLUR and SMOOTH.
-    """
+    """Averages with integer weights, rounds half up and keeps the edges (Pillow, PIL/ImageFilter.py, BLUR, SMOOTH)."""
     total, edge = int(kernel.sum()), len(kernel) // 2
     averages = ((2 * np.arange(255 * total + 1) + total) // (2 * total)).astype(np.uint8)
     inside = (slice(edge, -edge), slice(edge, -edge))
@@ -277,7 +269,7 @@ def _filter(frame: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _warp(frame: np.ndarray, forward: Any, center: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """Maps the plane about a centre; nearest neighbour, in the single precision of the original."""
+    """Applies an affine map about a centre, nearest neighbour, in single precision like imgaug."""
     x, y = center
     to_center = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]], np.float32)
     from_center = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float32)
@@ -289,7 +281,7 @@ def _warp(frame: np.ndarray, forward: Any, center: tuple[float, float] = (0.0, 0
 
 
 def _signed(name: str, largest: float, offset: float = 0) -> Callable[[int, np.random.Generator], Parameters]:
-    """Makes what scales the value of magnitude 30 down, draws its sign, and adds it to `offset`."""
+    """Makes a function that scales `largest`, the value at magnitude 30, draws its sign and adds it to `offset`."""
 
     def draw(magnitude: int, rng: np.random.Generator) -> Parameters:
         value = largest * magnitude / LARGEST_MAGNITUDE
@@ -304,7 +296,7 @@ def _cutout_parameters(magnitude: int, rng: np.random.Generator) -> Parameters:
 
 
 _FACTOR = _signed("factor", 0.9, offset=1)
-# RandAugment's eighteen operations in imgaug's order: the words, the change, and what draws its parameters.
+# RandAugment's eighteen operations in imgaug's order: description, change, and the function that draws its parameters.
 RAND_AUGMENT: dict[
     str, tuple[str, Callable[..., np.ndarray], Callable[[int, np.random.Generator], Parameters] | None]
 ] = {
@@ -315,7 +307,7 @@ RAND_AUGMENT: dict[
     "rotate": ("rotated by {degrees:+.1f} deg", rotate, _signed("degrees", 30)),
     "posterize": (
         "posterized to {bits} bits",
-        lambda frame, bits: frame & np.uint8(256 - 2 ** (8 - bits)),  # the highest bits of every level
+        lambda frame, bits: frame & np.uint8(256 - 2 ** (8 - bits)),  # keeps the highest bits of every level
         lambda m, _: {"bits": 8 - 6 * m // LARGEST_MAGNITUDE},
     ),
     "solarize": (

@@ -1,4 +1,4 @@
-"""Collect the videos of a run that could not be decoded."""
+"""Collect the videos that a run could not decode."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ class BadVideos:
     """Counts and lists bad videos; the threads of an input pipeline share one object."""
 
     def __init__(self, earlier: Path | None = None) -> None:
-        """Starts a list; `write` adds it to the one that `earlier` sessions of the same run wrote, if they did."""
+        """Starts a list; `write` adds it to the file `earlier` of previous sessions of this run, if it exists."""
         self._lock = threading.Lock()
         self._earlier: dict[str, tuple[str, int]] = {}
         if earlier is not None and earlier.exists():
             with earlier.open(newline="", encoding="utf-8") as file:
                 self._earlier = {row["path"]: (row["cause"], int(row["times"])) for row in csv.DictReader(file)}
-        # Path -> cause, cause and detail, times it was met.
+        # Path -> cause, cause with detail, number of times.
         self._found: dict[str, tuple[str, str, int]] = {}
 
     def add(self, path: str, cause: str, detail: str = "") -> None:
-        """Notes that a video could not be used, and why, see `DecodeError`; the latest reason is kept."""
+        """Records an unusable video with its cause, see `DecodeError`; the latest reason is kept."""
         with self._lock:
             times = self._found[path][2] if path in self._found else 0
             self._found[path] = cause, f"{cause} ({detail})" if detail else cause, times + 1
 
     def __len__(self) -> int:
-        """Counts distinct files, of this session alone."""
+        """Counts the distinct files of this session."""
         return len(self._found)
 
     def describe_causes(self) -> str:
-        """Counts the files of each cause, e.g. "7 truncated, 1 decoder crashed"."""
+        """Counts the files by cause, e.g. "7 truncated, 1 decoder crashed"."""
         with self._lock:
             counts = Counter(cause for cause, _, _ in self._found.values())
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{count} {cause}" for cause, count in ordered)
 
     def rows(self) -> list[tuple[str, str, int]]:
-        """Lists what was noted in this session: (path, reason, times it was met), sorted by path."""
+        """Lists the bad videos of this session, sorted by path: (path, reason, number of times)."""
         with self._lock:
             return [(path, reason, times) for path, (_, reason, times) in sorted(self._found.items())]
 
     def write(self, csv_path: Path) -> None:
-        """Writes the list of all sessions as CSV with a header, in one step: readers never see half a file."""
+        """Writes the list of all sessions as CSV with a header, atomically: readers never see half a file."""
         listed = dict(self._earlier)
         for path, reason, times in self.rows():
             name = path.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8

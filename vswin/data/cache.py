@@ -1,6 +1,6 @@
-"""Keep decoded videos for later epochs: all frames, resized, before anything random happens to them.
+"""Cache decoded videos for later epochs: all frames, resized, before any random augmentation.
 
-For small sets of short videos: ten seconds at 25 frames per second and 256 x 341 pixels take 65 MB.
+The cache suits small sets of short videos: ten seconds at 25 frames per second and 256 x 341 pixels take 65 MB.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.data.transforms import resize_short_side
 from vswin.errors import InputError
 
-# Two minutes, about 1 GB at 256 pixels: whole videos pass through memory on their way into a cache.
+# Frames, about two minutes or 1 GB at 256 pixels: a whole video must fit into memory before it is cached.
 LONGEST_KEPT = 3000
 NUM_SAMPLED = 20
-# The model, the batches read ahead and other programs need memory, too.
+# The model, prefetched batches and other programs also need memory.
 USABLE_SHARE = 0.7
 LEAST_FREE_SHARE = 0.1
-# To be raised when the same video gives other frames than before.
+# Raise this number when the same video gives different frames than before.
 _FRAMES_VERSION = 2
 
 
 class RamCache:
-    """Keeps videos in the memory of this process."""
+    """Caches videos in the memory of this process."""
 
     def __init__(self, store: VideoStore = VIDEO_FILES) -> None:
         self._store = store
         self._videos: dict[str, np.ndarray] = {}
 
     def get(self, path: str, size: int) -> np.ndarray | None:
-        """Gives all frames of a video, uint8 [N, H, W, 3] RGB with min(H, W) == size; None if it is not kept."""
+        """Returns all frames of a video, uint8 [N, H, W, 3] RGB with min(H, W) == size; None if it is not cached."""
         return self._videos.get(_name(self._store, path, size))
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
-        """Keeps all frames of a video while 10 % of the memory stays free; says whether it did."""
+        """Caches all frames of a video if 10 % of the memory stays free; returns whether it did."""
         memory = psutil.virtual_memory()
         if self._store.identify(path) is None or memory.available - video.nbytes < LEAST_FREE_SHARE * memory.total:
             return False
@@ -53,7 +53,7 @@ class RamCache:
         return True
 
     def free_bytes(self) -> int:
-        """Says how much may be kept."""
+        """Returns the available memory in bytes."""
         return psutil.virtual_memory().available
 
     def __str__(self) -> str:
@@ -61,20 +61,20 @@ class RamCache:
 
 
 class DiskCache:
-    """Keeps videos as files, for all processes and later runs.
+    """Caches videos as files, for all processes and later runs.
 
-    A file is named after the video (for a file its path, time of change and size), the size of the frames and the
-    decoders, so nothing needs to be declared outdated. Readers see whole files only. One whose header or length is
-    wrong, cut off or put there by others, counts as not there; bits that flip inside it are not noticed.
+    A cache file's name depends on the video (for a file: path, modification time and size), the frame size and the
+    decoders, so outdated files are never read. Readers only see whole files. A file with a wrong header or length,
+    truncated or foreign, counts as missing; flipped bits inside a file are not detected.
     """
 
     def __init__(self, folder: Path, decoder: str, store: VideoStore = VIDEO_FILES) -> None:
-        """Makes the folder, shared or not; its files may be deleted at any time, but not shortened.
+        """Makes the folder, which may be shared; its files may be deleted at any time, but not shortened.
 
-        Frames that one configured `decoder` reads are kept apart from those of others.
+        Each configured `decoder` has its own cache files.
 
         Raises:
-            InputError: If it cannot be made.
+            InputError: If the folder cannot be made.
         """
         self._folder = folder.expanduser()
         self._decoder = decoder
@@ -86,7 +86,7 @@ class DiskCache:
             raise InputError(f"dataset.cache_dir={folder} cannot be made ({error.strerror}); name another") from error
 
     def get(self, path: str, size: int) -> np.ndarray | None:
-        """Gives all frames of a video, see `RamCache.get`; only those that are looked at are read from the disk."""
+        """Returns all frames of a video, see `RamCache.get`; the disk is only read for frames that are accessed."""
         file = self._file(path, size)
         try:
             video = np.lib.format.open_memmap(file, mode="r")
@@ -98,11 +98,11 @@ class DiskCache:
         return np.asarray(video) if is_usable else None
 
     def put(self, path: str, size: int, video: np.ndarray) -> bool:
-        """Keeps all frames of a video; says whether it could be written."""
+        """Caches all frames of a video; returns whether the file could be written."""
         if self._store.identify(path) is None:
             return False
         try:
-            # Two threads may have read the same video.
+            # Two threads may write the same video.
             with self._lock, replacing(self._file(path, size)) as partial, partial.open("wb") as file:
                 np.save(file, video)
         except OSError:
@@ -110,7 +110,7 @@ class DiskCache:
         return True
 
     def free_bytes(self) -> int:
-        """Says how much may be kept."""
+        """Returns the free disk space in bytes."""
         return shutil.disk_usage(self._folder).free
 
     def __str__(self) -> str:
@@ -121,10 +121,10 @@ class DiskCache:
 
 
 def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int, store: VideoStore = VIDEO_FILES) -> None:
-    """Refuses a cache in which the videos will not fit, by the sizes of a few of them; those it holds do not count.
+    """Estimates from a few videos whether all videos that are not cached yet will fit into the cache.
 
     Raises:
-        InputError: If they need more than 70 % of what is free.
+        InputError: If they need more than 70 % of the free space.
     """
     missing = [path for path in paths if store.identify(path) is not None and cache.get(path, size) is None]
     sampled = missing[:: -(-len(missing) // NUM_SAMPLED)] if missing else []
@@ -139,13 +139,13 @@ def check_space(cache: RamCache | DiskCache, paths: Sequence[str], size: int, st
 
 
 def _name(store: VideoStore, path: str, size: int, *more: object) -> str:
-    """Names a video as it is now; one that is gone has a name that nothing is kept under."""
+    """Names the current version of a video; the name of a missing video is never cached."""
     identity = store.identify(path) or ()
     return hashlib.sha256(json.dumps([*identity, size, _FRAMES_VERSION, *more]).encode()).hexdigest()
 
 
 def _count_bytes(store: VideoStore, path: str, size: int) -> int:
-    """Counts the bytes of a video's frames; 0 for a bad one, or one that is too long to be kept."""
+    """Counts the bytes of a video's frames; 0 if the video is bad or too long to cache."""
     try:
         with store.open(path) as reader:
             if reader.num_video_frames > LONGEST_KEPT:

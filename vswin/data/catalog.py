@@ -1,6 +1,6 @@
-"""What a data set holds: from `DatasetConfig` to class names and lists of labelled videos.
+"""Load a data set's catalog: turn a `DatasetConfig` into class names and lists of labelled videos.
 
-Training and evaluation start here. Nothing is decoded, but every file is known to be there.
+Training and evaluation start here. Loading checks that every file exists, and decodes none.
 """
 
 import gc
@@ -27,7 +27,7 @@ from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 
 _DATASETS = ("motion", "folder", *ANNOTATED)
-# A list of test videos is read like one of validation videos, on which published models were tested.
+# Test lists are read like validation lists, because published models are tested on validation videos.
 _READ_AS = (TRAIN, VAL, VAL)
 
 
@@ -36,14 +36,14 @@ class Catalog:
     """Holds the classes and videos of a data set.
 
     Attributes:
-        class_names: name of each class index; two at least.
-        train: training videos; empty where only a list for evaluation is given.
+        class_names: name of each class index; at least two.
+        train: training videos; empty if only an evaluation list is given.
         val: validation videos; for UCF101 and HMDB51 the official test list.
-        test: test videos, where the data set has a test set of its own.
-        missing: for each subset the videos that a list names and that are not there, with `dataset.allow_missing`.
-        repeated: for each subset the videos that a list names once more; each counts once.
-        notes: sentences on what was left out, and on what may be wrong with the classes.
-        store: opens the videos: they are files, or packed into larger ones.
+        test: test videos, if the data set has a separate test set.
+        missing: for each subset the listed videos that do not exist, with `dataset.allow_missing`.
+        repeated: for each subset the videos that a list repeats; each counts once.
+        notes: sentences about skipped files and about possible mistakes in the classes.
+        store: opens the videos, which are single files or packed into larger files.
     """
 
     class_names: tuple[str, ...]
@@ -57,15 +57,15 @@ class Catalog:
 
     @property
     def tested(self) -> list[VideoRecord]:
-        """Gives the videos that an evaluation is of: the test videos, or those of validation where there are none."""
+        """The videos that an evaluation uses: the test videos, or the validation videos if there are none."""
         return self.test or self.val
 
 
 def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
-    """Finds the videos of a data set and their labels, the same for every process; makes those of `motion`.
+    """Finds the videos of a data set and their labels, the same for every process; creates the `motion` videos.
 
-    With `is_given` it is given to be tested on: nothing is held out of it, a test list stands alone, and it may lack
-    classes. An `InputError` says what is missing, malformed or contradictory, and how to mend it.
+    `is_given` marks a data set that is only used for testing: no videos are held out, a test list needs no other lists,
+    and classes may be absent. An `InputError` names what is missing, malformed or contradictory, and how to fix it.
     """
     if is_given and dataset.test_list:
         dataset = replace(dataset, train_list=None, val_list=None)
@@ -80,7 +80,7 @@ def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
 
 
 def _find_source(dataset: DatasetConfig, is_given: bool) -> Catalog:
-    """Takes packed videos where the root holds them, else videos, else what TFDS has; `source` forces the last two."""
+    """Loads packed videos if the root holds them, else video files, else TFDS data; `source` forces the last two."""
     class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
     if dataset.source == "tfds":
         return _from_store(load_tfds(dataset, class_names))
@@ -111,9 +111,9 @@ def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecor
 
 
 def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
-    """Finds the videos of a data set that are files below `dataset.root`, by its lists or class folders.
+    """Finds the video files of a data set below `dataset.root`, by its lists or class folders.
 
-    A `NotFoundError` if the folder of the videos, or the lists of a data set that needs them, are not there.
+    Raises a `NotFoundError` if the video folder or the required lists are missing.
     """
     if dataset.name == "motion":
         return _load_motion(dataset)
@@ -140,7 +140,7 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
 
 
 def describe_catalog(catalog: Catalog) -> str:
-    """Says how much there is: "8 classes, 3,200 training videos, 400 validation videos"; and what is missing."""
+    """Counts classes, videos and missing videos: "8 classes, 3,200 training videos, 400 validation videos"."""
     found = (
         f"{count_of(len(catalog.class_names), 'class')}, {count_of(len(catalog.train), 'training video')}, "
         f"{count_of(len(catalog.val), 'validation video')}"
@@ -152,7 +152,7 @@ def describe_catalog(catalog: Catalog) -> str:
 
 
 def _describe_classes(catalog: Catalog) -> list[str]:
-    """Says which classes a subset lacks, and which names may be of one class."""
+    """Describes which classes a subset lacks, and which names may mean the same class."""
     notes = []
     names = catalog.class_names
     present = {
@@ -178,9 +178,9 @@ def _describe_classes(catalog: Catalog) -> list[str]:
 
 
 def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
-    """Makes a fingerprint of a list of videos, in any order, to tell whether two accuracies are of the same videos.
+    """Computes a fingerprint of a list of videos, which shows whether two accuracies were measured on the same videos.
 
-    It has 16 hexadecimal digits: equal for equal file names, but for folders and endings, with equal classes.
+    It has 16 hexadecimal digits and depends on file names and class names, not on order, folders or file endings.
     """
     lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -188,7 +188,7 @@ def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> st
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Pauses the garbage collector: it would look through growing lists again and again, for a third of the time."""
+    """Pauses the garbage collector, whose repeated scans of growing lists would take a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -206,7 +206,7 @@ def _load_motion(dataset: DatasetConfig) -> Catalog:
 
 
 def _load_folder(dataset: DatasetConfig) -> Catalog:
-    """Reads class folders; `test` beside `train` holds test videos, as a list may name them."""
+    """Reads class folders; the test videos come from `dataset.test_list` or a folder `test` beside `train`."""
     root = Path(dataset.root)
     notes: list[str] = []
     has_test = (root / "train").is_dir() and (root / "test").is_dir()
@@ -228,7 +228,7 @@ def _load_folder(dataset: DatasetConfig) -> Catalog:
 
 
 def _load_lists(dataset: DatasetConfig) -> Catalog:
-    """Reads annotation files of the owners, named or found, or lists, whose labels name the classes."""
+    """Reads the owners' annotation files, configured or found, or lists whose labels define the classes."""
     paths = _named_lists(dataset)
     is_annotated = dataset.name in ANNOTATED
     classes = ClassLookup(read_class_names(dataset.name) if is_annotated else ())
@@ -251,7 +251,7 @@ def _named_lists(dataset: DatasetConfig) -> list[Path | None]:
 
 
 def _base(dataset: DatasetConfig, path: Path | None) -> str:
-    """Says where the relative paths of a list start from."""
+    """Returns the folder that a list's relative paths start from."""
     return str(path.parent if path and not Path(dataset.root).is_dir() else dataset.root)
 
 
@@ -263,7 +263,7 @@ def _find_listed(
     notes: list[str],
     search: bool,
 ) -> Catalog:
-    """Finds the files of the lists for training, validation and test, anywhere below the root if `search`."""
+    """Finds the files of the training, validation and test lists; `search` looks anywhere below the root."""
     bases = [_base(dataset, path) for path in paths]
     by_id = [entry for entries in lists for entry in entries if entry.video_id]
     files = {base: FileIndex(Path(base), by_id) for base in {*bases}} if search else {}

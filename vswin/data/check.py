@@ -1,4 +1,4 @@
-"""`vswin data check`: looks at every file of a data set before a training run stumbles over it."""
+"""`vswin data check`: inspect every file of a data set before a training run fails on it."""
 
 import csv
 import os
@@ -35,21 +35,21 @@ from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
 _SECONDS_BETWEEN_LINES = 10
-# Findings of a kind that are printed.
+# Printed findings of each kind.
 _NUM_SHOWN = 3
-# So many wait for a thread at a time: an object for each of 240,000 files would take hundreds of megabytes.
+# Files submitted to the threads at a time: objects for 240,000 files would take hundreds of megabytes.
 _FILES_AT_ONCE = 1000
 
 ResultT = TypeVar("ResultT")
 
 
 def run_check(config: DataCheckConfig) -> None:
-    """Looks at the files in parallel and reports what is wrong.
+    """Inspects the files in parallel and reports what is wrong.
 
     Raises:
-        InputError: if the data set cannot be found at all, or nothing of it is there.
+        InputError: if the data set or all of its videos are missing.
         SystemExit: with code 1, if videos are missing or broken.
-        KeyboardInterrupt: after Ctrl-C, when what was found so far has been reported.
+        KeyboardInterrupt: after Ctrl-C, once the findings so far have been reported.
     """
     console = Console(soft_wrap=True)
     check_opencv()
@@ -105,11 +105,8 @@ def run_check(config: DataCheckConfig) -> None:
 def _look(
     console: Console, verb: str, work: Callable[[str], ResultT], paths: Sequence[str]
 ) -> Iterator[tuple[str, ResultT]]:
-    """Gives each path with its result, behind a bar; where there is no terminal, prints a line every ten seconds.
-
-    There is a thread for each processor: decoders and hashes run without Python's lock.
-    """
-    executor = ThreadPoolExecutor(count_cores())
+    """Yields each path with its result and shows a progress bar; without a terminal, a line every ten seconds."""
+    executor = ThreadPoolExecutor(count_cores())  # decoders and hashes release Python's lock
     num_broken, last = 0, time.monotonic()
     try:
         with make_progress_bar(console, "files") as bar:
@@ -130,7 +127,7 @@ def _look(
 
 
 def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, facts: dict[str, FileFacts]) -> None:
-    """Prints how much there is, for each subset, of the files that were looked at."""
+    """Prints counts, sizes and class balance for each subset, from the inspected files."""
     subsets = subsets_of(catalog)
     official = official_counts(dataset.name, dataset.split) or {}
     columns = []
@@ -182,7 +179,7 @@ def _describe_balance(videos: Sequence[VideoRecord], class_names: Sequence[str])
 
 
 def print_findings(console: Console, findings: Sequence[Finding], root: str) -> None:
-    """Prints how many findings of each kind there are, and the first of them; paths start at the root."""
+    """Prints the number of findings of each kind and the first few of them, with paths relative to the root."""
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         by_kind[finding.kind].append(finding)
@@ -199,16 +196,16 @@ def print_findings(console: Console, findings: Sequence[Finding], root: str) -> 
 
 
 def write_report(path: Path, findings: Sequence[Finding]) -> None:
-    """Writes a CSV with a line per finding: kind, subset, class, path, detail."""
+    """Writes a CSV with one line per finding: kind, subset, class, path, detail."""
     _write_csv(path, [("kind", "subset", "class", "path", "detail"), *findings])
 
 
 def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts], root: str) -> list[Path]:
-    """Writes `train.csv`, `val.csv` and `test.csv`, path,label, of the videos that can be used.
+    """Writes the usable videos to `train.csv`, `val.csv` and `test.csv`, with the columns path,label.
 
-    Paths below the root are relative to it, as lists are read. Returns the lists, those of subsets that have videos.
+    Paths below the root are relative to it, as `read_list` expects. Returns the written lists; empty subsets have none.
     """
-    # A name that is a number would be read as an index.
+    # A list reads a numeric name as an index.
     has_numbers = any(name.removeprefix("-").isdecimal() for name in catalog.class_names)
     base = os.path.abspath(root)
     written = []

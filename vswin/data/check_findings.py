@@ -1,4 +1,4 @@
-"""What is in the files of a data set, and what is wrong with them. Called by `vswin.data.check`."""
+"""Inspect the files of a data set and find what is wrong with them. Called by `vswin.data.check`."""
 
 import hashlib
 import os
@@ -24,23 +24,23 @@ EMPTY_CLASS = "empty class"
 KINDS = (MISSING, BROKEN, LEAK, TEST_LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
 FAILURES = (MISSING, BROKEN)
 
-# Enough to see that a file decodes, and few enough for a second per hundred files.
+# Enough frames to see that a file decodes, and few enough to inspect a hundred files per second.
 _NUM_FIRST_FRAMES = 8
 _FRAMES_AT_ONCE = 1000
 _BYTES_AT_ONCE = 1 << 20
-# Where fewer files have one size than this share, a data set has no usual size.
+# A data set has a usual frame size if at least this fraction of its files has it.
 _USUAL_SHARE = 0.9
 
 
 class FileFacts(NamedTuple):
-    """What was found in a file.
+    """What `inspect_file` found in a file.
 
     Attributes:
-        num_bytes: its size.
-        num_frames: pictures in it, of which those at the end are known to decode if all were; 0 if it cannot be used.
-        height: of its frames, as they are to be shown.
-        width: of its frames.
-        reason: why it cannot be used; empty if it can.
+        num_bytes: file size.
+        num_frames: pictures in the file; the last ones are only verified if all were decoded; 0 for an unusable file.
+        height: frame height in pixels, as a player shows it.
+        width: frame width in pixels.
+        reason: why the file is unusable; empty if it is usable.
     """
 
     num_bytes: int
@@ -51,7 +51,7 @@ class FileFacts(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong, of a kind of `KINDS`; the path is empty if a whole class is meant."""
+    """One problem, with a kind from `KINDS`; the path is empty if the problem concerns a whole class."""
 
     kind: str
     subset: str
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
 def inspect_file(
     path: str, decoder: str, timeout_sec: float | None, decode: bool, store: VideoStore = VIDEO_FILES
 ) -> FileFacts:
-    """Opens a file, counts its frames and decodes its beginning, within the time limit, or all of it, in any time."""
+    """Opens a file, counts its frames and decodes the first few within the time limit, or all without a limit."""
     num_bytes = 0
     try:
         num_bytes = os.path.getsize(path)
@@ -75,7 +75,7 @@ def inspect_file(
             return FileFacts(num_bytes, num_frames - len(reader.repeats), *reader.frame_size)
     except DecodeError as error:
         return FileFacts(num_bytes, reason=error.reason)
-    except Exception as error:  # whatever happens to a decoder, the other files are still to be looked at
+    except Exception as error:  # whatever goes wrong in a decoder, the other files must still be inspected
         return FileFacts(num_bytes, reason=f"{type(error).__name__}: {error}")
 
 
@@ -84,7 +84,7 @@ def _corner(frame: np.ndarray) -> np.ndarray:
 
 
 def hash_file(path: str) -> str:
-    """Makes a fingerprint of a file's content; of one that cannot be read, its path, which no other file has."""
+    """Computes a fingerprint of a file's content; returns the path, which is unique, if the file is unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with open(path, "rb") as file:
@@ -96,7 +96,7 @@ def hash_file(path: str) -> str:
 
 
 def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
-    """Gives the records of the subsets that have any."""
+    """Returns the records of each non-empty subset."""
     videos = {TRAIN: catalog.train, VAL: catalog.val, TEST: catalog.test}
     return {subset: records for subset, records in videos.items() if records}
 
@@ -104,16 +104,10 @@ def subsets_of(catalog: Catalog) -> dict[str, list[VideoRecord]]:
 def find_problems(
     catalog: Catalog, facts: dict[str, FileFacts], hashes: dict[str, str], clip: ClipConfig
 ) -> list[Finding]:
-    """Lists everything that is wrong.
+    """Lists all problems, the most serious kinds first, in the order of the lists.
 
-    Args:
-        catalog: the data set, with the missing videos.
-        facts: what was found in the files, by path; a file that was not looked at has none.
-        hashes: fingerprints of the files that may have the same content as others, by path.
-        clip: what a clip needs.
-
-    Returns:
-        Findings, most serious kinds first, in the order of the lists.
+    `facts` holds the facts of each inspected file by path; `hashes` holds fingerprints by path of the files that may
+    have the same content as others.
     """
     findings = [
         *_find_misnamed(catalog),
@@ -125,7 +119,7 @@ def find_problems(
 
 
 def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
-    """Finds lines of the lists that name no video, or one that was named before."""
+    """Finds list lines that name a missing video, or a video that an earlier line names."""
     for kind, listed in ((MISSING, catalog.missing), (REPEATED, catalog.repeated)):
         for subset, videos in listed.items():
             for video in videos:
@@ -133,7 +127,7 @@ def _find_misnamed(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipConfig) -> Iterator[Finding]:
-    """Finds files that cannot be decoded, that a clip does not fit into, or of another size than nearly all."""
+    """Finds files that cannot be decoded, that are too short or too small for a clip, or that have an unusual size."""
     span = clip.num_frames if clip.sampling == "segments" else (clip.num_frames - 1) * clip.frame_stride + 1
     sizes = Counter((fact.height, fact.width) for fact in facts.values() if not fact.reason)
     (usual, count), *_ = sizes.most_common(1) or [((0, 0), 0)]
@@ -161,7 +155,7 @@ def _find_bad_files(catalog: Catalog, facts: dict[str, FileFacts], clip: ClipCon
 
 
 def _find_same(catalog: Catalog, hashes: dict[str, str]) -> Iterator[Finding]:
-    """Finds videos that are there more than once, under one name or several; the first of them is not blamed."""
+    """Finds videos that repeat an earlier video, under the same name or another."""
     first: dict[str, tuple[str, VideoRecord]] = {}
     for subset, videos in subsets_of(catalog).items():
         for video in videos:

@@ -1,10 +1,10 @@
-"""Read chosen frames of a video file, on the disk or in memory.
+"""Read chosen frames of a video file, from disk or memory.
 
-PyAV looks into the file and counts its frames, decoding next to none; OpenCV decodes, or PyAV where it cannot.
-Files are read forwards only: seeking lands on other frames than asked for in many formats, and the official
-reader, which seeks, gives wrong frames of AVI files with B-frames and of MPEG streams. Training may pass over the
-frames that it does not need of an H.264 file, see `H264Packets`. Anything wrong with a file becomes a
-`DecodeError` with a cause, so that callers can count and list bad videos.
+PyAV inspects the file and counts its frames, with almost no decoding. OpenCV decodes them, or PyAV if OpenCV cannot.
+Files are read forwards only: in many formats, seeking lands on the wrong frame. The official reader seeks, and returns
+wrong frames of AVI files with B-frames and of MPEG streams. In H.264 files, training may skip the frames that it does
+not need, see `H264Packets`. Every problem with a file becomes a `DecodeError` with a cause, so that callers can count
+and list bad videos.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def _unchanged(frame: np.ndarray) -> np.ndarray:
 class VideoReader:
     """Reads frames of one video file by number. Use it as a context manager, or call `close`.
 
-    Phones record upright videos as rotated ones with a flag, or mirror them: frames come out as players show them.
+    Phones store upright videos rotated or mirrored, with a flag; the frames come out as players show them.
 
     Attributes:
         path: The file.
-        num_video_frames: Frames in the file, >= 2: packets to be shown, as the official reader counts them.
-            Some packets hold no picture, and the last few may not decode.
-        repeats: Frames that show the picture of the frame before, as their packets hold none, increasing. Those at the
-            end that do not decode are known once the last frame has been read.
-        frame_rate: Frames per second, on average, as the file says; None where it does not.
-        decoder: "opencv" or "pyav", that which read last; with "auto" known after reading.
-        frame_size: Pixels (H, W) of the frames read last, before they were prepared; (0, 0) at first.
+        num_video_frames: Frames in the file, >= 2: the packets to be shown, as the official reader counts them.
+            Some packets contain no picture, and the last few may not decode.
+        repeats: Increasing numbers of the frames that repeat the previous picture, because their packets contain none.
+            Frames at the end that do not decode are added once the last frame has been read.
+        frame_rate: Average frames per second according to the file; None if the file does not state it.
+        decoder: The decoder of the last read, "opencv" or "pyav"; with "auto", only final after reading.
+        frame_size: Pixels (H, W) of the frames of the last read, before `prepare`; (0, 0) at first.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class VideoReader:
 
         Args:
             path: Video file.
-            decoder: "opencv", "pyav", or "auto": OpenCV, and PyAV for files that OpenCV fails at or whose colours
-                it would get wrong.
-            timeout_sec: Time from now to the last frame read, see `TimeLimit`; None for any.
-            content: The bytes of the file, where they lie in memory; `path` is its name then.
+            decoder: "opencv", "pyav" or "auto". "auto" uses OpenCV, and PyAV for files that OpenCV cannot decode or
+                whose colours it would get wrong.
+            timeout_sec: Time from now to the last frame read, see `TimeLimit`; None for no limit.
+            content: The bytes of a file in memory; `path` is then only its name.
 
         Raises:
             DecodeError: If the file is missing, truncated, not a video, or has fewer than two frames.
-            InputError: If the installed OpenCV is not a tested one.
+            InputError: If the installed OpenCV version is not tested.
         """
         check_opencv()
         self.path = str(path)
@@ -85,26 +85,24 @@ class VideoReader:
             self._open()
 
     def read(self, frame_numbers: np.ndarray, prepare: Prepare = _unchanged, may_skip: bool = False) -> np.ndarray:
-        """Decodes frames in one pass over the file, each distinct one once.
+        """Decodes frames in one pass over the file, each distinct frame once.
 
-        Where the file ends up to five frames (or 5 %) early, its last frame stands in for the missing ones. OpenCV ends
-        at a damaged packet; with "auto" and more than five frames to come, PyAV reads if it goes on.
+        If the file ends up to five frames (or 5 %) early, the last frame replaces the missing ones. OpenCV stops at a
+        damaged packet; with "auto" and more than five frames missing, PyAV takes over if it can read further.
 
         Args:
-            frame_numbers: int64 [n], in any order, repeated or not, each in [0, num_video_frames).
-            prepare: Applied to every frame as soon as it is decoded, from uint8 [H, W, 3] to another such array, of
-                one size per video; treats channels alike, as these are BGR. Resizing here keeps full-size frames out
-                of memory.
-            may_skip: Whether frames that are not asked for may be left out where, in a file that is whole, this changes
-                nothing: H.264, but not with `decoder="opencv"`. PyAV reads then. A file that is damaged before the
-                frames asked for may give other ones than without.
+            frame_numbers: int64 [n], each in [0, num_video_frames), in any order; numbers may repeat.
+            prepare: Applied to each frame as soon as it is decoded. It maps uint8 [H, W, 3] BGR to uint8 [H', W', 3] of
+                one size per video, and must treat all channels alike. Resizing here saves memory.
+            may_skip: Whether PyAV may skip frames that were not requested, in H.264 files and not with
+                `decoder="opencv"`. The result is the same unless the file is damaged before the requested frames.
 
         Returns:
             Frames, uint8 [n, H, W, 3] RGB.
 
         Raises:
-            DecodeError: If the file ends too early, a frame cannot be decoded, frames change their size or have an
-                unusable shape, or time is over.
+            DecodeError: If the file ends too early, a frame cannot be decoded, the frame size changes, the frame shape
+                is unusable, or the time is over.
             ValueError: If a frame number lies outside the video.
         """
         if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
@@ -122,7 +120,7 @@ class VideoReader:
         while True:
             self.decoder = self._forwards
             try:
-                # Frames whose packets hold no picture show the one before.
+                # A frame whose packet contains no picture shows the previous picture.
                 pictures = frame_numbers - np.searchsorted(self.repeats, frame_numbers, side="right")  # [n]
                 frames = self._collect(self._decode(np.unique(pictures)), pictures, prepare)
                 if frames is not None:
@@ -136,7 +134,7 @@ class VideoReader:
                 self._open()
 
     def read_times(self) -> np.ndarray:
-        """Gives when each frame is shown, float64 [num_video_frames], see `find_times`."""
+        """Returns the display time of each frame in seconds, float64 [num_video_frames], see `find_times`."""
         return find_times(self.path, self._limit, self._content)
 
     def close(self) -> None:
@@ -152,7 +150,7 @@ class VideoReader:
         self.close()
 
     def _open(self) -> None:
-        """Opens the file at its first picture, anew if it is open."""
+        """Opens or reopens the file at its first picture."""
         if self._source is not None:
             self._source.close()
         open_decoder = PyAVDecoder if self._forwards == "pyav" else OpenCVDecoder
@@ -161,7 +159,7 @@ class VideoReader:
         self.frame_size = (0, 0)
 
     def _decode(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Reads forwards and gives pictures, BGR, with their increasing numbers, up to the end of the file."""
+        """Reads forwards and yields (number, BGR picture) for increasing numbers, up to the end of the file."""
         if self._source is None or numbers[0] < self._position:
             self._open()
         assert self._source is not None
@@ -169,7 +167,7 @@ class VideoReader:
             while self._position <= number:
                 self._limit.check()
                 if not self._source.grab():
-                    self._limit.check()  # which may be why there is none
+                    self._limit.check()  # a timeout may be the reason
                     return
                 self._position += 1
             yield number, self._source.retrieve()
@@ -177,7 +175,7 @@ class VideoReader:
     def _collect(
         self, decoded: Iterable[tuple[int, np.ndarray]], frame_numbers: np.ndarray, prepare: Prepare
     ) -> np.ndarray | None:
-        """Prepares pictures as they come, BGR by number: uint8 [n, H, W, 3] RGB; None if one is missing."""
+        """Prepares numbered BGR pictures as they arrive: uint8 [n, H, W, 3] RGB; None if one is missing."""
         frames: np.ndarray | None = None
         num_missing = len(frame_numbers)
         for number, picture in decoded:
@@ -185,7 +183,7 @@ class VideoReader:
             size = (frame.shape[0], frame.shape[1])
             if self.frame_size not in ((0, 0), size):
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
-            if max(size) > LARGEST_ASPECT * min(size):  # with another short side, it would not fit into memory
+            if max(size) > LARGEST_ASPECT * min(size):  # with its short side resized, it would not fit into memory
                 raise DecodeError(self.path, "unusable shape", f"{size[1]} x {size[0]} pixels")
             self.frame_size = size
             prepared = prepare(frame)
@@ -199,11 +197,7 @@ class VideoReader:
         return frames if num_missing == 0 else None
 
     def _end_with_last_picture(self) -> None:
-        """Counts the frames after the last picture of the file as repeats of it.
-
-        Raises:
-            DecodeError: If too much is missing, or PyAV would go on.
-        """
+        """Marks frames after the last picture as repeats; a `DecodeError` if many are missing or PyAV reads further."""
         if self._position == 0:
             raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:

@@ -1,4 +1,4 @@
-"""What goes wrong while a video is read, and the time limit that ends it."""
+"""Define the error for unusable videos and the time limit for reading a video."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class DecodeError(Exception):
 
     Attributes:
         path: The file.
-        cause: What is wrong in a word or two, the same for all files with this fault, e.g. "truncated".
-        detail: What was seen in this file; may be empty.
+        cause: The fault in a word or two, the same for all files that have it, e.g. "truncated".
+        detail: What was found in this file; may be empty.
     """
 
     def __init__(self, path: str, cause: str, detail: str = "") -> None:
@@ -31,20 +31,20 @@ class DecodeError(Exception):
 
 
 class TimeLimit:
-    """Ends work on a video that takes too long.
+    """Stops work on a video that takes too long.
 
-    The work asks between two frames, and the libraries that read the file ask between two pieces of it. A decoder that
-    never comes back from one frame is not interrupted.
+    The caller checks the limit between two frames, and the libraries that read the file check it between two blocks.
+    A decoder that hangs inside one frame is not interrupted.
     """
 
     def __init__(self, path: str, seconds: float | None) -> None:
-        """Starts the clock for the file `path`; None allows any time."""
+        """Starts the clock for the file `path`; None means no limit."""
         self._path = path
         self._seconds = math.inf if seconds is None else seconds
         self._start = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """Gives the time that is left, > 0; None for any. Raises as `check` does."""
+        """Returns the remaining time, > 0; None for no limit. Raises like `check`."""
         self.check()
         return None if self._seconds == math.inf else max(self._start + self._seconds - time.monotonic(), 1e-3)
 

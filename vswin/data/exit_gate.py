@@ -1,4 +1,4 @@
-"""Let the process end only when no thread is inside a decoder."""
+"""Let the process exit only when no thread is inside a decoder."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read-ahead that has nothing to decode any more fills its buffers in milliseconds.
+# Once nothing is decoded any more, read-ahead threads fill their buffers in milliseconds.
 QUIET_SEC = 0.3
 LONGEST_WAIT_SEC = 10.0
 
 
 class ExitGate:
-    """Delays the end of the interpreter until all threads have left a piece of code, and lets no more in.
+    """Delays the interpreter's exit until all threads have left the guarded code, and admits no new threads.
 
-    tf.data reads ahead in threads that nobody joins. A thread that returns from OpenCV to an interpreter which
-    is shutting down aborts the process, so that a run stopped by an error message would end in a core dump; and
-    TensorFlow waits for ever for a call that the shutdown has cut off. So threads inside finish, later
-    callers are told to do nothing, and the process ends once their calls have died down.
+    tf.data reads ahead in threads that nobody joins. A thread that returns from OpenCV into an interpreter that is
+    shutting down aborts the process: a run that stopped with an error message would end in a core dump. TensorFlow also
+    waits for ever for a call that the shutdown cut off. Therefore threads inside finish, later callers do nothing, and
+    the process exits once no more calls arrive.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class ExitGate:
 
     @contextmanager
     def passing(self) -> Iterator[bool]:
-        """Marks the guarded code; gives whether it may run, which is false once the process is ending."""
+        """Marks the guarded code; yields whether it may run, which is false once the process exits."""
         with self._changed:
             is_open = self._is_open
             self._last_call = time.monotonic()
@@ -44,7 +44,7 @@ class ExitGate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets no thread in any more, and waits until all are out and none asks again."""
+        """Admits no more threads, and waits until all have left and no more calls arrive."""
         with self._changed:
             self._is_open = False
             self._changed.wait_for(lambda: self._num_inside == 0)

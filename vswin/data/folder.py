@@ -1,4 +1,4 @@
-"""Video files in folders: which files are videos, and data sets that have a folder per class.
+"""Find video files in folders, and read data sets that have a folder per class.
 
 `walk_files` finds the files for every command: training, evaluation, prediction and `vswin data check`.
 """
@@ -20,24 +20,24 @@ _FORMATS = (
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 ENDINGS = "files ending in .avi, .mp4, .mkv, .webm and so on; data/README.md lists the endings"
 LAYOUT = "expected <root>/<class>/<video>, or <root>/train/<class>/<video> with <root>/val/<class>/<video>"
-# Folders in a folder called so are classes, not sub-folders of a class.
+# Folders with these names contain classes; they are not classes themselves.
 _SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 def load_folder(
     root: Path, notes: list[str] | None = None
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
-    """Lists the videos below a folder that holds a folder per class, or `train` and `val` with a folder per class each.
+    """Lists the videos below a folder that contains class folders, or `train` and `val` with class folders.
 
-    Videos may lie in sub-folders of a class folder. `notes` gets a sentence on files that are left out, and one on
-    files that count once.
+    Videos may lie in sub-folders of a class folder. `notes` gets sentences about skipped files and about files that
+    several links point to, which count once.
 
     Returns:
-        Class names in sorted order, the records of `train` and those of `val`, sorted by class and name. Without
-        these two folders all records are in the first list and the second is empty.
+        Class names in sorted order, the records of `train` and the records of `val`, sorted by class and name. Without
+        these two folders, the first list has all records and the second is empty.
 
     Raises:
-        InputError: if folders or videos are missing or not where they are expected, or one file is in two classes.
+        InputError: if folders or videos are missing or misplaced, or one file is in two classes.
     """
     notes = [] if notes is None else notes
     parts = [root / "train", root / "val"]
@@ -48,7 +48,7 @@ def load_folder(
     class_folders = [_find_classes(part) for part in parts]
     class_names = tuple(sorted({name for folders in class_folders for name in folders}))
 
-    # A record of each real file.
+    # Each real file gets one record.
     others: Counter[str] = Counter()
     subsets: list[list[VideoRecord]] = []
     num_links = 0
@@ -86,7 +86,7 @@ def load_folder(
 
 
 def note_spellings(names: Iterable[str], notes: list[str]) -> None:
-    """Says which names are spelt in several compositions of Unicode, as those of other systems are."""
+    """Notes which names occur in several Unicode forms (NFC, NFD), as different systems write them."""
     counts = Counter(normalize("NFC", name) for name in names)
     several = [name for name, count in counts.items() if count > 1]
     if several:
@@ -94,23 +94,23 @@ def note_spellings(names: Iterable[str], notes: list[str]) -> None:
 
 
 def is_video(name: str) -> bool:
-    """Tells by its ending whether a file name is that of a video; the case of letters does not matter."""
+    """Tells by its ending, in upper or lower case, whether a file is a video."""
     return name[name.rfind(".") :].lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
 def count_others(others: Counter[str]) -> str:
-    """Says how many files that are no videos there are, by ending: "12 other files (10 .txt, 2 .jpg)"."""
+    """Describes the number of non-video files by ending: "12 other files (10 .txt, 2 .jpg)"."""
     kinds = ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in others.most_common(5))
     return f"{count_of(others.total(), 'other file')} ({kinds}{', ...' if len(others) > 5 else ''})"
 
 
 def refuse_folder(error: OSError) -> None:
-    """Says that a folder cannot be read."""
+    """Raises an `InputError` for an unreadable folder."""
     raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})") from None
 
 
 def real_path(link: str, folders: dict[str, str]) -> str:
-    """Gives the real path of a link; `folders` keeps those of folders, as many links lead into one."""
+    """Returns the real path of a link; `folders` caches the real paths of folders, which many links share."""
     folder, name = os.path.split(os.path.join(os.path.dirname(link), os.readlink(link)))
     if folder not in folders:
         folders[folder] = os.path.realpath(folder)
@@ -119,15 +119,15 @@ def real_path(link: str, folders: dict[str, str]) -> str:
 
 
 def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
-    """Finds the files below a folder, through links too; each real folder once, as links may lead in a circle.
+    """Finds the files below a folder and follows links; visits each real folder once, because links may form a cycle.
 
-    `on_error` is called for a folder that cannot be read, which is then passed over.
+    For an unreadable folder it calls `on_error`, then skips the folder.
 
     Yields:
-        Path and real path of every file, in no useful order; what begins with a dot is passed over.
+        Path and real path of every file, in arbitrary order; names that begin with a dot are skipped.
     """
     real_root = os.path.realpath(root)
-    # A link to a folder around this one leads in a circle, too.
+    # A link to a parent folder also forms a cycle.
     seen = set(map(str, Path(real_root).parents))
     waiting = deque([(root, real_root)])
     links: dict[str, str] = {}
@@ -148,7 +148,7 @@ def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -
             if not (os.path.isdir(entry.path) if is_link else entry.is_dir()):
                 yield found
             elif is_link:
-                waiting.append(found)  # last: a folder is called by its own name where it lies here itself
+                waiting.append(found)  # last, so that a folder keeps its own name if it also lies here directly
             else:
                 waiting.appendleft(found)
 
@@ -165,7 +165,7 @@ def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
 
 
 def _find_classes(root: Path) -> dict[str, list[str]]:
-    """Finds the folders of each class: two, where a name is spelt in two compositions of Unicode."""
+    """Finds the folders of each class; a class has two if its name occurs in two Unicode forms."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; set dataset.root ({LAYOUT})")
     try:

@@ -1,4 +1,4 @@
-"""Load chosen frames of videos: decoded, or from a cache that gives the same bytes."""
+"""Load chosen frames of videos, from a decoder or from a cache that returns the same bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGEST_SIDE = 1 << 14
 
 
 class FrameLoader:
-    """Loads frames and knows which decoder read which video; the threads of an input pipeline share one."""
+    """Loads frames and records which decoder read which video; the threads of an input pipeline share one loader."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class FrameLoader:
         cache: RamCache | DiskCache | None = None,
         store: VideoStore = VIDEO_FILES,
     ) -> None:
-        """Sets up how videos are read; see `VideoReader` for `decoder`.
+        """Configures how videos are read; see `VideoReader` for `decoder`.
 
-        `timeout_sec` is the time for a clip, None for any; a `cache` keeps whole videos of this same `store`.
+        `timeout_sec` is the time limit per clip, None for no limit; the `cache` holds whole videos of this `store`.
         """
         self.has_cache = cache is not None
         self._decoder = decoder
@@ -49,7 +49,7 @@ class FrameLoader:
         self._not_kept: set[str] = set()
 
     def run(self, path: str, job: Callable[[FrameReader], T]) -> T:
-        """Runs a job with an open video, in the process that decodes: where that is another, the job is pickled.
+        """Runs a job on an open video, in the process that decodes it; for another process, the job is pickled.
 
         Raises:
             DecodeError: If the file is not a usable video, or takes too long.
@@ -60,7 +60,7 @@ class FrameLoader:
             return result
 
     def load(self, path: str | Path, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        """Loads frames of a video, see `load_numbered`."""
+        """Loads frames of a video without their numbers, see `load_numbered`."""
         return self.load_numbered(path, size, choose)[1]
 
     def load_numbered(
@@ -69,10 +69,9 @@ class FrameLoader:
         """Loads frames of a video.
 
         Args:
-            path: Name of the video; for files, their path.
+            path: Name of the video; for a file, its path.
             size: Pixels of the frames' shorter side.
-            choose: From the number of frames in the file, >= 2, to the numbers of those to load, int64 [n]; is
-                called once.
+            choose: Maps the number of frames in the file, >= 2, to the frame numbers to load, int64 [n]; called once.
 
         Returns:
             The numbers, and the frames, uint8 [n, H, W, 3] RGB with min(H, W) == size.
@@ -91,16 +90,14 @@ class FrameLoader:
             return numbers, frames
 
     def count_videos(self) -> Counter[str]:
-        """Counts the videos that each decoder has read so far, e.g. {"opencv": 99, "pyav": 1}."""
+        """Counts the videos read so far by decoder, e.g. {"opencv": 99, "pyav": 1}."""
         return Counter(self._decoders_used.copy().values())
 
     def count_short_sides(self, add_up: Callable[[np.ndarray], np.ndarray] = np.asarray) -> dict[str, int]:
-        """Counts the videos read so far by the pixels of their shorter side, the five most frequent and the rest.
+        """Counts the videos read so far by the pixels of their shorter side: the five most frequent sizes and the rest.
 
-        Copies of a data set differ in it, and by half a point in accuracy.
-
-        Args:
-            add_up: Adds to the videos of each number of pixels, int32 [pixels], those that other workers have read.
+        Copies of a data set differ in this size, which changes the accuracy by half a point. `add_up` adds the counts
+        of other workers to this worker's counts, int32 [pixels].
         """
         sides = np.array([*self._short_sides.copy().values()], int).clip(max=_LARGEST_SIDE)
         totals = add_up(np.bincount(sides, minlength=_LARGEST_SIDE + 1).astype(np.int32))
@@ -109,13 +106,13 @@ class FrameLoader:
         return dict(counts[:_NUM_SIZES]) | ({"other": rest} if rest else {})
 
     def describe_decoders(self) -> dict[str, object]:
-        """Says what was configured, and of each decoder its version and the number of videos it has read."""
+        """Returns the configured decoder, and for each decoder its version and the number of videos it has read."""
         counts = self.count_videos()
         used = {name: {"version": version, "videos": counts[name]} for name, version in DECODER_VERSIONS.items()}
         return {"configured": self._decoder, **used}
 
     def close(self) -> None:
-        """Ends the processes that decode, where there are some."""
+        """Ends the decoding processes, if there are any."""
         if isinstance(self._store, IsolatedVideos):
             self._store.close()
 
@@ -124,11 +121,7 @@ class FrameLoader:
         self._decoders_used[reader.path] = reader.decoder
 
     def _load_whole(self, path: str, size: int) -> np.ndarray | None:
-        """Gives all frames of a video from the cache, which gets them if it can; None if it does not have them.
-
-        A video that cannot be read whole, truncated or too slow, may still have the frames that are asked for; it
-        is not tried again, nor is one that is too long or does not fit.
-        """
+        """Returns all frames of a video from the cache, and caches them first if possible; otherwise None."""
         if self._cache is None:
             return None
         video = self._cache.get(path, size)
@@ -140,15 +133,16 @@ class FrameLoader:
                 self._note(reader)
                 if self._cache.put(path, size, video):
                     return video
+        # The requested frames of a truncated or slow video may still be readable; the whole video is not tried again.
         self._not_kept.add(path)
         return None
 
 
 def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> VideoStore:
-    """Gives a store, or with `dataset.isolate` one that opens its videos in processes of their own.
+    """Returns the store; with `dataset.isolate`, wraps it so that separate processes open its videos.
 
     Raises:
-        InputError: If there cannot be such processes.
+        InputError: If the processes cannot be started.
     """
     return IsolatedVideos(store) if dataset.isolate else store
 
@@ -156,7 +150,7 @@ def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> Video
 def open_frames(
     dataset: DatasetConfig, size: int, paths: Sequence[str], store: VideoStore = VIDEO_FILES
 ) -> FrameLoader:
-    """Sets up the reading of a data set that is read again and again, with a cache for all `paths` at `size` pixels.
+    """Makes a loader for a data set that is read repeatedly, with the configured cache for `paths` at `size` pixels.
 
     Raises:
         InputError: If the videos do not fit into the cache, or decoding cannot be isolated.

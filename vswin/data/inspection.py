@@ -1,4 +1,4 @@
-"""Look into a video file without decoding it: whether it is whole, how many frames it has, how large and how turned."""
+"""Inspect a video file without decoding it: find its frame count, frame size and orientation, and missing data."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from vswin.data.pyav_decoder import (
     read_packets,
 )
 
-# The last few packets of many files, old AVIs above all, decode to nothing.
+# The last few packets of many files, especially old AVIs, decode to nothing.
 MAX_MISSING_FRAMES = 5
 MAX_MISSING_SHARE = 0.05
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
-# Parameter sets hold the size of pictures. They follow a start code, or a length below 256, and end before two zeros.
+# Parameter sets contain the picture size. They follow a start code or a length below 256, and end before two zeros.
 _PARAMETER_SETS = {
     "h264": re.compile(rb"\0\0(?:\x01|\0.)[\x27\x47\x67](.{4,80}?)\0\0", re.DOTALL),
     "hevc": re.compile(rb"\0\0(?:\x01|\0.)\x42\x01(.{24,80}?)\0\0", re.DOTALL),
 }
 _MPEG4_PICTURE = b"\0\0\1\xb6"
-# "Not coded" pictures of MPEG-4 are a header of 6 bytes, 7 at most, or the single byte 0x7f.
+# An MPEG-4 picture that is "not coded" is a header of 6 or 7 bytes, or the single byte 0x7f.
 _MOST_NOT_CODED_BYTES = 7
 _VP8_SHOWN = 0x10
 Matrix = tuple[int, int, int, int]
 
 
 class Inspection(NamedTuple):
-    """What is known of a video file before any frame is decoded.
+    """What is known about a video file before any frame is decoded.
 
     Attributes:
-        num_video_frames: Frames in the file, >= 2: packets to be shown.
-        has_other_colours: Whether the file says of its colours what OpenCV does not look at, so that OpenCV's
-            would be wrong, or the pixel format changes.
-        frame_rate: Frames per second, on average, as the file says; None where it does not.
-        packets: What decodes frames without those before them, to be closed; None where it cannot be told in advance
-            that this would give the same ones.
-        repeats: Frames that show the picture of the frame before, see `PacketPictures.find_repeats`.
-        matrix: How pictures are turned, see `turn_upright`; None where the file does not say.
-        changes_format: Whether the pixel format changes, after which OpenCV gives garbage.
+        num_video_frames: Frames in the file, >= 2: the packets to be shown.
+        has_other_colours: Whether OpenCV's colours would be wrong, because the file has colour metadata that OpenCV
+            ignores or because the pixel format changes.
+        frame_rate: Average frames per second according to the file; None if the file does not state it.
+        packets: Decodes frames without the frames before them; the caller closes it. None if this might return
+            different frames.
+        repeats: Frames that repeat the previous picture, see `PacketPictures.find_repeats`.
+        matrix: Rotation and mirroring of the pictures, see `turn_upright`; None if the file does not state it.
+        changes_format: Whether the pixel format changes; OpenCV returns garbage after the change.
     """
 
     num_video_frames: int
@@ -70,11 +70,10 @@ class Inspection(NamedTuple):
 def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, keep_packets: bool = False) -> Inspection:
     """Counts the packets of the first video stream that are to be shown, as the official reader does.
 
-    The container's own count is not used for that: Matroska has none, AVI's may be anything, and an MP4 file
-    that was cut without re-encoding counts the hidden frames before the cut as well.
+    The container's frame count is not used: Matroska has none, AVI's may be wrong, and an MP4 file that was cut without
+    re-encoding also counts the hidden frames before the cut.
 
-    `content` holds the bytes of a file that lies in memory; `keep_packets` keeps the packets, up to 64 MB, if they are
-    of use.
+    `content` holds the bytes of a file in memory; `keep_packets` keeps up to 64 MB of packets if they are usable.
 
     Raises:
         DecodeError: If the file is missing, not readable, truncated, not a video, or has fewer than two frames.
@@ -99,7 +98,7 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, kee
 def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer, keep_packets: bool) -> Inspection:
     stream, codec = find_stream(path, container)
     is_other = has_other_colours(codec)
-    if codec.name == "h264":  # what it would conceal may look otherwise where it started elsewhere, see `H264Packets`
+    if codec.name == "h264":  # error concealment depends on where decoding starts, see `H264Packets`
         codec.options = {"err_detect": "explode"}
     pictures = PacketPictures(path, codec)
     packets: list[av.Packet] = []
@@ -113,9 +112,9 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
             pictures.add(packet)
             if keep_packets and num_bytes <= MOST_BYTES:
                 packets.append(packet)
-    limit.check()  # which may be why there are no more
-    # This index has an entry for every frame; other containers just state a number. What an edit list leaves out is not
-    # in the index any more, which PyAV shows since 17.
+    limit.check()  # a timeout may have ended the loop
+    # An MP4 index has an entry for every frame; other containers only state a number. The index, which PyAV exposes
+    # since 17, omits the frames that an edit list removes.
     if "mp4" in container.format.name:
         index = getattr(stream, "index_entries", None)
         check_complete(path, num_packets, stream.frames if index is None else min(stream.frames, len(index)))
@@ -135,7 +134,7 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
 
 
 def check_file(path: str, content: bytes | None = None) -> None:
-    """Raises a `DecodeError` for what is missing, empty, not readable, or something other than a file."""
+    """Raises a `DecodeError` for a path that is missing, empty, not readable, or not a regular file."""
     try:
         path.encode()
     except UnicodeEncodeError:  # OpenCV would crash
@@ -144,13 +143,13 @@ def check_file(path: str, content: bytes | None = None) -> None:
     if content is None:
         try:
             status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name with a zero byte
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: the name contains a zero byte
             raise DecodeError(path, "missing") from None
         except OSError as error:
             raise DecodeError(path, "not readable", error.strerror or "") from None
         if stat.S_ISDIR(status.st_mode):
             raise DecodeError(path, "not a video", "a folder")
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe could block for ever
             raise DecodeError(path, "not a video", "a pipe or device")
         num_bytes = status.st_size
     if num_bytes == 0:
@@ -158,10 +157,10 @@ def check_file(path: str, content: bytes | None = None) -> None:
 
 
 def check_whole(path: str, content: bytes | None = None) -> None:
-    """Raises a `DecodeError` for an AVI, Matroska or WebM file of which more than 5 % of the bytes are missing.
+    """Raises a `DecodeError` for an AVI, Matroska or WebM file that lacks more than 5 % of its bytes.
 
-    Their readers take what is there for the whole video. Containers that state no length (MPEG, FLV, fragmented
-    MP4, live recordings) cannot be told from shorter videos; MP4 and MOV files are recognised by their index.
+    FFmpeg reads such a file as if it were complete. Containers without a stated length (MPEG, FLV, fragmented MP4, live
+    recordings) look like shorter videos when truncated; truncated MP4 and MOV files are recognised by their index.
     """
     with open(path, "rb") if content is None else io.BytesIO(content) as file:
         stated = _stated_bytes(file)
@@ -171,7 +170,7 @@ def check_whole(path: str, content: bytes | None = None) -> None:
 
 
 def _stated_bytes(file: BinaryIO) -> int:
-    """Reads how long the file should be; 0 if it does not say."""
+    """Reads the file length in bytes that the header states; 0 if it states none."""
     start = file.read(12)
     if start[:4] == b"RIFF" and start[8:] == b"AVI ":
         length = int.from_bytes(start[4:8], "little")
@@ -186,7 +185,7 @@ def _stated_bytes(file: BinaryIO) -> int:
 
 
 def _read_length(file: BinaryIO) -> int:
-    """Reads an EBML length: its first set bit says how many bytes it has; 0 if unknown, which is all ones."""
+    """Reads an EBML length, whose first set bit gives its number of bytes; 0 for an unknown length (all ones)."""
     first = file.read(1)
     num_bytes = 9 - first[0].bit_length() if first else 9
     rest = file.read(max(num_bytes - 1, 0))
@@ -198,15 +197,15 @@ def _read_length(file: BinaryIO) -> int:
 
 
 class PacketPictures:
-    """Looks at the packets of a video stream, one after the other.
+    """Inspects the packets of a video stream one by one.
 
     Attributes:
-        matrix: a, b, c, d of the display matrix, which sends the point (x, y) of a picture to (ax + cy, bx + dy).
-        pixel_formats: Those of the pictures. OpenCV knows the first, and gives garbage for others without an error.
+        matrix: a, b, c, d of the display matrix, which maps the point (x, y) of a picture to (ax + cy, bx + dy).
+        pixel_formats: Formats of the pictures. OpenCV uses the first one; others become garbage without an error.
     """
 
     def __init__(self, path: str, codec: av.VideoCodecContext) -> None:
-        """Takes the decoder of the stream, not opened yet; flush it afterwards before it decodes other pictures."""
+        """Takes the stream's unopened decoder; flush it before it decodes other pictures."""
         self.matrix: Matrix | None = None
         self.pixel_formats: set[str | None] = set()
         self._path = path
@@ -216,7 +215,7 @@ class PacketPictures:
         self._parameters = b""
 
     def add(self, packet: av.Packet) -> None:
-        """Looks at the next packet; a `DecodeError` if the size changes: OpenCV would repeat the last of the first."""
+        """Inspects the next packet; a `DecodeError` if the size changes: OpenCV would repeat the last old picture."""
         if not packet.is_discard:
             self._counts.append(self._count(memoryview(packet)))
         if (self._size is None or packet.is_keyframe) and self._pass_through(packet):
@@ -227,15 +226,15 @@ class PacketPictures:
                 raise DecodeError(self._path, "frame size changes", f"{self._size} to {size}")
 
     def find_repeats(self) -> list[int]:
-        """Lists the frames that show the picture of the frame before, as their packets hold none.
+        """Lists the frames that repeat the previous picture, because their packets contain none.
 
-        The official reader counts packets. In MPEG-4 a missing picture is missing where its packet is; VP8 has pictures
-        that are never shown, and the official reader gives the others one after the other.
+        The official reader counts packets. In MPEG-4, a picture is missing at its packet's position. VP8 has pictures
+        that are never shown; the official reader returns the others in sequence.
         """
         missing = np.arange(1, len(self._counts) + 1) - np.cumsum(self._counts)  # [frames]
         if self._codec.name == "vp8":
             return list(range(len(missing) - max(missing[-1], 0), len(missing)))
-        # A packed bitstream has two pictures in a packet, and none in the next one.
+        # In a packed bitstream, one packet contains two pictures and the next one none.
         pictures = np.arange(len(missing)) - np.maximum.accumulate(np.maximum(missing, 0))  # [frames]
         return (np.flatnonzero(np.diff(np.maximum(pictures, 0)) == 0) + 1).tolist()
 
@@ -247,7 +246,7 @@ class PacketPictures:
         return 1
 
     def _pass_through(self, packet: av.Packet) -> bool:
-        """Lets the decoder see the size in a packet, decoding no more than it takes; says whether it has."""
+        """Lets the decoder read the size from a packet, with minimal decoding; returns whether it has read it."""
         self._codec.skip_frame = "ALL"
         if self._codec.name in _PARAMETER_SETS:
             found = _PARAMETER_SETS[self._codec.name].search(memoryview(packet))
@@ -262,7 +261,7 @@ class PacketPictures:
         frames: list[av.VideoFrame] = []
         with suppress(av.FFmpegError):
             frames = self._codec.decode(packet)
-            if not frames and len(self._counts) == 1 and packet.is_keyframe:  # it waits for others, to order them
+            if not frames and len(self._counts) == 1 and packet.is_keyframe:  # the decoder waits to reorder frames
                 frames = self._codec.decode(None)
                 self._codec.flush_buffers()
         if self._size is None and frames:
@@ -274,11 +273,11 @@ class PacketPictures:
 
 
 def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.ndarray:
-    """Finds out when each frame of a file is shown that `inspect_video` has looked at, without decoding any.
+    """Reads the display time of each frame of a file that `inspect_video` accepted, without decoding.
 
     Returns:
-        Seconds from the first frame on, float64 [num_video_frames], not decreasing; where packets have no times, as in
-        many AVI files, by the average rate; NaN where the file does not say that either.
+        Seconds since the first frame, float64 [num_video_frames], not decreasing. If packets have no times, as in many
+        AVI files, the average rate gives them; if the file does not state a rate either, they are NaN.
     """
     stamps: list[int | None] = []
     with open_container(path, content, limit) as container:
@@ -294,13 +293,13 @@ def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.
 
 
 def check_complete(path: str, num_found: int, num_promised: int) -> None:
-    """Raises a `DecodeError` for a file of which more than five frames and more than 5 % are missing."""
+    """Raises a `DecodeError` for a file that lacks more than five frames and more than 5 % of its frames."""
     if num_promised - num_found > max(MAX_MISSING_FRAMES, MAX_MISSING_SHARE * num_promised):
         raise DecodeError(path, "truncated", f"{num_found} of {num_promised} frames are there")
 
 
 def turn_upright(image: np.ndarray, matrix: Matrix | None) -> np.ndarray:
-    """Turns and mirrors an image [H, W, 3] as players do, but for angles between those at which pixels stay whole."""
+    """Rotates and mirrors an image [H, W, 3] as players do; ignores angles other than multiples of 90 degrees."""
     if matrix is None:
         return image
     a, b, c, d = matrix

@@ -1,7 +1,7 @@
-"""Decode in processes of their own, so that a decoder that crashes or hangs costs a clip and not the run.
+"""Decode in separate processes, so that a decoder that crashes or hangs costs one clip and not the run.
 
-Each process has a pipe to itself. In a pool of pebble 5.2 all share one, and a process that is killed while it sends a
-clip (when memory runs out) holds up the others; `concurrent.futures` then gives up its whole pool.
+Each process has its own pipe. In a pool of pebble 5.2, all processes share one pipe, and a process that is killed while
+it sends a clip (when memory runs out) blocks the others; `concurrent.futures` then gives up its whole pool.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from vswin.errors import InputError
 
 T = TypeVar("T")
 
-# Without a time limit a clip may take any time, but a decoder that hangs is not to hang the run.
+# Clips without a time limit may be slow, but a decoder that hangs must not hang the run.
 LONGEST_SILENCE_SEC = 600.0
-# A decoder that is merely slow notices its limit itself, between two frames, and lives on.
+# A slow decoder checks its limit itself, between two frames, and its process survives.
 _GRACE_SEC = 1.0
 _START_SEC = 120.0
 _REAP_SEC = 5.0
-# Much more than a clip of 8K frames needs; some files make a decoder take all the memory.
+# Much more than a clip of 8K frames needs; some files make a decoder use all memory.
 _MOST_BYTES = 8 << 30
 _starting = threading.Lock()
 
 
 class IsolatedVideos:
-    """Opens the videos of another store in processes of their own; see `VideoStore`.
+    """Opens the videos of another store in separate processes; see `VideoStore`.
 
     There are as many processes as threads that decode at the same time. They import neither TensorFlow nor the main
-    program, and they end with this object, and with this process however it ends.
+    program. They end with this object, or when this process ends for any reason.
     """
 
     def __init__(self, store: VideoStore) -> None:
-        """Starts the first process, so that what keeps it from starting is known at once; `store` is pickled.
+        """Starts the first process, so that problems show at once; `store` is pickled.
 
         Raises:
-            InputError: If processes cannot be started, or do not work on this system.
+            InputError: If processes cannot be started, or the system does not support them.
         """
         self._store = store
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class IsolatedVideos:
         self.is_open = True
         if os.name != "posix":
             raise InputError("dataset.isolate=true: this needs Linux or macOS; set dataset.isolate=false")
-        # Before the exit waits for the threads that decode: they need not wait for their processes.
+        # Runs before the exit waits for the decoding threads, so that they need not wait for their processes.
         atexit.register(_close, weakref.ref(self))
         self.give_back(self.borrow(""))
 
@@ -68,17 +68,17 @@ class IsolatedVideos:
         """Opens a video, see `VideoStore.open`; without a time limit, opening and each `read` may take ten minutes.
 
         Raises:
-            DecodeError: As the other store does; and with the cause "decoder crashed" if the process ends, or with
+            DecodeError: If the wrapped store raises one; with the cause "decoder crashed" if the process ends; with
                 "too slow" if the decoder hangs.
         """
         return IsolatedReader(self, path, decoder, timeout_sec)
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Does what the other store does."""
+        """Identifies a video as the wrapped store does."""
         return self._store.identify(path)
 
     def close(self) -> None:
-        """Ends the processes; videos that are open, or opened later, give a `DecodeError`."""
+        """Ends the processes; open videos, and videos opened later, raise a `DecodeError`."""
         with self._lock:
             self.is_open = False
             for decoder in self._decoders:
@@ -91,7 +91,7 @@ class IsolatedVideos:
         self.close()
 
     def borrow(self, path: str) -> _Decoder:
-        """Lends a process for a video, a new one where all are lent; it is to be given back or discarded."""
+        """Lends a process for a video, a new one if all are in use; the caller gives it back or discards it."""
         while True:
             with self._lock:
                 if not self.is_open:
@@ -108,7 +108,7 @@ class IsolatedVideos:
             self.discard(decoder)  # killed from outside while it was idle
 
     def give_back(self, decoder: _Decoder) -> None:
-        """Takes a process back that is ready for the next video."""
+        """Takes back a process that is ready for the next video."""
         with self._lock:
             if self.is_open:
                 self._idle.append(decoder)
@@ -123,15 +123,15 @@ class IsolatedVideos:
 
 
 class IsolatedReader:
-    """Reads frames of a video that another process has open; see `FrameReader`.
+    """Reads frames of a video that is open in another process; see `FrameReader`.
 
-    What is to run there is pickled: `prepare`, so that frames travel in the size they are wanted in, and whole jobs.
+    `prepare` and whole jobs are pickled and run in that process, so only frames of the final size are sent back.
     """
 
     def __init__(self, videos: IsolatedVideos, path: str, decoder: str, timeout_sec: float | None) -> None:
-        """Borrows a process and has it open the video; this and the rest raise errors as `IsolatedVideos.open` does."""
+        """Borrows a process that opens the video; all methods raise errors as `IsolatedVideos.open` does."""
         self.path = path
-        self._videos = videos  # which ends the processes when nobody needs it any more
+        self._videos = videos  # ends the processes when it is garbage collected
         self._timeout_sec = timeout_sec
         self._start = time.monotonic()
         self._decoder: _Decoder | None = videos.borrow(path)
@@ -142,7 +142,7 @@ class IsolatedReader:
             raise
 
     def run(self, job: Callable[[FrameReader], T]) -> T:
-        """Runs a job with the open video there, and gives what it returns."""
+        """Runs a job on the open video in the other process and returns its result."""
         return self._ask(job)
 
     def read(
@@ -152,14 +152,14 @@ class IsolatedReader:
         return self._ask(methodcaller("read", frame_numbers, prepare, may_skip))
 
     def read_times(self) -> np.ndarray:
-        """Gives when frames are shown, see `VideoReader.read_times`."""
+        """Returns the display times of the frames, see `VideoReader.read_times`."""
         return self._ask(methodcaller("read_times"))
 
     def __enter__(self) -> IsolatedReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes the video; a decoder that only now crashes has done its work."""
+        """Closes the video; ignores a crash at this point, because the work is done."""
         with suppress(DecodeError):
             self._ask(None)
         self._release()
@@ -170,7 +170,7 @@ class IsolatedReader:
             self._decoder = None
 
     def _ask(self, request: _OpenVideo | Callable[[FrameReader], Any] | None) -> Any:
-        """Has the process do something: open the video, run a job with it, or, for None, close it."""
+        """Sends the process a request: open the video, run a job on it, or, for None, close it."""
         if self._decoder is None:
             raise DecodeError(self.path, "decoder crashed", "earlier")
         start, limit_sec = self._start, self._timeout_sec
@@ -180,7 +180,7 @@ class IsolatedReader:
             facts, result = self._decoder.ask(request, start + limit_sec + _GRACE_SEC)
         except (DecodeError, InputError):
             raise
-        except BaseException as error:  # Ctrl-C, too, leaves a reply that nobody has read
+        except BaseException as error:  # Ctrl-C also leaves an unread reply in the pipe
             has_ended = isinstance(error, OSError | EOFError) and not isinstance(error, TimeoutError)
             decoder, self._decoder = self._decoder, None
             end = self._videos.discard(decoder, _REAP_SEC if has_ended else 0)
@@ -203,17 +203,17 @@ class _OpenVideo(NamedTuple):
 
 
 class _Decoder(SpawnProcess):
-    """A process that has videos open, one at a time, for one thread at a time, and the pipe to it."""
+    """A decoding process and the pipe to it; it serves one thread and one video at a time."""
 
     def __init__(self, store: VideoStore) -> None:
-        """Starts it and waits until it is ready; raises an `InputError` if it does not start."""
+        """Starts the process and waits until it is ready; raises an `InputError` if it does not start."""
         super().__init__(daemon=True)
         self._store = store
         ours, self._pipe = Pipe()
-        resource_tracker.ensure_running()  # it unblocks signals
+        resource_tracker.ensure_running()  # must run before the signals are blocked: it unblocks them
         try:
-            # It starts without the main program, which would import TensorFlow, and hears none of the signals that
-            # are for the run to handle: that ends its processes when the clips in hand are done.
+            # The process starts without the main program, which would import TensorFlow. It blocks the signals that
+            # the run handles; the run ends its processes after the current clips.
             with self._pipe, _starting:
                 main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
                 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
@@ -231,12 +231,9 @@ class _Decoder(SpawnProcess):
             ) from None
 
     def ask(self, request: object, deadline: float) -> tuple[tuple[Any, ...], Any]:
-        """Gives the facts of the open video and the result of a request.
-
-        A `DecodeError` or `InputError` is the result of a request, too. After any other error the process is of no more
-        use: it has ended (`OSError`, `EOFError`), or has not replied by the deadline of `time.monotonic`
-        (`TimeoutError`).
-        """
+        """Returns the open video's facts and the request's result, or raises its `DecodeError` or `InputError`."""
+        # Other errors make the process unusable: it has ended (OSError, EOFError), or has not replied by the deadline
+        # of `time.monotonic` (TimeoutError).
         self._pipe.send(request)
         self._wait(deadline)
         reply = self._pipe.recv()
@@ -259,7 +256,7 @@ class _Decoder(SpawnProcess):
             raise TimeoutError
 
     def end(self, seconds: float = 0) -> str:
-        """Ends it, if it does not by itself in some seconds, and says how it did: a signal or an exit code."""
+        """Ends the process, after some seconds to end by itself; returns the signal or exit code as text."""
         self._pipe.close()
         if self.pid is None:
             return "never"
@@ -275,8 +272,8 @@ class _Decoder(SpawnProcess):
         return f"{name}, as where memory runs out" if -code == signal.SIGKILL else name
 
     def run(self) -> None:
-        """Answers requests, in the process itself, until the other end of the pipe is closed."""
-        os.setsid()  # Ctrl-Z does not stop it
+        """Answers requests inside the process, until the other end of the pipe is closed."""
+        os.setsid()  # so that Ctrl-Z does not stop this process
         threading.Thread(target=_end_with_parent, daemon=True).start()
         _limit_memory()
         self._pipe.send("ready")
@@ -305,16 +302,16 @@ class _Decoder(SpawnProcess):
             facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
             is_pixels = isinstance(result, np.ndarray) and result.dtype == np.uint8
             self._pipe.send((facts, None, result.shape) if is_pixels else (facts, result, None))
-            if is_pixels:  # several times faster than to pickle them
+            if is_pixels:  # several times faster than pickling
                 left = np.ascontiguousarray(result).data.cast("B")
                 while len(left) > 0:
                     left = left[os.write(self._pipe.fileno(), left) :]
 
 
 def _limit_memory() -> None:
-    """Lets a decoder that wants all memory fail before the system kills some process."""
+    """Limits the decoder's memory, so that it fails before the system kills some process."""
     if sys.platform == "linux":
-        import resource  # which Windows lacks
+        import resource  # missing on Windows
 
         with open("/proc/self/statm") as file:
             wanted = int(file.read().split()[0]) * resource.getpagesize() + _MOST_BYTES
@@ -323,7 +320,7 @@ def _limit_memory() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process, however busy its decoder is, once the one that started it is gone."""
+    """Ends this process, even if its decoder is busy, once its parent process has ended."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""From entries of a list to labelled files, wherever the files lie. Called by `vswin.data.catalog`."""
+"""Match list entries with video files, wherever the files lie, and label them. Called by `vswin.data.catalog`."""
 
 import os
 import re
@@ -15,16 +15,16 @@ from vswin.data.lists import ListEntry
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
-# Folders as people name the parts of a data set.
+# Usual folder names of the subsets of a data set.
 _SUBSET_FOLDERS = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid", "test")}
 
 
 class MissingVideo(NamedTuple):
-    """Names a video of a list that is not there, or that is there already.
+    """Names a listed video that does not exist, or that an earlier entry names.
 
     Attributes:
         place: file and line of the list.
-        path: where it was expected; of a video named by its id, the file name without its ending.
+        path: expected path; for a video named by its id, the file name without its ending.
         label: class index.
     """
 
@@ -34,7 +34,7 @@ class MissingVideo(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """Holds what a list names: a record of each file that is there, what is missing, and what is named once more."""
+    """Holds the contents of a list: a record of each existing file, the missing videos, and the repeated ones."""
 
     videos: list[VideoRecord]
     missing: list[MissingVideo]
@@ -46,20 +46,16 @@ def label_videos(
 ) -> Listed:
     """Turns the entries of one list into records.
 
-    Args:
-        entries: of the list.
-        subset: "train" or "val".
-        classes: of the data set.
-        base: folder that relative paths start from.
-        files: where to look for videos that are named by their ids or do not lie where a list says; None: nowhere.
+    Relative paths start from the folder `base`. `files` searches for videos that a list names by id or that lie in
+    another folder than listed; with None, they are not searched.
 
     Returns:
-        Records in the order of the entries, and the entries without one. A file that several entries name, however
-        they spell its path, has one record, unless the owners name it by its id for several classes.
+        Records in the order of the entries, and the entries without a record. A file that several entries name, in any
+        spelling of its path, has one record, unless the owners name it by its id for several classes.
 
     Raises:
-        InputError: if a label is out of range or unknown, an index contradicts the folder the video lies in, or a
-            file has two labels.
+        InputError: if a label is out of range or unknown, an index contradicts the video's folder, or a file has two
+            labels.
     """
     found = Listed([], [], [])
     if files and entries and entries[0].video_id:
@@ -119,13 +115,13 @@ def _label(entry: ListEntry, classes: ClassLookup) -> int:
 def _find_elsewhere(
     entry: ListEntry, label: int, classes: ClassLookup, folders: "_Folders", files: "FileIndex | None"
 ) -> tuple[str, str] | None:
-    """Finds path and real path of a file that is spelt otherwise or does not lie where the list says."""
-    # Other systems separate folders and compose letters otherwise.
+    """Finds path and real path of a file whose spelling or folder differs from the list."""
+    # Other systems use other path separators and Unicode forms.
     written = entry.path.replace("\\", "/")
     for spelling in dict.fromkeys((written, normalize("NFC", written), normalize("NFD", written))):
         if spelling != entry.path and (paths := folders.find(spelling)):
             return paths
-    # A file of that name in any folder but that of another class.
+    # Search all folders, except folders of other classes, for a file of this name.
     named = files.find_named(written) if files else []
     named = [path for path in named if classes.find_folder(os.path.dirname(path).replace(os.sep, "/")) in (-1, label)]
     if not named:
@@ -136,15 +132,15 @@ def _find_elsewhere(
 
 
 class _Folders:
-    """Looks up files by path, reading each folder once: far quicker than asking for 240,000 files one by one."""
+    """Looks up files by path and reads each folder once, far faster than 240,000 single file checks."""
 
     def __init__(self, base: str) -> None:
         self._base = base
-        self._folders: dict[str, tuple[str, str, dict[str, bool]]] = {}  # path, real path, name -> whether it is a link
+        self._folders: dict[str, tuple[str, str, dict[str, bool]]] = {}  # path, real path, name -> is it a link
         self._links: dict[str, str] = {}
 
     def find(self, path: str) -> tuple[str, str] | None:
-        """Gives the path from here of a file, and its real path; None if there is none."""
+        """Returns the path of a file, joined with the base, and its real path; None if it does not exist."""
         folder, slash, name = path.rpartition("/")
         folder += slash
         if folder not in self._folders:
@@ -160,14 +156,14 @@ class _Folders:
             if names[name]:
                 return found, real_path(found, self._links)
             return found, found if real is joined else real + name
-        # A file system may take names for equal that differ in case.
+        # Some file systems ignore case.
         return (joined + name, os.path.realpath(joined + name)) if name and os.path.exists(joined + name) else None
 
 
 class FileIndex:
-    """Finds video files below a folder by name, wherever they lie; reads the folders when the first is looked for.
+    """Finds video files by name anywhere below a folder; reads the folders at the first search.
 
-    `entries` are all that will be looked for by `find`, so that no two of them get one file.
+    `entries` must contain every entry that `find` will search for, so that no two entries get the same file.
     """
 
     def __init__(self, root: Path, entries: Sequence[ListEntry] = ()) -> None:
@@ -175,11 +171,10 @@ class FileIndex:
         self._entries = entries
 
     def find(self, entry: ListEntry, subset: str) -> str | None:
-        """Finds the file of a video that a list names by its id.
+        """Finds the file of a video that a list names by its id; returns its path, or None.
 
-        Returns:
-            `<id>_<start>_<end>` with any number of digits; without one, `<id>`, unless several entries have this id;
-            or None. Of several files of one name, the one in the folder of the subset ("train" or "val") and class.
+        The name is `<id>_<start>_<end>` with any number of digits, or else `<id>`, unless several entries have this id.
+        Among files of the same name, the folders of the subset ("train" or "val") and of the class decide.
         """
         paths = self._by_stem.get(entry.path) or self._by_times.get(entry.path)
         if not paths and self._num_clips[entry.video_id] == 1:
@@ -189,14 +184,14 @@ class FileIndex:
         return paths
 
     def find_named(self, path: str) -> list[str]:
-        """Finds the files that are called as in a path, with any ending of a video, in capitals or not."""
+        """Finds the files with the file name of a path, in upper or lower case, with any video ending."""
         return self._by_name.get(_stem(path.rpartition("/")[2]).casefold(), [])
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        """The paths of the files of each stem, which a zero separates: a list for each would double the memory."""
+        """Maps each stem to its file paths, joined with zero bytes, because lists would double the memory."""
         index: dict[str, str] = {}
-        # A folder that cannot be read has no files.
+        # Unreadable folders count as empty.
         for path, _ in walk_files(str(self._root), on_error=lambda error: None):
             name = os.path.basename(path)
             if is_video(name):
@@ -206,7 +201,7 @@ class FileIndex:
 
     @cached_property
     def _by_times(self) -> dict[str, str]:
-        """The paths of the files that are named by id and times, as if these had six digits."""
+        """Maps names of an id and times, rewritten to six digits, to their file paths."""
         index: dict[str, str] = {}
         for stem, paths in self._by_stem.items():
             times = re.fullmatch(r"(.+)_(\d{1,18})_(\d{1,18})", stem)
@@ -224,7 +219,7 @@ class FileIndex:
 
     @cached_property
     def _num_clips(self) -> Counter[str]:
-        """Counts the different clips that are looked for under each id."""
+        """Counts the different clips of each id among the entries."""
         return Counter(video_id for _, video_id in {(entry.path, entry.video_id) for entry in self._entries})
 
 
@@ -233,7 +228,7 @@ def _stem(name: str) -> str:
 
 
 def _nearest(paths: Iterable[str], wanted: set[str]) -> str:
-    """Chooses the path with the most folders of the wanted names; among equals the first in sorted order."""
+    """Chooses the path with the most folders named in `wanted`; ties go to the first in sorted order."""
 
     def rank(path: str) -> tuple[int, str]:
         folders = os.path.dirname(path).replace("\\", "/").split("/")

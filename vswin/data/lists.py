@@ -1,4 +1,4 @@
-"""Lists of videos with labels in all their forms, and which videos are held out. Called by `vswin.data.catalog`."""
+"""Read lists of labelled videos in all formats, and choose the held-out videos. Called by `vswin.data.catalog`."""
 
 import codecs
 import csv
@@ -20,28 +20,28 @@ from vswin.errors import InputError
 TRAIN, VAL, TEST = "train", "val", "test"
 ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 
-# Names of columns in headers, the best first.
+# Column names in headers, the best first.
 _PATHS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "file_name", "filename", "video_name", "file"),
     *("video", "clip_name", "clip", "name"),
 )
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
-# A number with more digits counts nothing: it is a name.
+# A number with more digits is a name.
 _MAX_DIGITS = 18
-# A longer line is no header and tells no form.
+# The format and header are detected from at most this many characters of a line.
 _LONGEST_LINE = 10_000
 
 
 class ListEntry(NamedTuple):
-    """Holds a line of a list as it is written there.
+    """Holds one line of a list as written.
 
     Attributes:
-        source: the file.
-        line: its number from 1; 0 where the file has no lines.
-        path: of the video; of one that is named by its id, the usual file name without its ending.
+        source: the list file.
+        line: line number from 1; 0 if the file has no lines.
+        path: path of the video; for a video named by its id, the usual file name without its ending.
         label: class index from 0, or class name.
-        video_id: the id alone, where the list names videos so; otherwise empty.
+        video_id: the id, if the list names videos by id; otherwise empty.
     """
 
     source: str
@@ -52,7 +52,7 @@ class ListEntry(NamedTuple):
 
     @property
     def place(self) -> str:
-        """File and line for messages, "train.txt:3"."""
+        """File and line for messages, e.g. "train.txt:3"."""
         return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id or self.path}"
 
     @property
@@ -62,12 +62,12 @@ class ListEntry(NamedTuple):
 
 
 def is_number(text: str) -> bool:
-    """Tells whether a text is a number that may count something."""
+    """Tells whether a text is a decimal number of at most 18 digits."""
     return text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def read_text(path: Path) -> str:
-    """Reads a list whole: UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write it."""
+    """Reads a whole list: UTF-8 with or without a byte order mark, or UTF-16 with one, as spreadsheets write it."""
     try:
         content = path.read_bytes()
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -82,13 +82,10 @@ def read_text(path: Path) -> str:
 
 
 class _Form(NamedTuple):
-    """Says how a line is cut into cells, how many there are, and which are path and label.
-
-    The separator " " is any white space before the last cells, or a tab.
-    """
+    """The format of a line: how it splits into cells, their number, and the indices of path and label."""
 
     name: str
-    separator: str
+    separator: str  # " " is any white space before the last cells, or a tab
     num_cells: int
     path: int
     label: int
@@ -107,14 +104,10 @@ ACCEPTED = (
 
 
 def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
-    """Reads a list in any of its forms; data/README.md describes them.
+    """Reads a list in any of the formats that data/README.md describes.
 
-    A header tells the form; without one, the first line does, by naming a file in one form and none in the others.
-
-    Args:
-        path: the list.
-        base: folder that relative paths start from.
-        notes: gets a sentence on what is not used.
+    A header determines the format. Without a header, the first line does: the format in which it names a file wins.
+    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments.
 
     Returns:
         The entries in the order of the file, at least one.
@@ -133,7 +126,7 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
         video, label = (cells[form.path].strip(), cells[form.label].strip()) if is_whole else (cells[0].strip(), "")
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
-        elif video and label and "\n" not in label:  # which a quote that is never closed would bring
+        elif video and label and "\n" not in label:  # an unclosed quote would put line breaks into the label
             entries.append(ListEntry(source, number, video, label))
         else:
             raise InputError(
@@ -153,7 +146,7 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
 
 
 def _find_form(path: Path, text: str, base: str) -> tuple[_Form, list[str]]:
-    """Tells the form of a list by its first line, comments aside; gives the cells of the header, if there is one."""
+    """Detects the format from the first line that is no comment; returns it with the header's cells, if any."""
     first = ""
     for line in filter(str.strip, io.StringIO(text, newline="")):
         first = line.rstrip("\r\n")[:_LONGEST_LINE]
@@ -175,7 +168,7 @@ def _find_form(path: Path, text: str, base: str) -> tuple[_Form, list[str]]:
 
 
 def _read_header(line: str, separator: str) -> _Form | None:
-    """Finds the columns of path and label in a line; None if it is no header."""
+    """Finds the path and label columns in a line; None if it is no header."""
     cells = next(csv.reader([line], delimiter=separator, skipinitialspace=separator == " "))
     names = [re.sub(r"[\s-]+", "_", cell.lower().strip(" #")) for cell in cells]
     columns = [next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS)]
@@ -183,14 +176,14 @@ def _read_header(line: str, separator: str) -> _Form | None:
         return None
     if separator not in " \t":
         return _Form(line, separator, len(names), *columns)
-    # In these, white space may separate the cells of other lines.
+    # In these formats, white space may separate the cells of the other lines.
     if columns == [0, len(names) - 1] and all(name in _FRAMES for name in names[1:-1]) and len(names) < 4:
         return _FORMS[len(names) - 2]
     return _Form(line, separator, len(names), *columns) if separator == "\t" else None
 
 
 def _split(path: Path, text: str, form: _Form) -> Iterator[tuple[int, list[str]]]:
-    """Gives the cells of each line that holds something, with its number from 1."""
+    """Yields the line number, from 1, and the cells of each non-empty line."""
     lines, number = io.StringIO(text, newline=""), 0
     try:
         if form.separator == " ":
@@ -226,14 +219,14 @@ def _is_comment(line: str) -> bool:
 
 
 def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) -> None:
-    """Refuses folders of frames, a header that is none of ours, and indices beside names."""
+    """Refuses folders of frames, unknown headers, and indices mixed with names."""
     first = entries[0]
     path = os.path.join(base, first.path)
     if os.path.isdir(path):
         raise InputError(
             f"{first.place}: {first.path} is a folder; lists name video files, so make a video of each folder of frames"
         )
-    # Labels are few, lists are long.
+    # One entry per label is enough: lists are long, labels are few.
     first_of_label = {entry.label: entry for entry in reversed(entries)}
     is_like_header = first.path.isidentifier() and first.label.isidentifier() and not os.path.exists(path)
     if is_like_header and not has_header and all(entry.label != first.label for entry in entries[1:]):
@@ -250,11 +243,11 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
 
 
 def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
-    """Takes the class names from the labels of all lists, for a data set that has no list of classes.
+    """Derives the class names from the labels of all lists, for a data set that has no list of classes.
 
     Returns:
-        The sorted names, each in one composition of Unicode (NFC), or "0", "1" and so on up to the largest index, or
-        as many as `num_classes` says.
+        For name labels, the sorted names in Unicode form NFC. For index labels, "0", "1" and so on: `num_classes`
+        names, or as many as the largest index requires.
 
     Raises:
         InputError: if one list has indices and another names, or an index exceeds the number of videos.
@@ -278,15 +271,13 @@ def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> t
 def split_train_val(
     records: Sequence[VideoRecord], val_fraction: float, base: str
 ) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """Holds out a share of each class, the same videos wherever the data set lies and however it is ordered.
+    """Holds out a fraction of each class for validation, independent of the data set's folder and order.
 
-    Files called alike up to a `_g01_`, as in UCF101, are cut from one recording and stay together; names of folders do
-    not count. Any other file is a group of its own. A class of one group is not divided: all of it is for training.
+    Files whose names agree up to a `_g01_`, as in UCF101, come from one recording and stay together; folder names do
+    not mark a recording. Every other file is its own group. A class with one group is only used for training.
 
-    Args:
-        records: videos of all classes.
-        val_fraction: share of the groups of a class to hold out, above 0 and below 1; rounded, at least one group.
-        base: folder of the data set, no part of a group's name.
+    `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
+    `base` is the folder of the data set, which is removed from group names.
     """
     groups = []
     by_class: dict[int, set[str]] = defaultdict(set)

@@ -1,10 +1,10 @@
-"""The built-in data set `motion`: eight classes that differ in nothing but motion, made on first use.
+"""Make the built-in data set `motion` on first use: eight classes that differ only in motion.
 
-Each object of a clip has four coordinates (x, y, angle, logarithm of size), and all four go around in a circle:
-what leaves the frame on the left enters on the right, the largest size is followed by the smallest. The phases a
-clip starts from are uniform and independent of the class, and the class only moves one coordinate along its
-circle, so the objects of any single frame are distributed alike for all classes: who looks at one frame can do
-no better than chance. `vswin.data.catalog` calls `prepare_motion`.
+Each object of a clip has four coordinates (x, y, angle, logarithm of size), and all four are periodic: an object that
+leaves the frame on the left enters on the right, and the smallest size follows the largest. The initial phases are
+uniform and independent of the class, and the class only moves one coordinate along its circle. Single frames therefore
+have the same distribution for all classes: a model that sees one frame cannot beat chance.
+`vswin.data.catalog` calls `prepare_motion`.
 """
 
 import json
@@ -24,7 +24,7 @@ from vswin.cluster import count_cores
 from vswin.console import Console
 from vswin.errors import InputError
 
-# Class -> (coordinate it moves, direction). y and the angle grow downwards and clockwise, as in images.
+# Class -> (moving coordinate, direction). y grows downwards and the angle clockwise, as in images.
 X, Y, ANGLE, SIZE = range(4)
 MOTIONS = {
     "move_down": (Y, 1),
@@ -44,12 +44,12 @@ JPEG_QUALITY = 90
 
 _MARKER = "motion.json"
 _MIN_RADIUS, _OCTAVES = 6.0, 1.5
-_MIN_SPEED, _MAX_SPEED = 0.035, 0.075  # of the full circle, per frame
+_MIN_SPEED, _MAX_SPEED = 0.035, 0.075  # fractions of the full circle per frame
 _OVERSAMPLING = 3  # rows and columns drawn per row and column of a frame
-_MARGIN = 20  # around the frame, more than any object reaches
-_FRACTION_BITS = 8  # of the coordinates that OpenCV is given
+_MARGIN = 20  # pixels around the frame, more than any object reaches
+_FRACTION_BITS = 8  # fractional bits of OpenCV's fixed-point coordinates
 _CIRCLE = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
-# Outlines of the shapes in units of their radius: long, so that a turn shows.
+# Outlines of the shapes in units of their radius; all are elongated, so that rotation is visible.
 _SHAPES = (
     np.array([(-1.0, -0.4), (1.0, -0.4), (1.0, 0.4), (-1.0, 0.4)]),
     np.array([(1.0, 0.0), (-0.8, 0.55), (-0.8, -0.55)]),
@@ -60,7 +60,7 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class MotionPlan:
-    """Says what the folder holds; its marker file repeats it, so a folder made to another plan is noticed."""
+    """Describes the contents of the folder; the marker file repeats it, so a folder of another plan is detected."""
 
     version: int = 1
     seed: int = 0
@@ -69,14 +69,14 @@ class MotionPlan:
 
 
 class Scene(NamedTuple):
-    """Describes a clip before anything moves: O objects on a flat ground; colours are BGR, 0..255.
+    """Describes a clip before motion starts: O objects on a plain background; colours are BGR, 0..255.
 
     Attributes:
-        ground: colour of the ground, [3].
+        ground: colour of the background, [3].
         colours: colours of the objects, [O, 3].
-        shapes: numbers of their outlines, [O].
-        phases: where each coordinate starts on its circle, float64 [O, 4] in [0, 1).
-        speeds: how far the moving coordinate gets along its circle per frame, float64 [O].
+        shapes: indices of the objects' outlines, [O].
+        phases: initial phase of each coordinate on its circle, float64 [O, 4] in [0, 1).
+        speeds: phase change of the moving coordinate per frame, float64 [O].
     """
 
     ground: np.ndarray
@@ -87,9 +87,9 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draws four or five objects; the class has no part in it.
+    """Draws four or five objects, independently of the class.
 
-    They are pale on a dark ground: edges all alike in contrast, so that small models learn from them quickly.
+    The objects are pale on a dark background: all edges have similar contrast, so small models learn quickly.
     """
     num_objects = int(rng.integers(4, 6))
     return Scene(
@@ -102,7 +102,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def object_states(scene: Scene, class_name: str) -> np.ndarray:
-    """Moves the objects: one coordinate advances, the others stay, all of them modulo 1.
+    """Moves the objects: one coordinate advances, the others stay constant, all modulo 1.
 
     Returns:
         Phases (x, y, angle, size) of every object in every frame, float64 [T, O, 4] in [0, 1).
@@ -115,19 +115,14 @@ def object_states(scene: Scene, class_name: str) -> np.ndarray:
 
 
 def render_frames(scene: Scene, states: np.ndarray) -> np.ndarray:
-    """Draws the objects, each also across the edges of the frame.
+    """Draws the objects, which wrap around the edges of the frame.
 
-    Args:
-        scene: Colours and shapes.
-        states: Phases (x, y, angle, size), [T, O, 4].
-
-    Returns:
-        Frames, uint8 BGR [T, H, W, 3].
+    `states` are the phases (x, y, angle, size), [T, O, 4]. Returns frames, uint8 BGR [T, H, W, 3].
     """
     contours = [_contours(_SHAPES[shape], states[:, index]) for index, shape in enumerate(scene.shapes)]
     frames = np.empty((len(states), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
-    # Drawn larger and averaged, so that motion by a fraction of a pixel shows in the edges; and with a margin,
-    # since OpenCV leaves stray pixels where it clips a polygon.
+    # Frames are drawn larger and averaged, so that sub-pixel motion shows in the edges. The margin is needed because
+    # OpenCV leaves stray pixels where it clips a polygon.
     canvas_size = _OVERSAMPLING * (FRAME_SIZE + 2 * _MARGIN)
     blank = np.full((canvas_size, canvas_size, 3), scene.ground, np.uint8)
     inside = slice(_OVERSAMPLING * _MARGIN, _OVERSAMPLING * (_MARGIN + FRAME_SIZE))
@@ -140,22 +135,22 @@ def render_frames(scene: Scene, states: np.ndarray) -> np.ndarray:
 
 
 def _contours(shape: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Places [P, 2] points by [T, 4] phases: int32 [T, 9, P, 2], a copy in the frame and in its 8 neighbours."""
+    """Places points [P, 2] at phases [T, 4]: int32 [T, 9, P, 2], one copy in the frame and in each of 8 neighbours."""
     angles = 2.0 * np.pi * states[:, ANGLE]
     radii = _MIN_RADIUS * 2.0 ** (_OCTAVES * states[:, SIZE])
     cosines, sines = radii * np.cos(angles), radii * np.sin(angles)
     turns = np.stack([np.stack([cosines, sines], -1), np.stack([-sines, cosines], -1)], axis=1)  # [T, 2, 2]
     points = shape @ turns + FRAME_SIZE * states[:, np.newaxis, [X, Y]]  # [T, P, 2]
     shifts = FRAME_SIZE * np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(9, 1, 2)  # [9, 1, 2]
-    # Whole numbers are the centres of pixels for OpenCV.
+    # OpenCV's integer coordinates are pixel centres.
     copies = _OVERSAMPLING * (points[:, np.newaxis] + shifts + _MARGIN) - 0.5  # [T, 9, P, 2]
     return np.rint(copies * 2**_FRACTION_BITS).astype(np.int32)
 
 
 def clip_frames(plan: MotionPlan, subset: str, class_name: str, number: int) -> np.ndarray:
-    """Makes the frames of one video, uint8 BGR [T, H, W, 3]; each has random draws of its own.
+    """Makes the frames of one video, uint8 BGR [T, H, W, 3], with its own random draws.
 
-    `number` is the video's in its class, from 1.
+    `number` is the video's number in its class, from 1.
     """
     rng = np.random.default_rng([plan.seed, SUBSETS.index(subset), list(MOTIONS).index(class_name), number])
     scene = draw_scene(rng)
@@ -163,13 +158,13 @@ def clip_frames(plan: MotionPlan, subset: str, class_name: str, number: int) -> 
 
 
 def prepare_motion(root: Path, plan: MotionPlan | None = None) -> None:
-    """Makes the videos unless they are there: root/{train,val}/<class>/00001.avi and so on.
+    """Makes the videos unless they exist: root/{train,val}/<class>/00001.avi and so on.
 
-    They are made in a folder beside `root` and renamed when complete, so what stands in `root` is whole, and of
-    several processes that start at once the first to finish wins.
+    They are written to a folder beside `root`, which is renamed when complete. So `root` is never incomplete, and if
+    several processes start at once, the first to finish wins.
 
     Raises:
-        InputError: If `root` holds anything but the videos of this plan, or they cannot be written.
+        InputError: If `root` contains anything but the videos of this plan, or they cannot be written.
     """
     plan = plan or MotionPlan()
     if _is_made(root, plan):
@@ -211,7 +206,7 @@ def _is_made(root: Path, plan: MotionPlan) -> bool:
 
 
 def _write_videos(folder: Path, plan: MotionPlan) -> None:
-    """Writes all videos of a plan with a thread per core; OpenCV releases Python's lock while it works."""
+    """Writes all videos of a plan with one thread per core; OpenCV releases Python's lock."""
     jobs = []
     for subset, count in zip(SUBSETS, (plan.train_per_class, plan.val_per_class), strict=True):
         for class_name in MOTIONS:
@@ -233,8 +228,8 @@ def _write_videos(folder: Path, plan: MotionPlan) -> None:
 
 
 def _write_video(path: Path, frames: np.ndarray) -> None:
-    # OpenCV's own encoder, since it codes each frame for itself at a fixed quality: one that steers its bit rate
-    # would let the motion show in the quality of a single frame.
+    # OpenCV's own encoder codes each frame independently at a fixed quality. With a rate-controlled encoder, the
+    # quality of a single frame would reveal the motion.
     encoder = cv2.VideoWriter.fourcc(*"MJPG")
     size = (FRAME_SIZE, FRAME_SIZE)
     quality = (cv2.VIDEOWRITER_PROP_QUALITY, JPEG_QUALITY)

@@ -1,4 +1,4 @@
-"""Decode with OpenCV: the decoder of the published figures, and the only module that opens its videos and cameras."""
+"""Decode with OpenCV, the decoder of the published figures. Only this module opens videos and cameras with OpenCV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-# Read by OpenCV when it opens its first video; -8 is FFmpeg's "quiet". Our errors carry the reason instead.
+# OpenCV reads this when it opens its first video; -8 is FFmpeg's "quiet". Our errors give the reason instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -18,7 +18,7 @@ from vswin.errors import InputError
 
 _FATAL_ONLY = 1
 cv2.setLogLevel(_FATAL_ONLY)
-# Clips are decoded in parallel, so threads inside one clip would only compete with each other.
+# Clips are decoded in parallel, so threads within one clip would only compete.
 cv2.setNumThreads(1)
 _OPEN_PARAMS = [cv2.CAP_PROP_N_THREADS, 1]
 
@@ -27,7 +27,7 @@ NEWEST_OPENCV = (4, 12)
 
 
 def check_opencv(version: str = cv2.__version__) -> None:
-    """Raises an `InputError` for an OpenCV whose decoder returns garbage or was not tested: all but 4.11 and 4.12."""
+    """Raises an `InputError` for OpenCV versions other than 4.11 and 4.12: they return garbage or are not tested."""
     if OLDEST_OPENCV <= tuple(int(part) for part in version.split(".")[:2]) <= NEWEST_OPENCV:
         return
     raise InputError(
@@ -39,13 +39,10 @@ def check_opencv(version: str = cv2.__version__) -> None:
 
 
 class _Content(io.BytesIO):
-    """The bytes of a file whose damaged index may point before its start.
-
-    An exception in a seek that OpenCV asks for ends the process with a segmentation fault.
-    """
+    """File content whose `seek` never raises: an exception inside OpenCV's seek would be a segmentation fault."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Seeks; returns -1, the error of FFmpeg, for a position that does not exist."""
+        """Seeks; returns FFmpeg's error -1 for a position before the start, which a damaged index may name."""
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):
@@ -53,33 +50,33 @@ class _Content(io.BytesIO):
 
 
 class OpenCVDecoder:
-    """Decodes a file from its first frame on; frames come out as they are in the file."""
+    """Decodes a file from its first frame on; frames are neither rotated nor mirrored."""
 
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
-        """Opens a file, or `content`, the bytes of one; what OpenCV cannot open has no frames.
+        """Opens a file, or the bytes `content` of a file; a file that OpenCV cannot open has no frames.
 
-        `limit` ends the opening, and the search for a frame.
+        `limit` bounds the time for opening and for finding a frame.
         """
         self._path = path
-        # "12:30.mp4" would be a protocol. OpenCV gives its reference to what it reads from back without Python's lock,
-        # so this one must not be the last, or the process crashes.
+        # FFmpeg would read "12:30.mp4" as a protocol. OpenCV releases its reference to the source without Python's
+        # lock; we keep another one, because the process crashes if that reference is the last.
         source: Any = os.path.abspath(path) if content is None else _Content(content)
         self._source = source
-        # OpenCV gives up after 30 seconds by itself; 0 is never.
+        # By default, OpenCV gives up after 30 seconds; 0 means never.
         seconds = None if limit is None else limit.seconds_left()
         milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
         time_params = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-        # The backend is named because others take 'img_01.png' for a sequence.
+        # The backend is explicit because others read 'img_01.png' as a sequence.
         self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [*_OPEN_PARAMS, *time_params])
-        # It would take a mirrored picture for a rotated one. On by default but in OpenCV 4.11.
+        # OpenCV would rotate a mirrored picture. This option is on by default, except in OpenCV 4.11.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
 
     def grab(self) -> bool:
-        """Goes to the next frame; false after the last one."""
+        """Advances to the next frame; false after the last one."""
         return self._capture.grab()
 
     def retrieve(self) -> np.ndarray:
-        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR; a `DecodeError` if it cannot be decoded."""
+        """Returns the grabbed frame, uint8 [H, W, 3] BGR; a `DecodeError` if it cannot be decoded."""
         try:
             is_decoded, frame = self._capture.retrieve()
         except cv2.error as error:
@@ -94,13 +91,13 @@ class OpenCVDecoder:
 
 
 class Camera:
-    """Reads the frames of a camera as they come."""
+    """Reads the frames of a camera as they arrive."""
 
     def __init__(self, source: int | str) -> None:
-        """Opens a camera by its number, from 0, or a file, which stands in for one.
+        """Opens a camera by its number, from 0, or a file in place of a camera.
 
         Raises:
-            InputError: If there is no such camera, or another program has it.
+            InputError: If there is no such camera, or another program uses it.
         """
         self.name = f"camera:{source}"
         self._capture = cv2.VideoCapture(source)
@@ -117,5 +114,5 @@ class Camera:
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if is_read else None
 
     def close(self) -> None:
-        """Gives the camera back."""
+        """Releases the camera."""
         self._capture.release()

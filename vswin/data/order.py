@@ -1,6 +1,6 @@
-"""Say which clip stands where in which global batch, for any number of workers and replicas.
+"""Assign clips to positions in global batches, for any number of workers and replicas.
 
-Each epoch is a stateless permutation of the records, laid into global batches; each worker takes its part of every
+Each epoch is a stateless permutation of the records, divided into global batches. Each worker takes its shard of every
 batch before anything is decoded. Used by `vswin.data.pipeline`.
 """
 
@@ -17,13 +17,13 @@ from vswin.data.records import VideoRecord
 
 @dataclass(frozen=True)
 class Share:
-    """Say which part of every global batch this worker loads, and for how many replicas.
+    """The shard of every global batch that this worker loads, and the number of replicas.
 
     Attributes:
         num_workers: Processes that load data.
-        worker: This one, 0 .. num_workers - 1.
-        num_replicas: Devices of all workers together. Each element is the batch of one replica, and those of
-            a worker's replicas follow each other, as `tf.distribute` expects it.
+        worker: Index of this process, 0 .. num_workers - 1.
+        num_replicas: Devices of all workers together. Each dataset element is the batch of one replica; the batches
+            of a worker's replicas are consecutive, as `tf.distribute` expects.
     """
 
     num_workers: int = 1
@@ -32,7 +32,7 @@ class Share:
 
     @classmethod
     def of(cls, context: tf.distribute.InputContext) -> Share:
-        """Gives the share of the worker that a strategy asks for its data."""
+        """Returns the shard of the worker for which a strategy requests data."""
         return cls(context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync)
 
 
@@ -41,16 +41,16 @@ ONE_WORKER = Share()
 
 @dataclass(frozen=True)
 class Order:
-    """Say which clip comes when in training.
+    """The order of the clips in training.
 
     Attributes:
         seed: Seed of the shuffling and of all draws, >= 0.
-        batch_size: Clips of a global batch.
-        epochs: Number of the epoch to stop before.
-        first_epoch: Number of the epoch to start with.
-        first_step: Number of the step in it to start with.
-        share: The part for this worker.
-        repeats: Clips of each video in an epoch, all in one global batch.
+        batch_size: Clips per global batch.
+        epochs: Epoch to stop before.
+        first_epoch: Epoch to start with.
+        first_step: Step of `first_epoch` to start with.
+        share: The shard of this worker.
+        repeats: Clips per video in an epoch, all in one global batch.
     """
 
     seed: int
@@ -68,40 +68,36 @@ def count_steps(num_records: int, batch_size: int, repeats: int = 1) -> int:
 
 
 def clip_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
-    """Makes the source of all draws of one training clip.
+    """Makes the generator for all draws of one training clip.
 
-    `index` is the video's in the records, `repeat` says which of its clips in this epoch, from 0.
+    `index` is the video's index in the records; `repeat` is the clip's number among the video's clips, from 0.
     """
     return np.random.default_rng([seed, epoch, index, repeat] if repeat else [seed, epoch, index])
 
 
 def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
-    """Names the videos of a global batch of training in its order; fewer in a last, padded batch."""
+    """Returns the videos of a global training batch in order; a padded last batch has fewer."""
     return [records[index] for index in batch_indices(len(records), order, epoch, step) if index >= 0]
 
 
 def batch_indices(num_records: int, order: Order, epoch: int, step: int) -> list[int]:
-    """Names what the slots of a global batch of training hold; `epoch` and the `step` in it count from 0.
+    """Returns the record index in each slot of a global training batch, -1 for padding.
 
-    Returns:
-        Indices of records, -1 for padding. Copy k of the batch's videos fills the k-th part of the slots.
+    `epoch` and the `step` within it count from 0. Copy k of the batch's videos fills the k-th part of the slots.
     """
     indices = shuffle(num_records, order.seed, tf.constant(epoch, tf.int64))
     return _lay_out(indices, order.batch_size, order.repeats)[step].numpy().tolist()
 
 
 def shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Draws the order of the record indices in an epoch, counted from 0, int64: int32 [num_records]."""
+    """Draws the order of the record indices in an epoch, int32 [num_records]; `epoch` is int64, from 0."""
     both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
     return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
 
 
 def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
-    """Lays one epoch's record indices into global batches, int32 [steps, B], -1 for padding.
-
-    All videos of a batch come once before they come again, so that neighbours, which mixing makes partners, are
-    different videos wherever a batch has more than one.
-    """
+    """Divides one epoch's record indices into global batches, int32 [steps, B], -1 for padding."""
+    # A batch contains each video once before any repeats, so that neighbours, which mixing pairs, differ if possible.
     videos_per_step = batch_size // repeats
     num_steps = count_steps(indices.shape[0], batch_size, repeats)
     padding = num_steps * videos_per_step - indices.shape[0]
@@ -113,13 +109,13 @@ def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
 def make_slots(
     indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share, repeats: int = 1
 ) -> tf.data.Dataset:
-    """Lays one epoch's record indices into global batches and takes this worker's part of each.
+    """Divides one epoch's record indices into global batches and takes this worker's shard of each.
 
-    `indices` are those of the records in their order, int32 [N]; `epoch` is counted from 0, int64.
+    `indices` are record indices in epoch order, int32 [N]; `epoch` counts from 0, int64.
 
     Returns:
-        A dataset with an element per slot: record index or -1, position in the global batch, epoch, which of the
-        video's clips.
+        A dataset with one element per slot: record index or -1, position in the global batch, epoch, and the clip's
+        number among the video's clips.
     """
     local_size = batch_size // share.num_workers
     mine = slice(share.worker * local_size, (share.worker + 1) * local_size)

@@ -1,8 +1,8 @@
-"""Videos that lie in a few large files, as TFDS keeps a data set: packed by `vswin data prepare`, or prepared by TFDS.
+"""Read videos from a few large files in the TFDS layout, packed by `vswin data prepare` or prepared by TFDS.
 
-A packed data set has two files beside those of TFDS: `vswin.json` says what was packed, from where and how, and
-`videos.csv` has a row for each video, in the order of the lists. Records hold a video as an encoded file (packed) or
-as a sequence of encoded frames (TFDS); they are read at any place, and only the frames asked for are decoded.
+A packed data set adds two files to the TFDS files: `vswin.json` describes what was packed, from where and how, and
+`videos.csv` has a row for each video, in the order of the lists. A record holds a video as an encoded file (packed) or
+as a sequence of encoded frames (TFDS). Records are read by random access, and only requested frames are decoded.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from vswin.errors import InputError
 
 SPLITS = ("train", "val")
 DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"
-# To be raised when what stands in these files changes; 1 could also be packed as TFRecord.
+# Raise this number when the content of these files changes; format 1 could also be packed as TFRecord.
 FORMAT = 2
 _KNOWN_FORMATS = (1, 2)
-# Under these keys of `features.json` stand names of Python classes.
+# Keys of `features.json` whose values are names of Python classes.
 _NAMES_OF_MODULES = {"type", "pythonClassName", "python_class_name", "proto_cls", "protoCls"}
 _LENGTH_BYTES, _CRC_BYTES = 8, 4
 
 
 class PackedVideo(NamedTuple):
-    """A row of `videos.csv`: split, name (the path from the root), label, number of the file, place in it, content."""
+    """A row of `videos.csv`; `path` starts from the root, `shard` is the file number, `position` the index in it."""
 
     split: str
     path: str
@@ -53,18 +53,17 @@ class PackedVideo(NamedTuple):
 
 
 def is_packed(root: str | Path) -> bool:
-    """Tells a packed data set from a folder of videos."""
+    """Tells whether a folder is a packed data set."""
     return (Path(root) / DESCRIPTION_FILE).is_file()
 
 
 def load_packed(
     dataset: DatasetConfig,
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
-    """Loads what `vswin data prepare` has packed: class names, records of training and of validation, their store.
+    """Loads a packed data set: class names, training records, validation records, and the store of the videos.
 
     Raises:
-        InputError: If something is missing or damaged, or other lists or another split than the packed ones are
-            asked for.
+        InputError: If something is missing or damaged, or the configuration asks for lists or for another split.
     """
     root = Path(dataset.root)
     description, videos = _read_index(root)
@@ -78,7 +77,7 @@ def load_packed(
             f"{root} was packed from split {description['split']} of {dataset.name}, not dataset.split="
             f"{dataset.split}; pack each split into a folder of its own"
         )
-    # Named below the root, as the files were below the root of their data set.
+    # Videos have the same names below this root as below the root of their data set.
     train, val = (
         [VideoRecord(os.path.join(dataset.root, video.path), video.label) for video in videos if video.split == split]
         for split in SPLITS
@@ -87,7 +86,7 @@ def load_packed(
 
 
 def open_packed(root: str) -> RecordVideos:
-    """Opens the videos of a packed data set, which are named below its root; errors as in `load_packed`."""
+    """Opens a packed data set, whose videos have names below its root; errors as in `load_packed`."""
     return _open_store(root, *_read_index(Path(root)))
 
 
@@ -127,7 +126,7 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
 
 
 def write_rows(path: Path, videos: Sequence[PackedVideo]) -> None:
-    """Writes `videos.csv`, or the rows of one file of records."""
+    """Writes `videos.csv`, or the rows of one record file."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PackedVideo._fields)
@@ -135,10 +134,10 @@ def write_rows(path: Path, videos: Sequence[PackedVideo]) -> None:
 
 
 def read_rows(content: bytes) -> list[PackedVideo]:
-    """Reads what `write_rows` has written.
+    """Reads the rows that `write_rows` wrote.
 
     Raises:
-        ValueError, csv.Error: If it is damaged.
+        ValueError, csv.Error: If they are damaged.
     """
     file = io.StringIO(content.decode("utf-8", errors="surrogateescape"), newline="")
     return [
@@ -152,7 +151,7 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
     builder = open_builder(Path(root), mend)
     places: dict[str, tuple[str, int]] = {}
     for split in {video.split for video in videos}:
-        # TFDS counts the records of a split through all its files.
+        # TFDS numbers the records of a split across all its files.
         rows = sorted((video for video in videos if video.split == split), key=lambda row: (row.shard, row.position))
         num_records = builder.info.splits[split].num_examples if split in builder.info.splits else 0
         if len(rows) != num_records:
@@ -165,14 +164,14 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
 
 
 class RecordVideos:
-    """Has the videos as records of a data set in the layout of TFDS; see `VideoStore`."""
+    """Opens videos that are records of a data set in the TFDS layout; see `VideoStore`."""
 
     def __init__(
         self, builder: Any, places: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
     ) -> None:
-        """Opens the records; `places` has split and number of the record by the name of the video.
+        """Opens the records; `places` maps a video's name to split and record number.
 
-        `identity` tells the data set from every other one, in values JSON knows; `mend` and errors as `open_records`.
+        `identity` identifies the data set uniquely, in JSON values; `mend` and errors as in `open_records`.
         """
         self._folder = builder.data_dir
         self._places = places
@@ -180,17 +179,17 @@ class RecordVideos:
         self._records = {split: open_records(builder, split, mend) for split in {split for split, _ in places.values()}}
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video, see `VideoStore.open`; `decoder` has no meaning for images."""
+        """Opens a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
         video = self.read(path)
         if isinstance(video, bytes):
             return VideoReader(path, decoder, timeout_sec, video)
         return EncodedFrames(path, video, timeout_sec)
 
     def read(self, path: str) -> bytes | Sequence[bytes]:
-        """Reads a video as it is stored: an encoded file, or encoded frames.
+        """Reads a video as stored: an encoded file, or encoded frames.
 
         Raises:
-            DecodeError: If there is none of this name, or its record cannot be read.
+            DecodeError: If there is no video of this name, or its record cannot be read.
         """
         if path not in self._places:
             raise DecodeError(path, "missing", f"not in {self._folder}")
@@ -202,26 +201,26 @@ class RecordVideos:
             return video
         except OSError as error:
             raise DecodeError(path, "not readable", f"{error.filename or self._folder}: {error.strerror}") from None
-        except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+        except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
             raise DecodeError(path, "damaged record", str(error)) from None
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Gives the data set and the place of a video in it; None if it has none of this name."""
+        """Returns the data set's identity and the video's split and record number; None if the name is unknown."""
         return (*self._identity, *self._places[path]) if path in self._places else None
 
 
 def import_tfds() -> Any:
-    """Imports TFDS where it is needed, as it takes a while; TensorFlow does not come with it."""
+    """Imports TFDS only when needed, because the import is slow; it does not import TensorFlow."""
     import tensorflow_datasets
 
     return tensorflow_datasets
 
 
 def open_builder(folder: Path, mend: str) -> Any:
-    """Reads what TFDS says of a folder, which somebody else may have prepared.
+    """Reads the TFDS metadata of a folder, which may come from an untrusted source.
 
     Raises:
-        InputError: If that cannot be read, or wants to have modules of others imported.
+        InputError: If the metadata cannot be read, or would import modules of other packages.
     """
     try:
         check_imports(json.loads((folder / "features.json").read_text(encoding="utf-8")))
@@ -230,13 +229,13 @@ def open_builder(folder: Path, mend: str) -> Any:
         return builder
     except InputError:
         raise
-    except Exception as error:  # TFDS passes on whatever the protocol buffers, TensorFlow and its own checks raise
+    except Exception as error:  # TFDS passes on every error of protocol buffers, TensorFlow and its own checks
         reason = f"{type(error).__name__}: {str(error)[:300]}"
         raise InputError(f"{folder} cannot be read ({reason}); {mend}") from error
 
 
 def check_imports(described: Any) -> None:
-    """Refuses features of other packages: TFDS imports whatever module `features.json` names."""
+    """Refuses features of other packages, because TFDS imports every module that `features.json` names."""
     if isinstance(described, list):
         described = dict(enumerate(described))
     if not isinstance(described, dict):
@@ -249,16 +248,16 @@ def check_imports(described: Any) -> None:
 
 
 def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, Any]]:
-    """Opens the records of a split, their videos encoded.
+    """Opens the records of a split; their videos stay encoded.
 
     Raises:
-        InputError: If a file is missing, damaged, or in a format that cannot be read here; `mend` says what to do.
+        InputError: If a file is missing, damaged, or of an unsupported format; `mend` is the advice in the message.
     """
     files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
     if absent := [file for file in files if not os.path.exists(file)]:
         raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {mend}")
     skip = import_tfds().decode.SkipDecoding()
-    # For a sequence, data sources ask for this method, which TFDS 4.9.10 has not given to SkipDecoding.
+    # Data sources call this method for a sequence, and SkipDecoding of TFDS 4.9.10 lacks it.
     skip.decode_batch_example_np = skip.decode_example_np
     decoders = {"video": skip}
     try:
@@ -275,13 +274,11 @@ def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, A
 
 
 class _TFRecords(Sequence[Mapping[str, Any]]):
-    """Finds the records of TFRecord files at any place: TFDS reads these files, its usual ones, from the start only.
-
-    A record is its length (uint64, little endian), a checksum of that, its bytes, and a checksum of these.
-    """
+    """Reads TFRecord files, TFDS's default format, by random access; TFDS only reads them sequentially."""
 
     def __init__(self, files: Sequence[str], features: Any, decoders: Mapping[str, Any]) -> None:
-        """Looks where each record is; raises OSError, or ValueError where a file is damaged."""
+        """Finds the position of each record; raises OSError, or ValueError for a damaged file."""
+        # A record is its length (uint64, little endian), a checksum of the length, its bytes, and their checksum.
         self._features, self._decoders = features, decoders
         self._places: list[tuple[str, int, int]] = []  # file, first byte, number of bytes
         for name in files:
@@ -299,7 +296,7 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
         return len(self._places)
 
     def __getitem__(self, number: Any) -> Any:
-        """Reads a record; checksums are not compared. Errors as in `__init__`, and those of TFDS."""
+        """Reads a record without checking checksums; raises the errors of `__init__` and of TFDS."""
         name, start, num_bytes = self._places[number]
         with open(name, "rb") as file:
             file.seek(start)
@@ -310,7 +307,7 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
 
 
 class EncodedFrames:
-    """Reads frames of a video whose frames are images, mostly JPEG, by OpenCV's libjpeg; see `FrameReader`."""
+    """Reads frames of a video stored as images, mostly JPEG, with OpenCV's libjpeg; see `FrameReader`."""
 
     def __init__(self, path: str, images: Sequence[bytes], timeout_sec: float | None = None) -> None:
         """Takes the encoded frames of a video; errors as in `VideoReader`."""
@@ -331,7 +328,7 @@ class EncodedFrames:
     def read(
         self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
     ) -> np.ndarray:
-        """Decodes frames, each distinct one once, see `VideoReader.read`; as none needs another, none is skipped."""
+        """Decodes each distinct frame once, see `VideoReader.read`; `may_skip` has no effect."""
         if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
             raise ValueError(
                 f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
@@ -349,7 +346,7 @@ class EncodedFrames:
         return np.stack([frames[place] for place in places])  # [n, H, W, 3]
 
     def read_times(self) -> np.ndarray:
-        """Gives NaN, as records do not say."""
+        """Returns NaN, because records do not contain times."""
         return np.full(self.num_video_frames, np.nan)
 
     def __enter__(self) -> EncodedFrames:
@@ -358,13 +355,13 @@ class EncodedFrames:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Has nothing to close."""
+        """Does nothing, because no file is open."""
 
     def _decode(self, number: int) -> np.ndarray:
         image = np.frombuffer(self._images[number], np.uint8)  # [bytes]
         try:
             frame = cv2.imdecode(image, cv2.IMREAD_COLOR) if len(image) else None
-        except cv2.error:  # an image of more pixels than OpenCV takes
+        except cv2.error:  # the image has more pixels than OpenCV accepts
             frame = None
         if frame is None:
             raise DecodeError(self.path, "undecodable frame", f"image {number}")

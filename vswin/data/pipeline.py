@@ -8,8 +8,8 @@ Every element is one batch, a dictionary:
 - `positions` int32 [B], the clip's position in the global batch;
 - `indices` int32 [B], the index in `records`, -1 for padding.
 
-What a slot of a batch holds depends on the seed, the epoch and the slot's position in the global batch alone, so
-runs on other numbers of workers or replicas, and resumed ones, see the same clips.
+The content of a batch slot depends only on the seed, the epoch and the slot's position in the global batch. Runs with
+other numbers of workers or replicas, and resumed runs, therefore see the same clips.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import InputError
 
-# (record index or -1, epoch, which copy of it) -> pixels, label, weight
+# (record index or -1, epoch, copy number) -> pixels, label, weight
 Slot = tuple[np.ndarray, np.int32, np.float32]
 LoadSlot = Callable[[int, int, int], Slot]
 
@@ -51,10 +51,10 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica, with `clips`.
 
-    `allow_flip` says whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded.
+    `allow_flip` states whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded.
 
     Raises:
-        InputError: If there are no videos, or the batch cannot be divided.
+        InputError: If there are no videos, or the batch does not divide evenly.
     """
     _check(records, order.batch_size, order.share, order.repeats)
     records, frames = list(records), loader or FrameLoader()
@@ -89,12 +89,9 @@ def make_val_dataset(
     share: Share = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
-    """Makes the batches for validation during training: every video once, the centre of its middle clip.
+    """Makes the batches, with `clips`, for validation during training: each video once, its middle clip, centre crop.
 
-    Arguments and errors are those of `make_eval_dataset`; the numbers of clips and crops are not used.
-
-    Returns:
-        Batches as above, with `clips`.
+    For arguments and errors see `make_eval_dataset`; the configured numbers of clips and crops are ignored.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
     dataset = make_eval_dataset(records, one_view, batch_size, bad, share, loader)
@@ -116,16 +113,11 @@ def make_eval_dataset(
 ) -> tf.data.Dataset:
     """Makes the batches of an evaluation: every video once, in order, with all its `views`.
 
-    Args:
-        records: The videos.
-        clip: The protocol.
-        batch_size: Videos of a global batch.
-        bad: Collects the videos that cannot be decoded; their views are zero and their label is -1.
-        share: The part for this worker.
-        loader: Reads the frames; None is a plain one.
+    A global batch has `batch_size` videos. `bad` collects the videos that cannot be decoded; their views are zero and
+    their label is -1. Without a `loader`, a plain `FrameLoader` reads the frames.
 
     Raises:
-        InputError: If there are no videos, or the batch cannot be divided.
+        InputError: If there are no videos, or the batch does not divide evenly.
     """
     _check(records, batch_size, share)
     records, frames = list(records), loader or FrameLoader()
@@ -149,14 +141,14 @@ def make_eval_dataset(
 def _make_batches(
     slots: tf.data.Dataset, load: LoadSlot, pixels_key: str, shape: tuple[int, ...], size: int
 ) -> tf.data.Dataset:
-    """Fills slots with what `load` gives and batches `size` of them; the slots divide evenly."""
+    """Fills slots with the results of `load` and makes batches of `size`; the slots divide evenly."""
 
     def load_until_exit(index: int, epoch: int, repeat: int) -> Slot:
         with _exit_gate.passing() as is_open:
             return load(index if is_open else -1, epoch, repeat)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
-        # A stateful function could neither run in parallel in a fixed order nor be checkpointed.
+        # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
         pixels, label, weight = tf.numpy_function(
             load_until_exit, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
         )
@@ -167,15 +159,15 @@ def _make_batches(
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # Nothing is left to tune, and whoever ends a run waits for the tuner, which may be asleep for a minute.
+    # There is nothing to tune, and the end of a run would wait for the tuner, which may sleep for a minute.
     options.autotune.enabled = False
     dataset = slots.map(fill, num_parallel_calls=count_cores(), deterministic=True)
-    # One batch suffices: the parallel map works ahead by as many clips as it has threads.
+    # One batch is enough: the parallel map prefetches as many clips as it has threads.
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
 
 
 def _check(records: Sequence[VideoRecord], batch_size: int, share: Share, repeats: int = 1) -> None:
-    """Finds what would otherwise surface inside TensorFlow's threads."""
+    """Raises errors here that would otherwise occur inside TensorFlow's threads."""
     check_opencv()
     if not records:
         raise InputError("there are no videos to read: the list of records is empty")

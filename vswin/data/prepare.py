@@ -1,8 +1,8 @@
 """Pack a data set for clusters and network drives: `vswin data prepare`.
 
-Thousands of small files become a few large ones (ArrayRecord, in the layout of TFDS), which training reads at any place
-and decodes from memory: `dataset.root=<packed folder>`. Each file of records is written, compared with the videos and
-only then named; work goes on in `<output_dir>.partial` and is continued there after a kill.
+Thousands of small files become a few large ArrayRecord files in the TFDS layout. Training reads their records by random
+access and decodes from memory: `dataset.root=<packed folder>`. Each file is compared with the videos before it gets its
+final name. After a kill, the same command continues the unfinished work in `<output_dir>.partial`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _PLAN, _LOCK = "plan.sha256", "lock"
 
 
 class Entry(NamedTuple):
-    """A video to pack: file, path from the root of the data set, class index, size, time of change."""
+    """A video to pack: file, path relative to the data set's root, class index, size, modification time."""
 
     file: str
     name: str
@@ -68,7 +68,7 @@ class Entry(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """The part of a split that one file holds, in the order of the list."""
+    """The part of a split in one record file, in the order of the list."""
 
     split: str
     number: int
@@ -77,19 +77,19 @@ class Shard(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Names the file as TFDS does."""
+        """The file name in TFDS's scheme."""
         return f"{_TFDS_NAME}-{self.split}.array_record-{self.number:05d}-of-{self.num_shards:05d}"
 
 
 def run_prepare(config: DataPrepareConfig) -> None:
-    """Packs a data set, compares the result with its files and says what was done.
+    """Packs a data set, compares the result with its files and logs a summary.
 
     Raises:
-        InputError: If the output is there already, something does not fit, or a file cannot be read or written.
+        InputError: If the output exists, settings conflict, the disk is too small, or a file cannot be read or written.
     """
     start_log(None)
     output = _check(config)
-    # What TFDS has prepared is packed already.
+    # TFDS data is already packed.
     catalog = load_catalog(replace(config.dataset, source="videos"))
     for note in catalog.notes:
         logger.info(note)
@@ -109,7 +109,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
         )
 
     with locked(work / _LOCK, refuse, is_optional=True):
-        _check(config)  # what another call has finished meanwhile
+        _check(config)  # another call may have finished in the meantime
         _start(work, shards, [*catalog.class_names], config.short_side)
         size = _megabytes(num_bytes)
         where = f"of {config.dataset.name} into {len(shards)} files in {output}"
@@ -133,7 +133,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
 
 
 def _check(config: DataPrepareConfig) -> Path:
-    """Checks what would be noticed late otherwise; gives the folder to write."""
+    """Checks early for errors that would otherwise occur late; returns the output folder."""
     if config.output_dir is None:
         raise InputError("output_dir=null: name the folder of the packed data set, e.g. output_dir=/fast/ucf101")
     output = Path(config.output_dir).expanduser()
@@ -169,12 +169,12 @@ def _import_beam() -> Any:
 
 
 def plan_shards(records: dict[str, list[VideoRecord]], root: str, num_shards: int) -> list[Shard]:
-    """Looks up all files and divides them; made anew, the plan is the same while the videos are.
+    """Looks up all files and divides them into shards; the plan is deterministic for unchanged videos.
 
-    The first split that has videos gets `num_shards` files, others as many as makes them of one size.
+    The first split that has videos gets `num_shards` files; other splits get as many files of about the same size.
 
     Raises:
-        InputError: If a video is not a file that can be read, or there are fewer videos than files asked for.
+        InputError: If a video is not a readable file, or there are fewer videos than `num_shards`.
     """
     entries = {split: _look_up(videos, root) for split, videos in records.items() if videos}
     if not entries:
@@ -226,7 +226,7 @@ def _check_space(num_bytes: int, work: Path, short_side: int | None) -> None:
 
 
 def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_side: int | None) -> None:
-    """Makes the folder of unfinished work, or goes on in the one that is there."""
+    """Starts the folder of unfinished work, or continues in the existing one."""
     digest = hashlib.sha256(json.dumps([shards, class_names, short_side]).encode()).hexdigest()
     note = work / _PLAN
     if {file.name for file in work.iterdir()} <= {_LOCK}:
@@ -242,7 +242,7 @@ def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_si
 
 
 def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Sequence[str], work: Path) -> None:
-    """Writes the files that are not there yet, by the cores of this machine or by the workers of Beam."""
+    """Writes the missing files with the cores of this machine or with Beam workers."""
     pack = partial(pack_shard, folder=work, class_names=tuple(class_names), short_side=config.short_side)
     there = {path.name for path in work.iterdir()}
     missing = [shard for shard in shards if not {shard.file_name, f"{shard.file_name}.csv"} <= there]
@@ -253,12 +253,12 @@ def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Seque
             beam = _import_beam()
             options = beam.options.pipeline_options.PipelineOptions(config.beam)
             with beam.Pipeline(options=options) as pipeline:
-                # Each element is a list of names; the workers read the videos.
+                # Each element only lists file names; the workers read the videos.
                 _ = pipeline | beam.Create(missing) | beam.Reshuffle() | beam.Map(pack)
         else:
             store = open_store(config.dataset) if config.short_side is not None else VIDEO_FILES
             _pack_here(missing, partial(pack, store=store))
-    except (OSError, RuntimeError) as error:  # the latter are ArrayRecord's
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError
         raise InputError(f"packing ended: {error}. Finished files stay; the same command goes on from there") from error
 
 
@@ -290,13 +290,13 @@ def pack_shard(
     store: VideoStore = VIDEO_FILES,
     on_video: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes a file of records, reads it back and compares every record; the file is whole or not there.
+    """Writes a record file, reads it back and compares every record; an incomplete file never gets its final name.
 
-    Its rows of `videos.csv` go beside it, first. Larger videos are re-encoded to `short_side` pixels, decoded by
-    `store`; `on_video` is called for each video, and may raise to end the work.
+    Its rows of `videos.csv` are written first, to a file beside it. Videos larger than `short_side` pixels are decoded
+    by `store` and re-encoded. `on_video` is called for each video, and may raise an error to stop the work.
 
     Raises:
-        InputError: If what was written differs from the videos.
+        InputError: If the written records differ from the videos.
         OSError, RuntimeError: If a file cannot be read or written.
     """
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -339,7 +339,7 @@ def pack_shard(
 
 
 def _shrink(entry: Entry, short_side: int | None, store: VideoStore) -> bytes | None:
-    """Re-encodes a larger video; one that cannot be decoded stays as it is, and is reported as the file would be."""
+    """Re-encodes a larger video; a video that cannot be decoded stays unchanged, and readers report it as before."""
     try:
         return None if short_side is None else shrink_video(entry.file, short_side, store)
     except DecodeError:
@@ -347,7 +347,7 @@ def _shrink(entry: Entry, short_side: int | None, store: VideoStore) -> bytes | 
 
 
 def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoStore) -> None:
-    """Checks that a video is the file as it is now, byte for byte, or if re-encoded has as many frames."""
+    """Checks that a packed video equals the current file byte for byte, or, if re-encoded, has as many frames."""
     original = Path(entry.file).read_bytes()
     if content == original:
         return
@@ -359,7 +359,7 @@ def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoS
 
 
 def _make_features(class_names: Sequence[str]) -> Any:
-    """Describes a record to TFDS: the encoded file, its name, its class."""
+    """Describes a record to TFDS: the encoded file, its path and its class."""
     features = import_tfds().features
     video = features.Tensor(shape=(), dtype=np.object_)
     label = features.ClassLabel(names=list(class_names))
@@ -373,7 +373,7 @@ def _describe(
     videos: Sequence[PackedVideo],
     work: Path,
 ) -> None:
-    """Writes what TFDS reads, and what vswin does."""
+    """Writes the metadata for TFDS and for vswin."""
     tfds = import_tfds()
     template = tfds.core.ShardedFileTemplate(data_dir=work, dataset_name=_TFDS_NAME, filetype_suffix="array_record")
     splits = [

@@ -1,6 +1,6 @@
-"""Decode with PyAV: what OpenCV cannot (AV1, colours other than BT.601), and some frames of a video without the others.
+"""Decode with PyAV what OpenCV cannot: AV1, colours other than BT.601, and single frames without the other frames.
 
-The pixels of a frame are those that OpenCV would give, except for colours that OpenCV gets wrong.
+The pixels equal OpenCV's, except for colours that OpenCV gets wrong.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from vswin.data.decode_error import DecodeError, TimeLimit
 
 PYAV_VERSION = av.__version__
 
-# Colour matrices other than BT.601, by their numbers in H.273, and what FFmpeg converts them with. It has no
-# conversion of constant luminance (10), and the official reader takes it for the usual BT.2020, too.
+# Maps colour matrices other than BT.601, by H.273 number, to FFmpeg's conversion. FFmpeg has none for constant
+# luminance (10), which is converted as the usual BT.2020, as by the official reader.
 _BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
 _OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
 _FULL_RANGE = 2
-# Clips are decoded in parallel. PyAV converts on all cores since 17, which costs more than it gains at these sizes.
+# Clips are decoded in parallel. Since version 17, PyAV converts on all cores, which is slower at these sizes.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
-# Containers whose packets are whole pictures with the time at which each is shown. AVI and raw streams have no such
-# times, and packets of MPEG streams may be anything.
+# Containers whose packets are whole pictures with display times. AVI and raw streams have no such times, and packets of
+# MPEG streams may contain anything.
 _CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-# Packets of one video that are kept; a clip of ten seconds has 1 to 3 MB.
+# Limit for the kept packets of one video; a clip of ten seconds has 1 to 3 MB.
 MOST_BYTES = 64 << 20
 _IDR_SLICE = 5
 _SLICES = range(1, 6)
@@ -37,11 +37,11 @@ _NAL_TYPE = 0x1F
 
 
 def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
-    """Opens a video file, or `content`, the bytes of one; a `DecodeError` if it is not a video or has no index.
+    """Opens a video file, or the bytes `content` of a file; a `DecodeError` if it is not a video or has no index.
 
-    Text in it may be in any encoding, and it may not send us elsewhere, as playlists do.
+    Metadata text may have any encoding. The file may not refer to other protocols, as playlists do.
     """
-    file = os.path.abspath(path) if content is None else io.BytesIO(content)  # "12:30.mp4" would be a protocol
+    file = os.path.abspath(path) if content is None else io.BytesIO(content)  # FFmpeg reads "12:30.mp4" as a protocol
     try:
         return av.open(
             file,
@@ -51,13 +51,13 @@ def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.con
             timeout=limit.seconds_left(),
         )
     except av.FFmpegError as error:
-        limit.check()  # which may be why it cannot be opened
+        limit.check()  # a timeout may be the reason
         if isinstance(error, PermissionError):
             raise DecodeError(path, "not readable", "permission denied") from None
         try:
             with open(path, "rb") if content is None else io.BytesIO(content) as opened:
                 start = opened.read(8)
-        except OSError as changed:  # since it was looked at first
+        except OSError as changed:  # the file has changed since the first check
             raise DecodeError(path, "not readable", changed.strerror or "") from None
         if start[4:] == b"ftyp":
             raise DecodeError(path, "truncated", "the index of the MP4 file is missing") from None
@@ -65,7 +65,7 @@ def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.con
 
 
 def find_stream(path: str, container: av.container.InputContainer) -> tuple[av.VideoStream, av.VideoCodecContext]:
-    """Gives the first video stream, and its decoder with one thread: more learn too late what to leave out."""
+    """Returns the first video stream and its decoder, with one thread: more threads learn too late what to skip."""
     if not container.streams.video:
         raise DecodeError(path, "not a video", "sound only")
     stream = container.streams.video[0]
@@ -76,7 +76,7 @@ def find_stream(path: str, container: av.container.InputContainer) -> tuple[av.V
 
 
 def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Reads up to the end, or to where the file is damaged, which is OpenCV's end; the last packet is an empty one."""
+    """Reads up to the end or to the first damage, where OpenCV also stops; the last packet is empty."""
     try:
         yield from container.demux(stream)
     except av.FFmpegError:
@@ -84,16 +84,15 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
 
 
 class PyAVDecoder:
-    """Decodes a file from its first frame on; frames come out equal to OpenCV's, and as they are in the file.
+    """Decodes a file from its first frame on; frames equal OpenCV's, and are neither rotated nor mirrored.
 
-    Equal to the byte, but for two things. Where a file says that its colours are not BT.601, as most HD video
-    does, they are converted accordingly, as the official reader does, whose frames these then equal. And codecs
-    whose decoders changed between the FFmpeg inside OpenCV and the one inside PyAV (MPEG-4 by Xvid, WMV) differ
-    by up to 2 of 255.
+    The bytes are equal with two exceptions. If a file declares colours other than BT.601, as most HD video does, the
+    frames are converted accordingly and equal the official reader's frames. And some codecs (MPEG-4 by Xvid, WMV)
+    differ by up to 2 of 255, because their decoders changed between the FFmpeg versions of OpenCV and PyAV.
     """
 
     def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
-        """Opens a file, or `content`, the bytes of one; `limit` ends the opening, and the search for a frame."""
+        """Opens a file, or the bytes `content` of a file; `limit` bounds the time for opening and finding a frame."""
         self._path = path
         self._container = open_container(path, content, limit or TimeLimit(path, None))
         try:
@@ -106,12 +105,12 @@ class PyAVDecoder:
         self._frame: av.VideoFrame | None = None
 
     def grab(self) -> bool:
-        """Goes to the next frame; false after the last one."""
+        """Advances to the next frame; false after the last one."""
         self._frame = next(self._frames, None)
         return self._frame is not None
 
     def retrieve(self) -> np.ndarray:
-        """Gives the frame that was grabbed, uint8 [H, W, 3] BGR; errors as of `FrameConverter.convert`."""
+        """Returns the grabbed frame, uint8 [H, W, 3] BGR; errors as in `FrameConverter.convert`."""
         assert self._frame is not None
         return self._convert(self._frame)
 
@@ -126,7 +125,7 @@ class PyAVDecoder:
         self.close()
 
     def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """Decodes packet by packet and leaves broken ones out, as OpenCV does."""
+        """Decodes packet by packet and skips broken packets, as OpenCV does."""
         for packet in read_packets(self._container, stream):
             try:
                 frames = packet.decode()
@@ -136,40 +135,40 @@ class PyAVDecoder:
 
 
 class NotAsExpected(Exception):  # noqa: N818 - what was seen, not what is wrong
-    """The file is not what its container says: only reading from the first frame on shows what is in it."""
+    """The file does not match its container's metadata, so it must be read from the first frame on."""
 
 
 class H264Packets:
-    """Has all packets of an H.264 video in memory, and decodes frames of it without those that they do not need.
+    """Keeps all packets of an H.264 video in memory and decodes requested frames without the frames they do not need.
 
-    Reading from the first frame on decodes everything before the frames that are wanted. Here decoding starts at the
-    last IDR picture before them, and pictures that no other refers to are left out unless they are wanted. Nothing is
-    sought in the file: packets before the IDR picture pass through the decoder too, which takes from them what is
-    stated once (parameter sets, the encoder's version) and decodes no picture.
+    Reading from the first frame on decodes everything before the requested frames. Here, decoding starts at the last
+    IDR picture before them and skips pictures that are neither requested nor referenced. There is no seeking: packets
+    before the IDR picture also pass through the decoder, which reads what is stated only once (parameter sets, the
+    encoder's version) and decodes no picture.
 
-    Frame k is the one that is shown as the k-th by the times of the packets, which is also the k-th that comes out of
-    a decoder that reads from the start, if that gets a frame out of every packet. Where it does not, in a file that is
-    damaged before the first frame that is wanted, its count slips, and frames differ.
+    Frame k is the k-th in the order of the packets' display times. A decoder that reads from the start returns it as
+    its k-th frame too, if every packet yields a frame. In a file that is damaged before the first requested frame, that
+    decoder's count shifts, and the frames differ.
 
     Source: ITU-T H.264, 7.4.1.2.4: no picture refers to one before the last IDR picture; 7.4.1: nor to one whose
-        `nal_ref_idc` is 0, which is what FFmpeg calls NONREF.
+        `nal_ref_idc` is 0, which FFmpeg calls NONREF.
     """
 
     def __init__(
         self, path: str, container: av.container.InputContainer, stream: av.VideoStream, packets: Sequence[av.Packet]
     ) -> None:
-        """Takes a stream that was read to its end and all its packets, but for the empty one at the end.
+        """Takes a stream that was read to its end, and all its packets except the empty last one.
 
-        Its decoder has one thread and takes what it would conceal for an error. `close` closes the container.
+        Its decoder must use one thread and report errors instead of concealing them. `close` closes the container.
 
         Raises:
-            NotAsExpected: If the container, the codec or the times do not say exactly which packet is which frame.
+            NotAsExpected: If the container, the codec or the times do not define which packet is which frame.
         """
         codec = stream.codec_context
         if container.format.name not in _CONTAINERS or codec is None or codec.name != "h264":
             raise NotAsExpected("not H.264 in MP4, MOV or Matroska")
-        # ISO/IEC 14496-15, AVCDecoderConfigurationRecord: version 1, and the bytes of a length in the last two bits of
-        # the fifth byte. Others, with start codes, do not occur in these containers but by mistake.
+        # ISO/IEC 14496-15, AVCDecoderConfigurationRecord: the first byte is version 1; the last two bits of the fifth
+        # byte give the bytes of a length. Start codes only occur in these containers by mistake.
         header = codec.extradata or b""
         if len(header) < 5 or header[0] != 1:
             raise NotAsExpected("no lengths before its NAL units")
@@ -190,10 +189,10 @@ class H264Packets:
         """Decodes frames with distinct numbers, int64 [n], each in [0, number of packets to be shown).
 
         Yields:
-            Each number with its frame, uint8 [H, W, 3] BGR, in the order in which they are shown.
+            Each number with its frame, uint8 [H, W, 3] BGR, in display order.
 
         Raises:
-            NotAsExpected: If anything but exactly these frames comes out of the decoder, or an error.
+            NotAsExpected: If the decoder fails, or does not return exactly these frames.
             DecodeError: If the time is over, or colours cannot be converted.
         """
         numbers_by_time = {int(self._shown[number]): int(number) for number in numbers}
@@ -201,7 +200,7 @@ class H264Packets:
         entry = max(entry for entry in self._entries if self._times[entry] <= first)
         last = int(np.flatnonzero(np.isin(self._times, list(numbers_by_time)))[-1])
         self._codec.flush_buffers()
-        for index in range(last + 2):  # the last one gets out what the decoder holds back to bring it into order
+        for index in range(last + 2):  # the last index flushes frames that the decoder holds back for reordering
             limit.check()
             packet = self._packets[index] if index <= last else None
             if index < entry:
@@ -218,7 +217,7 @@ class H264Packets:
                 if frame.pts not in numbers_by_time:
                     continue
                 number = numbers_by_time.pop(frame.pts)
-                # A picture of two fields may come in two packets.
+                # The two fields of an interlaced picture may come in two packets.
                 if frame.is_corrupt or frame.interlaced_frame:
                     raise NotAsExpected(f"frame {number} is damaged or interlaced")
                 yield number, self._convert(frame)
@@ -230,7 +229,7 @@ class H264Packets:
         self._container.close()
 
     def _find_entries(self, length_bytes: int) -> list[int]:
-        """Lists the packets that decoding may start with: IDR pictures shown after all before, and before all after."""
+        """Lists packets where decoding may start: IDR pictures shown after all earlier and before all later packets."""
         latest = np.maximum.accumulate(self._times)
         earliest = np.minimum.accumulate(self._times[::-1])[::-1]
         return [
@@ -243,7 +242,7 @@ class H264Packets:
 
 
 def _is_idr(packet: memoryview, length_bytes: int) -> bool:
-    """Says whether a packet's picture is an IDR one. Containers call others key frames as well."""
+    """Tells whether a packet contains an IDR picture; containers also mark other pictures as key frames."""
     position = 0
     while position + length_bytes < len(packet):
         start = position + length_bytes
@@ -254,26 +253,26 @@ def _is_idr(packet: memoryview, length_bytes: int) -> bool:
 
 
 def has_other_colours(codec: av.VideoCodecContext) -> bool:
-    """Says whether a file says of its colours what OpenCV does not look at, so that OpenCV's would be wrong."""
+    """Tells whether OpenCV's colours would be wrong, because the file has colour metadata that OpenCV ignores."""
     pixels = codec.pix_fmt or ""
-    # Those called yuvj have the full range, and OpenCV knows that.
+    # Formats named yuvj have the full range, and OpenCV handles them.
     is_full_range = codec.color_range == _FULL_RANGE and pixels.startswith("yuv") and not pixels.startswith("yuvj")
     return is_full_range or codec.colorspace in _OTHER_MATRICES
 
 
 class FrameConverter:
-    """Converts the frames of one video. What it sets up for a size and format serves all frames that have them."""
+    """Converts the frames of one video; frames of the same size and format share the setup."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame) -> np.ndarray:
-        """Gives a frame of any format as OpenCV does, but for its matrix and range; BT.601 where none is named.
+        """Converts a frame of any format as OpenCV does, but with the frame's own matrix and range; BT.601 by default.
 
-        The result is uint8 [H, W, 3] BGR, whose rows may be apart in memory; a `DecodeError` if there is none.
+        Returns uint8 [H, W, 3] BGR, whose rows may have gaps in memory; raises a `DecodeError` if conversion fails.
 
-        Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader converts with.
+        Source: FFmpeg 4, libavfilter/vf_scale.c, scale_frame, which the official reader uses for conversion.
         """
         try:
             converted = self._reformatter.reformat(
@@ -293,7 +292,7 @@ class FrameConverter:
 
 
 def _without_hints(frame: av.VideoFrame) -> av.VideoFrame:
-    """Copies pixels alone. Newer FFmpegs would look at fields and at the positions of colour samples, OpenCV's not."""
+    """Copies only the pixels: newer FFmpegs would use fields and chroma positions, and OpenCV's FFmpeg does not."""
     plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
     for source, target in zip(frame.planes, plain.planes, strict=True):
         rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)  # [rows, bytes]

@@ -1,4 +1,4 @@
-"""Encode videos, and re-encode them with fewer pixels, frame by frame: H.264 by PyAV, which carries libx264.
+"""Encode videos as H.264, and re-encode them with fewer pixels, frame by frame, with PyAV, which includes libx264.
 
 Called by packing, and by `vswin.predict` for annotated videos.
 """
@@ -21,27 +21,25 @@ from vswin.data.decode_error import DecodeError, TimeLimit
 from vswin.data.inspection import inspect_video
 from vswin.data.stores import VIDEO_FILES, VideoStore
 
-# Near to what the eye takes for lossless.
+# Visually almost lossless.
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 _CHUNK = 64
 USUAL_RATE = Fraction(25)
 _TICK = Fraction(1, 90000)
-_ROUNDING_SEC = 0.002  # of times in files
+_ROUNDING_SEC = 0.002  # rounding of the times in files
 
 
 def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, decoder: str = "auto") -> bytes | None:
-    """Re-encodes a video whose shorter side has more pixels than wanted; others are left alone.
+    """Re-encodes a video whose shorter side has more than `short_side` pixels, an even number.
 
-    Frame n of the result is frame n of `VideoReader` reduced, at the same rate: upright, without sound, in the
-    colours that training would see. The longer side is rounded to an even number.
-
-    `short_side` is even; `decoder` as of `VideoReader`.
+    Frame n of the result is the reduced frame n of `VideoReader`, at the same rate: upright, without sound, in the
+    colours that training would see. The longer side is rounded to an even number. `decoder` as in `VideoReader`.
 
     Returns:
-        An MP4 file; None if the video is small enough already.
+        The bytes of an MP4 file; None if the video is already small enough.
 
     Raises:
-        DecodeError: If it cannot be read to its end.
+        DecodeError: If the video cannot be read to its end.
     """
     with store.open(path, decoder) as reader:
         reader.read(np.array([0]), _corner)
@@ -58,7 +56,7 @@ def shrink_video(path: str, short_side: int, store: VideoStore = VIDEO_FILES, de
 
         file = io.BytesIO()
         encode_video(file, read(), size, reader.frame_rate or USUAL_RATE)
-        if reader.decoder != first_decoder:  # the two may differ in colours, so one does all
+        if reader.decoder != first_decoder:  # the two decoders may differ in colours, so one decodes everything
             return shrink_video(path, short_side, store, reader.decoder)
     content = file.getvalue()
     num_frames = inspect_video(path, TimeLimit(path, None), content).num_video_frames
@@ -84,18 +82,18 @@ def encode_video(
     num_threads: int = 1,
     times: np.ndarray | None = None,
 ) -> None:
-    """Encodes frames as an MP4 file, near to what the eye takes for lossless.
+    """Encodes frames as an MP4 file, visually almost lossless.
 
     Args:
-        file: Where to, a path or memory.
+        file: Output path or memory buffer.
         frames: uint8 [H, W, 3] RGB each.
-        size: Pixels (W, H). Where one is odd, each pixel keeps its own colour (4:4:4), as the usual format pairs them.
+        size: Pixels (W, H). An odd side needs full colour resolution (4:4:4); the usual format halves it.
         rate: Frames per second.
-        preset: Of x264: a quicker one makes a larger file of the same quality.
-        num_threads: Threads that encode; 1 where videos are encoded side by side, 0 for all.
-        times: Seconds at which the frames are shown, float64 [n]; None, NaN or not increasing: as the rate says.
+        preset: x264 preset; a faster one makes a larger file of the same quality.
+        num_threads: Encoding threads; 1 if several videos are encoded in parallel, 0 for all cores.
+        times: Display times of the frames in seconds, float64 [n]; if None, NaN or not increasing, `rate` gives them.
     """
-    # "12:30.mp4" would be a protocol.
+    # FFmpeg would read "12:30.mp4" as a protocol.
     target = os.path.abspath(file) if isinstance(file, str) else file
     with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream(

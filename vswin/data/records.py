@@ -1,4 +1,4 @@
-"""Define the one line of an annotation list that the whole data pipeline shares."""
+"""Define the record of a labelled video that the whole data pipeline shares."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class VideoRecord(NamedTuple):
-    """Name one labelled video of a data set.
+    """One labelled video of a data set.
 
     Attributes:
-        path: File of the video, absolute or relative to the current directory.
+        path: Video file, absolute or relative to the current directory.
         label: Class index, 0 .. K-1.
     """
 

@@ -1,7 +1,7 @@
-"""Choose frame numbers: which frames of a file make up a clip.
+"""Choose the numbers of the frames that form a clip.
 
-Integers only, no video is touched here; `vswin.data.views` reads the chosen frames. The rules are the
-official ones, and the tests compare them with the official implementation number by number. All counts are >= 1.
+This module only computes integers; `vswin.data.views` reads the chosen frames. The rules are official, and the tests
+compare every number with the official implementation. All counts are >= 1.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def random_clip(num_video_frames: int, num_frames: int, frame_stride: int, rng: np.random.Generator) -> np.ndarray:
-    """Places one clip at random with a single draw, at frame 0 if the video is shorter than the clip's span.
+    """Places one clip at random with a single draw, or at frame 0 if the video is shorter than the clip.
 
-    Arguments are those of `uniform_clips`.
+    The arguments are described in `uniform_clips`.
 
     Returns:
         Frame numbers, int64 [T], each in [0, num_video_frames).
@@ -22,11 +22,11 @@ def random_clip(num_video_frames: int, num_frames: int, frame_stride: int, rng: 
     num_starts = num_video_frames - num_frames * frame_stride + 1
     start = rng.integers(num_starts) if num_starts > 0 else 0
     numbers = start + frame_stride * np.arange(num_frames)
-    return numbers % num_video_frames  # a video that is shorter starts again
+    return numbers % num_video_frames  # shorter videos loop
 
 
 def uniform_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
-    """Places evenly spaced clips, each in the middle of its share of the video.
+    """Places evenly spaced clips, each in the middle of its equal part of the video.
 
     Args:
         num_video_frames: Frames in the file.
@@ -43,20 +43,20 @@ def uniform_clips(num_video_frames: int, num_frames: int, frame_stride: int, num
     share = num_starts / num_clips
     starts = (np.arange(num_clips) * share + share / 2).astype(np.int64)
     numbers = starts[:, None] + frame_stride * np.arange(num_frames)  # [num_clips, T]
-    return numbers % num_video_frames  # a video that is shorter starts again
+    return numbers % num_video_frames  # shorter videos loop
 
 
 def end_to_end_clips(num_video_frames: int, num_frames: int, frame_stride: int, num_clips: int) -> np.ndarray:
-    """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test; one is put in the middle.
+    """Spreads clips from the first frame to the last, as mmaction2 1.x and SlowFast test; a single clip is centred.
 
-    Arguments are those of `uniform_clips`.
+    The arguments are described in `uniform_clips`.
 
     Returns:
-        Frame numbers, int64 [num_clips, T], each in [0, num_video_frames); a video shorter than a clip starts again.
+        Frame numbers, int64 [num_clips, T], each in [0, num_video_frames); a video shorter than a clip loops.
 
     Source: mmaction2 1.x datasets/transforms/loading.py, SampleFrames._get_test_clips.
     """
-    # Unlike the official sampler this one leaves out what lies between a clip's last frame and the next.
+    # Unlike in the official sampler, a clip's span ends at its last frame: the stride after it does not count.
     last_start = max(num_video_frames - ((num_frames - 1) * frame_stride + 1), 0)
     starts = np.array([last_start // 2])
     if num_clips > 1:
@@ -66,7 +66,7 @@ def end_to_end_clips(num_video_frames: int, num_frames: int, frame_stride: int, 
 
 
 def segments(num_video_frames: int, num_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Cuts the whole video into equal segments and takes one frame of each: the middle one, or with `rng` any.
+    """Divides the video into equal segments and takes one frame of each: the middle frame, or with `rng` a random one.
 
     Returns:
         Frame numbers, int64 [T], not decreasing, each in [0, num_video_frames).

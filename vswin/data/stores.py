@@ -1,4 +1,4 @@
-"""Where the videos of a data set are: a store opens them by name, whether they are files or packed into larger ones."""
+"""Define video stores, which open the videos of a data set by name, as single files or from larger packed files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from vswin.data.decode import VideoReader
 
 
 class FrameReader(Protocol):
-    """Reads frames of one open video by number; `VideoReader`, the one for encoded files, says what its parts mean.
-
-    `decoder` is "auto" before it is known.
-    """
+    """Reads frames of one open video by number; `VideoReader`, for encoded files, documents the members."""
 
     path: str
     num_video_frames: int
@@ -29,10 +26,10 @@ class FrameReader(Protocol):
     def read(
         self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
     ) -> np.ndarray:
-        """Gives frames, uint8 [n, H, W, 3] RGB, each prepared; see `VideoReader.read`."""
+        """Returns prepared frames, uint8 [n, H, W, 3] RGB; see `VideoReader.read`."""
 
     def read_times(self) -> np.ndarray:
-        """Gives the seconds at which frames are shown, float64 [num_video_frames]; NaN where that is not known."""
+        """Returns the display times of the frames in seconds, float64 [num_video_frames]; NaN if unknown."""
 
     def __enter__(self) -> FrameReader: ...
 
@@ -42,24 +39,24 @@ class FrameReader(Protocol):
 
 
 class VideoStore(Protocol):
-    """Opens the videos of a data set; threads share one."""
+    """Opens the videos of a data set; threads share one store."""
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video by its name, see `VideoReader`; a `DecodeError` if it is not there or not usable."""
+        """Opens a video by its name, see `VideoReader`; a `DecodeError` if it is missing or unusable."""
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Tells a video from every other one and from what it was before, in values JSON knows; None if it is gone."""
+        """Returns JSON values that identify this version of a video uniquely; None if the video is missing."""
 
 
 class VideoFiles:
-    """Has the videos as files; their names are paths."""
+    """Opens videos that are single files; their names are paths."""
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> VideoReader:
         """Opens a file, see `VideoStore.open`."""
         return VideoReader(path, decoder, timeout_sec)
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Gives the absolute path, the time of change and the size of a file; None if it is gone."""
+        """Returns the absolute path, modification time and size of a file; None if it is missing."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):

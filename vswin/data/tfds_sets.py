@@ -1,6 +1,6 @@
-"""Data sets that TFDS has prepared, or shall download and prepare. Called by `vswin.data.catalog`.
+"""Load data sets that TFDS has prepared, or let TFDS download and prepare them. Called by `vswin.data.catalog`.
 
-TFDS stores the frames of a video as JPEG images; they stay that until they are sampled, see `vswin.data.packed`.
+TFDS stores the frames of a video as JPEG images, which are only decoded when sampled, see `vswin.data.packed`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
 
-# The archive, what is unpacked from it, and the frames take about as much each.
+# The archive, its unpacked files and the frames have about the same size.
 _DISK_PER_DOWNLOAD = 3
 _NUM_THREADS = 8
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
@@ -35,13 +35,13 @@ _MEND = "prepare the data set anew"
 
 
 def name_in_tfds(dataset: DatasetConfig) -> str:
-    """Names a data set as TFDS does, e.g. "ucf101/ucf101_1".
+    """Returns the TFDS name of a data set, e.g. "ucf101/ucf101_1".
 
-    UCF101 has a configuration for each official split. The one that TFDS takes by itself, `ucf101_1_256`, squashes
-    the frames to 256 x 256 and must be asked for: dataset.tfds=ucf101/ucf101_1_256.
+    UCF101 has a configuration for each official split. TFDS's default, `ucf101_1_256`, squashes the frames to
+    256 x 256 and is only used on request: dataset.tfds=ucf101/ucf101_1_256.
 
     Raises:
-        InputError: If the data set is not in TFDS.
+        InputError: If the data set has no TFDS name.
     """
     if dataset.tfds is None:
         raise InputError(
@@ -52,7 +52,7 @@ def name_in_tfds(dataset: DatasetConfig) -> str:
 
 
 def find_prepared(dataset: DatasetConfig) -> Path | None:
-    """Finds the newest version that TFDS has prepared, without importing TFDS; None if there is none."""
+    """Finds the newest version that TFDS has prepared, without importing TFDS; None if no version exists."""
     if dataset.tfds is None:
         return None
     versions = [
@@ -64,7 +64,7 @@ def find_prepared(dataset: DatasetConfig) -> Path | None:
 
 
 def explain_tfds(dataset: DatasetConfig) -> str:
-    """Says how to get a data set from TFDS, and what that takes: one half sentence."""
+    """Describes how to get a data set from TFDS and what this requires, as part of a sentence."""
     name = name_in_tfds(dataset)
     return (
         f"let TFDS download and prepare {name}: dataset.download=true ({_describe_size(name)}; needs the program "
@@ -75,16 +75,16 @@ def explain_tfds(dataset: DatasetConfig) -> str:
 def load_tfds(
     dataset: DatasetConfig, class_names: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
-    """Loads a data set that TFDS has prepared; with `download` it is made to prepare it first.
+    """Loads a data set that TFDS has prepared; with `dataset.download`, TFDS prepares it first if necessary.
 
-    `class_names` gives the order of the class indices; None takes that of TFDS.
+    `class_names` gives the order of the class indices; None uses TFDS's order.
 
     Returns:
-        Class names, records of training and of validation (the split `validation`, or where there is none `test`),
-        and the store that opens them. The videos are named by their places: TFDS does not keep their names.
+        Class names, training records, validation records (the split `validation`, or else `test`), and the store that
+        opens the videos. Videos are named by split and number, because TFDS does not keep their names.
 
     Raises:
-        InputError: If it is not there, cannot be prepared, holds no labelled videos, or has other classes.
+        InputError: If the data set is missing, cannot be prepared, has no labelled videos, or has other classes.
     """
     folder = find_prepared(dataset)
     if folder is None and not dataset.download:
@@ -135,18 +135,18 @@ def _describe_size(name: str) -> str:
 
 
 def _download_bytes(name: str) -> int:
-    """Adds up what TFDS knows of the archives; 0 if it knows nothing."""
+    """Adds up the archive sizes that TFDS knows, in bytes; 0 if it knows none."""
     try:
         infos = import_tfds().builder_cls(name.split("/")[0]).url_infos
-    except ValueError as error:  # a name it does not know
+    except ValueError as error:  # TFDS does not know the name
         raise InputError(f"dataset.tfds={name}: {str(error).splitlines()[0]}") from error
-    except ImportError:  # TFDS 4.9.10 does not bring all that it imports
+    except ImportError:  # TFDS 4.9.10 does not install all packages that it imports
         return 0
     return sum(int(info.size) for info in (infos or {}).values())
 
 
 def _prepare(dataset: DatasetConfig) -> Path:
-    """Has TFDS download and prepare a data set, having said what that takes; gives the folder."""
+    """Logs the required space, lets TFDS download and prepare a data set, and returns the folder."""
     name, data_dir = name_in_tfds(dataset), _data_dir(dataset)
     num_bytes = _download_bytes(name)
     if shutil.which("ffmpeg") is None:
@@ -170,7 +170,7 @@ def _prepare(dataset: DatasetConfig) -> Path:
         )
     tfds = import_tfds()
     try:
-        # TFDS reads this format at any place; its usual one is read, too, see `vswin.data.packed`.
+        # TFDS reads this format by random access. Its default format works too, see `vswin.data.packed`.
         builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
         builder.download_and_prepare()
     except (OSError, ImportError, tfds.download.DownloadError, subprocess.CalledProcessError) as error:
@@ -181,10 +181,8 @@ def _prepare(dataset: DatasetConfig) -> Path:
 
 
 def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Gives size and time of change of each file, and the label of each record of each split.
-
-    Labels stand among the frames: all of that is read once, and the labels are kept beside it.
-    """
+    """Returns size and modification time of each file, and the label of each record of each split."""
+    # Labels are stored with the frames: the first call reads all data and caches the labels in the folder.
     folder, info = Path(builder.data_dir), builder.info
     records = {split: open_records(builder, split, _MEND) for split in splits}
     status = {Path(file).name: os.stat(file) for split in splits for file in info.splits[split].filepaths}
@@ -210,8 +208,8 @@ def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[in
                     for split, found in records.items()
                 }
             )
-    except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise errors of their own
+    except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
         raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
-    with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be somebody else's
+    with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be read-only
         partial.write_text(json.dumps({"files": files, "labels": labels}), encoding="utf-8")
     return files, labels

@@ -1,7 +1,7 @@
-"""Resize, crop and flip decoded frames, on uint8.
+"""Resize, crop and flip decoded uint8 frames.
 
-`frames` is always uint8 [T, H, W, 3]; every function treats all frames of a clip alike. Normalisation is the
-model's first layer, and mixing happens on the device: neither belongs here.
+`frames` is always uint8 [T, H, W, 3]; every function treats all frames of a clip alike. The model's first layer
+normalises, and mixing runs on the device, so neither belongs here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NUM_BOX_CANDIDATES = 10
 
 
 class Box(NamedTuple):
-    """Name a rectangle of a frame, in pixels."""
+    """A rectangle in a frame, in pixels."""
 
     top: int
     left: int
@@ -27,7 +27,7 @@ class Box(NamedTuple):
 def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes one frame, uint8 [H, W, 3], bilinearly and without antialiasing, as the official pipeline does.
 
-    A frame of this size already is given back itself.
+    A frame that already has this size is returned without a copy.
     """
     if frame.shape[:2] == (height, width):
         return frame
@@ -43,7 +43,7 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_short_side(frame: np.ndarray, size: int) -> np.ndarray:
-    """Resizes one frame up or down to uint8 [H', W', 3] with min(H', W') == size, keeping its proportions.
+    """Resizes one frame up or down to uint8 [H', W', 3] with min(H', W') == size, and keeps its aspect ratio.
 
     Source: mmaction/datasets/pipelines/augmentations.py, Resize, with mmcv/image/geometric.py, rescale_size.
     """
@@ -51,18 +51,18 @@ def resize_short_side(frame: np.ndarray, size: int) -> np.ndarray:
 
 
 def scale_short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """Gives H' and W' of a frame of H x W pixels after `resize_short_side`."""
+    """Returns H' and W' of a frame of H x W pixels after `resize_short_side`."""
     scale = size / min(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def crop(frames: np.ndarray, box: Box) -> np.ndarray:
-    """Cuts the same rectangle out of all frames: a view of them, uint8 [T, box.height, box.width, 3]."""
+    """Crops all frames to the same rectangle; returns a view, uint8 [T, box.height, box.width, 3]."""
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts a square out of the middle, uint8 [T, size, size, 3].
+    """Crops all frames to the central square, uint8 [T, size, size, 3].
 
     Source: mmaction/datasets/pipelines/augmentations.py, CenterCrop.
     """
@@ -71,10 +71,10 @@ def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts three squares along the longer side: its start, its end and its middle, in this order.
+    """Crops three squares along the longer side: at its start, its end and its middle, in this order.
 
-    The end square stops one pixel short of the edge where the spare length is odd, as the official one does.
-    Across the shorter side the squares are centred.
+    If the remaining length is odd, the end square stops one pixel before the edge, as the official crop does. Along the
+    shorter side, the squares are centred.
 
     Returns:
         Left (top), right (bottom) and middle crops, uint8 [3, T, size, size, 3].
@@ -95,15 +95,11 @@ def random_resized_crop_box(
 ) -> Box:
     """Draws a rectangle of random area and aspect ratio in frames of H x W pixels.
 
-    Args:
-        height: H of the frames.
-        width: W of the frames.
-        area: Smallest and largest area, as shares of the frame's, in (0, 1].
-        aspect: Smallest and largest width / height; the ratio is log-uniform between them.
-        rng: Source of the draws.
+    `area` is the range of the area as a fraction of the frame's, in (0, 1]; `aspect` is the range of width / height,
+    which is drawn log-uniformly.
 
     Returns:
-        The first of ten candidates that fits, or the largest centred square if none does.
+        The first of ten candidates that fits, or the largest centred square if none fits.
 
     Source: mmaction/datasets/pipelines/augmentations.py, RandomResizedCrop.get_crop_bbox.
     """
@@ -121,14 +117,14 @@ def random_resized_crop_box(
 
 
 class BoxCutter:
-    """Cuts one box out of the frames of a video and resizes it to a square, in one go.
+    """Crops all frames of a video to one box and resizes the result to a square, in one step.
 
-    The box is drawn for frames whose shorter side has `size` pixels, as officially, and cut out of the frames as they
-    are, at the nearest whole pixels; officially the frames are resized first. Where their shorter side has `size`
-    pixels, that is the same to the byte.
+    The box is drawn for frames whose shorter side has `size` pixels, as in the official pipeline, which resizes the
+    frames first. Here, the box is scaled to the original frames, rounded to whole pixels, and cut out of them. For
+    frames whose shorter side has `size` pixels, both methods give the same bytes.
 
     Attributes:
-        box: The box that was drawn with the first frame.
+        box: The box, drawn with the first frame.
     """
 
     box: Box
@@ -142,7 +138,7 @@ class BoxCutter:
         self._rows = self._columns = slice(0)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Cuts and resizes a frame, uint8 [H, W, 3] to uint8 [side, side, 3]."""
+        """Crops and resizes a frame, uint8 [H, W, 3], to uint8 [side, side, 3]."""
         if frame.shape != self._shape:
             self._shape = frame.shape
             height, width = scale_short_side(frame.shape[0], frame.shape[1], self._size)
@@ -153,7 +149,7 @@ class BoxCutter:
 
 
 def _scale_span(start: int, length: int, scale: float, end: int) -> slice:
-    """Scales a span of pixels to whole ones below `end`, one at least."""
+    """Scales a span of pixels to at least one whole pixel below `end`."""
     first = min(round(start * scale), end - 1)
     return slice(first, max(round((start + length) * scale), first + 1))
 
@@ -162,6 +158,6 @@ def flip(frames: np.ndarray) -> np.ndarray:
     """Mirrors all frames left to right."""
     flipped = np.empty_like(frames)
     for frame, target in zip(frames, flipped, strict=True):
-        # Several times faster than reversing the axis in NumPy, whose copy goes byte by byte.
+        # Several times faster than reversing the axis in NumPy, which copies byte by byte.
         cv2.flip(frame, 1, dst=target)
     return flipped

@@ -1,6 +1,6 @@
-"""Turn one video file into what a model sees: the views of an evaluation or a random training clip.
+"""Turn one video file into model input: the views of an evaluation or a random training clip.
 
-No TensorFlow here: `load_views` is public and serves notebooks as well as `vswin.data.pipeline`.
+This module does not use TensorFlow: `load_views` is public, for notebooks as well as for `vswin.data.pipeline`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def load_views(
     sampling: str = "dense",
     spacing: str = "centred",
 ) -> np.ndarray:
-    """Loads the views of a video whose predictions are averaged; the defaults are the official Kinetics test.
+    """Loads the views of a video; predictions are averaged over them. The defaults are the official Kinetics test.
 
     Args:
         path: Video file.
         num_frames: Frames of a clip (T).
-        frame_stride: File frames from one clip frame to the next; without meaning for "segments".
-        num_clips: Clips, evenly spaced over the video; 1 for "segments".
-        num_crops: 1 takes the centre, 3 the start, end and middle of the longer side.
+        frame_stride: File frames from one clip frame to the next; unused for "segments".
+        num_clips: Number of clips, evenly spaced over the video; 1 for "segments".
+        num_crops: 1 takes the centre; 3 takes the start, end and middle of the longer side.
         resize: Pixels of the shorter side before cropping.
         crop: Pixels of the square crop's side, at most `resize`.
-        sampling: "dense" takes clips, "segments", once called "uniform", takes frames spread over the whole video.
-        spacing: places dense clips "centred" in equal shares of the video, as officially, or "end_to_end", as
-            mmaction2 1.x and SlowFast do.
+        sampling: "dense" takes clips; "segments", formerly "uniform", takes frames spread over the whole video.
+        spacing: "centred" places each dense clip in the middle of an equal part of the video, as the official test
+            does; "end_to_end" spaces them as mmaction2 1.x and SlowFast do.
 
     Returns:
         Views, uint8 [V, T, crop, crop, 3] RGB with V = num_clips * num_crops. View v is crop v // num_clips
@@ -52,7 +52,7 @@ def load_views(
 
     Raises:
         DecodeError: If the file is not a usable video.
-        InputError: If the other arguments do not go together.
+        InputError: If the other arguments are invalid or contradict each other.
     """
     clip = ClipConfig(
         num_frames=num_frames,
@@ -71,7 +71,7 @@ def load_views(
 
 
 def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader) -> np.ndarray:
-    """Loads the views of a video under a configured protocol that was checked, as `load_views` does.
+    """Loads the views of a video with a protocol that is already checked, as `load_views` does.
 
     Source: configs/recognition/swin/*.py, val_pipeline and test_pipeline, up to Normalize.
     """
@@ -90,12 +90,12 @@ def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
 
 
 class ClipChanges(NamedTuple):
-    """Hold what is drawn for a clip; it is the same for all its frames.
+    """The drawn augmentations of a clip, the same for all its frames.
 
     Attributes:
-        box: What is cut out of the frames.
-        is_flipped: Whether they are mirrored then.
-        operations: What changes them last: colour jitter, then RandAugment.
+        box: The rectangle to cut out of the frames.
+        is_flipped: Whether the cut frames are mirrored.
+        operations: The last changes: colour jitter, then RandAugment.
     """
 
     box: Box
@@ -104,12 +104,12 @@ class ClipChanges(NamedTuple):
 
 
 class TrainClip(NamedTuple):
-    """Hold the frames of a training clip and what is drawn to happen to them.
+    """The frames of a training clip and the changes drawn for them.
 
     Attributes:
-        numbers: Numbers of the frames in the file, int64 [T].
+        numbers: Frame numbers in the file, int64 [T].
         frames: The whole frames at `clip.resize`, uint8 [T, H, W, 3] RGB.
-        changes: What is drawn for them.
+        changes: The drawn changes, not yet applied.
     """
 
     numbers: np.ndarray
@@ -125,11 +125,11 @@ def load_train_clip(
     rng: np.random.Generator,
     loader: FrameLoader,
 ) -> np.ndarray:
-    """Loads one randomly placed and changed clip, with one draw of everything for all its frames.
+    """Loads one randomly placed and augmented clip, with the same draws for all its frames.
 
-    What the training step changes on the device is not done here. `allow_flip` says whether mirroring keeps the label.
-    A cache has frames at `clip.resize` pixels, so what is cut out of them has been resized twice, as officially; see
-    `BoxCutter` for what is done without one. Whether a cache has room for a video makes no difference.
+    Changes that the training step makes on the device are not included. `allow_flip` states whether mirroring keeps the
+    label. With a cache, whose frames have `clip.resize` pixels, crops are resized twice, as in the official pipeline,
+    even if the cache has no room for this video. Without a cache, see `BoxCutter`.
 
     Returns:
         Clip, uint8 [T, crop, crop, 3] RGB.
@@ -155,7 +155,7 @@ def draw_train_clip(
     rng: np.random.Generator,
     loader: FrameLoader,
 ) -> TrainClip:
-    """Loads the whole frames of a randomly placed clip and draws what happens to them, as `load_train_clip` does."""
+    """Loads the whole frames of a randomly placed clip and draws their changes, as `load_train_clip` does."""
     choose = partial(_draw_numbers, clip=clip, rng=rng)
     numbers, frames = loader.load_numbered(path, clip.resize, choose)
     height, width = frames.shape[1:3]
@@ -166,26 +166,26 @@ def draw_train_clip(
 def _cut_train_clip(
     reader: FrameReader, clip: ClipConfig, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """Cuts the box out of each frame as it is decoded; frames that are not asked for may be left undecoded."""
+    """Cuts the box out of each frame as it is decoded; frames that are not requested may be skipped."""
     numbers = _draw_numbers(reader.num_video_frames, clip, rng)
     cutter = BoxCutter(
         clip.resize,
         clip.crop,
         lambda height, width: random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng),
     )
-    boxes = reader.read(numbers, cutter, may_skip=True)  # [T, crop, crop, 3]; with the first one, the box is drawn
+    boxes = reader.read(numbers, cutter, may_skip=True)  # [T, crop, crop, 3]; the first frame draws the box
     return apply_changes(boxes, draw_changes(cutter.box, augment, allow_flip, rng))
 
 
 def _draw_numbers(num_video_frames: int, clip: ClipConfig, rng: np.random.Generator) -> np.ndarray:
-    """Draws where a training clip lies: numbers of its frames, int64 [T]."""
+    """Draws the frame numbers of a training clip, int64 [T]."""
     if clip.sampling == "segments":
         return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
     return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
 
 
 def draw_changes(box: Box, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator) -> ClipChanges:
-    """Draws the changes of a clip whose box has just been drawn."""
+    """Draws the changes of a clip after its box."""
     is_flipped = allow_flip and bool(rng.random() < augment.flip)
     operations = draw_color_jitter(augment.color_jitter, rng)
     operations += draw_rand_augment(augment.rand_augment, augment.rand_augment_ops, augment.rand_augment_magnitude, rng)
@@ -193,7 +193,7 @@ def draw_changes(box: Box, augment: AugmentConfig, allow_flip: bool, rng: np.ran
 
 
 def apply_changes(frames: np.ndarray, changes: ClipChanges) -> np.ndarray:
-    """Applies changes to the box of every frame, cut out already and resized, uint8 [T, size, size, 3]."""
+    """Applies changes to frames that are already cut out and resized, uint8 [T, size, size, 3]."""
     if changes.is_flipped:
         frames = transforms.flip(frames)
     return apply_operations(frames, changes.operations)
