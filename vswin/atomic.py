@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def literal_folder(folder: Path) -> Iterator[Path]:
-    """Gives a path to a folder that is no pattern: in paths of checkpoints, TensorFlow reads `[1]` as the pattern for `1`."""
+    """Gives a folder a path without pattern characters: TensorFlow reads `[1]` in a checkpoint's path as `1`."""
     if not set(str(folder)) & set("[\\"):
         yield folder
         return

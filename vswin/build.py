@@ -25,7 +25,7 @@ def build_model(
 
     Args:
         size: key of `vswin.zoo.SIZES`, or the fields of another network.
-        num_classes: classes K of the head; None: those of the weights, 400 without any.
+        num_classes: classes K of the head; None: as many as the head of the weights has, else 400.
         weights: checkpoint file (.pth, .safetensors, .h5), SavedModel, run folder or published name; None leaves random
             initial weights.
         dropout: rate before the head, in [0, 1).
@@ -48,7 +48,7 @@ def build_model(
     model.build()
     if checkpoint is not None:
         report = load_weights(model, checkpoint, reset_head, resize_bias)
-        # Not through Keras, which would save them in its checkpoints.
+        # Set past Keras, which would track them as parts of its checkpoints.
         known = {"clip": checkpoint.metadata.get("clip")}
         if not report.reinitialised:
             known["class_names"] = checkpoint.metadata.get("class_names")
@@ -65,7 +65,7 @@ def build_from(
         weights: checkpoint file, SavedModel, run folder or published name.
         size: the network, if the weights do not say what it is.
         source: which copy of a published name; None: the official one.
-        needs_head: whether weights without a head are an error; otherwise they get a random head, for uses of features.
+        needs_head: whether weights without a head are an error; otherwise they get a random head, to compute features.
 
     Raises:
         InputError: if the weights do not exist, have no head, or do not say what network they belong to.

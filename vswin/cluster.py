@@ -25,7 +25,7 @@ _FIRST_PORT, _NUM_PORTS = 15_000, 15_000
 # A host name with or without ranges in brackets; commas inside brackets do not end it.
 _HOSTS = r"(?:[^,\[\]]|\[[^\[\]]*\])+"
 _LONGEST_TEXT = 4096
-# Errors that TensorFlow raises in the other workers when one is gone, by version and moment.
+# Errors that TensorFlow raises in the other workers when one is gone; its version and the moment decide which.
 _LOST = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError", "InternalError")
 
 
@@ -181,7 +181,7 @@ def _expand_brackets(part: str) -> Iterator[str]:
 class Workers:
     """Knows this process among the workers of its run, and exchanges values; a single process is its own chief.
 
-    All workers must call the methods with a collective in the same order.
+    All workers must call the methods that communicate in the same order.
     """
 
     def __init__(self, strategy: "tf.distribute.Strategy") -> None:

@@ -28,7 +28,7 @@ from vswin.errors import drop_output
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-# In a narrower window, progress has no bar and no remaining time, so that its counts stay whole.
+# In a narrower window, progress has neither bar nor remaining time, so that its counts stay whole.
 NARROW = 60
 _NARROWEST_WINDOW, _NARROWEST_TEXT = 20, 14
 _UNLIMITED = 100_000

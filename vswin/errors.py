@@ -74,7 +74,7 @@ def _explain(error: Exception) -> str | None:
 
 
 def drop_output(stream: TextIO | None = None) -> bool:
-    """Redirects a broken stream, by default standard output, to nowhere; otherwise Python complains at exit.
+    """Redirects a broken stream, by default standard output, to the null device; else Python complains at exit.
 
     Returns:
         Whether the stream is broken: its reader is gone, or its disk is full.

@@ -189,7 +189,7 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
     channels_first = tf.TensorSpec([None, 3, facts.num_frames, facts.size, facts.size], name="input_1")
     for training in (False, True):
         called.get_concrete_function(channels_first, training=training)
-    # The Keras model itself is left out: it would add its classes, and a traced function per layer.
+    # The Keras model itself is left out: it would add its Python classes, and a traced function per layer.
     exported = tf.train.Checkpoint(weights=weights)
     exported.variables = backbone
     exported.trainable_variables = list(backbone)

@@ -52,9 +52,7 @@ def models_records() -> list[dict[str, Any]]:
 def print_models(console: Console | None = None, show_sources: bool = False) -> None:
     """Prints the table of published names, 80 columns wide except for addresses, narrower in a narrower window.
 
-    Args:
-        console: where to print; None for standard output.
-        show_sources: whether to list every address, with its owner's remarks on the copy.
+    With `show_sources` it lists every address, with its owner's remarks on the copy.
 
     Raises:
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
@@ -95,7 +93,7 @@ def _print_row(console: Console, name: str, figures: tuple[str, ...], style: str
 
 
 def _print_below(console: Console, weights: PublishedWeights, show_sources: bool) -> None:
-    """Prints the data of a model that have no column."""
+    """Prints the facts about a model that have no column."""
     if weights.is_image_model:
         texts = [f"{_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}"]
     else:

@@ -112,9 +112,7 @@ def exit_at_once(number: int) -> None:
 def signals_taken(numbers: Collection[int], note: Callable[[int], None]) -> Iterator[None]:
     """Calls `note` with the number of each signal at once, even while the main thread is inside a step.
 
-    Args:
-        numbers: the signals; those that the process was told to ignore stay ignored.
-        note: called in a thread of its own.
+    Signals that the process was told to ignore stay ignored; `note` runs in a thread of its own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -44,7 +44,7 @@ def make_draws(
     Args:
         seed: seed of the run.
         step: optimizer step.
-        positions: positions of this replica's samples in the global batch, int32 [B], each below its size.
+        positions: positions of this replica's samples in the global batch, int32 [B], each below `global_batch_size`.
         global_batch_size: samples per step over all replicas.
         size: gives the drop-path rate, which rises linearly from 0 to its full value over all blocks.
         dropout: rate before the head, in [0, 1).
@@ -59,7 +59,7 @@ def make_draws(
 
 
 def stream_seed(seed: tf.Tensor | int, step: tf.Tensor | int, stream: int) -> tf.Tensor:
-    """Makes the seed of a stream (see above) in one step, int64 [2], for the stateless functions of `tf.random`."""
+    """Makes the seed of one of the streams above for one step, int64 [2], for stateless functions of `tf.random`."""
     return tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]), stream)
 
 

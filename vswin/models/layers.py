@@ -206,7 +206,7 @@ def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = Tru
 def as_rows(x: tf.Tensor) -> tf.Tensor:
     """Reshapes the tokens of [..., C] to one matrix, so that TensorFlow computes a product and its bias together.
 
-    Float16 keeps its shape: on processors with AVX-512 FP16, oneDNN computes that thirty times as slowly.
+    Float16 keeps its shape: on processors with AVX-512 FP16, oneDNN computes one matrix thirty times as slowly.
     """
     return x if x.dtype == tf.float16 else tf.reshape(x, [-1, x.shape[-1]])  # [tokens, C]
 

@@ -106,7 +106,7 @@ def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
 
 
 def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Tensor:
-    """Puts windows back in place; undoes `to_windows`.
+    """Undoes `to_windows`: puts windows back into the grid and removes the padding.
 
     Args:
         tokens: [B*nW, N, C].
@@ -126,7 +126,7 @@ def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Te
 
 @tf.custom_gradient
 def reorder_tokens(tokens: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor) -> tuple:
-    """Reorders tokens; the gradient gathers with the inverse, where the default one scatters and adds.
+    """Reorders tokens; the gradient gathers with the inverse, while the default one scatters and adds.
 
     Args:
         tokens: [B, L, C].
@@ -181,7 +181,7 @@ def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.
 def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     """Makes channels that separate tokens which are neighbours only because the grid was rolled.
 
-    Appended to queries and keys, they make the mask part of the product. This costs a quarter of the product, but no
+    Appended to queries and keys, they make the mask part of the product. The product costs a quarter more, but needs no
     tensor as large as the logits; in each precision it is exact where nothing is masked.
 
     Args:

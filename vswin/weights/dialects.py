@@ -327,9 +327,10 @@ def from_innat(path: str, prefix: str) -> str | None:
 def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Names the variables of a TF-Hub SavedModel by their order, which is the official one without position indices."""
     # Keras numbers layers across the whole network, so names say little: the same `dense_9` is the qkv of another block
-    # in a network of another depth. Still, each variable must end in the part that its position requires, and the
-    # numbers must rise. A block begins with a norm, a merging with a kernel: the ranks tell how many blocks each stage
-    # has. Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
+    # in a network of another depth. Still, each name must end as its position requires, and numbers must not fall.
+    # Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
+
+    # A block begins with a norm, a merging with a kernel: so the ranks tell how many blocks each stage has.
     smallest = official_names((1, 1), has_head=False)
     block_names = [name for name in smallest if ".layers.0.blocks." in name]
     merging_names = [name for name in smallest if ".downsample." in name]

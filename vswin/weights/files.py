@@ -81,8 +81,8 @@ def save_checkpoint(
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
     """Writes a `.safetensors` file, whole or not at all; `texts` are its metadata."""
-    # The library copies the memory of an array and ignores its strides. It does not write to the disk itself: if
-    # killed, it leaves a file of another name that only its owner may read.
+    # The library copies the memory of an array and ignores its strides. We write the file, since its own writer, if
+    # killed, leaves a file of another name that only its owner may read.
     content = safetensors.numpy.save(
         {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, dict(texts)
     )

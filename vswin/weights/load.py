@@ -122,11 +122,8 @@ class Adapted:
 def adapt(checkpoint: Checkpoint, size: ModelSize, resize_bias: bool) -> Adapted:
     """Fits weights to a network; the head, if there is one, stays as in the checkpoint.
 
-    Args:
-        checkpoint: the weights.
-        size: the network.
-        resize_bias: whether bias tables of a video network with another window may be resized. The tables of an image
-            network always may, as in the official inflation.
+    With `resize_bias`, bias tables of a video network with another window may be resized. The tables of an image
+    network always may, as in the official inflation.
 
     Raises:
         InputError: if the weights have another network, or another window and `resize_bias` is false.

@@ -24,8 +24,7 @@ class Recognised:
     """Describes the network that weights belong to.
 
     Args:
-        embed_dim, depths, num_heads, mlp_ratio, patch_size: as in `ModelSize`; patches of an image network are (1, h,
-            w).
+        embed_dim, depths, num_heads, mlp_ratio, patch_size: as in `ModelSize`; image patches are (1, h, w).
         num_classes: classes of the head, None without one.
         window_size: attention window (t, h, w), (1, h, w) for an image network; None if the weights do not decide it.
         window_candidates: windows that explain the number of rows of the bias tables.
@@ -70,7 +69,7 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
     """Recognises the network that weights belong to, and checks that they are one whole network.
 
     Args:
-        tensors: official name -> values in official layout, with or without a head; without time for an image network.
+        tensors: official name -> values in official layout, with or without a head; those of images lack time.
         position_index: int [N, N], a `relative_position_index` of the file, which decides the window.
 
     Raises:
