@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 # Keras 2 for every library of the process: wandb and tensorflow-addons then see the Keras that we use.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# TensorFlow takes oneDNN by itself on some CPUs alone, though it is faster on others, too. Read at its import.
+# TensorFlow enables oneDNN only on some CPUs, though it is faster on others, too. Read at its import.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow greets with a page about instruction sets and absent GPUs; its warnings would drown in it.
+# TensorFlow starts with a page about instruction sets and absent GPUs, which would hide its warnings.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Public name -> the module that has it.
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name on first use (PEP 562), and looks the version up that git gave when it was installed."""
+    """Imports a public name on first use (PEP 562); the version is the one that git gave at the installation."""
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
         try:
             return version("vswin")
-        except PackageNotFoundError:  # run from a folder, without having been installed
+        except PackageNotFoundError:  # run from a folder, not installed
             return "0+unknown"
     if name in _MODULES:
         from importlib import import_module
@@ -51,5 +51,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Lists the public names, which are not imported yet."""
+    """Lists the public names, even if they are not imported yet."""
     return [*__all__, "__version__"]

@@ -1,6 +1,6 @@
-"""Files that are replaced whole, and locks that processes take in turn.
+"""Files that are replaced as a whole, and locks between processes.
 
-A failed write, as on a full disk, leaves the earlier file as it was; the lock of a process that dies is free.
+A failed write, as on a full disk, leaves the old file as it was; the lock of a process that dies is released.
 """
 
 import errno
@@ -13,9 +13,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path`, whose folder exists; the file takes its place if the block ends without an error.
+    """Gives a path beside `path`, whose folder exists; the new file replaces `path` if the block ends without an error.
 
-    Readers see the old file or the new one, never a part, and after the block even a power cut leaves the new one.
+    Readers see the old file or the new one, never a part; after the block, the new one survives a power cut.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def literal_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder a name that is no pattern: TensorFlow reads checkpoints by patterns, in which `[1]` means `1`."""
+    """Gives a folder a path without pattern characters: TensorFlow reads `[1]` in a checkpoint's path as `1`."""
     if not set(str(folder)) & set("[\\"):
         yield folder
         return
@@ -40,27 +40,27 @@ def literal_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_partial(path: Path) -> None:
-    """Removes what processes that were killed inside `replacing(path)` have left behind."""
+    """Removes the files of processes that were killed inside `replacing(path)`."""
     for partial in path.parent.glob(f".{path.name}.*.partial"):
         partial.unlink()
 
 
 def sync_file(path: Path) -> None:
-    """Waits until the contents of a file are on the disk; some file systems say only now that they cannot be."""
-    # Windows syncs only what is open for writing.
+    """Waits until the contents of a file are on the disk; some file systems report a failed write only now."""
+    # Windows syncs only files that are open for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can do that."""
+    """Waits until the names in a folder are on the disk, if the system can do that."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems sync files alone.
+        # Some network file systems sync only files.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -72,14 +72,14 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: 
     """Lets one process at a time into the block.
 
     Args:
-        path: a file for the lock alone, made if it is not there; its folder exists.
+        path: a file that is only the lock, created if missing; its folder exists.
         on_wait: called once before waiting for another process; may raise instead.
-        is_optional: whether the block just runs where the file system has no locks, as some network ones.
+        is_optional: whether the block runs without a lock if the file system has none, as some network ones.
 
     Raises:
-        OSError: if the file cannot be written to, or without `is_optional` if there are no locks.
+        OSError: if the file cannot be written to, or there are no locks and `is_optional` is false.
     """
-    from filelock import FileLock, Timeout  # 0.1 s, which `--help` has not
+    from filelock import FileLock, Timeout  # takes 0.1 s, too long for `--help`
 
     with ExitStack() as held:
         try:

@@ -25,16 +25,16 @@ def build_model(
 
     Args:
         size: key of `vswin.zoo.SIZES`, or the fields of another network.
-        num_classes: classes K of the head; None: those of the weights, 400 without any.
-        weights: checkpoint file (.pth, .safetensors, .h5), SavedModel, run folder or published name; None leaves
-            random initial weights.
+        num_classes: classes K of the head; None: as many as the head of the weights has, else 400.
+        weights: checkpoint file (.pth, .safetensors, .h5), SavedModel, run folder or published name; None leaves random
+            initial weights.
         dropout: rate before the head, in [0, 1).
-        reset_head: whether weights without a head, or with one of another size, are accepted; the head is random then.
-        remat: whether training computes each block twice instead of keeping what is inside, for less memory.
-        resize_bias: whether weights of another attention window are accepted, their bias tables interpolated.
+        reset_head: whether weights without a head, or with one of another size, are accepted; the head is then random.
+        remat: whether training computes each block twice, to need less memory.
+        resize_bias: whether weights of another attention window are accepted and their bias tables interpolated.
 
     Returns:
-        The model: uint8 clips [B, T, H, W, 3] -> logits, float32 [B, num_classes]. Where the weights say them, its
+        The model: uint8 clips [B, T, H, W, 3] -> logits, float32 [B, num_classes]. If the weights state them, its
         `class_names` are a list, and its `clip` holds the fields of `ClipConfig` that it was trained on.
 
     Raises:
@@ -48,7 +48,7 @@ def build_model(
     model.build()
     if checkpoint is not None:
         report = load_weights(model, checkpoint, reset_head, resize_bias)
-        # Past Keras, which would make parts of its checkpoints of them.
+        # Set past Keras, which would track them as parts of its checkpoints.
         known = {"clip": checkpoint.metadata.get("clip")}
         if not report.reinitialised:
             known["class_names"] = checkpoint.metadata.get("class_names")
@@ -59,16 +59,16 @@ def build_model(
 def build_from(
     weights: Weights, size: str | ModelSize | None = None, source: str | None = None, needs_head: bool = True
 ) -> tuple[VideoSwin, list[str] | None]:
-    """Builds the model that weights are of, and gives the names of its classes where they are known.
+    """Builds the model that weights belong to, and gives the names of its classes if they are known.
 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
-        size: the network, where the weights do not say what it is.
+        size: the network, if the weights do not say what it is.
         source: which copy of a published name; None: the official one.
-        needs_head: whether weights without a head are an error, or get a random one, for those that want features.
+        needs_head: whether weights without a head are an error; otherwise they get a random head, to compute features.
 
     Raises:
-        InputError: if there are no such weights, they have no head, or do not say what network they are of.
+        InputError: if the weights do not exist, have no head, or do not say what network they belong to.
     """
     checkpoint = open_weights(weights, source)
     network, saved = checkpoint.network, checkpoint.metadata.get("size")
@@ -84,10 +84,10 @@ def build_from(
 
 
 def check_weights(weights: Weights) -> None:
-    """Checks that a path or a name is one, before anything that takes long; nothing is downloaded.
+    """Checks that a path or a published name exists, before any long work; downloads nothing.
 
     Raises:
-        InputError: if it is not; names the nearest published models, and what else would do.
+        InputError: if it does not exist; the message names the nearest published models and the alternatives.
     """
     if os.path.lexists(weights):
         return

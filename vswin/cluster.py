@@ -1,8 +1,8 @@
-"""The processes that compute one model together: which there are, and what they have to tell each other.
+"""The worker processes that compute one model together: how they are found, and how they exchange values.
 
-They are found in `TF_CONFIG`, or in the variables that Slurm gives each task of a step. TensorFlow's own Slurm resolver
-is not used: it sorts n10 before n9, by which tasks get each other's addresses, and needs GPUs. Nothing here imports
-TensorFlow before a model is computed; `vswin.runtime` makes the strategy.
+`TF_CONFIG`, or the variables that Slurm gives each task of a step, describe them. TensorFlow's own Slurm resolver is
+not used: it needs GPUs, and sorts n10 before n9, so that tasks get each other's addresses. TensorFlow is imported only
+when values are computed; `vswin.runtime` makes the strategy.
 """
 
 import json
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _FIRST_PORT, _NUM_PORTS = 15_000, 15_000
-# A name with or without ranges in brackets, in which commas do not end it.
+# A host name with or without ranges in brackets; commas inside brackets do not end it.
 _HOSTS = r"(?:[^,\[\]]|\[[^\[\]]*\])+"
 _LONGEST_TEXT = 4096
-# What TensorFlow raises in the others when a worker is gone, by version and moment.
+# Errors that TensorFlow raises in the other workers when one is gone; its version and the moment decide which.
 _LOST = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError", "InternalError")
 
 
 def count_cores() -> int:
-    """Counts the cores that this process may use, which a cluster's scheduler or `taskset` can limit."""
+    """Counts the cores that this process may use; a scheduler or `taskset` can limit them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a job and this one among them.
+    """The workers of a job, and which of them this process is.
 
     Args:
         addresses: `host:port` of every worker, by rank; the first is the chief, which writes the files.
-        rank: this worker's index.
-        local_rank: its index among the workers on its host, of whom there are `num_local`.
-        origin: where this comes from, for messages.
+        rank: index of this worker.
+        local_rank: its index among the `num_local` workers on its host.
+        origin: where this description comes from, for messages.
     """
 
     addresses: tuple[str, ...]
@@ -53,19 +53,19 @@ class Cluster:
 
     @property
     def tf_config(self) -> str:
-        """Writes the value of `TF_CONFIG` that says the same."""
+        """Writes this cluster as a value of `TF_CONFIG`."""
         return json.dumps({"cluster": {"worker": self.addresses}, "task": {"type": "worker", "index": self.rank}})
 
 
 def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Finds out whether this process is one of several workers; None for one that works by itself.
+    """Finds the cluster that this process is a worker of; None if it works by itself.
 
     Raises:
-        InputError: if the variables contradict each other or describe what vswin does not do.
+        InputError: if the variables contradict each other or describe something that vswin does not support.
     """
     if environment.get("TF_CONFIG"):
         return _from_tf_config(environment["TF_CONFIG"])
-    # The variables of the step, not of the job: a batch script that calls Python without srun is one process.
+    # Variables of the step, not of the job: a batch script that calls Python without srun is one process.
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
         return _from_slurm(environment)
     return None
@@ -90,10 +90,10 @@ def expand_counts(counts: str) -> list[int]:
 
 
 def share_gpus(gpus: Sequence[Any], cluster: Cluster, num_on_host: int | None) -> Sequence[Any]:
-    """Picks this worker's GPUs where the workers of a host see all of them.
+    """Picks this worker's GPUs if all workers of a host see all of its GPUs.
 
-    `num_on_host` is how many the step has on this host, None if nobody says: a worker that sees fewer has been given
-    its own already.
+    `num_on_host` is the number of GPUs that the step has on this host, None if unknown: a worker that sees fewer
+    already has its own.
     """
     if cluster.num_local == 1 or (num_on_host is not None and len(gpus) < num_on_host):
         return gpus
@@ -164,7 +164,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
 
 
 def _expand_brackets(part: str) -> Iterator[str]:
-    """Expands the first bracket of a name and, if there are more, those behind it."""
+    """Expands the first bracket of a name, then the brackets after it."""
     match = re.fullmatch(r"([^\[\]]*)\[([^\]]*)\](.*)", part)
     if match is None:
         yield part
@@ -179,9 +179,9 @@ def _expand_brackets(part: str) -> Iterator[str]:
 
 
 class Workers:
-    """Tells this process from the others of its run; where there are no others, it is the chief of itself.
+    """Knows this process among the workers of its run, and exchanges values; a single process is its own chief.
 
-    Every method that takes part in a collective must be called by all workers in the same order.
+    All workers must call the methods that communicate in the same order.
     """
 
     def __init__(self, strategy: "tf.distribute.Strategy") -> None:
@@ -202,7 +202,7 @@ class Workers:
         return self.rank == 0
 
     def chief_says(self, say: Callable[[], str]) -> str:
-        """Gives every worker what the chief says, up to 4,096 bytes of UTF-8; the others do not call `say`."""
+        """Gives every worker the text of the chief, up to 4,096 bytes of UTF-8; only the chief calls `say`."""
         text = say() if self.is_chief else ""
         if self.count == 1:
             return text
@@ -212,36 +212,36 @@ class Workers:
         return bytes(self._sum(codes).astype(np.uint8)).rstrip(b"\0").decode()
 
     def sum(self, value: int) -> int:
-        """Adds up a number, >= 0, over all workers."""
+        """Adds up a number >= 0 over all workers."""
         return int(self._sum(np.array([value], np.int32))[0]) if self.count > 1 else value
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Puts the rows of all workers, int32 or float32 [n, ...], one below the other by rank: [workers * n, ...]."""
+        """Concatenates the rows of all workers by rank, int32 or float32: [n, ...] -> [workers * n, ...]."""
         if self.count == 1:
             return values
-        # Bits among zeros survive a sum of integers, whatever they stand for.
+        # The bits of any dtype survive when they are added to zeros as integers.
         rows = np.zeros((self.count, *values.shape), np.int32)
         rows[self.rank] = values.view(np.int32)
         return self._sum(rows).view(values.dtype).reshape(-1, *values.shape[1:])  # [workers*n, ...]
 
     def check_same(self, value: int, what: str) -> None:
-        """Refuses a number that is not the same on all workers, with the message `what`."""
+        """Raises an `InputError` with the message `what` unless the number is the same on all workers."""
         values = np.zeros(self.count, np.int32)
         values[self.rank] = value
         if self.count > 1 and len(set(self._sum(values).tolist())) > 1:
             raise InputError(what)
 
     def wait(self) -> None:
-        """Waits until all workers have come here."""
+        """Waits until all workers have called this method."""
         self.sum(0)
 
     def own_file(self, path: Path) -> Path:
-        """Gives each worker a file of its own: `train.log` is the chief's, `train.worker1.log` that of worker 1."""
+        """Gives each worker its own file: `train.log` for the chief, `train.worker1.log` for worker 1."""
         return path if self.is_chief else path.with_name(f"{path.stem}.worker{self.rank}{path.suffix}")
 
     @contextmanager
     def errors_explained(self) -> Iterator[None]:
-        """Says with every error of the user's which worker it is of, and of a lost worker that it is lost."""
+        """Adds the worker to the message of every `InputError`, and explains errors about a lost worker."""
         try:
             yield
         except Exception as error:
@@ -252,12 +252,12 @@ class Workers:
             raise InputError(f"worker {self.rank} ({self.addresses[self.rank]}): {what}") from error
 
     def describe_loss(self, error: BaseException) -> str | None:
-        """Says which other worker an error is about, that is gone or cannot be reached; None if it is about none."""
+        """Names the lost or unreachable worker that an error is about; None if it is about none."""
         if self.count == 1 or type(error).__name__ not in _LOST:
             return None
         ranks = sorted({int(rank) for rank in re.findall(r"task:(\d+)", str(error))} - {self.rank})
         if not ranks and "CoordinationService/" in str(error):
-            # The service, which every worker sends its heartbeats to, runs in the chief.
+            # The chief runs the service that receives the heartbeats of all workers.
             return (
                 f"the chief, worker 0 ({self.addresses[0]}), cannot be reached: it has ended, it is stopped, or the "
                 "network between the two is down"
@@ -266,7 +266,7 @@ class Workers:
         return f"{lost} has gone or cannot be reached; its own last words are on its terminal and in its log"
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
-        """Adds up int32 arrays over all workers; the first device of each has its share."""
+        """Adds up int32 arrays over all workers; the first device of each worker contributes its array."""
         import tensorflow as tf
 
         size = self._strategy.num_replicas_in_sync // self.count

@@ -1,7 +1,7 @@
-"""What a person reads, on a terminal, in a pipe and in the file of a log: everything that is shown goes through here.
+"""All output that a person reads: on a terminal, in a pipe and in a log file.
 
-Here names from files, which may come from anybody, lose what a terminal would obey, and here it is noticed that a
-terminal or the reader of a pipe is gone.
+It escapes control characters in names from files, which may come from anybody, and notices that a terminal or the
+reader of a pipe is gone.
 """
 
 import errno
@@ -28,37 +28,37 @@ from vswin.errors import drop_output
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-# In a window of fewer columns progress is shown without a bar and the time that remains: its counts stay whole.
+# In a narrower window, progress has neither bar nor remaining time, so that its counts stay whole.
 NARROW = 60
 _NARROWEST_WINDOW, _NARROWEST_TEXT = 20, 14
 _UNLIMITED = 100_000
 _MOST_CHARS = 2000
-# A message's own further lines are indented; other line breaks come from a name in it.
+# Lines of a message after its first are indented; other line breaks come from a name in it.
 _LINE_BREAK = re.compile(r"\n(?=  )")
 
 logger = logging.getLogger("vswin")
 
 
 def count_of(number: float, noun: str) -> str:
-    """Writes how many there are, e.g. "1 epoch", "0.5 epochs", "3,200 videos" or "8 classes"."""
+    """Writes a count with its noun, e.g. "1 epoch", "0.5 epochs", "3,200 videos" or "8 classes"."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}" if isinstance(number, int) else f"{number:g} {noun}{ending}"
 
 
 def printable(text: str) -> str:
-    """Spells out what a terminal would obey instead of show; the middle of what is endless is left out."""
+    """Escapes control characters, and leaves out the middle of a very long text."""
     text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     half = _MOST_CHARS // 2
     return text if len(text) <= _MOST_CHARS else f"{text[:half]} ... {text[-half:]}"
 
 
 def printable_lines(text: str) -> str:
-    """Does the same for each line of a message, whose own further lines are indented."""
+    """Makes each line of a message printable; lines after the first are indented."""
     return "\n".join(map(printable, _LINE_BREAK.split(text)))
 
 
 def _spell_out(record: logging.LogRecord) -> bool:
-    """Makes a message, or the lines of one, printable."""
+    """Makes a message, or each line of one, printable."""
     lines = record.msg if isinstance(record.msg, list) else [record.getMessage()]
     record.msg, record.args = "\n".join(map(printable_lines, lines)), ()
     return True
@@ -68,7 +68,7 @@ logger.addFilter(_spell_out)
 
 
 class _Output:
-    """Standard output or error; where a log goes on, nothing more is shown once the terminal or the reader is gone."""
+    """Standard output or error; with a log, it goes silent once the terminal or the reader is gone."""
 
     def __init__(self, is_stderr: bool, has_log: bool) -> None:
         self._is_stderr, self._has_log = is_stderr, has_log
@@ -80,13 +80,13 @@ class _Output:
         self._try(lambda stream: stream.flush())
 
     def __getattr__(self, name: str) -> Any:
-        """Has everything else from the stream, e.g. `isatty` and `encoding`."""
+        """Takes everything else, e.g. `isatty` and `encoding`, from the stream."""
         return getattr(self._stream, name)
 
     @property
     def _stream(self) -> TextIO:
         stream = sys.stderr if self._is_stderr else sys.stdout
-        # While a bar is shown, rich has what others print pass through the console, which would come back here.
+        # While a bar is shown, rich sends prints through the console, which would come back here.
         return getattr(stream, "rich_proxied_file", stream)
 
     def _try(self, use: Callable[[TextIO], Any]) -> Any:
@@ -94,7 +94,7 @@ class _Output:
         try:
             return use(stream)
         except OSError as error:
-            # A terminal that is closed gives the error of a lost disk.
+            # A closed terminal gives the error of a lost disk.
             is_lost = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
             if not is_lost and not self._has_log:
                 raise
@@ -102,18 +102,18 @@ class _Output:
 
 
 class Console(rich.console.Console):
-    """Prints tables, paragraphs and bars, in which control characters are spelt out."""
+    """Prints tables, paragraphs and bars with control characters escaped."""
 
     def __init__(self, is_stderr: bool = False, **options: Any) -> None:
         super().__init__(highlight=False, **options)
         self.set_output(is_stderr)
 
     def set_output(self, is_stderr: bool, has_log: bool = False) -> None:
-        """Chooses standard output or error, and whether a log goes on where nobody reads them any more."""
+        """Chooses standard output or error, and whether a log continues after their reader is gone."""
         self.file = _Output(is_stderr, has_log)  # type: ignore[assignment]
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Renders, as rich does."""
+        """Renders as rich does, with control characters escaped."""
         for segment in super().render(renderable, options):
             if not segment.control and not segment.text.isprintable():
                 segment = segment._replace(text="\n".join(map(printable, segment.text.split("\n"))))
@@ -125,7 +125,7 @@ console = Console(soft_wrap=True)
 
 class _Terminal(logging.StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Has a reader who is gone, or a full disk, end the program."""
+        """Ends the program if the reader is gone or the disk is full."""
         if isinstance(sys.exc_info()[1], OSError):
             raise
         super().handleError(record)
@@ -133,21 +133,21 @@ class _Terminal(logging.StreamHandler):
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Loses a line on a full disk, so that the message on the terminal is not buried."""
+        """Drops the line on a full disk, so that the message on the terminal is not buried."""
 
 
 def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False) -> None:
-    """Sends messages of the logger `vswin` to the terminal, and with a time to a file.
+    """Sends messages of the logger `vswin` to the terminal and, with a time, to a file.
 
     Args:
         path: the log file, which is continued if it exists; None for none.
-        is_shown: whether this process writes to the terminal at all; of several workers one does.
-        is_stderr: whether standard output is kept for results, so that messages, tables and bars go to standard error.
+        is_shown: whether this process writes to the terminal; only one of several workers does.
+        is_stderr: whether messages, tables and bars go to standard error, to keep standard output for results.
     """
     logger.setLevel(logging.INFO)
-    # Hydra switches off what other libraries, and the run of a sweep before this one, would log.
+    # Hydra disables the loggers of other libraries and of the previous run of a sweep.
     logger.disabled = False
-    # absl, which TensorFlow brings, puts a handler of its own on the root logger.
+    # absl, which TensorFlow imports, adds a handler to the root logger.
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
@@ -163,18 +163,18 @@ def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False)
 
 
 def window_width(console: rich.console.Console) -> int:
-    """Tells how many columns there are; a pipe and a file have no end, unless COLUMNS sets one."""
+    """Gives the number of columns, which is unlimited in a pipe or a file unless COLUMNS is set."""
     is_endless = console.soft_wrap and not console.is_terminal and "COLUMNS" not in os.environ
     return _UNLIMITED if is_endless else max(console.width, _NARROWEST_WINDOW)
 
 
 def print_table(console: rich.console.Console, lines: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> None:
-    """Prints a table whose numbers stay whole, even where it is then wider than the window.
+    """Prints a table whose numbers are never cut, even if it is then wider than the window.
 
     Args:
-        console: where to.
+        console: where to print.
         lines: headings, then rows; a row may end early.
-        texts: columns of words, which stand to the left and may be folded; all others stand to the right.
+        texts: columns of words, which are aligned left and may be folded; all others are aligned right.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     least = 0
@@ -200,7 +200,7 @@ def say(
     hanging: int = 0,
     widest: int = _UNLIMITED,
 ) -> None:
-    """Prints a paragraph, whose lines but the first hang; names and paths that are longer than a line stay whole."""
+    """Prints a paragraph with a hanging indent; names and paths that are longer than a line stay whole."""
     lines = textwrap.wrap(
         printable(text),
         min(window_width(console), widest),
@@ -214,7 +214,7 @@ def say(
 
 
 def make_progress_bar(console: rich.console.Console, unit: str) -> "Progress":
-    """Makes a bar for a terminal that counts e.g. "steps"; elsewhere it shows nothing, and its user prints lines.
+    """Makes a bar for a terminal that counts e.g. "steps"; elsewhere it shows nothing, and the caller prints lines.
 
     Its tasks have a field `note`, a text to the right of the count.
     """

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how they reach the terminal."""
+"""Errors that a user can fix, and how they reach the terminal."""
 
 import difflib
 import errno
@@ -15,18 +15,18 @@ _DISK_LOST = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 
 
 class InputError(ValueError):
-    """An error the user can mend; it names the thing, the value and the way out."""
+    """An error that the user can fix; it names the thing, the value and the way out."""
 
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Ends the program on Ctrl-C, and on an `InputError` or a full disk with one paragraph.
+    """Ends the program on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.
 
-    Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment
-    every error has its traceback. Where nobody reads on, as behind `| head`, the program ends without a word.
+    Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment every
+    error has its traceback. If the reader of a pipe is gone, as behind `| head`, the program ends silently.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # Letters that its encoding lacks are spelt out.
+        # Characters that the encoding lacks are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     is_debugging = os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
     try:
@@ -49,7 +49,7 @@ def clean_errors() -> Iterator[None]:
         text = _explain(error)
         if drop_output() and isinstance(error, BrokenPipeError):
             raise SystemExit(1) from None
-        # An error may pass several of these contexts.
+        # An error may pass through several of these contexts.
         if text is None and not getattr(error, "is_called_bug", False):
             error.is_called_bug = True  # type: ignore[attr-defined]
             print(
@@ -63,7 +63,7 @@ def clean_errors() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str | None:
-    """Says what a user needs to know of an error; None of one that nobody foresaw."""
+    """Says what a user needs to know about an error; None for an unforeseen one."""
     if isinstance(error, InputError):
         return str(error)
     if is_out_of_memory(error):
@@ -74,10 +74,10 @@ def _explain(error: Exception) -> str | None:
 
 
 def drop_output(stream: TextIO | None = None) -> bool:
-    """Drops what standard output, or another stream, does not take, of which Python would complain at its end.
+    """Redirects a broken stream, by default standard output, to the null device; else Python complains at exit.
 
     Returns:
-        Whether it takes nothing any more, as its reader is gone or its disk full.
+        Whether the stream is broken: its reader is gone, or its disk is full.
     """
     stream = stream or sys.stdout
     try:
@@ -86,7 +86,7 @@ def drop_output(stream: TextIO | None = None) -> bool:
         events = select.poll()
         events.register(output, select.POLLOUT)
         is_over = any(event & select.POLLERR for _, event in events.poll(0))
-    except io.UnsupportedOperation:  # a test has put something else in its place
+    except io.UnsupportedOperation:  # a test has replaced the stream
         return False
     except OSError:
         output, is_over = stream.fileno(), True
@@ -96,7 +96,7 @@ def drop_output(stream: TextIO | None = None) -> bool:
 
 
 def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") -> str:
-    """Says which of the right names come close, e.g. "did you mean 'swin_base'? (choices: ...)", or `otherwise`."""
+    """Suggests the choices closest to a name, e.g. "did you mean 'swin_base'? (choices: ...)", or gives `otherwise`."""
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     listed = f"(choices: {', '.join(choices)})" if len(choices) <= 12 else ""
@@ -104,14 +104,14 @@ def nearest(name: str, choices: Sequence[str], otherwise: str = "see --help") ->
 
 
 class DiskFault(NamedTuple):
-    """Why a file could not be written, in the words of the system, and what a user does about it."""
+    """Why a file could not be written, in the system's words, and what a user can do about it."""
 
     reason: str
     way_out: str
 
 
 def disk_fault(error: BaseException) -> DiskFault | None:
-    """Finds out whether an error is about a disk; TensorFlow and HDF5 hand the reason on as text only."""
+    """Finds out whether an error is about a disk; TensorFlow and HDF5 pass the reason on only as text."""
     for codes, way_out in ((_DISK_FULL, "make room"), (_DISK_LOST, "see to the disk")):
         for code in codes:
             if os.strerror(code) in str(error):
@@ -121,6 +121,6 @@ def disk_fault(error: BaseException) -> DiskFault | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error is about the memory of a device or of the machine."""
-    # TensorFlow has one class for memory and for disks; XLA and the CUDA libraries have texts of their own.
+    # TensorFlow has one class for memory and disks; XLA and the CUDA libraries have their own texts.
     texts = ("OOM when allocating", "Out of memory", "out of memory", "std::bad_alloc")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)

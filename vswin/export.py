@@ -1,8 +1,8 @@
 """Weights and models for other programs: `vswin convert` and `vswin export`.
 
-`convert` writes the weights alone; an export computes without vswin. A SavedModel takes clips of any shape and has the
-interface of the TF-Hub collection; a TFLite (LiteRT) or ONNX file holds one function, uint8 clips of one length and
-size to probabilities.
+`convert` writes only the weights; an exported model runs without vswin. A SavedModel takes clips of any shape and has
+the interface of the TF-Hub collection; a TFLite (LiteRT) or ONNX file holds one function from uint8 clips of one length
+and size to probabilities.
 """
 
 import dataclasses
@@ -34,16 +34,16 @@ from vswin.weights.files import save_checkpoint
 from vswin.weights.names import HEAD_PREFIX, named_weights
 from vswin.zoo import SIZES, stage_grids
 
-# The first ONNX operator set with everything that the model needs, so that older runtimes read the file too.
+# The first ONNX operator set with all operators of the model, so that older runtimes read the file too.
 ONNX_OPSET = 18
 
-# Any number of clips of any length and size, [B, T, H, W, 3]: as they come, and normalised.
+# Any number of clips of any length and size, [B, T, H, W, 3]: normalised, and as uint8.
 NORMALIZED = tf.TensorSpec([None, None, None, None, 3], tf.float32, name="x")
 CLIPS = tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="clips")
 
 
 def convert(weights: str, output: Path, source: str | None = None) -> None:
-    """Writes weights in another format, told by the ending of the output.
+    """Writes weights in another format, which the ending of the output selects.
 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
@@ -51,7 +51,7 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
         source: which copy of a published name.
 
     Raises:
-        InputError: if there are no such weights, they cannot be written that way, or the output exists.
+        InputError: if the weights do not exist or cannot be written in that format, or the output exists.
     """
     if output.suffix not in (".safetensors", ".h5", ""):
         raise InputError(
@@ -61,7 +61,7 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
     if output.exists():
         raise InputError(f"{output} exists; name another file, or delete it first")
     checkpoint = open_weights(weights, source)
-    # What the file says beside its weights.
+    # The metadata of the file.
     network = checkpoint.network
     described = {"init_from": os.fspath(weights), **checkpoint.metadata}
     if network.size_name is not None:
@@ -79,12 +79,12 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an exported model.
+    """Metadata of an exported model.
 
     Args:
         class_names: classes in the order of the outputs, if known.
-        num_frames: frames of the clips whose shape the format fixes.
-        size: their rows, and their columns.
+        num_frames: frames of a clip, where the format fixes its shape.
+        size: rows and columns of a clip, likewise.
         source_weights: where the weights came from, if known.
         clip: the clips that the model is tested on, as in `ClipConfig`, if known.
     """
@@ -105,19 +105,19 @@ def run_export(
     size: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Exports weights and says what was written.
+    """Exports weights and logs what was written.
 
     Args:
         weights: run folder, checkpoint file or published name.
         output: folder (`savedmodel`) or file to write.
-        format: savedmodel, tflite or onnx; None: as the ending of the output says, a SavedModel if it is neither.
-        model: key of `vswin.zoo.SIZES`, for weights that do not say what network they are of.
-        num_frames: frames of the clips whose shape the format fixes; None: as the model was trained or tested.
-        size: their rows, and their columns; None likewise.
+        format: savedmodel, tflite or onnx; None: the ending of the output decides, a SavedModel if it is neither.
+        model: key of `vswin.zoo.SIZES`, for weights that do not say what network they belong to.
+        num_frames: frames of a clip, where the format fixes its shape; None: as the model was trained or tested.
+        size: rows and columns of a clip; None likewise.
         source: which copy of a published name.
 
     Raises:
-        InputError: if there are no such weights or format, the weights have no head, the output exists, or a package
+        InputError: if the weights or the format do not exist, the weights have no head, the output exists, or a package
             is missing.
     """
     exports: dict[str, Callable[[VideoSwin, Path, Facts], Path]] = {
@@ -125,7 +125,7 @@ def run_export(
         "tflite": export_tflite,
         "onnx": export_onnx,
     }
-    # What would stop the export, before weights are downloaded and the model is built
+    # Errors that stop the export come before weights are downloaded and the model is built.
     format = format or {".tflite": "tflite", ".onnx": "onnx"}.get(output.suffix, "savedmodel")
     if format not in exports:
         raise InputError(f"no export format is called {format!r}: {nearest(format, list(exports))}")
@@ -151,9 +151,9 @@ def run_export(
 def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -> Path:
     """Writes a SavedModel in float32 with the interface of the TF-Hub collection, and signatures for uint8 clips.
 
-    What `tf.saved_model.load` gives back is callable, `loaded(x, training=False)`: normalised RGB, float32
-    [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it drops
-    paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
+    The object that `tf.saved_model.load` returns is callable, `loaded(x, training=False)`: it maps normalised RGB,
+    float32 [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it
+    drops paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
     `hub.KerasLayer(folder, trainable=True)` fine-tunes it, and all `weights` by official name (in the layout of
     TensorFlow). Signatures, each with a dict of one entry as its result:
 
@@ -161,10 +161,10 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
     - `features`: `clips`, uint8 [B, T, H, W, 3] RGB of any extents, to `features`, float32 [B, T', H', W', 8C];
     - `probabilities`: `clips`, the same, to `probabilities`, float32 [B, K].
 
-    Assets: `vswin.json` says what the model is, `classes.txt` names a class per line, if they are known.
+    Assets: `vswin.json` describes the model; `classes.txt` has one class name per line, if they are known.
 
     Raises:
-        InputError: if the folder is there and not empty, or the facts do not fit the model.
+        InputError: if the folder exists and is not empty, or the facts do not fit the model.
     Source: hub_utilities/tfhub.dev/assets/docs of shoaib6174/GSOC-22-Video-Swin-Transformers (shapes);
         tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
     """
@@ -189,7 +189,7 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
     channels_first = tf.TensorSpec([None, 3, facts.num_frames, facts.size, facts.size], name="input_1")
     for training in (False, True):
         called.get_concrete_function(channels_first, training=training)
-    # The Keras model itself is left out: it would bring its classes along, and a traced function for each layer.
+    # The Keras model itself is left out: it would add its Python classes, and a traced function per layer.
     exported = tf.train.Checkpoint(weights=weights)
     exported.variables = backbone
     exported.trainable_variables = list(backbone)
@@ -212,11 +212,11 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
 
 
 def export_tflite(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
-    """Writes a TFLite file of built-in operators alone, and beside it `<path>.json`, which says what it is.
+    """Writes a TFLite file of built-in operators only, and beside it `<path>.json`, which describes the model.
 
-    The signature `serving_default` maps `clips`, uint8 [1, num_frames, size, size, 3] RGB, to `probabilities`,
-    float32 [1, K]. Window indices, masks and looked-up biases become constants of the file: 32 frames of 224
-    pixels make that of `swin_tiny` 200 MB large, its weights are 113 MB.
+    The signature `serving_default` maps `clips`, uint8 [1, num_frames, size, size, 3] RGB, to `probabilities`, float32
+    [1, K]. Window indices, masks and expanded biases become constants of the file: with 32 frames of 224 pixels,
+    `swin_tiny` takes 200 MB, its weights alone 113 MB.
 
     Raises:
         InputError: if one of the files exists, or the facts do not fit the model.
@@ -241,9 +241,9 @@ def export_tflite(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
 
 
 def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
-    """Writes an ONNX file, with what it is in its metadata under the key `vswin`, as JSON.
+    """Writes an ONNX file, with a description of the model as JSON in its metadata, under the key `vswin`.
 
-    Its input `clips` is uint8 [B, num_frames, size, size, 3] RGB, any B, its output `probabilities` float32 [B, K].
+    Its input `clips` is uint8 [B, num_frames, size, size, 3] RGB, any B; its output `probabilities` is float32 [B, K].
 
     Raises:
         InputError: if the file exists, the facts do not fit the model, or tf2onnx is not installed.
@@ -267,13 +267,13 @@ def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
 
 
 def describe_export(model: VideoSwin, facts: Facts) -> dict[str, Any]:
-    """Says what an exported model is, for the people and programs that get it, in anything that JSON can hold.
+    """Describes an exported model for its users and their programs, as JSON can hold it.
 
-    The key `size` is the network as in checkpoints; `mean` and `std` are those that channels-first clips must be
-    normalised with, per channel R, G, B on the scale 0..255.
+    The key `size` is the network as in checkpoints; channels-first clips must be normalised with `mean` and `std`, per
+    channel R, G, B on the scale 0..255.
 
     Raises:
-        InputError: if the class names are not as many as the classes, or no clip can have that shape.
+        InputError: if the numbers of class names and classes differ, or no clip can have that shape.
     """
     if facts.num_frames < 1 or facts.size < 1:
         raise InputError(f"num_frames={facts.num_frames}, size={facts.size}: a clip has at least 1 frame of 1 pixel")
@@ -298,7 +298,7 @@ def describe_export(model: VideoSwin, facts: Facts) -> dict[str, Any]:
 
 
 def float32_copy(model: VideoSwin) -> VideoSwin:
-    """Builds the model anew in float32, whatever precision it was trained in, without rematerialisation."""
+    """Builds a copy of the model in float32, whatever its training precision, without rematerialisation."""
     copy = VideoSwin.from_config(model.get_config() | {"dtype": "float32", "remat": False})
     sources = named_weights(model)
     for name, variable in named_weights(copy).items():
@@ -307,7 +307,7 @@ def float32_copy(model: VideoSwin) -> VideoSwin:
 
 
 def _drop_paths(model: VideoSwin, x: tf.Tensor) -> tf.Tensor:
-    """Computes features as in training, with multipliers drawn afresh."""
+    """Computes features as in training, with new random multipliers."""
     batch_size = tf.shape(x)[0]
     seed = tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
     draws = model.make_draws(seed, 0, tf.range(batch_size), batch_size)
@@ -315,15 +315,13 @@ def _drop_paths(model: VideoSwin, x: tf.Tensor) -> tf.Tensor:
 
 
 def _trace(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
-    """Traces a function of one tensor, once for all that call it: callers of a `tf.function` trace it anew."""
+    """Traces a function of one tensor once for all its callers; each caller of a `tf.function` would trace it anew."""
     return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
 
 
 def _make_classifier(model: VideoSwin, facts: Facts) -> Any:
-    """Makes the function clips -> {"probabilities": [B, K]}.
-
-    It takes any B: attention makes no loop over chunks of an unknown number of windows, which TFLite refuses.
-    """
+    """Makes the function clips -> {"probabilities": [B, K]}, for any B."""
+    # For an unknown number of windows, attention makes no loop over chunks, which TFLite refuses.
     spec = tf.TensorSpec([None, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
     return tf.function(
         lambda clips: {"probabilities": tf.nn.softmax(model(clips))}, input_signature=[spec], autograph=False
@@ -339,7 +337,7 @@ def _check_new(path: Path, may_be_empty_folder: bool = False) -> None:
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into; without an error it takes the name of `folder`, which is absent or empty."""
+    """Gives a folder to write to; without an error it is renamed to `folder`, which is absent or empty."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -374,5 +372,5 @@ def _convert_erfc(context: Any, node: Any, name: str, args: list) -> None:
 
 
 def _convert_floor_mod(context: Any, node: Any, name: str, args: list) -> None:
-    """Writes FloorMod of integers as Mod; what tf2onnx writes rounds negative quotients towards zero (its #2174)."""
+    """Writes FloorMod of integers as Mod; tf2onnx's conversion rounds negative quotients towards zero (its #2174)."""
     node.type = "Mod"

@@ -1,4 +1,4 @@
-"""The table of `vswin models`: what each published name stands for and whether its weights are here."""
+"""The table of `vswin models`: what each published name stands for, and which weights are on this machine."""
 
 import dataclasses
 import re
@@ -31,11 +31,11 @@ _NOTES = (
 
 
 def models_records() -> list[dict[str, Any]]:
-    """Lists every published name with all that is known, as JSON can hold it.
+    """Lists every published name with all its data, as JSON can hold it.
 
     Returns:
         For each name its fields; accuracies in percent, `gmacs` of the backbone on a clip of 32 x 224 x 224 (None for
-        image models), `hub_page` and each of `sources` as objects, and in `local` the copies that are here.
+        image models), `hub_page` and each of `sources` as objects, and in `local` the copies on this machine.
 
     Raises:
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
@@ -50,16 +50,14 @@ def models_records() -> list[dict[str, Any]]:
 
 
 def print_models(console: Console | None = None, show_sources: bool = False) -> None:
-    """Prints the table of published names, 80 columns wide but for addresses; less in a narrower window.
+    """Prints the table of published names, 80 columns wide except for addresses, narrower in a narrower window.
 
-    Args:
-        console: where to; None for standard output.
-        show_sources: whether every address is listed, with what its owner says of the copy.
+    With `show_sources` it lists every address, with its owner's remarks on the copy.
 
     Raises:
         InputError: if VSWIN_WEIGHTS_DIR names no folder, or a folder cannot be read.
     """
-    # A pipe wants names and addresses whole.
+    # Names and addresses are not wrapped in a pipe.
     console = console or Console(soft_wrap=True)
     _print_row(console, "video models", _HEADINGS, style="bold")
     for weights in all_published():
@@ -85,7 +83,7 @@ def print_models(console: Console | None = None, show_sources: bool = False) -> 
 
 
 def _print_row(console: Console, name: str, figures: tuple[str, ...], style: str = "") -> None:
-    """Prints a name and its figures, in columns where they have room, else below it."""
+    """Prints a name and its figures, in columns if the window has room, else below the name."""
     is_wide = window_width(console) >= _WIDTH
     line = _ROW.format(name, *figures).rstrip() if is_wide else name
     console.print(Text(line, style=style), soft_wrap=True)
@@ -95,7 +93,7 @@ def _print_row(console: Console, name: str, figures: tuple[str, ...], style: str
 
 
 def _print_below(console: Console, weights: PublishedWeights, show_sources: bool) -> None:
-    """Prints what the columns do not say of a model."""
+    """Prints the facts about a model that have no column."""
     if weights.is_image_model:
         texts = [f"{_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}"]
     else:
@@ -107,12 +105,12 @@ def _print_below(console: Console, weights: PublishedWeights, show_sources: bool
     for source in weights.sources if show_sources else ():
         remarks = f" ({source.describe()})" if source.describe() else ""
         digest = f" sha256 {source.sha256_prefix}..." if source.sha256_prefix else ""
-        # An address is not broken.
+        # Addresses are not wrapped.
         console.print(Text(f"      {source.name}: {source.url}{remarks}{digest}", style="dim"), soft_wrap=True)
 
 
 def _hub_differences(weights: PublishedWeights) -> list[str]:
-    """Lists what the TF-Hub page gives differently, e.g. "96.6 % top-5"."""
+    """Lists the values on the TF-Hub page that differ from the official ones, e.g. "96.6 % top-5"."""
     if not isinstance(weights, PublishedModel) or weights.hub_page is None:
         return []
     page = weights.hub_page
@@ -120,7 +118,7 @@ def _hub_differences(weights: PublishedWeights) -> list[str]:
     differences = [f"{hub} % {name}" for hub, official, name in pairs if hub != official]
     if page.name != weights.name:
         differences.append(f"the name {page.name}")
-    # "Kinetics 400" is "Kinetics-400".
+    # "Kinetics 400" equals "Kinetics-400".
     names = (page.pretrained_on, _LABELS[weights.pretrained_on])
     if len({re.sub(r"[^a-z0-9]", "", name.lower()) for name in names}) > 1:
         differences.append(f"pre-trained on {page.pretrained_on}")

@@ -1,6 +1,6 @@
 """The table of published models: what each name stands for, and where its weights are.
 
-Addresses and accuracies stand in published.json, as the owners' pages and code give them. Nothing here needs
+published.json has the addresses and accuracies, as the owners' pages and code state them. Nothing here needs
 TensorFlow: `vswin models` and `--help` read this module too.
 """
 
@@ -23,9 +23,9 @@ class Source:
         name: who offers it, e.g. `official` or `torchvision`.
         address: URL of a file, or handle of a TF-Hub model.
         dialect: how names and layout differ from the official ones.
-        sha256_prefix: first digits of the file's hash where its owner gives them, else empty.
-        has_head: whether the classifier comes with the backbone.
-        top1, top5: percent, where the owner reports other values than the official ones.
+        sha256_prefix: first digits of the file's hash if its owner states them, else empty.
+        has_head: whether the copy includes the head.
+        top1, top5: accuracies in percent, if the owner reports other values than the official ones.
         note: what is special about this copy.
     """
 
@@ -40,7 +40,7 @@ class Source:
 
     @property
     def is_same_model(self) -> bool:
-        """Whether this copy is the very model of its row: with its head, and not trained by somebody else."""
+        """Whether this copy has the values of its row: it has the head and was not trained by somebody else."""
         return self.has_head and self.top1 is None
 
     @property
@@ -70,10 +70,7 @@ class Source:
 
 @dataclass(frozen=True)
 class HubPage:
-    """Holds what the page of the TF-Hub collection says of a model, and why that differs from the official values.
-
-    Accuracies are in percent.
-    """
+    """The entry of a model on the TF-Hub page, accuracies in percent, and why it differs from the official values."""
 
     name: str
     pretrained_on: str
@@ -84,7 +81,7 @@ class HubPage:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Says what one name stands for that `init_from` may have.
+    """Describes published weights, whose name `init_from` accepts.
 
     Args:
         name: name in the literature.
@@ -94,7 +91,7 @@ class PublishedWeights:
         pretrained_on: what their initial weights were trained on; empty for image models.
         parameters: trainable values, head included.
         sources: where the weights are, the official copy first.
-        role: what they are for, if not to classify.
+        role: their purpose, if it is not classification.
     """
 
     name: str
@@ -119,12 +116,12 @@ class PublishedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedModel(PublishedWeights):
-    """Adds what was measured with a published model on `dataset`.
+    """Published weights with accuracies measured on `dataset`.
 
     Args:
-        top1, top5: accuracies in percent; the official ones, for a model without an official copy its owner's.
-        test_views: clips x crops per video behind those accuracies.
-        hub_page: what the TF-Hub page says; None for a model that is not on it.
+        top1, top5: accuracies in percent: the official ones, or the owner's if there is no official copy.
+        test_views: clips x crops per video for those accuracies.
+        hub_page: the entry on the TF-Hub page; None for a model that is not on it.
     """
 
     top1: float
@@ -140,13 +137,13 @@ class PublishedModel(PublishedWeights):
 
 @cache
 def published_models() -> tuple[PublishedModel, ...]:
-    """Reads the published table: name, accuracy, protocol, parameters, where the weights are."""
+    """Reads the table of published models: name, accuracy, protocol, parameters, where the weights are."""
     return tuple(row for row in _read_group("published") if isinstance(row, PublishedModel))
 
 
 @cache
 def all_published() -> tuple[PublishedWeights, ...]:
-    """Lists every name that weights can be fetched by.
+    """Lists all weights that can be fetched by name.
 
     These are `published_models`, models that others trained, weights to start a recipe from, and 2D image models.
     """
@@ -157,16 +154,16 @@ def find_weights(name: str) -> PublishedWeights:
     """Looks up published weights by their name in the literature or on the TF-Hub page.
 
     Raises:
-        InputError: if there are none of that name; names the nearest.
+        InputError: if no weights have that name; the message names the nearest.
     """
     return _find(name, all_published())
 
 
 def find_published(name: str) -> PublishedModel:
-    """Looks up a published model, that is weights with published accuracies.
+    """Looks up a published model: weights with published accuracies.
 
     Raises:
-        InputError: if there is none of that name; names the nearest.
+        InputError: if no model has that name; the message names the nearest.
     """
     return _find(name, [weights for weights in all_published() if isinstance(weights, PublishedModel)])
 
@@ -183,7 +180,7 @@ def _find(name: str, rows: Sequence[_Row]) -> _Row:
 
 
 def _read_group(group: str) -> list[PublishedWeights]:
-    """Types the rows of a group; their keys are our fields, but the `window` of an image model."""
+    """Reads the rows of a group; their keys are our fields, except the `window` of an image model."""
     file = Path(__file__).with_name("published.json")
     rows: list[PublishedWeights] = []
     for name, row in json.loads(file.read_text(encoding="utf-8"))[group].items():

@@ -1,4 +1,4 @@
-"""The machine a run finds: precision and devices."""
+"""The machine of a run: precision, devices, output folder and signals."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 
 
 def program(command: str) -> str:
-    """Says how "train" or "evaluate" is called from where the user is: in a checkout by its script, else as vswin's."""
+    """Writes the command for "train" or "evaluate": the script in a checkout, else the subcommand of `vswin`."""
     script = f"{command}.py"
     return f"python {script}" if Path(script).exists() else f"vswin {command}"
 
@@ -36,13 +36,13 @@ def set_precision(precision: str) -> None:
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Makes the strategy of these devices, whose scope the model, its optimizer and their trainer belong into.
+    """Makes the distribution strategy, in whose scope the model, its optimizer and their trainer are created.
 
     Args:
         name: `one_device`, the first GPU or else the CPU; `mirrored`, every GPU, or without one every logical CPU
-            (TensorFlow knows one unless it is told to split it); `multi_worker`, the devices of all processes of
-            the job that this one is part of, see `vswin.cluster`; `auto`, `multi_worker` in such a job, `mirrored`
-            where there are several GPUs.
+            (TensorFlow has one unless it is told to split it); `multi_worker`, the devices of all processes of this
+            process's job, see `vswin.cluster`; `auto`, `multi_worker` in such a job, else `mirrored` with several GPUs,
+            else `one_device`.
     """
     cluster = find_cluster() if name in ("auto", "multi_worker") else None
     if cluster is not None:
@@ -74,7 +74,7 @@ def _join_workers(cluster: Cluster) -> tf.distribute.Strategy:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Names what a strategy computes on, e.g. "CPU (x86_64)", "2 GPUs" or "4 workers, each with 8 GPUs"."""
+    """Names the devices of a strategy, e.g. "CPU (x86_64)", "2 GPUs" or "4 workers, each with 8 GPUs"."""
     devices, replicas = strategy.extended.worker_devices, strategy.num_replicas_in_sync
     count = len(devices)
     if "GPU" in devices[0]:
@@ -85,14 +85,14 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def default_output_dir(model: str, dataset: str) -> Path:
-    """Names a folder that is not there yet: `outputs/<date>_<time>_<model>_<dataset>`."""
+    """Names a folder that does not exist yet: `outputs/<date>_<time>_<model>_<dataset>`."""
     path = OUTPUTS / f"{datetime.now():%Y-%m-%d_%H%M%S}_{model}_{dataset}"
-    # Two runs started in the same second, as a sweep does, must not meet in one folder.
+    # Two runs that start in the same second, as in a sweep, must not share a folder.
     return path.with_name(f"{path.name}_{os.getpid()}") if path.exists() else path
 
 
 def format_seconds(seconds: float) -> str:
-    """Writes a duration as people say it, e.g. "45 s", "3 min 20 s" or "2 h 05 min"."""
+    """Writes a duration, e.g. "45 s", "3 min 20 s" or "2 h 05 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -102,7 +102,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def exit_at_once(number: int) -> None:
-    """Ends the process as a signal of this number does, and gives a terminal its cursor back."""
+    """Ends the process as a signal of this number does, and shows the cursor of the terminal again."""
     if os.isatty(1):
         os.write(1, b"\x1b[?25h\n")
     os._exit(128 + number)
@@ -110,11 +110,9 @@ def exit_at_once(number: int) -> None:
 
 @contextmanager
 def signals_taken(numbers: Collection[int], note: Callable[[int], None]) -> Iterator[None]:
-    """Calls `note` with the number of each signal as it comes, which the main thread, inside a step, could not do.
+    """Calls `note` with the number of each signal at once, even while the main thread is inside a step.
 
-    Args:
-        numbers: of the signals; those that the process was told to ignore stay ignored.
-        note: called in a thread of its own.
+    Signals that the process was told to ignore stay ignored; `note` runs in a thread of its own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The sizes of the model, the weights of each, and what they cost.
+"""The sizes of the model, the shapes of their weights, and their cost.
 
 Nothing here needs TensorFlow: `vswin models`, the configuration checks and `--help` read this module too.
 """
@@ -22,7 +22,7 @@ class ModelSize:
     """Describes one network; every triple is (t, h, w).
 
     Args:
-        embed_dim: channels C after the patch embedding; each stage but the first doubles them.
+        embed_dim: channels C after the patch embedding; each later stage doubles them.
         depths: blocks per stage.
         num_heads: attention heads per stage; each divides the channels of its stage.
         window_size: attention window in tokens.
@@ -30,7 +30,7 @@ class ModelSize:
         mlp_ratio: hidden channels of the MLP as a multiple of its channels.
         drop_path_rate: rate of the last block; it rises linearly from 0 over all blocks. In [0, 1).
         init_std: standard deviation of the initial kernels. The official 0.02 suits 100 channels and more: with
-            24 it makes the branches so faint that training stays at chance for epochs.
+            24 the branches are so weak that training stays at chance for epochs.
 
     Raises:
         InputError: if the numbers do not describe a network.
@@ -67,7 +67,7 @@ class ModelSize:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "ModelSize":
-        """Builds a size from its fields as JSON gives them back, with lists for tuples."""
+        """Builds a size from its fields as read from JSON, with lists for tuples."""
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list | tuple) else value for key, value in fields.items()
         }
@@ -103,7 +103,7 @@ def find_size(name: str) -> ModelSize:
     """Looks up a model size.
 
     Raises:
-        InputError: if there is none of that name; names the nearest and all.
+        InputError: if no size has that name; the message names the nearest ones and all.
     """
     if name not in SIZES:
         raise InputError(f"no model size is called {name!r}: {nearest(name, list(SIZES))}")
@@ -111,10 +111,10 @@ def find_size(name: str) -> ModelSize:
 
 
 def configured_size(model: "ModelConfig") -> ModelSize:
-    """Applies the fields that a configuration sets to the size it names; one that is None stays as in `SIZES`.
+    """Applies the fields of a configuration to the size it names; a field that is None keeps its value in `SIZES`.
 
     Raises:
-        InputError: if there is no size of that name, or the numbers do not describe a network.
+        InputError: if no size has that name, or the numbers do not describe a network.
     """
     configured = {key: value for key, value in dataclasses.asdict(model).items() if value is not None}
     fields = dataclasses.asdict(find_size(model.name))
@@ -126,7 +126,7 @@ def official_shapes(size: ModelSize, num_classes: int | None) -> dict[str, tuple
 
     Returns:
         Official name -> shape in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), in the order of the
-        official state dict, which is that of the TF-Hub collection, too; no head for num_classes=None.
+        official state dict, which the TF-Hub collection shares; no head for num_classes=None.
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, names of its modules.
     """
     table = math.prod(2 * extent - 1 for extent in size.window_size)
@@ -172,12 +172,12 @@ class StageGrid(NamedTuple):
     grid: Triple
     # Tokens N of a window after shrinking to the grid.
     window: int
-    # Tokens with those that only fill the last windows.
+    # Tokens including the padding of the last windows.
     padded: int
 
 
 def stage_grids(size: ModelSize, clip_shape: Triple) -> list[StageGrid]:
-    """Works out the token grid of each stage for a clip of (frames, rows, columns)."""
+    """Computes the token grid of each stage for a clip of (frames, rows, columns)."""
     t, h, w = (_ceil(n, p) for n, p in zip(clip_shape, size.patch_size, strict=True))
     stages = []
     for _ in size.depths:
@@ -189,10 +189,9 @@ def stage_grids(size: ModelSize, clip_shape: Triple) -> list[StageGrid]:
 
 
 def count_macs(size: ModelSize, num_frames: int, height: int, width: int) -> int:
-    """Counts the multiply-adds of the backbone on one clip, tokens that only pad a window included.
+    """Counts the multiply-adds of the backbone on one clip, including tokens that only pad a window.
 
-    The matrix products alone, as in the tables of the literature ("FLOPs"): 32 x 224 x 224 gives 88 G for
-    `swin_tiny`.
+    Only matrix products count, as in the tables of the literature ("FLOPs"): 32 x 224 x 224 gives 88 G for `swin_tiny`.
     """
     stages = stage_grids(size, (num_frames, height, width))
     macs = math.prod(stages[0].grid) * size.embed_dim * 3 * math.prod(size.patch_size)

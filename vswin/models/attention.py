@@ -1,9 +1,9 @@
 """Attention inside windows: products of queries and keys, bias, softmax, products with values.
 
-The logits are the largest tensors of the network, 128 x 3 x 392 x 392 of them in the first block on 32 x 224 x 224
-pixels. On a CPU they are computed for a few windows at a time, so few that they stay in its cache, and the gradient,
-written by hand, computes them anew. All of that is in float32: few CPUs are faster at products in bfloat16, and on
-those the logits would still be converted for the softmax and back. Called by `layers`.
+The logits are the largest tensors of the network: 128 x 3 x 392 x 392 in the first block on 32 x 224 x 224 pixels. On a
+CPU they are computed for a few windows at a time, so few that they stay in its cache, and the hand-written gradient
+recomputes them. All of this is in float32: few CPUs compute products faster in bfloat16, and even they would have to
+convert the logits for the softmax and back. Called by `layers`.
 """
 
 import math
@@ -15,47 +15,47 @@ from vswin.cluster import count_cores
 from vswin.models.fused import biased_softmax
 from vswin.models.windows import region_channels
 
-# 4 MB in float32: what a core can keep near. Twice as many are slower again, and half as many pay for more rounds.
+# 4 MB in float32, which stay near a core. Twice as many are slower again; half as many need more rounds.
 CHUNK_LOGITS = 1 << 20
 
 
 def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
     """Lets the tokens of each window attend to each other.
 
-    Bias and softmax are computed in float32, whatever the dtype, and products too where windows come in chunks; the
-    mask is part of the product, exact in each.
+    Bias and softmax are computed in float32 for every dtype, and the products too if windows come in chunks. The mask
+    is part of the product and exact in every dtype.
 
     Args:
-        qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d], the windows of one sample side by side.
-        bias: what to add to the logits, float32 [nH, N, N].
-        regions: see `windows.token_regions`, int32 [nW, N], or None where windows are not shifted.
+        qkv: queries, keys and values of all heads, [B*nW, N, 3, nH, d]; the windows of one sample are adjacent.
+        bias: added to the logits, float32 [nH, N, N].
+        regions: see `windows.token_regions`, int32 [nW, N], or None if windows are not shifted.
 
     Returns:
         [B*nW, N, nH*d].
     Source: swin_transformer.py, WindowAttention3D.
     """
-    # Those that are all alike may count as one sample's.
+    # Without regions all windows are alike and may count as those of one sample.
     num_windows = qkv.shape[0] if regions is None else regions.shape[0]
     size = chunk_size(qkv.shape, num_windows)
-    if size is None or tf.config.list_logical_devices("GPU"):  # a GPU wants them all at once
+    if size is None or tf.config.list_logical_devices("GPU"):  # a GPU takes them all at once
         return _attend(qkv, bias, regions)
     return _attend_in_chunks(qkv, bias, regions, size)
 
 
 def chunk_size(shape: tf.TensorShape, num_windows: int | None) -> int | None:
-    """Chooses how many windows to attend in at a time.
+    """Chooses the number of windows to process at a time.
 
     Args:
-        shape: of queries, keys and values, [B*nW, N, 3, nH, d].
-        num_windows: windows of a sample nW, which chunks divide evenly; None if unknown.
+        shape: shape of queries, keys and values, [B*nW, N, 3, nH, d].
+        num_windows: windows of a sample nW, which the chunk size divides; None if unknown.
 
     Returns:
-        Windows of a chunk; None if all come at once: there are few logits, or, as in an export, an unknown number.
+        Windows per chunk; None to process all at once: there are few logits or, as in an export, an unknown number.
     """
     if num_windows is None or not shape.is_fully_defined():
         return None
     count, num_tokens, _, num_heads, _ = shape
-    logits = num_heads * num_tokens**2  # of a window
+    logits = num_heads * num_tokens**2  # per window
     if count * logits <= CHUNK_LOGITS:
         return None
     fitting = range(2, min(num_windows, CHUNK_LOGITS // logits) + 1)
@@ -68,12 +68,12 @@ def _attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Te
 
 
 def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
-    """Computes how much each token of a window attends to each other.
+    """Computes the attention weights between the tokens of each window.
 
     Args:
         q: queries, [B*nW, nH, N, d].
         k: keys, [B*nW, nH, N, d].
-        bias: what to add to the logits, float32 [nH, N, N].
+        bias: added to the logits, float32 [nH, N, N].
         regions: see `attend`.
 
     Returns:
@@ -86,7 +86,7 @@ def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
 
 
 def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None, size: int) -> tf.Tensor:
-    """Runs `_attend` in float32 on `size` windows after the other, and keeps nothing inside it for the gradient."""
+    """Runs `_attend` in float32 on `size` windows at a time; the gradient recomputes everything inside it."""
     rounds = qkv.shape[0] // size
 
     def cut(x: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
@@ -120,20 +120,10 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
 
 
 def _share_in_softmax(attended: tf.Tensor, upstream: tf.Tensor, num_heads: int) -> tf.Tensor:
-    """Computes the part of the softmax's gradient that the logits of a token share.
-
-    It is the sum, over the tokens attended to, of weight times gradient of the weight. By the gradient of the product
-    with the values this is the product of result and gradient of the result, which are far smaller.
-
-    Args:
-        attended: what `attend` gave, [B*nW, N, nH*d].
-        upstream: its gradient, [B*nW, N, nH*d].
-        num_heads: attention heads nH.
-
-    Returns:
-        Float32 [B*nW, nH, N, 1].
-    Source: Dao et al., FlashAttention, equation 4.
-    """
+    """Computes the term of the softmax's gradient that all logits of a token share, float32 [B*nW, nH, N, 1]."""
+    # It is the sum over attended tokens of weight * gradient of the weight. By the gradient of the product with the
+    # values, this equals the sum over channels of output * gradient of the output, which are far smaller tensors.
+    # Source: Dao et al., FlashAttention, equation 4.
     product = tf.cast(attended, tf.float32) * tf.cast(upstream, tf.float32)
     return tf.reduce_sum(_part(product, num_heads), axis=-1, keepdims=True)  # [B*nW, nH, N, 1]
 
@@ -155,33 +145,33 @@ def _attend_gradient(
 
 
 def _split(qkv: tf.Tensor) -> list[tf.Tensor]:
-    """Takes queries, keys and values apart: [B*nW, N, 3, nH, d] -> three times [B*nW, nH, N, d]."""
+    """Separates queries, keys and values: [B*nW, N, 3, nH, d] -> three times [B*nW, nH, N, d]."""
     return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # of [3, B*nW, nH, N, d]
 
 
 def _part(x: tf.Tensor, num_heads: int) -> tf.Tensor:
-    """Takes heads apart: [B*nW, N, nH*d] -> [B*nW, nH, N, d]."""
+    """Separates heads: [B*nW, N, nH*d] -> [B*nW, nH, N, d]."""
     shape = tf.shape(x)
     x = tf.reshape(x, [shape[0], shape[1], num_heads, x.shape[-1] // num_heads])  # [B*nW, N, nH, d]
     return tf.transpose(x, [0, 2, 1, 3])  # [B*nW, nH, N, d]
 
 
 def _join(x: tf.Tensor) -> tf.Tensor:
-    """Puts heads side by side: [B*nW, nH, N, d] -> [B*nW, N, nH*d]."""
+    """Joins heads: [B*nW, nH, N, d] -> [B*nW, N, nH*d]."""
     x = tf.transpose(x, [0, 2, 1, 3])  # [B*nW, N, nH, d]
     shape = tf.shape(x)
     return tf.reshape(x, [shape[0], shape[1], math.prod(x.shape[2:])])  # [B*nW, N, nH*d]
 
 
 def _append(x: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
-    """Appends channels [nW, N, c], the same for each head and sample, to those of [B*nW, nH, N, d]."""
+    """Appends channels [nW, N, c], the same for each head and sample, to x [B*nW, nH, N, d]."""
     shape = tf.shape(x)
     channels = tf.tile(channels[:, None], [shape[0] // tf.shape(channels)[0], shape[1], 1, 1])  # [B*nW, nH, N, c]
     return tf.concat([x, channels], axis=-1)  # [B*nW, nH, N, d+c]
 
 
 def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: tf.Tensor) -> tuple:
-    """Calls `body(i, done, *carried)` for each round, several at a time where there are cores."""
+    """Calls `body(i, done, *carried)` for each round, several rounds at a time if there are several cores."""
     done = tf.TensorArray(dtype, rounds)
     _, *results = tf.while_loop(
         lambda i, *_: i < rounds,

@@ -1,8 +1,8 @@
 """The random numbers of a training step: drop-path and dropout multipliers.
 
-They depend on (seed, step, position in the global batch) alone, and are drawn outside any rematerialised or
-compiled function and passed in. So a run on another number of replicas, or resumed after a kill, draws the
-same. Called by `VideoSwin.make_draws`.
+They depend only on (seed, step, position in the global batch). They are drawn outside any rematerialised or compiled
+function and passed in. So a run with another number of replicas, or resumed after a kill, draws the same numbers.
+Called by `VideoSwin.make_draws`.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from vswin.zoo import ModelSize
 
-# One stream of random numbers for each purpose; those of the clips are drawn in `vswin.training`.
+# One stream of random numbers per purpose; `vswin.training` draws those of the clips.
 DROP_PATH_STREAM, DROPOUT_STREAM, ERASING_STREAM, MIXING_STREAM = range(4)
 
 
@@ -38,21 +38,18 @@ def make_draws(
 ) -> Draws:
     """Draws the multipliers of the samples at `positions` of a global batch.
 
-    The whole batch is drawn and the positions picked from it: the numbers are few, and picking is what makes
-    them the same for any number of replicas.
+    The whole batch is drawn and the positions are picked from it: the numbers are few, and picking makes them the same
+    for any number of replicas.
 
     Args:
         seed: seed of the run.
         step: optimizer step.
-        positions: places of this replica's samples in the global batch, int32 [B], each below its size.
+        positions: positions of this replica's samples in the global batch, int32 [B], each below `global_batch_size`.
         global_batch_size: samples per step over all replicas.
         size: gives the drop-path rate, which rises linearly from 0 to its full value over all blocks.
         dropout: rate before the head, in [0, 1).
-
-    Returns:
-        The multipliers of these samples.
-    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformer3D (rates);
-        timm, drop_path (scaling).
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformer3D (rates); timm,
+        drop_path (scaling).
     """
     rates = np.linspace(0, size.drop_path_rate, size.num_blocks, dtype=np.float32)[:, None]  # [blocks, 1]
     paths_seed, features_seed = (stream_seed(seed, step, stream) for stream in (DROP_PATH_STREAM, DROPOUT_STREAM))
@@ -62,16 +59,7 @@ def make_draws(
 
 
 def stream_seed(seed: tf.Tensor | int, step: tf.Tensor | int, stream: int) -> tf.Tensor:
-    """Makes the seed for one purpose in one step.
-
-    Args:
-        seed: seed of the run.
-        step: optimizer step.
-        stream: one of the numbers above.
-
-    Returns:
-        A seed for the stateless functions of `tf.random`, int64 [2].
-    """
+    """Makes the seed of one of the streams above for one step, int64 [2], for stateless functions of `tf.random`."""
     return tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]), stream)
 
 

@@ -1,9 +1,9 @@
-"""Chains of elementwise operations as few passes over memory, forwards and backwards.
+"""Chains of elementwise operations in few passes over memory, forwards and backwards.
 
-TensorFlow runs one operation after another, and each reads and writes all its numbers. Of a chain XLA makes one
-loop, and a gradient written by hand keeps the input alone, where automatic ones keep what lies between as well.
-Products of matrices stay with TensorFlow. Everything is computed in float32 and comes out in the dtype that went
-in. Called by `layers` and `attention`.
+TensorFlow runs one operation after another, and each reads and writes all its numbers. XLA turns a chain into one loop,
+and a hand-written gradient keeps only the input, while automatic ones also keep intermediate results. Matrix products
+stay with TensorFlow. Everything is computed in float32 and returned in the dtype of the input. Called by `layers` and
+`attention`.
 """
 
 import functools
@@ -13,17 +13,17 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-# Compiling takes a part of a second for each shape, which fewer numbers than these never win back.
+# Compiling takes a fraction of a second per shape, which smaller tensors never win back.
 MIN_ELEMENTS = 1 << 20
 
 ResultT = TypeVar("ResultT")
 
 
 def in_one_pass(chain: Callable[..., ResultT]) -> Callable[..., ResultT]:
-    """Lets XLA compile a chain of operations where its first argument is known to be large.
+    """Lets XLA compile a chain of operations if its first argument is known to be large.
 
-    A shape that is not known when a graph is made, as in an export, is left to TensorFlow: XLA would compile anew
-    for each one that comes.
+    TensorFlow runs the chain if the shape is unknown when a graph is made, as in an export: XLA would compile again for
+    each new shape.
     """
     compiled = tf.function(chain, jit_compile=True, autograph=False)
 
@@ -38,13 +38,8 @@ def in_one_pass(chain: Callable[..., ResultT]) -> Callable[..., ResultT]:
 
 @tf.custom_gradient
 def gelu(x: tf.Tensor) -> tuple:
-    """Applies the exact GELU, x * Phi(x), to each number.
+    """Applies the exact GELU, x * Phi(x), to each number; shape and dtype stay.
 
-    Args:
-        x: any shape.
-
-    Returns:
-        The same shape and dtype.
     Source: Hendrycks and Gimpel, Gaussian Error Linear Units; torch.nn.GELU().
     """
     return _gelu(x), functools.partial(_gelu_gradient, x)
@@ -120,8 +115,8 @@ def biased_softmax(logits: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def run(logits: tf.Tensor, bias: tf.Tensor) -> tuple:
-        # The sum is left to TensorFlow, which adds in place: with a second tensor as large as the logits, the largest
-        # there are, a pass of the network would take half as much memory again.
+        # TensorFlow computes the sum because it adds in place: a second tensor as large as the logits, the largest
+        # tensors, would raise the memory of a pass through the network by half.
         attention = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32) + bias), logits.dtype)
         return attention, functools.partial(_softmax_gradient, attention)
 

@@ -22,7 +22,7 @@ class ClassificationHead(keras.layers.Layer):
         self.linear = keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name="linear")
 
     def call(self, features: tf.Tensor, training: bool = False, dropout: tf.Tensor | None = None) -> tf.Tensor:
-        """Classifies.
+        """Classifies features.
 
         Args:
             features: [B, T', H', W', 8C].

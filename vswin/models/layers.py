@@ -1,7 +1,7 @@
-"""The layers of a block of a Video Swin Transformer; the attention is here.
+"""The layers of a Video Swin Transformer block: window attention, MLP and normalisation.
 
-Dense layers are those of Keras; what stands between products of matrices is in `fused`. Attributes are named as in
-the official state dict. Drop-path multipliers come in as arguments: a layer never draws (see `draws`). Called by
+Dense layers come from Keras, operations between matrix products from `fused`. Attributes are named as in the official
+state dict. Drop-path multipliers are arguments: a layer never draws random numbers (see `draws`). Called by
 `video_swin`.
 """
 
@@ -55,8 +55,8 @@ class WindowAttention3D(keras.layers.Layer):
         """Attends within windows.
 
         Args:
-            x: tokens [B*nW, N, C], the windows of one sample side by side.
-            regions: tokens of different ones do not see each other, int32 [nW, N]; None: there is one.
+            x: tokens [B*nW, N, C]; the windows of one sample are adjacent.
+            regions: tokens of different regions do not attend to each other, int32 [nW, N]; None: all are in one.
 
         Returns:
             [B*nW, N, C].
@@ -66,7 +66,7 @@ class WindowAttention3D(keras.layers.Layer):
         return tf.reshape(self.proj(as_rows(attended)), tf.shape(x))  # [B*nW, N, C]
 
     def project(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes what `attention.attend` takes.
+        """Computes the inputs of `attention.attend`.
 
         Args:
             x: tokens [B*nW, N, C].
@@ -161,7 +161,7 @@ class SwinBlock3D(keras.layers.Layer):
         Args:
             x: tokens [B, T, H, W, C].
             windows: how (T, H, W) is cut into windows, shifted or not.
-            drop_path: multipliers of the two branches, float32 [B, 2]; None leaves them as they are.
+            drop_path: multipliers of the two branches, float32 [B, 2]; None drops nothing.
 
         Returns:
             [B, T, H, W, C].
@@ -185,7 +185,7 @@ class SwinBlock3D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("vswin")
 class LayerNorm(keras.layers.LayerNormalization):
-    """Is the layer of Keras for the last axis, in fewer passes over memory."""
+    """Keras's layer normalisation of the last axis, in fewer passes over memory."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Normalises the channels of [..., C]."""
@@ -195,8 +195,8 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 
 def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = True) -> keras.layers.Dense:
-    """Makes a dense layer of another one, in its precision."""
-    # The official distribution is cut off at +-2, a hundred standard deviations away: plainly normal.
+    """Makes a dense layer inside `owner`, in its precision."""
+    # The official distribution is truncated at +-2, a hundred standard deviations away: it is simply normal.
     initializer = keras.initializers.RandomNormal(stddev=owner.init_std)
     return keras.layers.Dense(
         units, use_bias=use_bias, kernel_initializer=initializer, dtype=owner.dtype_policy, name=name
@@ -204,15 +204,15 @@ def dense(owner: keras.layers.Layer, units: int, name: str, use_bias: bool = Tru
 
 
 def as_rows(x: tf.Tensor) -> tf.Tensor:
-    """Makes one matrix of the tokens of [..., C], so that TensorFlow computes a product and its bias in one go.
+    """Reshapes the tokens of [..., C] to one matrix, so that TensorFlow computes a product and its bias together.
 
-    Not in float16, for which oneDNN, on processors that have it (AVX-512 FP16), does that thirty times as slowly.
+    Float16 keeps its shape: on processors with AVX-512 FP16, oneDNN computes one matrix thirty times as slowly.
     """
     return x if x.dtype == tf.float16 else tf.reshape(x, [-1, x.shape[-1]])  # [tokens, C]
 
 
 def layer_norm(owner: keras.layers.Layer, name: str) -> LayerNorm:
-    """Makes a normalisation of the channels inside another layer, in its precision."""
+    """Makes a normalisation of the channels inside `owner`, in its precision."""
     return LayerNorm(epsilon=1e-5, dtype=owner.dtype_policy, name=name)
 
 

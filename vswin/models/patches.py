@@ -1,4 +1,4 @@
-"""From voxels to tokens, and from stage to stage: patch embedding and patch merging. Called by `video_swin`."""
+"""Patch embedding (voxels to tokens) and patch merging (stage to stage). Called by `video_swin` and `stage`."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ class PatchEmbed3D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("vswin")
 class PatchProjection(keras.layers.Layer):
-    """Projects each patch of voxels: a convolution whose stride is its kernel, as one matrix product.
+    """Projects each patch of voxels: a convolution whose stride is its kernel, computed as one matrix product.
 
     TensorFlow's convolution takes 40 s for the gradient of one small batch in float16 on a CPU.
 
@@ -67,7 +67,7 @@ class PatchProjection(keras.layers.Layer):
         """Maps [B, T, H, W, 3], multiples of the patch, to [B, T/t, H/h, W/w, C]."""
         (t, h, w), channels = self.patch_size, x.shape[-1]
         B, T, H, W = (tf.shape(x)[axis] for axis in range(4))
-        # In two moves of low rank: h rows of t frames come together, then w columns of these.
+        # Two transpositions of low rank: gather h rows of t frames, then w columns of these.
         x = tf.reshape(x, [B * (T // t), t, H // h, h, W * channels])  # [B*T/t, t, H/h, h, W*3]
         x = tf.transpose(x, [0, 2, 1, 3, 4])  # [B*T/t, H/h, t, h, W*3]
         x = tf.reshape(x, [-1, t * h, W // w, w * channels])  # [B*T/t*H/h, t*h, W/w, w*3]
@@ -102,7 +102,7 @@ class PatchMerging(keras.layers.Layer):
         """Maps [B, T, H, W, C] to [B, T, ceil(H/2), ceil(W/2), 2C]."""
         x = pad_grid(x, tf.constant([1, 2, 2]))
         B, T, H, W = (tf.shape(x)[axis] for axis in range(4))
-        # In one move of low rank; channels come in the order of (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
+        # One transposition of low rank; channels have the order (row, column) = (0, 0), (1, 0), (0, 1), (1, 1).
         x = tf.reshape(x, [-1, 2, W, self.dim])  # [B*T*H/2, 2, W, C]
         x = tf.transpose(x, [0, 2, 1, 3])  # [B*T*H/2, W, 2, C]
         x = tf.reshape(x, [B, T, H // 2, W // 2, 4 * self.dim])  # [B, T, H/2, W/2, 4C]

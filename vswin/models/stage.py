@@ -23,7 +23,7 @@ class SwinStage(keras.layers.Layer):
         mlp_ratio: hidden channels of an MLP as a multiple of C.
         init_std: standard deviation of the initial kernels.
         is_last: whether this is the last stage, which does not merge.
-        remat: whether the gradient computes each block anew instead of keeping what is inside.
+        remat: whether the gradient recomputes each block instead of keeping its intermediate results.
     Source: swin_transformer.py, BasicLayer.
     """
 
@@ -68,12 +68,12 @@ class SwinStage(keras.layers.Layer):
         return x if self.downsample is None else self.downsample(x)
 
     def run_blocks(self, x: tf.Tensor, drop_path: tf.Tensor | None = None, num_blocks: int | None = None) -> tf.Tensor:
-        """Runs the blocks, and does not merge.
+        """Runs the blocks without merging.
 
         Args:
             x: tokens [B, T, H, W, C].
             drop_path: multipliers of the branches, float32 [B, depth, 2], or None.
-            num_blocks: how many, from the first one on; None: all.
+            num_blocks: how many blocks, from the first on; None: all.
 
         Returns:
             [B, T, H, W, C].
@@ -84,7 +84,7 @@ class SwinStage(keras.layers.Layer):
         return x
 
     def plan_windows(self, x: tf.Tensor) -> tuple[Windows, Windows]:
-        """Plans the windows of tokens [B, T, H, W, C], for blocks of even and of odd number."""
+        """Plans the windows of tokens [B, T, H, W, C], for blocks of even index and, shifted, of odd index."""
         grid = tf.shape(x)[1:4]
         even, odd = (plan_windows(grid, self.window_size, is_shifted) for is_shifted in (False, True))
         return even, odd

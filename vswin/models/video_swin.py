@@ -24,7 +24,7 @@ STD = (58.395, 57.12, 57.375)
 
 @keras.saving.register_keras_serializable("vswin")
 class Normalize(keras.layers.Layer):
-    """Turns bytes into numbers of about unit variance.
+    """Normalises uint8 pixels to mean 0 and variance 1, approximately.
 
     Source: Video-Swin-Transformer mmaction/datasets/pipelines/augmentations.py, Normalize.
     """
@@ -56,8 +56,8 @@ class VideoSwinBackbone(keras.layers.Layer):
 
     Args:
         size: the network, as a `ModelSize` or its fields.
-        remat: whether the gradient computes each block anew instead of keeping what is inside: same numbers, less
-            memory, more time.
+        remat: whether the gradient recomputes each block instead of keeping its intermediate results: same numbers,
+            less memory, more time.
     Source: swin_transformer.py, SwinTransformer3D.
     """
 
@@ -123,7 +123,7 @@ class VideoSwin(keras.Model):
         InputError: if there is no class, or the rate is out of range.
     """
 
-    # What weights say beside their values, see `vswin.build_model`.
+    # Metadata of the weights, see `vswin.build_model`.
     class_names: list[str] | None = None
     clip: dict[str, Any] | None = None
 
@@ -152,7 +152,7 @@ class VideoSwin(keras.Model):
         return self.backbone.size
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates all variables; their shapes do not depend on the clips'."""
+        """Creates all variables; their shapes do not depend on the clips."""
         self.call(tf.zeros([1, *self.size.patch_size, 3], tf.uint8))
         self.built = True
 
@@ -162,7 +162,7 @@ class VideoSwin(keras.Model):
         Args:
             clips: uint8 [B, T, H, W, 3], RGB, any T, H and W.
             training: whether drop path and dropout apply.
-            draws: their multipliers; None draws afresh.
+            draws: their multipliers; None draws new ones.
 
         Returns:
             Logits, float32 [B, K].
@@ -174,12 +174,12 @@ class VideoSwin(keras.Model):
         return self.classify(self.normalize(clips), training, draws)
 
     def classify(self, x: tf.Tensor, training: bool = False, draws: Draws | None = None) -> tf.Tensor:
-        """Classifies clips that are normalised already; the training step changes them in between.
+        """Classifies clips that are already normalised; a training step changes them after `normalize`.
 
         Args:
-            x: what `normalize` gives, [B, T, H, W, 3].
+            x: output of `normalize`, [B, T, H, W, 3].
             training: whether drop path and dropout apply.
-            draws: their multipliers; None draws afresh.
+            draws: their multipliers; None draws new ones.
 
         Returns:
             Logits, float32 [B, K].

@@ -1,8 +1,8 @@
 """Attention windows as pure functions on token grids: padding, partition, shift mask, relative positions.
 
-Rolling and cutting a grid into windows only reorders its tokens, so the order is worked out on an index of
-one number per token, and the features move once, in a single gather. Sizes are int32 tensors: with static
-shapes they fold to constants, and the same code serves any T, H and W. Called by `layers` and `video_swin`.
+Rolling a grid and cutting it into windows only reorders its tokens. So the order is computed on an index of one number
+per token, and the features move once, in a single gather. Sizes are int32 tensors: with static shapes they fold to
+constants, and the same code serves any T, H and W. Called by `layers` and `video_swin`.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from vswin.zoo import Triple
 
 # Added to the logit of two tokens that meet in a window only because the grid was rolled.
 MASKED_LOGIT = -100.0
-# Each axis of a window that was rolled is in two parts.
+# Rolling splits each of the three axes of a window into at most two parts.
 NUM_REGIONS = 8
 
 
@@ -22,10 +22,10 @@ class Windows(NamedTuple):
 
     Args:
         size: window in tokens after shrinking to the grid, int32 [3].
-        order: for each token, window by window, its place in the padded grid, int32 [nW*N].
-        inverse: for each place in the padded grid its position in `order`, int32 [nW*N].
-        regions: of each token, a number that those of a window share unless they are neighbours only because the grid
-            was rolled, int32 [nW, N]; None where windows are not shifted.
+        order: index of each token in the padded grid, window by window, int32 [nW*N].
+        inverse: position in `order` of each index in the padded grid, int32 [nW*N].
+        regions: region of each token, int32 [nW, N]; tokens of a window have different regions if they are neighbours
+            only because the grid was rolled. None if windows are not shifted.
     """
 
     size: tf.Tensor
@@ -59,7 +59,7 @@ def effective_window(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> 
     Args:
         grid: tokens per axis, int32 [3].
         window_size: full window (t, h, w).
-        is_shifted: whether the other axes are shifted by half a full window.
+        is_shifted: whether all other axes are shifted by half a full window.
 
     Returns:
         Window and shift in tokens, both int32 [3].
@@ -89,7 +89,7 @@ def pad_grid(x: tf.Tensor, multiple: tf.Tensor) -> tf.Tensor:
 
 
 def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
-    """Cuts a token grid into windows, padding and rolling it on the way.
+    """Pads and rolls a token grid, and cuts it into windows.
 
     Args:
         x: [B, T, H, W, C].
@@ -106,7 +106,7 @@ def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
 
 
 def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Tensor:
-    """Puts windows back in place; undoes `to_windows`.
+    """Undoes `to_windows`: puts windows back into the grid and removes the padding.
 
     Args:
         tokens: [B*nW, N, C].
@@ -126,7 +126,7 @@ def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Te
 
 @tf.custom_gradient
 def reorder_tokens(tokens: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor) -> tuple:
-    """Reorders tokens; the gradient gathers with the inverse, where the default one scatters and adds.
+    """Reorders tokens; the gradient gathers with the inverse, while the default one scatters and adds.
 
     Args:
         tokens: [B, L, C].
@@ -161,7 +161,7 @@ def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.T
 
 
 def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Numbers the parts of each window of a rolled grid, so that what came together by rolling can be told apart.
+    """Numbers the parts of each window of a rolled grid, to separate tokens that only rolling brought together.
 
     Args:
         padded: tokens per axis, multiples of the window, int32 [3].
@@ -169,10 +169,10 @@ def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.
         shift: shift in tokens, int32 [3].
 
     Returns:
-        The part that each token lies in, from 0 to 7, window by window, int32 [nW, N].
+        The part of each token, from 0 to 7, window by window, int32 [nW, N].
     Source: swin_transformer.py, compute_mask.
     """
-    # Rolled in from the beginning of an axis: the last `shift` tokens of it.
+    # The last `shift` tokens of an axis were rolled in from its beginning.
     t, h, w = (tf.cast(tf.range(padded[i]) >= padded[i] - shift[i], tf.int32) for i in range(3))
     region = t[:, None, None] * 4 + h[:, None] * 2 + w  # [T, H, W]
     return _partition(region, window)  # [nW, N]
@@ -181,17 +181,16 @@ def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.
 def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     """Makes channels that separate tokens which are neighbours only because the grid was rolled.
 
-    Appended to queries and keys, they make the mask a part of their product, at the cost of a quarter of it and
-    without a tensor as large as the logits; in each precision it is exact where nothing is masked.
+    Appended to queries and keys, they make the mask part of the product. The product costs a quarter more, but needs no
+    tensor as large as the logits; in each precision it is exact where nothing is masked.
 
     Args:
         regions: see `token_regions`, int32 [nW, N].
-        dtype: of the queries and keys.
+        dtype: dtype of the queries and keys.
 
     Returns:
-        For queries and for keys, [nW, N, 8] each. The product of two tokens' is 0 if they are of the same region,
-        -100 otherwise.
-    Source: swin_transformer.py, compute_mask, which makes a mask of the products.
+        Channels of queries and of keys, [nW, N, 8] each. The product of two tokens is 0 in one region, -100 otherwise.
+    Source: swin_transformer.py, compute_mask, which makes a mask for the products.
     """
     queries = tf.one_hot(regions, NUM_REGIONS, on_value=0.0, off_value=MASKED_LOGIT, dtype=dtype)  # [nW, N, 8]
     return queries, tf.one_hot(regions, NUM_REGIONS, dtype=dtype)  # [nW, N, 8]
@@ -200,16 +199,16 @@ def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.
 def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) -> tf.Tensor:
     """Looks up the bias of each pair of tokens in a window.
 
-    Pairs of tokens in frames that are as far apart have the same biases. So one block is put together for each such
-    distance, number by number, and the whole from blocks, row by row, which takes half the time.
+    Two pairs of frames with the same distance in time have the same biases. So one block is gathered per distance,
+    number by number, and the result is gathered from blocks, row by row, which takes half the time.
 
-    A window that shrank keeps the rows of the first `num_tokens` tokens of the full window: right when only time
-    shrinks, and for rows or columns what published weights were trained with.
+    A shrunk window keeps the rows of the first `num_tokens` tokens of the full window. This is right if only time
+    shrinks; for rows and columns it is what published weights were trained with.
 
     Args:
         table: a row for each difference of two positions, [(2Wt-1)*(2Wh-1)*(2Ww-1), nH].
         window_size: full window (Wt, Wh, Ww).
-        num_tokens: tokens N of the window at hand, int32 scalar, at most those of the full window.
+        num_tokens: tokens N of the current window, int32 scalar, at most those of the full window.
 
     Returns:
         [nH, N, N] in the dtype of the table; its gradient is dense.
@@ -219,10 +218,10 @@ def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) ->
     area, distances = height * width, 2 * frames - 1
     within = (2 * width - 1) * tf.range(height)[:, None] + tf.range(width)  # [Wh, Ww]
     within = tf.reshape(within, [-1])  # [Wh*Ww]
-    # The row of a pair is linear in the difference of its positions, counted from the last token's.
+    # The row of a pair is linear in the difference of its positions; adding the last one makes the smallest row 0.
     pairs = within[:, None] - within[None, :] + within[-1]  # [Wh*Ww, Wh*Ww]
     pairs = pairs + tf.range(distances)[:, None, None] * (rows // distances)  # [2Wt-1, Wh*Ww, Wh*Ww]
-    # Along the second axis, for a dense gradient; gathering along the first makes it IndexedSlices.
+    # Gathering along the second axis gives a dense gradient; along the first it gives IndexedSlices.
     blocks = tf.gather(tf.transpose(table), pairs, axis=1)  # [nH, 2Wt-1, Wh*Ww, Wh*Ww]
     blocks = tf.reshape(blocks, [heads, distances * area, area])  # [nH, (2Wt-1)*Wh*Ww, Wh*Ww]
     frame = tf.range(frames)

@@ -1,7 +1,7 @@
-"""The front door to weights in files: whatever the format and the dialect, official names come out.
+"""Reads weights from files of any format and dialect, and gives them official names.
 
-The format is told by what the file holds, the dialect by the names in it; neither by the name of the file. Nothing
-in a file is run.
+The content of a file decides its format, the names in it decide its dialect; the file's own name decides neither. No
+code in a file is run.
 """
 
 import dataclasses
@@ -37,24 +37,24 @@ from vswin.weights.torch_file import read_torch_file
 from vswin.zoo import SIZES, ModelSize, Triple
 
 VSWIN = "vswin"
-# Of what a file says that is quoted in an error.
+# Longest quotation from a file in an error, in characters.
 _MAX_CHARS = 200
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# What weights are called in a folder that is not one of a run.
+# File names of weights in a folder that is not a run folder.
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file or SavedModel holds, in official names.
+    """The weights of a file or SavedModel, under official names.
 
     Args:
         path: the file or SavedModel folder.
-        dialect: how it names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints.
-        tensors: official name -> values in official layout; those of an image network keep their two dimensions.
-        ignored: what in the file was passed over.
-        metadata: what a checkpoint of ours says beside its weights: `size`, `class_names` and so on.
-        position_index: a buffer of the file that decides the attention window, if it has one.
+        dialect: how the file names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints.
+        tensors: official name -> values in official layout; the tensors of an image network have no time axis.
+        ignored: names of tensors in the file that are not used.
+        metadata: what our checkpoints store beside the weights: `size`, `class_names` and so on.
+        position_index: a `relative_position_index` of the file, which decides the attention window, or None.
     """
 
     path: Path
@@ -66,26 +66,26 @@ class Checkpoint:
 
     @cached_property
     def network(self) -> Recognised:
-        """Which network the weights are of."""
+        """The network that the weights belong to."""
         return recognise(self.tensors, self.position_index)
 
     @property
     def window(self) -> Triple | None:
-        """The attention window where the file says it, not where rows of bias tables make it likely."""
+        """The attention window if the file states it; None if only the rows of the bias tables suggest one."""
         if "size" in self.metadata:
             return tuple(self.metadata["size"]["window_size"])
         return None if self.position_index is None else self.network.window_size
 
 
 def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> Checkpoint:
-    """Opens weights by path or published name; a name is downloaded once.
+    """Opens weights by path or by published name; the weights of a name are downloaded once.
 
     Args:
         weights: checkpoint file, SavedModel, run folder or published name.
         source: which copy of a published name, e.g. `torchvision`; None: the official one.
 
     Raises:
-        InputError: if there are no such weights, they cannot be had, or they are damaged.
+        InputError: if the weights do not exist, cannot be fetched, or are damaged.
     """
     if os.path.lexists(weights):
         return open_checkpoint(weights)
@@ -103,16 +103,16 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Opens weights; the values are read as they are used.
+    """Opens the weights at a path.
 
     Args:
-            path: a `.safetensors` file or the index of several, a `.pth` file, `.h5` (ours or of the innat port), a
-            SavedModel folder or an archive of one, a folder with `model.safetensors` or its index, or the folder of a
-            run, which stands for its best checkpoint: raw or averaged weights, whichever were better in validation; of
-            equals the averaged ones.
+        path: a `.safetensors` file or the index of several; a `.pth` file; an `.h5` file (ours or of the innat port); a
+            SavedModel folder or its archive; a folder with `model.safetensors`, its index or `pytorch_model.bin`; or a
+            run folder, which stands for its best checkpoint: the raw or the averaged weights, whichever have the higher
+            top-1 in validation, in a tie the averaged ones.
 
     Raises:
-        InputError: if there is no such file, it is damaged or hostile, or its tensors are not those of one network.
+        InputError: if the file does not exist, is damaged or hostile, or its tensors do not form one network.
     """
     given = Path(path)
     if given.is_dir():
@@ -137,21 +137,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads weights in official names, of any format and dialect; never runs code from the file.
+    """Reads weights of any format and dialect under official names; no code in the file is run.
 
     Returns:
-        Official name -> values in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), as stored but
-        bfloat16, which becomes float32. They may be read-only views of the file. An image network keeps its two
-        dimensions, and has no head.
+        Official name -> values in official layout (Linear [out, in], Conv3d [out, in, t, h, w]), with the stored dtype
+        except bfloat16, which becomes float32. Arrays may be read-only views of the file. An image network has no time
+        axis and no head.
 
     Raises:
-        InputError: if there is no such file, it is damaged or hostile, or its tensors are not those of one network.
+        InputError: if the file does not exist, is damaged or hostile, or its tensors do not form one network.
     """
     return open_checkpoint(path).tensors
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what `save_checkpoint` was given, with lists for tuples, and `vswin_version`; empty for files of others."""
+    """Reads the metadata of a file, with `vswin_version` and lists for tuples; empty for files not written by vswin."""
     return dict(open_checkpoint(path).metadata)
 
 
@@ -178,7 +178,7 @@ def _open_file(path: Path) -> Checkpoint:
 
 
 def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
-    """Opens a SavedModel; one of our exports says in an asset what it is."""
+    """Opens a SavedModel; our exports have an asset with metadata."""
     translation = saved_model_to_official(read_saved_model(folder))
     about, metadata = folder / "assets" / "vswin.json", None
     if translation.dialect == VSWIN_EXPORT and about.is_file():
@@ -190,7 +190,7 @@ def _open_saved_model(path: Path, folder: Path) -> Checkpoint:
 
 
 def _described(path: Path, translation: Translation, metadata: Any) -> Checkpoint:
-    """Adds what a file says of its weights, if it is sound and true; None stands for an absent entry."""
+    """Adds the metadata of a file after checking it against the tensors; an entry of None counts as absent."""
     ignored, index = translation.ignored, translation.position_index
     checkpoint = Checkpoint(path, translation.dialect, translation.tensors, ignored, position_index=index)
     if metadata is None:
@@ -214,7 +214,7 @@ def _described(path: Path, translation: Translation, metadata: Any) -> Checkpoin
 
 
 def _check_size(checkpoint: Checkpoint, claimed: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks a claimed network against the tensors, before anything as large as it claims is made."""
+    """Checks a claimed network against the tensors, before anything of the claimed size is allocated."""
     network = checkpoint.network
     found = {key: getattr(network, key) for key in ("embed_dim", "depths", "num_heads", "mlp_ratio", "patch_size")}
     for key, value in found.items():

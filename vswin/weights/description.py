@@ -1,16 +1,16 @@
-"""What a file of weights holds, in words: `vswin inspect FILE`."""
+"""Describes a file of weights in words: `vswin inspect FILE`."""
 
 from vswin.console import NARROW, Console, say
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects import IMAGE_2D
 
-# How far the facts stand to the right.
+# Column at which the values start.
 _INDENT = 16
 _NUM_SHOWN = 8
 
 
 def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
-    """Prints what `describe_checkpoint` says, folded to the window."""
+    """Prints the lines of `describe_checkpoint`, wrapped to the window."""
     console = Console(soft_wrap=True)
     hanging = _INDENT if console.width >= NARROW else 2
     for line in describe_checkpoint(checkpoint, is_long):
@@ -20,7 +20,7 @@ def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
 def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[str]:
     """Describes weights, a line per fact; `is_long` lists every tensor."""
     network, metadata = checkpoint.network, checkpoint.metadata
-    # Which known size they are of, and what they can start or do.
+    # The known sizes that match, and what the weights can be used for.
     near = " or ".join(network.sizes_but_window)
     size = near and f"{near} but for {'time, a 2D image network' if network.is_2d else 'the window'}"
     windows = [str(list(window)) for window in network.window_candidates]

@@ -1,8 +1,8 @@
-"""Dialects: where and how files name the same weights, and the way from each to official names and layout.
+"""Translates the dialects in which files name the same weights to official names and layout.
 
-A dialect is recognised by its keys and ranks, never by the name of its file. Every map is by name (of a SavedModel by
-order) and one to one: a tensor that is left over, or a weight that stays unfilled, is an error. What is passed over
-is listed.
+Keys and ranks of the tensors identify a dialect, never the name of the file. Each tensor is mapped to one weight, by
+name or, in a SavedModel, by order: a tensor without a weight, or a weight without a tensor, is an error. Ignored
+tensors are listed.
 """
 
 import re
@@ -27,15 +27,15 @@ VSWIN_EXPORT = "vswin_saved_model"
 _OFFICIAL_KEY = re.compile(r"(?:backbone\.)?layers\.\d+\.")
 _POSITION_INDEX = re.compile(r"(?:.*\.)?relative_position_index")
 
-# PyTorch: what DataParallel, torch.compile and training programs put between a program's names and the network's.
+# Parts of names that DataParallel, torch.compile and training programs of PyTorch add.
 _WRAPPERS = frozenset(("module", "model", "net", "_orig_mod"))
-# What belongs to a loss, or counts the steps of an average.
+# Tensors of a loss, and the step count of an average.
 _LOSS = re.compile(r"(?:.*\.)?(?:criterion|\w*loss\w*)(?:\..*)?|n_averaged")
-# Values that follow from the network; files hold them, networks do not load them.
+# Tensors that follow from the network; files hold them, but networks do not load them.
 _BUFFER = re.compile(r"(?:.*\.)?(?:relative_position_index|attn_mask)|data_preprocessor\..*")
 
 _LATE_MERGING = re.compile(r"layers\.(\d{1,3})\.downsample\.")
-# What an image network was trained for, which no video network can use.
+# Tensors for the task of an image network, which a video network cannot use.
 _IMAGE_HEAD = ("head.", "cls_head.", "decoder.", "embeddings.mask_token")
 
 _TORCHVISION = re.compile(r"features\.(\d+)\.(.+)")
@@ -59,8 +59,8 @@ _HUGGING_FACE = {
 }
 _KEY_OR_VALUE = re.compile(r"(.*\.attention\.self\.)(?:key|value)(\.(?:weight|bias))")
 
-# innat: the layers of a file, below the backbone. Two layers of one class are numbered as they were made: norm1
-# before norm2, qkv before proj.
+# innat: paths of layers below the backbone. Layers of one class are numbered in the order of creation: norm1 before
+# norm2, qkv before proj.
 _PATCHING = "layers/video_swin_patching_and_embedding/"
 _BACKBONE = {
     f"{_PATCHING}layers/conv3d": "patch_embed.proj",
@@ -89,11 +89,10 @@ class Translation:
     """Holds weights under official names.
 
     Args:
-        dialect: how the file names them, one of the constants of this module.
-        tensors: official name -> values in official layout; those of an image network (`IMAGE_2D`) keep their two
-            dimensions, and have no head.
-        ignored: names in the file of what was passed over, as nothing could be made of it: buffers that follow from
-            the network, states of training, the head of an image network.
+        dialect: how the file names the weights, one of the constants of this module.
+        tensors: official name -> values in official layout; an image network (`IMAGE_2D`) has no time axis and no head.
+        ignored: names of tensors in the file that are not used: buffers that follow from the network, states of
+            training, the head of an image network.
         position_index: int [N, N], the first `relative_position_index` of the file, which decides the window.
     """
 
@@ -104,12 +103,12 @@ class Translation:
 
 
 def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
-    """Translates the tensors of a file, by name (in an HDF5 file the path of the data set), to one whole network.
+    """Translates the tensors of a file, by name (in an HDF5 file by path of the data set), to one whole network.
 
-    Nothing is copied, but what Hugging Face keeps apart is joined: what is transposed is a view.
+    Transposed tensors are views. Only the queries, keys and values of Hugging Face are copied, to join them.
 
     Raises:
-        InputError: if no dialect is recognised, or the tensors are not the weights of one whole network.
+        InputError: if no dialect is recognised, or the tensors do not form one whole network.
     """
     unwrapped: dict[str, np.ndarray] = {}
     for key, tensor in tensors.items():
@@ -137,7 +136,7 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
             given_as[official] = key
             translated[official] = to_official_layout(official, tensor) if dialect == INNAT else tensor
     _check_names(dialect, given_as, unknown)
-    # First what is not in every file.
+    # Tensors of a loss come first: few files have them.
     ignored.sort(key=lambda key: _LOSS.fullmatch(key) is None)
     index = next((tensors[key] for key in ignored if _POSITION_INDEX.fullmatch(key)), None)
     recognise(translated)
@@ -145,12 +144,12 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
 
 
 def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Translation:
-    """Translates the variables of a SavedModel, name and value in its order, to one whole network.
+    """Translates the variables of a SavedModel, (name, values) in its order, to one whole network.
 
-    Those of the TF-Hub collection have no head, those of an export of ours have one.
+    A SavedModel of the TF-Hub collection has no head; our exports have one.
 
     Raises:
-        InputError: if they are not in the order, or of the shapes, of such a network.
+        InputError: if the variables do not have the order or the shapes of such a network.
     """
     if variables and all(name.startswith(("backbone.", HEAD_PREFIX)) for name, _ in variables):
         named = {name: to_official_layout(name, array) for name, array in variables}
@@ -167,7 +166,7 @@ def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Tran
 
 
 def _is_position_index(array: np.ndarray) -> bool:
-    """The TF-Hub port gives a `relative_position_index` no name, but only it has integers."""
+    """Recognises a `relative_position_index`: the TF-Hub port gives it no name, but no other variable has integers."""
     return array.dtype.kind in "iu" and array.ndim == 2 and array.shape[0] == array.shape[1]
 
 
@@ -195,7 +194,7 @@ def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
 def _rules(
     dialect: str, tensors: Mapping[str, np.ndarray]
 ) -> tuple[Callable[[str], str | None], Callable[[str], bool]]:
-    """Gives the two functions of a dialect: key -> official name, and whether a key is passed over."""
+    """Gives the two functions of a dialect: key -> official name, and key -> whether it is ignored."""
     if dialect == INNAT:
         prefix = innat_prefix(tensors)
         return lambda key: from_innat(key, prefix), lambda key: _STATE.fullmatch(key) is not None
@@ -213,7 +212,7 @@ def _rules(
 
 
 def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[str]) -> None:
-    """Checks that every weight of the network is there once, and nothing else."""
+    """Checks that each weight of the network is there once, and nothing else."""
     has_head = any(name.startswith(HEAD_PREFIX) for name in given_as)
     wanted = dict.fromkeys(official_names(read_depths(given_as), has_head))
     missing = [name for name in wanted if name not in given_as]
@@ -226,12 +225,8 @@ def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[st
 
 
 def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names the tensors of Hugging Face's 2D Swin Transformer as Microsoft does; joins queries, keys and values.
-
-    Raises:
-        InputError: if a block has not all three, or they do not fit together.
-    Source: transformers models/swin/modeling_swin.py and convert_swin_timm_to_pytorch.py.
-    """
+    """Renames the tensors of Hugging Face's 2D Swin Transformer as Microsoft does; joins queries, keys and values."""
+    # Source: transformers models/swin/modeling_swin.py and convert_swin_timm_to_pytorch.py.
     renamed = {}
     for key, tensor in tensors.items():
         name = key
@@ -250,22 +245,22 @@ def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def is_buffer(key: str) -> bool:
-    """Says whether a tensor is passed over: what it holds follows from the network."""
+    """Says whether a tensor is a buffer: it follows from the network and is not loaded."""
     return _BUFFER.fullmatch(key) is not None
 
 
 def from_official(key: str) -> str:
-    """Gives the official name of an official name, which the backbone alone has without `backbone.`."""
+    """Adds the prefix `backbone.`, which files of the backbone alone omit."""
     return key if key.startswith(("backbone.", "cls_head.")) else f"backbone.{key}"
 
 
 def _before_merging(key: str) -> str:
-    """Counts a merging to the stage before it; timm, since 0.9, counts it to the one behind it."""
+    """Renames a merging as part of the stage before it; timm, since 0.9, names it as part of the stage after it."""
     return _LATE_MERGING.sub(lambda found: f"layers.{int(found[1]) - 1}.downsample.", key)
 
 
 def from_mmaction2(key: str) -> str:
-    """Gives the official name of a name of mmaction2 1.x.
+    """Translates a name of mmaction2 1.x to the official name.
 
     Source: mmaction2 mmaction/models/backbones/swin.py, SwinTransformer3D: one norm per output stage.
     """
@@ -273,9 +268,9 @@ def from_mmaction2(key: str) -> str:
 
 
 def from_torchvision(key: str) -> str | None:
-    """Gives the official name of a name of torchvision's swin3d_t, _s and _b, None for others.
+    """Translates a name of torchvision's swin3d_t, _s or _b to the official name; None for other names.
 
-    Source: torchvision models/video/swin_transformer.py: `features` holds stages at even and mergings at odd numbers.
+    Source: torchvision models/video/swin_transformer.py: `features` has stages at even and mergings at odd indices.
     """
     if key.startswith("head."):
         return f"cls_head.fc_cls.{key.removeprefix('head.')}"
@@ -295,12 +290,12 @@ def from_torchvision(key: str) -> str | None:
 
 
 def innat_prefix(paths: Iterable[str]) -> str:
-    """Finds what stands before the layers of the backbone: nothing in a file of the backbone alone."""
+    """Finds the path before the layers of the backbone; it is empty in a file of the backbone alone."""
     return next((match[1] for match in map(_IN_BACKBONE.match, paths) if match), "")
 
 
 def from_innat(path: str, prefix: str) -> str | None:
-    """Gives the official name of a data set of a Keras 3 `.weights.h5`, None for others.
+    """Translates the path of a data set in a Keras 3 `.weights.h5` to the official name; None for other paths.
 
     Source: innat/VideoSwin v2, videoswin/{backbone,model}.py; keras saving/saving_lib.py forms the paths.
     """
@@ -330,13 +325,11 @@ def from_innat(path: str, prefix: str) -> str | None:
 
 
 def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Names the variables of a SavedModel of the TF-Hub collection, position indices left out, by their order.
+    """Names the variables of a TF-Hub SavedModel by their order, which is the official one without position indices."""
+    # Keras numbers layers across the whole network, so names say little: the same `dense_9` is the qkv of another block
+    # in a network of another depth. Still, each name must end as its position requires, and numbers must not fall.
+    # Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
 
-    Keras numbers the layers of such a file across the whole network, so names say little: `dense_9` is the qkv of
-    another block in another depth. But the order is the official one; each variable must have the last part of the
-    name that its position wants, and the numbers must rise.
-    Source: GSOC-22-Video-Swin-Transformers convert.py and VideoSwinTransformer/*.py.
-    """
     # A block begins with a norm, a merging with a kernel: so the ranks tell how many blocks each stage has.
     smallest = official_names((1, 1), has_head=False)
     block_names = [name for name in smallest if ".layers.0.blocks." in name]
@@ -361,7 +354,7 @@ def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str
         if given != leaf.get(kind, kind):
             raise InputError(f"{where} should be {official}, a {leaf.get(kind, kind)}")
         for layer in layers:
-            # dense_9 is dense, 9; the first of a kind has no number.
+            # dense_9 is dense, 9; the first layer of a class has no number.
             class_name, _, number = layer.rpartition("_")
             if not class_name or not number.isdecimal():
                 class_name, number = layer, "0"

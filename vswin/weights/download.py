@@ -1,8 +1,8 @@
-"""Published weights on this machine: found, or downloaded once, checked, and watched for changes.
+"""Finds published weights on this machine or downloads them once, checks them, and notices changes.
 
-A name is looked for in the folder VSWIN_WEIGHTS_DIR, in the cache, at the mirror VSWIN_WEIGHTS_DIR and at the addresses
-of the owners, in this order. In the cache stand beside `<file>` its record `<file>.json`, with the SHA-256, and
-`<file>.lock` for whoever downloads it, into `<file>.partial`.
+The search goes through the folder VSWIN_WEIGHTS_DIR, the cache, the mirror VSWIN_WEIGHTS_DIR and the owners' addresses,
+in this order. Beside `<file>` the cache has the record `<file>.json` with the SHA-256; a download uses `<file>.lock`
+and `<file>.partial`.
 """
 
 import hashlib
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_SEC, STALL_SEC = 10.0, 30.0
-# Pauses before new tries of a transfer that broke.
+# Pauses before each retry of a broken transfer.
 PAUSES_SEC = (1.0, 2.0, 4.0)
 SECONDS_BETWEEN_LINES = 10.0
 _CHUNK_BYTES = 1 << 16
 _IN_TROUBLE = (408, 425, 429, 500, 502, 503, 504)
-# Beside the file names of the sources, the folder of VSWIN_WEIGHTS_DIR may hold `<name><suffix>`; a bare name is a
-# SavedModel.
+# The folder VSWIN_WEIGHTS_DIR may hold files called as in the sources, or `<name><suffix>`; a name without a suffix is
+# a SavedModel.
 _SUFFIXES = (".pth", ".safetensors", ".h5", ".weights.h5", ".tar.gz", "")
 
 
 class TransferError(Exception):
-    """Says why an address did not give its file; another address may."""
+    """An address did not deliver its file; another address may."""
 
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """Says which copy of published weights is here, in the cache or in the user's folder.
+    """A copy of published weights on this machine, in the cache or in the user's folder.
 
-    `path` may be the folder of a SavedModel; `source` is empty for a file of the user's own under the published name.
+    `path` may be a SavedModel folder; `source` is empty for the user's own file under the published name.
     """
 
     source: str
@@ -60,19 +60,19 @@ class LocalCopy:
 def fetch(name: str, source: str | None = None) -> Path:
     """Finds or downloads published weights.
 
-    Without `source` only copies of the very model are taken: the official one, then others of the same values with
-    the head. What an owner trained anew, or offers without the head, must be asked for.
+    Without `source`, only copies of the same model are taken: the official one, then others with the same values and
+    the head. A copy that its owner trained anew, or offers without the head, must be requested.
 
     Args:
         name: a published name, or its alias on the TF-Hub page.
-        source: whose copy, e.g. `official` or `torchvision`; None for the first that can be had.
+        source: whose copy, e.g. `official` or `torchvision`; None for the first that is available.
 
     Returns:
-        The file; for a TF-Hub model its archive, or in the folder VSWIN_WEIGHTS_DIR also its unpacked folder. Files
-        of the cache are whole and as their records say; whether they hold good weights is for the reader to see.
+        The file; for a TF-Hub model its archive or, in the folder VSWIN_WEIGHTS_DIR, its unpacked folder. Files of the
+        cache are complete and match their records; the caller checks whether they hold sound weights.
 
     Raises:
-        InputError: if there is no such name or source, the file cannot be had or kept, or has changed.
+        InputError: if there is no such name or source, or the file cannot be fetched or stored, or has changed.
     """
     weights = find_weights(name)
     sources = [one for one in weights.sources if (one.is_same_model if source is None else one.name == source)]
@@ -116,8 +116,8 @@ def fetch(name: str, source: str | None = None) -> Path:
 def cache_folder() -> Path:
     """Names the folder of downloaded weights, which need not exist.
 
-    It is `$VSWIN_CACHE/weights`, else `vswin/weights` where the system keeps the user's caches: on Linux in
-    `$XDG_CACHE_HOME` or `~/.cache`.
+    It is `$VSWIN_CACHE/weights`, else `vswin/weights` in the user's cache folder: on Linux in `$XDG_CACHE_HOME` or
+    `~/.cache`.
     """
     if own := os.environ.get("VSWIN_CACHE"):
         return Path(own).expanduser().absolute() / "weights"
@@ -127,10 +127,10 @@ def cache_folder() -> Path:
 
 
 def weights_place() -> Path | str | None:
-    """Reads VSWIN_WEIGHTS_DIR: a folder, the address of a mirror without a slash at its end, or None if it is not set.
+    """Reads VSWIN_WEIGHTS_DIR: a folder, the address of a mirror without a final slash, or None if it is not set.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if the value is neither a folder nor an http(s) address.
     """
     value = os.environ.get("VSWIN_WEIGHTS_DIR", "")
     if value.lower().startswith(("http://", "https://")):
@@ -142,7 +142,7 @@ def weights_place() -> Path | str | None:
 
 
 def local_copies(name: str) -> list[LocalCopy]:
-    """Lists every copy of published weights that is here."""
+    """Lists all copies of published weights on this machine."""
     weights = find_weights(name)
     copies: dict[Path, LocalCopy] = {}
     for copy in _find_copies(weights, weights.sources, by_name=True):
@@ -151,7 +151,7 @@ def local_copies(name: str) -> list[LocalCopy]:
 
 
 def local_state(name: str) -> str:
-    """Says which copies of published weights are here, e.g. "cached: official 110 MB" or "not here"."""
+    """Says which copies of published weights are on this machine, e.g. "cached: official 110 MB" or "not here"."""
     found: dict[str, list[str]] = {}
     for copy in local_copies(name):
         size = f"{copy.source or copy.path.name} {copy.num_bytes / 1e6:,.0f} MB"
@@ -160,10 +160,7 @@ def local_state(name: str) -> str:
 
 
 def _find_copies(weights: PublishedWeights, sources: Sequence[Source], by_name: bool) -> Iterator[LocalCopy]:
-    """Looks for whole copies, best first: the user's folder before the cache, in each the sources in order.
-
-    `by_name` takes files under the published name, too, whoever they come from.
-    """
+    """Yields copies in `sources` order, user folder before cache; `by_name` adds user files called `<name><suffix>`."""
     places = []
     if isinstance(folder := weights_place(), Path):
         for source in sources:
@@ -186,7 +183,7 @@ def _find_copies(weights: PublishedWeights, sources: Sequence[Source], by_name: 
 
 @contextmanager
 def _explain_disk_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of a disk, as when it is full or must not be written to, into one that says what to do."""
+    """Turns disk errors, e.g. of a full or read-only disk, into an `InputError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -196,13 +193,13 @@ def _explain_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def check_file(path: Path, sha256_prefix: str = "", is_cached: bool = True) -> None:
-    """Checks that a file is the one that was recorded, and records one that was put into the cache by hand.
+    """Checks a file against its record, and records a file that was put into the cache by hand.
 
-    Size and times of the last change (of content and of status) are compared each time; if one of them differs,
-    the SHA-256 decides. So a change by any program is noticed without reading 350 MB at every start.
+    Size and times of the last change (of content and of status) are compared each time; if one of them differs, the
+    SHA-256 decides. This notices changes by any program without reading 350 MB at every start.
 
     Raises:
-        InputError: if it is another file, or its SHA-256 does not begin as its owner says.
+        InputError: if the file has changed, or its SHA-256 does not begin with `sha256_prefix`.
     """
     record: dict[str, Any] = {}
     beside = path.with_name(f"{path.name}.json")
@@ -220,7 +217,7 @@ def check_file(path: Path, sha256_prefix: str = "", is_cached: bool = True) -> N
         )
     if not digest.startswith(sha256_prefix):
         raise InputError(f"{path} is damaged or another file: its SHA-256 is {digest}, not {sha256_prefix}...")
-    # A cache that others own may be read-only: then the file is hashed each time.
+    # The cache of another user may be read-only: then the file is hashed each time.
     with suppress(OSError):
         if is_cached:
             _record(path, {**record, "sha256": digest})
@@ -245,7 +242,7 @@ def _record(path: Path, facts: dict[str, Any]) -> None:
 
 
 def _download_once(source: Source, url: str) -> Path:
-    """Downloads one file into the cache, unless another process is faster."""
+    """Downloads one file into the cache, unless another process has done so meanwhile."""
     path = cache_folder() / source.file_name
     partial = path.with_name(f"{path.name}.partial")
     with ExitStack() as held:
@@ -273,22 +270,22 @@ def _download_once(source: Source, url: str) -> Path:
 
 
 def download(url: str, partial: Path, can_resume: bool) -> None:
-    """Fetches a file; a line that breaks is tried again.
+    """Downloads a file, and tries again if the connection breaks.
 
     Args:
-        url: address of the file. What https redirects to must be https; only a user's own mirror is http.
-        partial: where the bytes go. Nobody else writes to it meanwhile.
-        can_resume: whether bytes that are here already are kept and the rest is asked for. Only the hash of the whole
-            tells whether such parts belong together: check it afterwards.
+        url: address of the file. An https address may redirect to https only; a user's own mirror may be http.
+        partial: file to write. No other process writes to it meanwhile.
+        can_resume: whether to keep bytes that are already there and request only the rest. Only the hash of the whole
+            file shows whether such parts belong together: check it afterwards.
 
     Raises:
-        TransferError: if the address does not give the file.
+        TransferError: if the address does not deliver the file.
         InputError: if the folder cannot hold it.
     """
     import requests
     from urllib3 import Retry
 
-    # A server in trouble is asked again. One that cannot be reached is not: the next address may be better.
+    # A server that reports trouble is asked again. One that cannot be reached is not: the next address may work.
     retry = Retry(
         total=len(PAUSES_SEC),
         connect=0,
@@ -299,7 +296,7 @@ def download(url: str, partial: Path, can_resume: bool) -> None:
         respect_retry_after_header=False,
     )
     with requests.Session() as session:
-        # Lengths and ranges count the bytes of the file itself.
+        # Without compression, lengths and ranges count the bytes of the file itself.
         session.headers.update({"User-Agent": f"vswin/{__version__}", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
             session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
@@ -323,7 +320,7 @@ def download(url: str, partial: Path, can_resume: bool) -> None:
 
 
 def _receive(response: "requests.Response", start: int, partial: Path) -> str:
-    """Writes an answer behind the first `start` bytes; says why another try makes sense, empty if the file is whole."""
+    """Writes a response after the first `start` bytes; gives the reason to try again, empty if the file is complete."""
     import requests
 
     status, headers = response.status_code, response.headers
@@ -362,7 +359,7 @@ def _receive(response: "requests.Response", start: int, partial: Path) -> str:
 
 
 def _show_progress(chunks: Iterable[bytes], title: str, start: int, total: int | None) -> Iterator[bytes]:
-    """Passes chunks on and shows how far they are: a bar on a terminal, a line every ten seconds in a log."""
+    """Passes chunks on and shows progress: a bar on a terminal, a line every ten seconds in a log."""
     console = Console(is_stderr=True)
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     began = last_line = time.monotonic()
@@ -382,7 +379,7 @@ def _show_progress(chunks: Iterable[bytes], title: str, start: int, total: int |
 
 
 def _explain(error: Exception) -> str:
-    """Says in few words what `requests` reports at length."""
+    """Says in few words what `requests` reports in many."""
     from requests import exceptions
 
     innermost: BaseException = error

@@ -1,6 +1,6 @@
-"""Files of weights as arrays: safetensors, in which runs keep theirs, HDF5, SavedModels and archives of them.
+"""Reads weights from safetensors (the format of runs), HDF5, SavedModels and their archives; writes the first two.
 
-Nothing in a file is run. What the model is stands beside its weights as JSON.
+No code in a file is run. Metadata of the model is stored as JSON beside the weights.
 """
 
 import gzip
@@ -24,29 +24,29 @@ from vswin import __version__
 from vswin.atomic import literal_folder, replacing
 from vswin.errors import InputError
 
-# Where a run keeps its best weights, and the best average of its weights if it computes one.
+# Files of a run: its best weights, and the best average of its weights if it computes one.
 BEST_CHECKPOINT = Path("checkpoints") / "best.safetensors"
 BEST_AVERAGE = Path("checkpoints") / "best_ema.safetensors"
 
-# The metadata of our files: in safetensors one JSON text, earlier one for each entry, as in HDF5; then, and there,
-# the entry with our version tells them from files of others.
+# Our safetensors files have all metadata in one JSON text. HDF5 files, and earlier safetensors files, have a text for
+# each entry; there the entry with our version identifies our files.
 _METADATA = "vswin"
 _VERSION = "vswin_version"
-# Weights hardly compress; an HDF5 file that claims more is made to fill the memory.
+# Weights hardly compress; an HDF5 file that claims a higher ratio is made to fill the memory.
 _MAX_COMPRESSION = 100
 _MAX_INDEX_BYTES = 4 * 2**20
-# Weights shrink by a tenth, graphs to a tenth: an archive that grows more than this is made to fill disks.
+# Weights shrink by a tenth, graphs to a tenth: an archive that grows more than this is made to fill the disk.
 _MAX_INFLATION = 20
 _ALWAYS_ALLOWED = 64 * 2**20
 _MAX_MEMBERS = 1_000
 # Headers of a tar archive may claim any size, and some versions of `tarfile` take quadratic time on them.
 _MAX_HEADER_BYTES = 1_024
-# Where a checkpoint of TensorFlow says which of its tensors belongs to which object.
+# Key under which a TensorFlow checkpoint maps its tensors to objects.
 _CHECKPOINT_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def best_weights(run: Path, name: Path = BEST_CHECKPOINT) -> Path:
-    """Gives the file of the best weights of a run (or of their average), an `.h5` file where an earlier version ran."""
+    """Finds the file of the best weights of a run, or of their average; runs of earlier versions have an `.h5` file."""
     path = run / name
     earlier = path.with_suffix(".h5")
     return earlier if earlier.is_file() and not path.exists() else path
@@ -55,12 +55,12 @@ def best_weights(run: Path, name: Path = BEST_CHECKPOINT) -> Path:
 def save_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
-    """Writes weights and what the model is; a reader sees the old file or the new one, never a part.
+    """Writes weights and metadata; a reader sees the old file or the new one, never a part.
 
     Args:
-        path: file to write, HDF5 if its ending is `.h5`, else safetensors; its folder is made.
+        path: file to write, HDF5 if it ends in `.h5`, else safetensors; its folder is created.
         tensors: official name -> values in official layout.
-        metadata: e.g. `size`, `class_names`: anything that JSON can hold. `vswin_version` is added.
+        metadata: anything that JSON can hold, e.g. `size` and `class_names`. `vswin_version` is added.
     """
     target = Path(path)
     described = {**metadata, _VERSION: __version__}
@@ -68,7 +68,7 @@ def save_checkpoint(
     if target.suffix != ".h5":
         write_safetensors(target, tensors, {_METADATA: json.dumps(described)})
         return
-    # In memory first: HDF5 does not survive a full disk, it ends the process with a segmentation fault.
+    # HDF5 is written to memory first: on a full disk it ends the process with a segmentation fault.
     contents = io.BytesIO()
     with h5py.File(contents, "w") as file:
         for name, tensor in tensors.items():
@@ -80,9 +80,9 @@ def save_checkpoint(
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
-    """Writes a `.safetensors` file, whole or not at all; `texts` describe it."""
-    # The library takes the memory behind an array as it lies there, whatever the strides. Where it writes to the disk
-    # itself, a killed process leaves a file of another name behind, which nobody but its owner may read.
+    """Writes a `.safetensors` file, whole or not at all; `texts` are its metadata."""
+    # The library copies the memory of an array and ignores its strides. We write the file, since its own writer, if
+    # killed, leaves a file of another name that only its owner may read.
     content = safetensors.numpy.save(
         {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, dict(texts)
     )
@@ -94,8 +94,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] 
     """Reads a `.safetensors` file.
 
     Returns:
-        Name -> values, bfloat16 as float32; and what `save_checkpoint` was given beside the weights, with lists for
-        tuples, or None where the file is not one of ours.
+        Name -> values, bfloat16 as float32; and the metadata given to `save_checkpoint`, with lists for tuples, or None
+        if vswin did not write the file.
 
     Raises:
         InputError: if the file is damaged.
@@ -119,10 +119,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] 
 
 
 def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
-    """Reads the files beside an index such as `model.safetensors.index.json` that it says to belong together.
+    """Reads the shards that an index such as `model.safetensors.index.json` lists, from the folder of the index.
 
     Raises:
-        InputError: if it is no such index, a file is missing or damaged, or they do not hold what the index says.
+        InputError: if it is no such index, a shard is missing or damaged, or the index lists other tensors.
     """
     try:
         with index.open("rb") as file:
@@ -142,7 +142,7 @@ def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-    """Reads all numbers in an HDF5 file, in this process: what crashes the HDF5 library crashes it.
+    """Reads all numbers in an HDF5 file, in this process: a file that crashes the HDF5 library crashes the process.
 
     Returns:
         Path of the data set in the file -> values; and the metadata, see `read_safetensors`.
@@ -170,14 +170,14 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]
 
 
 def unpack_saved_model(path: Path, folder: Path) -> Path:
-    """Unpacks a `.tar.gz` or `.tar`, as TF-Hub publishes SavedModels, into an empty folder.
+    """Unpacks a SavedModel from a `.tar.gz` or `.tar`, as TF-Hub publishes it, into an empty folder.
 
     Returns:
         The folder with `saved_model.pb`: `folder` or one below it.
 
     Raises:
         InputError: if the archive is damaged, has no SavedModel or several, holds anything but plain files and folders
-            below its own, or would take over 20 times its size and over 64 MiB.
+            below its root, or would take more than 20 times its size plus 64 MiB.
     """
     limit = _MAX_INFLATION * path.stat().st_size + _ALWAYS_ALLOWED
     try:
@@ -187,7 +187,7 @@ def unpack_saved_model(path: Path, folder: Path) -> Path:
             stream: Any = gzip.GzipFile(fileobj=packed) if is_gzip else packed
             bounded: Any = _Bounded(stream)
             with tarfile.TarFile(fileobj=bounded, copybufsize=_MAX_HEADER_BYTES) as archive:
-                # Older Python has no filters; those of 3.10.12 and 3.11.4 follow links, but none is extracted.
+                # Older Python has no filters; the filters of 3.10.12 and 3.11.4 follow links, but no link is extracted.
                 archive.extraction_filter = getattr(tarfile, "data_filter", None)
                 for number, member in enumerate(archive):
                     limit -= member.size
@@ -197,7 +197,7 @@ def unpack_saved_model(path: Path, folder: Path) -> Path:
                     if limit < 0 or number >= _MAX_MEMBERS:
                         raise InputError(f"it has over {_MAX_MEMBERS} members, or over {_MAX_INFLATION} times its size")
                     archive.extract(member, folder, set_attrs=False)
-            # To the end, where gzip keeps its checksum.
+            # Read to the end, where gzip has its checksum.
             while content := stream.read(2**16):
                 limit -= len(content)
                 if limit < 0:
@@ -211,14 +211,14 @@ def unpack_saved_model(path: Path, folder: Path) -> Path:
 
 
 class _Bounded:
-    """A file for `tarfile`, in which neither size nor number of headers is beyond all bounds."""
+    """A file for `tarfile` that limits the size and the number of headers."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.seek, self.tell = file, file.seek, file.tell
         self.headers_left = 4 * _MAX_MEMBERS
 
     def read(self, size: int = -1) -> bytes:
-        """Reads a header, or a part of a content."""
+        """Reads a header, or a part of a member."""
         self.headers_left -= size == tarfile.BLOCKSIZE
         if not 0 <= size <= _MAX_HEADER_BYTES or self.headers_left < 0:
             raise InputError("its headers are larger than those of many files")
@@ -231,10 +231,10 @@ def is_saved_model(folder: Path) -> bool:
 
 
 def read_input_shape(folder: Path) -> tuple[int, int, int, int, int] | None:
-    """Reads for which clips a SavedModel in the layout of the TF-Hub collection was made.
+    """Reads the clip shape of a SavedModel in the layout of the TF-Hub collection.
 
     Returns:
-        (-1, 3, T, H, W), the shape of the only input of `serving_default`; None where that is another one.
+        (-1, 3, T, H, W), the shape of the only input of `serving_default`; None if it has another form.
 
     Raises:
         InputError: if the file is damaged.
@@ -250,10 +250,9 @@ def read_saved_model(folder: Path) -> list[tuple[str, np.ndarray]]:
     """Reads the variables of a SavedModel. Neither its graph nor any Python that it names is run.
 
     Returns:
-        Names and values. Of an export of ours, the official names of all weights, in the layout of TensorFlow. Of
-        others, names as they were when it was saved, without `:0`; in the order of
-        `tf.saved_model.load(folder).variables` where the saved object has that list, as Keras models do, otherwise
-        breadth first from the root.
+        Names and values. For our exports, the official names of all weights, in the layout of TensorFlow. For others,
+        the names at the time of saving, without `:0`, in the order of `tf.saved_model.load(folder).variables` if the
+        saved object has that list, as Keras models do, otherwise breadth first from the root.
 
     Raises:
         InputError: if the folder is no SavedModel or is damaged.
@@ -272,7 +271,7 @@ def read_saved_model(folder: Path) -> list[tuple[str, np.ndarray]]:
             reader = tf.train.load_checkpoint(str(literal / "variables" / "variables"))
             saved = TrackableObjectGraph.FromString(reader.get_tensor(_CHECKPOINT_OBJECTS))
             variables = _list_variables(graph.object_graph_def, saved)
-            # Reading would allocate what they claim.
+            # Checked first, since reading allocates the claimed sizes.
             shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
             kinds = {dtypes[key] for _, key in variables}
             if not all(kind.is_floating or kind.is_integer for kind in kinds):
@@ -293,7 +292,7 @@ def read_saved_model(folder: Path) -> list[tuple[str, np.ndarray]]:
 
 
 def _read_graph(folder: Path) -> Any:
-    """Reads the first graph in `saved_model.pb`, with what belongs to it."""
+    """Reads the first graph in `saved_model.pb`, with its signatures and objects."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -305,11 +304,11 @@ def _read_graph(folder: Path) -> Any:
 
 
 def _list_variables(objects: Any, saved: Any) -> list[tuple[str, str]]:
-    """Lists names of variables, and the keys of their values in the checkpoint that was saved with them."""
-    for graph in (objects, saved):  # a negative number would quietly count from the end
+    """Lists the names of variables, and the keys of their values in the checkpoint of the SavedModel."""
+    for graph in (objects, saved):  # a negative number would silently count from the end
         if any(not 0 <= child.node_id < len(graph.nodes) for node in graph.nodes for child in node.children):
             raise LookupError("an object refers to one that is not there")
-    # Both graphs have the same names of attributes, and other numbers of nodes: walk them together, breadth first.
+    # Both graphs have the same attribute names but different node numbers: walk them together, breadth first.
     nodes, pairs, waiting = objects.nodes, {0: 0}, [0]
     for node in waiting:
         there = {child.local_name: child.node_id for child in saved.nodes[pairs[node]].children}
@@ -317,7 +316,7 @@ def _list_variables(objects: Any, saved: Any) -> list[tuple[str, str]]:
             if child.local_name in there and child.node_id not in pairs:
                 pairs[child.node_id] = there[child.local_name]
                 waiting.append(child.node_id)
-    # Our exports name all weights in a dict; Keras models list their variables; of others those that were found.
+    # Our exports name all weights in a dict; Keras models list their variables; otherwise take all that were found.
     lists = {child.local_name: nodes[child.node_id] for child in nodes[0].children}
     if "weights" in lists and lists["weights"].user_object.identifier == "trackable_dict_wrapper":
         named = [(entry.local_name, entry.node_id) for entry in lists["weights"].children]

@@ -1,4 +1,4 @@
-"""Inflation: a video network that starts from the weights of an image network."""
+"""Inflates the weights of an image network, so that a video network can start from them."""
 
 import math
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ _TABLE_SUFFIX = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Inflated:
-    """Weights of a video backbone in official names, and the bias tables whose spatial window had another size."""
+    """Weights of a video backbone under official names, and the names of bias tables that were resized in space."""
 
     tensors: dict[str, np.ndarray]
     resized: tuple[str, ...]
 
 
 def inflate(tensors: Mapping[str, np.ndarray], patch_size: Triple, window_size: Triple) -> Inflated:
-    """Makes a video backbone, without a head, of the weights of an image network in official names.
+    """Makes the weights of a video backbone, without a head, from the weights of an image network.
 
     The patch embedding is repeated in time and divided by the number of repetitions, so that a still clip is embedded
-    as the image was. Bias tables are repeated for every distance in time, undivided. All else stays as it is.
+    like the image. Bias tables are repeated for every distance in time and not divided. All other weights stay.
 
     Args:
         tensors: official name -> values.
@@ -34,7 +34,7 @@ def inflate(tensors: Mapping[str, np.ndarray], patch_size: Triple, window_size: 
         window_size: (t, h, w) of the video network, in tokens.
 
     Raises:
-        InputError: if the weights are those of a video network, or of other patches.
+        InputError: if the weights belong to a video network, or have another patch size.
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, inflate_weights.
     """
     if PATCHES not in tensors:

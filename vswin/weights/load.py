@@ -1,7 +1,7 @@
-"""From a checkpoint into a model: every tensor is used and every variable filled, or nothing changes.
+"""Loads a checkpoint into a model: every tensor is used and every variable filled, or nothing changes.
 
-The weights of an image network are inflated, bias tables of another window resized, a head brought into the order of
-the classes; what became of each weight is reported.
+Image networks are inflated, bias tables of another window are resized, and the head is sorted to the order of the
+model's classes. A report says what happened to each weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,18 +27,18 @@ _NUM_SHOWN = 2
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Says what became of each weight, by official name, and why.
+    """Says what happened to each weight, by official name, and why.
 
     Args:
-        source: the file and how it names its weights.
-        loaded: weights that were assigned, those that were inflated or resized first among them.
-        inflated: weights of an image network that got a time axis.
+        source: the file and its dialect.
+        loaded: weights that were assigned, including the inflated and the resized ones.
+        inflated: weights of an image network that received a time axis.
         resized: bias tables that were interpolated.
-        adapted: from what to what the weights were inflated or resized.
+        adapted: what the weights were inflated or resized from, and to.
         reinitialised: weights of the head that keep their initial values.
         head: why the head was not loaded.
-        permuted: weights of the head that were brought into the order of the classes.
-        ignored: what in the file was passed over.
+        permuted: weights of the head that were sorted to the order of the model's classes.
+        ignored: names of tensors in the file that are not used.
     """
 
     source: str
@@ -52,7 +52,7 @@ class LoadReport:
     ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Writes a table: a line for each fate of weights, with their number, the reason and the first names."""
+        """Writes one line per outcome, with the number of weights, the reason and the first names."""
         rows = (
             ("loaded", self.loaded, ""),
             ("inflated", self.inflated, self.adapted),
@@ -76,19 +76,19 @@ def load_weights(
     resize_bias: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Loads weights into a model, and says what was loaded.
+    """Loads weights into a model, and reports what was loaded.
 
     Args:
         model: a model whose variables exist.
         checkpoint: the weights.
-        reset_head: whether a head that is missing or of another size keeps its initial values, as fine-tuning wants
-            it, or is an error.
+        reset_head: whether a head that is missing or has another size keeps its initial values, as in fine-tuning, or
+            is an error.
         resize_bias: whether bias tables of another window are interpolated or an error.
-        class_names: those that the model is to tell apart. Where the weights name theirs, a head of the same ones in
-            another order is brought into this order, and one of others is not loaded.
+        class_names: the classes of the model. If the weights name theirs, a head with the same classes in another order
+            is sorted to this order, and a head with other classes is not loaded.
 
     Raises:
-        InputError: if the weights do not fit; nothing is assigned then.
+        InputError: if the weights do not fit; then nothing is assigned.
     """
     try:
         adapted = adapt(checkpoint, model.size, resize_bias)
@@ -111,7 +111,7 @@ def load_weights(
 
 @dataclass(frozen=True)
 class Adapted:
-    """Holds weights that fit a network but for its head, the names of what was inflated or resized, and why."""
+    """Weights that fit a network except for its head, names of inflated or resized weights, and the reason."""
 
     tensors: dict[str, np.ndarray]
     inflated: tuple[str, ...] = ()
@@ -120,16 +120,13 @@ class Adapted:
 
 
 def adapt(checkpoint: Checkpoint, size: ModelSize, resize_bias: bool) -> Adapted:
-    """Fits weights to a network; the head, if there is one, stays as it is in the checkpoint.
+    """Fits weights to a network; the head, if there is one, stays as in the checkpoint.
 
-    Args:
-        checkpoint: the weights.
-        size: the network.
-        resize_bias: whether bias tables of a video network with another window may be resized. Those of an image
-            network are, as the official inflation does.
+    With `resize_bias`, bias tables of a video network with another window may be resized. The tables of an image
+    network always may, as in the official inflation.
 
     Raises:
-        InputError: if the network is another one, or another window and `resize_bias` is false.
+        InputError: if the weights have another network, or another window and `resize_bias` is false.
     """
     if checkpoint.network.is_2d:
         inflated = inflate(checkpoint.tensors, size.patch_size, size.window_size)
@@ -160,7 +157,7 @@ def adapt(checkpoint: Checkpoint, size: ModelSize, resize_bias: bool) -> Adapted
 
 
 def _explain(differences: Sequence[Difference], checkpoint: Checkpoint) -> str:
-    """Names the first differences, which network the weights do fit, and how to ask for it."""
+    """Names the first differences, the network that the weights fit, and how to ask for it."""
     network = checkpoint.network
     windows = " or ".join(map(_dense, network.window_candidates))
     if network.size_name:
@@ -176,15 +173,15 @@ def _explain(differences: Sequence[Difference], checkpoint: Checkpoint) -> str:
 
 
 def _dense(extents: Triple | tuple[int, ...]) -> str:
-    """Writes extents as the command line wants it, without spaces."""
+    """Writes extents as the command line expects them, without spaces."""
     return "[" + ",".join(map(str, extents)) + "]"
 
 
 def _sort_head(
     tensors: dict[str, np.ndarray], trained: Sequence[str] | None, wanted: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
-    """Brings a head into the order of the wanted classes and names what moved, or drops one of others and says why."""
-    # Plain numbers, which a list without names gives, say nothing of what a class is.
+    """Sorts a head to the wanted classes and names the weights moved, or drops a head of other classes and says why."""
+    # Plain numbers come from a list without names, and do not identify classes.
     numbers = [str(label) for label in range(len(wanted or ()))]
     if trained is None or wanted is None or len(trained) != len(wanted) or numbers in (list(trained), list(wanted)):
         return tensors, (), ""
@@ -204,11 +201,11 @@ def assign_weights(
     """Assigns tensors in official names and layout to a model whose variables exist.
 
     Returns:
-        The names of the weights of the head that `reset_head` left as they were, and why; nothing for either if all
-        were assigned.
+        The names of head weights that `reset_head` left unassigned, and the reason; both are empty if all were
+        assigned.
 
     Raises:
-        InputError: if names or shapes differ, or values are not finite; nothing is assigned then.
+        InputError: if names or shapes differ, or values are not finite; then nothing is assigned.
     """
     variables = named_weights(model)
     wanted = official_shapes(model.size, model.num_classes)

@@ -1,7 +1,7 @@
-"""Official names of our variables, and the layout behind each.
+"""Official names of our variables, and the conversion between the two layouts.
 
-Both directions follow the objects of the model, never the names Keras gives to variables, which change with
-scopes. Used by `load`, by checkpoints, and by the optimizer to form its parameter groups.
+Names are found by following the objects of the model: Keras's own names of variables change with scopes. Used by
+`load`, by checkpoints, and by the optimizer to form its parameter groups.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HEAD_PREFIX = "cls_head.fc_cls"
 
-# What our objects are called where the official modules have other names.
+# Official module name -> our attribute, where they differ.
 _OURS = {"layers": "stages", "cls_head": "head", "fc_cls": "linear"}
 _VARIABLES = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
 # Axes of a kernel: ours [in, out] and [t, h, w, in, out]; official [out, in] and [out, in, t, h, w].
@@ -38,7 +38,7 @@ def official_names(depths: Sequence[int], has_head: bool) -> list[str]:
 
 
 def read_depths(names: Iterable[str]) -> tuple[int, ...]:
-    """Reads from official names how many blocks each stage has.
+    """Reads the number of blocks per stage from official names.
 
     Raises:
         InputError: if there are no blocks, or a stage has none.
@@ -54,7 +54,7 @@ def read_depths(names: Iterable[str]) -> tuple[int, ...]:
 
 
 def first_five(problems: Sequence[object]) -> str:
-    """Names the first of many tensors or differences, and says how many more there are."""
+    """Writes the first five tensors or differences, and how many more there are."""
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
     return "; ".join(map(str, problems[:5])) + more
 
@@ -62,8 +62,8 @@ def first_five(problems: Sequence[object]) -> str:
 def named_weights(model: VideoSwin) -> dict[str, tf.Variable]:
     """Maps the official name of each weight to our variable, in the order of the official state dict.
 
-    The variables of `model` exist; each trainable one is there once. Buffers such as `relative_position_index` have
-    no counterpart.
+    The variables of `model` must exist; each trainable one appears once. Buffers such as `relative_position_index` have
+    no variable.
     """
     return {name: _find_variable(model, name) for name in official_names(model.size.depths, has_head=True)}
 
@@ -78,21 +78,21 @@ def _find_variable(model: VideoSwin, name: str) -> tf.Variable:
 
 
 def official_tensors(model: VideoSwin) -> dict[str, np.ndarray]:
-    """Copies the weights of a model into official names and layout, as checkpoints hold them."""
+    """Copies the weights of a model under official names and in official layout, as checkpoints hold them."""
     return {name: to_official(name, variable.numpy()) for name, variable in named_weights(model).items()}
 
 
 def to_official(name: str, array: np.ndarray) -> np.ndarray:
-    """Changes our layout of the weight called `name` into the official one."""
+    """Converts the weight `name` from our layout to the official one."""
     return _transpose(name, array, _TO_OFFICIAL)
 
 
 def from_official(name: str, array: np.ndarray) -> np.ndarray:
-    """Changes the official layout of the weight called `name` into ours."""
+    """Converts the weight `name` from the official layout to ours."""
     return _transpose(name, array, _FROM_OFFICIAL)
 
 
 def _transpose(name: str, array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarray:
-    """Transposes kernels; norms, biases and bias tables are laid out alike on both sides."""
+    """Transposes kernels; norms, biases and bias tables have the same layout on both sides."""
     is_kernel = name.endswith(".weight") and array.ndim in axes
     return np.transpose(array, axes[array.ndim]) if is_kernel else array  # [out, in, ...] or [..., in, out]

@@ -1,7 +1,6 @@
-"""From weights to the network they belong to: which size, which window, how many classes.
+"""Recognises the network that weights belong to: its size, window and number of classes.
 
-Used by the dialects, which check that what they translated is one whole network, and by everything that says what a
-file holds.
+The dialects check with it that a translation is one whole network; other modules describe files with it.
 """
 
 import itertools
@@ -25,13 +24,12 @@ class Recognised:
     """Describes the network that weights belong to.
 
     Args:
-        embed_dim, depths, num_heads, mlp_ratio, patch_size: as in `ModelSize`; patches of an image network are
-            (1, h, w).
+        embed_dim, depths, num_heads, mlp_ratio, patch_size: as in `ModelSize`; image patches are (1, h, w).
         num_classes: classes of the head, None without one.
-        window_size: attention window (t, h, w) where the weights decide it, (1, h, w) for an image network.
-        window_candidates: windows that explain the rows of the bias tables; several while `window_size` is None.
-        size_name: key of `vswin.zoo.SIZES` that this is.
-        sizes_but_window: keys of the sizes it is but for the window, and for an image network but for time.
+        window_size: attention window (t, h, w), (1, h, w) for an image network; None if the weights do not decide it.
+        window_candidates: windows that explain the number of rows of the bias tables.
+        size_name: matching key of `vswin.zoo.SIZES`, if any.
+        sizes_but_window: keys of sizes that match except for the window, and for an image network except for time.
         num_parameters: trainable values, head included.
         is_2d: whether it is an image network.
     """
@@ -52,14 +50,14 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Difference:
-    """Says where weights and a network part; a shape is None where one of them lacks the name."""
+    """A difference between weights and a network; a shape is None if that side lacks the name."""
 
     name: str
     given: Shape | None
     wanted: Shape | None
 
     def __str__(self) -> str:
-        """Says it in words."""
+        """Describes the difference in words."""
         if self.given is None:
             return f"{self.name} {self.wanted} is missing"
         if self.wanted is None:
@@ -71,11 +69,11 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
     """Recognises the network that weights belong to, and checks that they are one whole network.
 
     Args:
-        tensors: official name -> values in official layout, with or without a head; 2-D ones for an image network.
-        position_index: int [N, N], a `relative_position_index` of the file; it decides the window.
+        tensors: official name -> values in official layout, with or without a head; those of images lack time.
+        position_index: int [N, N], a `relative_position_index` of the file, which decides the window.
 
     Raises:
-        InputError: if tensors are missing, unknown, or of shapes that do not fit together.
+        InputError: if tensors are missing or unknown, or their shapes do not fit together.
     """
     shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
     depths = read_depths(shapes)
@@ -89,7 +87,7 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
     mlp_ratio = _find(shapes, "backbone.layers.0.blocks.0.mlp.fc1.weight", (2,))[0] / embed_dim
     is_2d = len(patches) == 4
     t, h, w = (1, *patches[2:])[-3:]
-    # A window of one row and column of tokens stands for all whose tables have as many rows.
+    # A window of one row and column stands for every window whose bias table has as many rows.
     size = ModelSize(embed_dim, depths, num_heads, ((rows + 1) // 2, 1, 1), (t, h, w), mlp_ratio)
     wanted = official_shapes(size, num_classes)
     if is_2d:
@@ -122,30 +120,30 @@ def recognise(tensors: Mapping[str, np.ndarray], position_index: np.ndarray | No
 
 
 def fits(tensors: Mapping[str, np.ndarray], size: ModelSize) -> list[Difference]:
-    """Lists where weights differ from a network; their head may have any number of classes, or be missing."""
+    """Lists the differences between weights and a network; the head may have any number of classes, or be missing."""
     shapes = {name: tuple(np.shape(tensor)) for name, tensor in tensors.items()}
     head = shapes.get(f"{HEAD_PREFIX}.weight")
     return compare(shapes, official_shapes(size, head[0] if head else None))
 
 
 def compare(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> list[Difference]:
-    """Lists the names whose shapes differ, those of the network in its order and then the unknown ones."""
+    """Lists the names whose shapes differ: names of the network in its order, then unknown names."""
     names = [*wanted, *(name for name in given if name not in wanted)]
     differences = [Difference(name, given.get(name), wanted.get(name)) for name in names]
     return [difference for difference in differences if difference.given != difference.wanted]
 
 
 def find_window(rows: int, is_2d: bool, index: np.ndarray | None) -> tuple[tuple[Triple, ...], Triple | None]:
-    """Finds the windows that a bias table may belong to, whose rows are only the product (2t-1)*(2h-1)*(2w-1).
+    """Finds the windows that a bias table may belong to: those whose (2t-1)*(2h-1)*(2w-1) is its number of rows.
 
     Args:
-        rows: of the table.
-        is_2d: whether the network is one for images; t is 1 then.
-        index: int [N, N], the `relative_position_index` that goes with the table, which decides.
+        rows: rows of the table.
+        is_2d: whether the network is for images; then t is 1.
+        index: int [N, N], the `relative_position_index` that belongs to the table and decides the window.
 
     Returns:
-        All windows (t, h, w) in question (without an index only those with h == w, and h above 1); and the one that
-        it is, None where nothing decides: neither the index, nor that just one belongs to a known size.
+        All windows (t, h, w) that fit (without an index only those with h == w > 1); and the right one, None if neither
+        the index decides it nor exactly one of them belongs to a known size.
     """
     windows: list[Triple] = []
     if index is not None and index.ndim == 2:
@@ -162,7 +160,7 @@ def find_window(rows: int, is_2d: bool, index: np.ndarray | None) -> tuple[tuple
 
 
 def _windows_of(num_tokens: int, rows: int, is_2d: bool) -> Iterator[Triple]:
-    """Yields the windows of so many tokens whose bias tables have so many rows."""
+    """Yields the windows of `num_tokens` tokens whose bias tables have `rows` rows."""
     divisors = [n for n in range(1, num_tokens + 1) if num_tokens % n == 0]
     for t, h in itertools.product((1,) if is_2d else divisors, divisors):
         w = num_tokens // (t * h)
@@ -171,7 +169,7 @@ def _windows_of(num_tokens: int, rows: int, is_2d: bool) -> Iterator[Triple]:
 
 
 def _has_first_row(index: np.ndarray, window: Triple) -> bool:
-    """Says whether the first row of a position index is that of a window."""
+    """Says whether the first row of a position index belongs to this window."""
     t, h, w = window
     rows = np.arange(t)[:, None] * (2 * h - 1) + np.arange(h)  # [t, h]
     distance = (rows[:, :, None] * (2 * w - 1) + np.arange(w)).reshape(-1)  # [N]
@@ -179,7 +177,7 @@ def _has_first_row(index: np.ndarray, window: Triple) -> bool:
 
 
 def _find(shapes: Mapping[str, Shape], name: str, ranks: tuple[int, ...]) -> Shape:
-    """Looks up a shape that the network is recognised by."""
+    """Looks up a shape that the recognition needs."""
     if name not in shapes:
         raise InputError(f"{name} is missing: the network cannot be recognised")
     shape = shapes[name]

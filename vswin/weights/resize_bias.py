@@ -1,12 +1,11 @@
-"""Relative position bias tables for another attention window.
+"""Resizes relative position bias tables to another attention window.
 
-In space as PyTorch resizes: bicubic with a = -0.75 and half-pixel centres, which is what the official inflation of
-image networks uses. TensorFlow's bicubic has a = -0.5, so this is NumPy.
+In space it resizes like PyTorch, bicubic with a = -0.75 and half-pixel centres, as the official inflation of image
+networks does. It is written in NumPy because TensorFlow's bicubic has a = -0.5.
 
-In time linear, likewise with the middle of the table (the bias between tokens of the same time) kept in the middle.
-Upstream never resizes in time; the public code found that does, for another backbone with such tables, interpolates
-linearly. It is also the cautious choice: along so short an axis a cubic would overshoot, and a bias is added to
-logits.
+In time it is linear, and the middle of the table (the bias between tokens of the same time) stays in the middle too.
+The official code never resizes in time; the public code that does, for another backbone with such tables, is linear.
+Linear is also the cautious choice: along so short an axis a cubic would overshoot, and a bias is added to logits.
 """
 
 import numpy as np
@@ -23,7 +22,7 @@ def resize_bias_table(table: np.ndarray, old_window: Triple, new_window: Triple)
     Equal windows give the table itself; the dtype stays.
 
     Raises:
-        InputError: if the rows are not those of `old_window`.
+        InputError: if the table does not have the rows of `old_window`.
     Source: torch.nn.functional.interpolate with mode="bicubic" and "linear", align_corners=False.
     """
     old, new = (tuple(2 * extent - 1 for extent in window) for window in (old_window, new_window))
@@ -55,7 +54,7 @@ def _bicubic(num_old: int, num_new: int) -> np.ndarray:
 
 
 def _source_positions(num_old: int, num_new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives for each new value the old one before it, and how far it lies beyond that one, in [0, 1)."""
+    """Gives for each new position the old index before it, and its distance from that index, in [0, 1)."""
     scale = float(np.float32(num_old) / np.float32(num_new))
     centres = _multiply_add(scale, np.arange(num_new) + 0.5, -0.5)
     before = np.floor(centres)
@@ -78,7 +77,7 @@ def _multiply_add(a: np.ndarray | float, b: np.ndarray, c: float) -> np.ndarray:
 
 
 def _spread(first: np.ndarray, coefficients: list[np.ndarray], num_old: int) -> np.ndarray:
-    """Puts coefficients on the old values from `first` on; beyond the ends the last value goes on."""
+    """Puts coefficients on the old values from index `first` on; indices beyond the ends are clipped."""
     weights = np.zeros((len(first), num_old))
     for offset, coefficient in enumerate(coefficients):
         np.add.at(weights, (np.arange(len(first)), np.clip(first + offset, 0, num_old - 1)), coefficient)

@@ -1,8 +1,8 @@
-"""Checkpoint files of PyTorch, read without PyTorch: only tensors come out, and nothing in the file is run.
+"""Reads checkpoint files of PyTorch without PyTorch: only tensors come out, and no code in the file is run.
 
-Arrays are views of the mapped file, so opening costs milliseconds and memory is used as values are.
+Arrays are views of the memory-mapped file, so opening costs milliseconds, and values take memory only when used.
 Source: the reductions of torch/_tensor.py, torch/_utils.py and torch/nn/parameter.py, and the persistent ids of
-torch/serialization.py.
+    torch/serialization.py.
 """
 
 import math
@@ -20,9 +20,9 @@ import numpy as np
 
 from vswin.errors import InputError
 
-# Under which keys training programs keep the model's state dict, beside optimizer states and settings.
+# Keys under which training programs store the state dict, beside optimizer states and settings.
 _STATE_DICT_KEYS = ("state_dict", "model", "model_state")
-# What stands in a .pth file that a download or a clone left without its content.
+# First bytes of a .pth file that a download or a clone left without its content.
 _IMPOSTORS = {
     b"version https://git-lfs": "it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
     b"<": "it is a web page, as the download did not reach the file",
@@ -48,8 +48,8 @@ _DTYPE_OF_STORAGE = {
     for module in ("torch", "torch.cuda", "torch.storage")
 }
 
-# Names in the parts of published and self-trained checkpoints that are passed over: settings, histories, metrics,
-# states of optimizers and schedules. Nothing is imported or made for them.
+# Globals in the ignored parts of published and self-trained checkpoints: settings, histories, metrics, states of
+# optimizers and schedules. They are neither imported nor created.
 _HISTORY_BUFFER = "mmengine.logging.history_buffer.HistoryBuffer"
 _PASSED_OVER = """
 builtins.bytearray builtins.complex builtins.dict builtins.float builtins.frozenset builtins.int builtins.list
@@ -61,7 +61,7 @@ torch.Tensor torch.device torch.nn.parameter.Parameter torch.serialization._get_
 addict.addict.Dict mmcv.utils.config.ConfigDict mmengine.config.config.ConfigDict yacs.config.CfgNode
 """
 _INERT = {*_PASSED_OVER.split(), _HISTORY_BUFFER, *_DTYPE_OF_STORAGE, *(f"torch.{name}" for name in _DTYPES)}
-# Modules by older and newer names.
+# Module names of other versions -> the names used here.
 _MODULES_TODAY = {
     "__builtin__": "builtins",
     "copy_reg": "copyreg",
@@ -69,7 +69,7 @@ _MODULES_TODAY = {
     "pathlib._local": "pathlib",
     "torch.tensor": "torch._tensor",
 }
-# What torch.save writes; among the others are those that make objects of any class, or buffers of any size.
+# Opcodes that torch.save writes. Some others create objects of any class, or buffers of any size.
 _OPCODES = b"NKMJGXUTCB)t]ae}sucRbQ(01qrhj.\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x93\x94\x95"
 
 # swin_base with its optimizer state takes about 90,000 reads; a million take two seconds.
@@ -79,9 +79,9 @@ _MAX_ARGUMENTS = 16
 # NumPy 1.26 stops at 32 axes.
 _MAX_AXES = 32
 _MAX_COUNT = 2**58
-# Names may share bytes, as tied and expanded tensors do, up to this many times the bytes behind them, and a little.
+# Tensors may share bytes, as tied and expanded ones do, up to this many times the stored bytes, plus a little.
 _MAX_SHARING = 4
-# Members compressed by another tool may take this many times the file, and a little: weights shrink by a tenth.
+# Members compressed by another tool may inflate to this many times the file, plus a little: weights shrink by a tenth.
 _MAX_INFLATION = 10
 _ALWAYS_ALLOWED = 2**20
 # A directory of this size lists about 50,000 members; `zipfile` makes an object of half a kilobyte for each.
@@ -92,9 +92,8 @@ _MAGIC_NUMBER, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     """Reads the tensors of a `.pth`, `.pt` or `.pyth` file, in the zip format or the one before PyTorch 1.6.
 
-    The state dict is the one under `state_dict`, `model` or `model_state`, or the file's whole object. Everything
-    else in the file is passed over. The file must not be changed in place as long as the arrays are in use;
-    replacing it is safe.
+    The state dict is under `state_dict`, `model` or `model_state`, or is the whole object of the file. Everything else
+    in the file is ignored. Do not change the file in place while the arrays are in use; replacing it is safe.
 
     Returns:
         Name -> values, in the order of the file. Read-only views of the file, which may be strided and share memory;
@@ -138,11 +137,11 @@ def _state_dict(payload: Any) -> dict[str, "_Tensor"]:
 
 
 class _RefusedError(Exception):
-    """Says which global a file names that weights do not need."""
+    """The file names this global, which weights do not need."""
 
 
 class _Inert:
-    """A value that nobody needs; operations on it do nothing."""
+    """An unused value; operations on it do nothing."""
 
     __slots__ = ()
 
@@ -152,7 +151,7 @@ class _Inert:
 
 
 class _Dict(dict[str, Any]):
-    """Keeps the items under texts: to hash what else a pickle can make may take forever."""
+    """Keeps only items with text keys: hashing the other keys that a pickle can make may take forever."""
 
     __slots__ = ()
 
@@ -162,13 +161,13 @@ class _Dict(dict[str, Any]):
 
 
 class _Global(NamedTuple):
-    """A global that a pickle names: its module and name, joined by a dot, in the spelling of Python 3 and NumPy 1."""
+    """A global that a pickle names: `module.name` in the spelling of Python 3 and NumPy 1."""
 
     name: str
 
 
 class _Storage(NamedTuple):
-    """A run of elements in a file."""
+    """A contiguous block of elements in a file."""
 
     key: str
     dtype: np.dtype
@@ -176,7 +175,7 @@ class _Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
+        """Size in bytes."""
         return self.numel * self.dtype.itemsize
 
 
@@ -191,7 +190,7 @@ class _Tensor(NamedTuple):
 
 
 class _Source:
-    """Gives an unpickler its bytes: never fewer than it asks for, and not in endless steps."""
+    """Gives an unpickler exactly the bytes that it asks for, in a limited number of reads."""
 
     def __init__(self, buffer: memoryview) -> None:
         self.buffer = buffer
@@ -217,16 +216,13 @@ class _Source:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Builds plain data, and descriptions of tensors; Python's own would call what a file names.
-
-    It imports nothing, calls only our functions in `_FUNCTIONS`, and sets no attribute of anything.
-    """
+    """Builds plain data and tensor descriptions: imports nothing, calls only `_FUNCTIONS`, sets no attributes."""
 
     stack: list[Any]
     append: Callable[[Any], None]
 
     def __init__(self, source: _Source) -> None:
-        # Python 2 wrote bytes of any kind as text.
+        # Python 2 wrote arbitrary bytes as text.
         super().__init__(source, encoding="utf-8", errors="backslashreplace")
         self.storages: dict[str, _Storage] = {}
 
@@ -238,7 +234,7 @@ class _Unpickler(pickle._Unpickler):
         return _Global(full_name)
 
     def persistent_load(self, persistent_id: Any) -> _Storage:
-        """Reads ("storage", type, key, device, numel), behind which the legacy format adds a view, None since 0.4."""
+        """Reads ("storage", type, key, device, numel); the legacy format appends a view, None since 0.4."""
         kind, storage_type, key, _, numel, *view = persistent_id
         if kind != "storage" or type(key) is not str or not _are_counts([numel]):
             raise InputError("its pickle refers to something that is not a storage of a tensor")
@@ -250,7 +246,7 @@ class _Unpickler(pickle._Unpickler):
         return storage
 
     def load_call(self) -> None:
-        """Replaces a global and its arguments by what our function makes of them."""
+        """Replaces a global and its arguments by the result of our function."""
         args, function = self.stack.pop(), self.stack.pop()
         if type(function) is not _Global or type(args) is not tuple:
             raise InputError("its pickle calls something that is not a global")
@@ -260,7 +256,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], object]]] = {  # type: ignore[assignment]
         **{code: pickle._Unpickler.dispatch[code] for code in _OPCODES},
         **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), load_call),
-        # Of objects no state is needed, and sets are like nothing that tensors need.
+        # Tensors need no sets, and no states of objects.
         pickle.BUILD[0]: lambda self: self.stack.pop(),
         pickle.EMPTY_DICT[0]: lambda self: self.append(_Dict()),
         pickle.EMPTY_SET[0]: lambda self: self.append(_Inert()),
@@ -285,22 +281,22 @@ def _tensor(storage: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any
 
 
 def _rebuild_from_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
-    """Takes (function, type, its arguments, attributes), as tensors with attributes are written."""
+    """Takes (function, type, arguments of the function, attributes), the form of tensors with attributes."""
     return _REBUILD[function.name](*args[:_MAX_ARGUMENTS])
 
 
 def _ordered_dict(pairs: Any = ()) -> _Dict:
-    """Takes (), and from Python 2 ([[key, value], ...],)."""
+    """Takes no argument, or from Python 2 one list of [key, value]."""
     made = _Dict()
     for key, value in pairs:
         made[key] = value
     if pairs:
-        pairs.clear()  # a pickle can call this over and over with the same list; emptied, that costs nothing
+        pairs.clear()  # a pickle can call this again and again with the same list; an empty one costs nothing
     return made
 
 
 def _getattr(*args: Any) -> _Inert:
-    """Stands for the four functions by which MMEngine's history buffers name their own methods, and no others."""
+    """Accepts only the four calls by which MMEngine's history buffers name their own methods."""
     if args in [(_Global(_HISTORY_BUFFER), method) for method in ("min", "max", "mean", "current")]:
         return _Inert()
     raise _RefusedError("builtins.getattr")
@@ -328,11 +324,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
-    """Reads a file of version 1.6 or later: a zip archive of one pickle and one member per storage.
-
-    Returns:
-        The unpickled object, and the function from a storage to its bytes, uint8 [nbytes].
-    """
+    """Reads a file of version 1.6 or later, a zip archive: the object, and a function storage -> uint8 [nbytes]."""
     directory = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if directory and directory[zipfile._ECD_SIZE] > _MAX_DIRECTORY:  # type: ignore[attr-defined]
         raise InputError("its zip archive has a directory far larger than weights need")
@@ -376,7 +368,7 @@ def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Stora
 
 
 def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
-    """Reads a file from before version 1.6: five pickles, then the storages, each behind its number of elements."""
+    """Reads a file from before version 1.6: five pickles, then the storages, each after its number of elements."""
     source = _Source(buffer)
     if _Unpickler(source).load() != _MAGIC_NUMBER or _Unpickler(source).load() != _PROTOCOL:
         raise InputError("it is a pickle, but not one of torch.save")
@@ -403,10 +395,10 @@ def _check_byte_order(is_little: bool) -> None:
 
 
 def _view_tensors(tensors: dict[str, _Tensor], bytes_of: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:
-    """Makes views of the storages' bytes (copies for bfloat16 and bool), none of which reaches outside."""
-    "".join(tensors).encode()  # a pickle can spell halves of characters, which no terminal or file can take
+    """Makes views of storages (copies for bfloat16 and bool); none may reach outside its storage."""
+    "".join(tensors).encode()  # fails on lone surrogates, which no terminal or file can take
     flats = {tensor.storage: bytes_of(tensor.storage) for tensor in tensors.values()}
-    # Tensors may repeat a few bytes until they fill the memory of who copies them.
+    # Tensors may repeat a few bytes so often that a copy of them fills the memory.
     stored, total = sum(map(len, flats.values())), 0
     for _, dtype, _, shape, _ in tensors.values():
         total += math.prod(shape) * (4 if dtype == _DTYPES["bfloat16"] else dtype.itemsize)
