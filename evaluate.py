@@ -31,7 +31,7 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    # Hydra hands errors on instead of printing them.
+    # Hydra passes errors on instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "evaluate")

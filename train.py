@@ -28,15 +28,15 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 
 
 def _command() -> list[str]:
-    """Gives the command line of this run alone, also where `--multirun` starts several."""
+    """Returns the command line of this run alone, even if `--multirun` starts several."""
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         return sys.orig_argv
-    # Which program that was the processes of a launcher do not know.
+    # The processes of a launcher do not know which program was started.
     return [sys.executable, str(ROOT / "train.py"), *HydraConfig.get().overrides.task]
 
 
 if __name__ == "__main__":
-    # Hydra hands errors on instead of printing them.
+    # Hydra passes errors on instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "train")

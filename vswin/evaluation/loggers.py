@@ -1,7 +1,7 @@
-"""Put an evaluation beside the curves of the training run behind it, in TensorBoard and in wandb.
+"""Logs an evaluation beside the curves of its training run, in TensorBoard and in wandb.
 
-Both get the figures, the classes that were confused and some videos with what was predicted of them. Neither ends an
-evaluation: its report is written before.
+Both get the figures, the confused classes and some videos with their predictions. Neither can end an evaluation,
+because its report is written first.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _CONFUSED_COLUMNS = ("class", "predicted", "videos")
 _NUM_PAIRS = 100
 _NUM_SAMPLES = 8
 _SAMPLE_FRAMES, _SAMPLE_SIDE = 32, 128
-# Frames all over a long video may take long to reach.
+# Frames all over a long video may take long to seek.
 _SECONDS_FOR_ONE = 5.0
 _NUM_STILLS, _STILL_HEIGHT = 6, 112
-# wandb stores a row per cell: 400 classes would be 160,000.
+# wandb stores one row per cell: 400 classes would give 160,000 rows.
 _MAX_CLASSES = 50
 _FRAME_RATE = Fraction(8)
 
 
 class Sample(NamedTuple):
-    """Hold a video as it is shown: a caption, and frames spread over it, uint8 [T, H, W, 3] RGB, of even sides."""
+    """A video to show: a caption, and frames spread over the video, uint8 [T, H, W, 3] RGB with even sides."""
 
     caption: str
     frames: np.ndarray
@@ -61,7 +61,7 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
             with store.open(result.paths[number], timeout_sec=_SECONDS_FOR_ONE) as reader:
                 numbers = np.unique(np.linspace(0, reader.num_video_frames - 1, _SAMPLE_FRAMES).astype(int))
                 frames = reader.read(numbers, reduce_frame)
-        # A store whose files have changed; all of these videos were read a moment ago.
+        # All these videos were readable a moment ago, so the files of the store have changed.
         except (DecodeError, InputError, OSError):
             continue
         names = result.class_names
@@ -70,33 +70,33 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
 
 
 def choose_samples(num_videos: int) -> list[int]:
-    """Chooses the videos that are shown, the same few each time."""
+    """Chooses the indices of the videos to show, the same few each time."""
     return sorted(np.random.default_rng(0).permutation(num_videos)[:_NUM_SAMPLES].tolist())
 
 
 def describe(label: str, predicted: str, probability: float) -> str:
-    """Says what a video is and what was predicted with which probability, 0..1."""
+    """Formats a caption: the label, the predicted class and its probability, 0..1."""
     return f"{label}, predicted {predicted} ({100 * probability:.1f} %)"
 
 
 def reduce_frame(frame: np.ndarray) -> np.ndarray:
-    """Reduces a frame, uint8 [H, W, 3], so that its short side has at most 128 pixels; both become even."""
+    """Shrinks a frame, uint8 [H, W, 3], so that its short side has at most 128 pixels; both sides become even."""
     height, width = frame.shape[:2]
     scale = min(1.0, _SAMPLE_SIDE / min(height, width))
-    # Even sides are what every player takes.
+    # Every player accepts even sides.
     size = [max(2, round(side * scale / 2) * 2) for side in (width, height)]
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def has_log(config: EvaluateConfig) -> bool:
-    """Tells whether there is a training run with files of TensorBoard."""
+    """Whether there is a training run with TensorBoard files."""
     return config.run is not None and Path(config.run, "tensorboard").is_dir()
 
 
 def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Sample], epoch: int) -> None:
-    """Logs under `test/...` what wandb is given; of the videos stills, as TensorBoard shows no films.
+    """Logs under `test/...` the same as `log_to_wandb`, but stills of the videos, because TensorBoard shows no films.
 
-    The step is the epoch of the weights, counted from 1.
+    The step is `epoch`, the epoch of the weights, counted from 1.
     """
     rows = [_CONFUSED_COLUMNS, ("---",) * len(_CONFUSED_COLUMNS), *_list_confused(result)]
     table = "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
@@ -109,7 +109,7 @@ def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence
         writer = tf.summary.create_file_writer(str(Path(str(config.run), "tensorboard")))
         with writer.as_default(step=epoch):
             for name, value in dataclasses.asdict(result.metrics).items():
-                # An interval is shown by its ends.
+                # An interval is logged as its two ends.
                 ends = zip(("/low", "/high"), value, strict=True) if isinstance(value, tuple) else [("", value)]
                 for ending, figure in ends:
                     tf.summary.scalar(f"test/{name}{ending}", figure)
@@ -118,20 +118,20 @@ def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence
             if panels:
                 tf.summary.image("test/samples", np.asarray(draw_sheet(panels))[np.newaxis])
         writer.close()
-    # A disk that does not take it.
+    # The disk may be full or read-only.
     except (OSError, tf.errors.OpError) as error:
         logger.info(f"TensorBoard: the evaluation was not taken ({error}); its report is complete")
 
 
 def check_wandb(config: EvaluateConfig) -> None:
-    """Checks, before hours of work, that there is a wandb run to log into.
+    """Checks, before hours of work, that there is a wandb run to log to.
 
     Raises:
         InputError: if `run` is not a training run that logged to wandb.
     """
     if not config.wandb:
         return
-    # Seconds that only those who use it should wait.
+    # Importing wandb takes seconds.
     from vswin.runs.wandb_run import RUN_ID_NAME
 
     if config.run is None or not Path(config.run, RUN_ID_NAME).is_file():
@@ -168,14 +168,14 @@ def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sampl
                     class_names=names,
                     title="Confusion matrix",
                 )
-            # After the epochs, whether the run goes on online or in a file of its own.
+            # The step comes after all epochs, whether the wandb run continues online or in a separate offline file.
             run.log(shown, step=max(run.step, saved.epochs + 1))
-    except Exception as error:  # whatever becomes of wandb, the evaluation is what counts
+    except Exception as error:  # an error of wandb must not end the evaluation
         logger.info(f"wandb: the evaluation was not taken ({error}); its report is complete")
 
 
 def make_film(sample: Sample) -> wandb.Video:
-    """Makes an MP4."""
+    """Encodes a sample as an MP4."""
     import wandb
 
     file, frames = io.BytesIO(), sample.frames
@@ -185,7 +185,7 @@ def make_film(sample: Sample) -> wandb.Video:
 
 
 def _list_confused(result: Result) -> list[tuple[str, str, int]]:
-    """Lists the pairs of classes that were confused most often: class, prediction, how often."""
+    """Lists the pairs of classes that were confused most often: class, prediction, count."""
     names = result.class_names
     pairs = most_confused(result.labels, result.ranked[:, 0], len(names), _NUM_PAIRS)
     return [(names[pair.label], names[pair.predicted], pair.num_confused) for pair in pairs]

@@ -1,4 +1,4 @@
-"""What decides the figures of an evaluation: its videos, the weights, and how views are made; without TensorFlow."""
+"""What determines the figures of an evaluation: videos, weights and views; does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NUM_NOTED = 32
 def load_tested(config: EvaluateConfig) -> Catalog:
     """Finds the videos of an evaluation, `catalog.tested`.
 
-    Of a run whose data set was not changed these are its test videos, or else those it was validated on. Any other
-    folder or list is given to be tested on, and all of it is.
+    For a run whose data set is unchanged, these are its test videos, or else its validation videos. Any other folder or
+    list is tested as a whole.
     """
     return load_catalog(config.dataset, is_given=bool(config.dataset.test_list) or not _is_of_run(config))
 
@@ -42,12 +42,12 @@ def _is_of_run(config: EvaluateConfig) -> bool:
 
 
 def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, Any]:
-    """Collects everything that decides the figures, as values JSON knows."""
+    """Collects everything that determines the figures, as JSON values."""
     clip = dataclasses.asdict(config.clip)
     del clip["views_per_step"]
     weights: dict[str, object] = {"init_from": config.init_from}
     if checkpoint is not None:
-        # Of a file, or of the files of a SavedModel folder in the order of their names.
+        # The hash of a file, or of the files of a SavedModel folder in the order of their names.
         digest, path = hashlib.sha256(), checkpoint.path
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
@@ -77,15 +77,11 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
 def note_videos(
     videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
 ) -> dict[str, int]:
-    """Notes videos by hash of name and class -> size of the file in bytes; 0 of a video that is no file of its own.
+    """Maps the hash of each video's name and class to its file size in bytes, or 0 if the video is not a file itself.
 
-    The weights of a run keep some, so that an evaluation recognises them in another place and among others; the run's
-    `videos.json` does not go where its weights go.
-
-    Args:
-        videos: in any order.
-        class_names: of the data set.
-        known: hashes to look for; None: up to 32 are chosen, the same ones in any place.
+    The weights of a run store some of these, so that an evaluation recognises the videos in another folder or list; the
+    run's `videos.json` does not travel with its weights. `known` are hashes to look for; None chooses up to 32, and the
+    same ones in any folder.
     """
     paths = {hash_videos([video], class_names): video.path for video in videos}
     chosen = sorted(paths)[:_NUM_NOTED] if known is None else [key for key in paths if key in known]
@@ -93,7 +89,7 @@ def note_videos(
 
 
 def _find_seen(config: EvaluateConfig, checkpoint: Checkpoint | None, catalog: Catalog) -> dict[str, bool | None]:
-    """Tells whether the weights were trained on some of the tested videos, and chosen by them; None: not known."""
+    """Tells whether the weights were trained on some of the tested videos, and chosen by them; None if unknown."""
     noted = checkpoint.metadata.get("videos") if checkpoint is not None else None
     seen: dict[str, bool | None] = {}
     for key, subset in (("trained_on", TRAIN), ("chose_epoch", VAL)):

@@ -1,4 +1,4 @@
-"""Find the published accuracy that a measurement may be compared with, and judge one by the other."""
+"""Finds the published accuracy to compare a measurement with, and judges the measurement by it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vswin.runs.metrics import Metrics
 
 TOLERANCE_POINTS = 0.5
 
-# Some videos of a validation set have vanished from the net since, so a copy may hold fewer, but a list with less
-# than this share of them is a selection.
+# Some validation videos have vanished from the internet, so a copy may hold fewer videos. A list with less than this
+# fraction of them is a selection.
 _SMALLEST_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Name the published row to stand beside a measurement, or the reason why none does.
+    """The published row to compare a measurement with, or the reason why there is none.
 
-    `note` says where the TF-Hub page differs from the official table; empty if it does not.
+    `note` tells where the TF-Hub page differs from the official table; empty if it does not.
     """
 
     published: PublishedModel | None
@@ -33,9 +33,9 @@ class Comparison:
 
 
 def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_videos: int) -> Comparison:
-    """Looks for the published row with these weights, this data set and this test protocol.
+    """Finds the published row with these weights, this data set and this test protocol.
 
-    A selection of the validation set compares with nothing.
+    A selection of the validation set is compared with nothing.
     """
     try:
         model = find_published(init_from)
@@ -50,7 +50,7 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_vi
     assert counts is not None, model.dataset
     if num_videos < _SMALLEST_SHARE * counts["val"]:
         return Comparison(None, f"{count_of(num_videos, 'video')} of the {counts['val']:,} in the validation set")
-    # Accuracies are compared with the official values; what the TF-Hub page gives differently is said.
+    # Accuracies are compared with the official values; the note names where the TF-Hub page differs.
     page, notes = model.hub_page, []
     if page is not None:
         for name, hub, official in (("top-1", page.top1, model.top1), ("top-5", page.top5, model.top5)):
@@ -62,10 +62,10 @@ def compare(init_from: str, dataset: str, clip: ClipConfig, average: str, num_vi
 
 
 def verdict(measured: float, published: float, interval: tuple[float, float]) -> str:
-    """Judges a measured accuracy, and the interval of the true one, by a published one; all are fractions 0..1.
+    """Judges a measured accuracy and its confidence interval by a published accuracy; all are fractions 0..1.
 
-    The verdict is "within ±0.5 points"; "below" or "above" if no value in the interval is within; else that there are
-    too few videos to tell.
+    The verdict is "within ±0.5 points"; or "below" or "above" if the whole interval is outside this tolerance; or
+    "below" or "above" with the note that there are too few videos to tell.
     """
     points = difference_points(measured, published)
     if abs(points) <= TOLERANCE_POINTS:
@@ -77,7 +77,7 @@ def verdict(measured: float, published: float, interval: tuple[float, float]) ->
 
 
 def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
-    """Gives the figures of an evaluation, and under `published` those it stands beside, as `metrics.json` has them."""
+    """Returns the figures of an evaluation, and under `published` the published ones, as in `metrics.json`."""
     published = comparison.published
     if published is None:
         return {**asdict(metrics), "published": {"name": None, "reason": comparison.reason}}
@@ -93,11 +93,7 @@ def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
 
 
 def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str) -> list[str]:
-    """Lists the settings of the published test that this one does not have, as `key=value`.
-
-    Source: Video-Swin-Transformer configs/recognition/swin, test_pipeline of the Kinetics and of the
-        Something-Something configurations.
-    """
+    """Lists `key=value` that `clip` lacks; source: Video-Swin-Transformer configs/recognition/swin, test_pipeline."""
     num_clips, num_crops = (int(count) for count in model.test_views.split("x"))
     expected = {"num_frames": 32, "frame_stride": 2, "sampling": "dense", "spacing": "centred"}
     expected |= {"resize": 224, "crop": 224, "num_clips": num_clips, "num_crops": num_crops}

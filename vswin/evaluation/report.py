@@ -1,4 +1,4 @@
-"""Write what an evaluation found into files and onto the screen."""
+"""Writes the results of an evaluation to files and prints them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vswin.report.run import REPORT_NAME
 from vswin.runs.figures import accuracy_table, percent
 from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, score_classes
 
-# Not the list that a training run keeps in the same folder.
+# A training run keeps its own list in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
 FILE_NAMES = (
     *("predictions.csv", "per_class.csv", "confusion_matrix.png"),
@@ -35,7 +35,7 @@ _NUM_WORST = 5
 
 @dataclass(frozen=True)
 class Result:
-    """Hold the outcome of an evaluation of N videos in K classes.
+    """The results of an evaluation of N videos in K classes.
 
     Attributes:
         labels: Class of each video, int64 [N].
@@ -58,7 +58,7 @@ def set_report_aside(folder: Path) -> None:
     written = datetime.fromtimestamp((folder / "metrics.json").stat().st_mtime)
     aside = folder / "earlier_evaluations" / f"{written:%Y-%m-%d_%H%M%S_%f}"
     aside.mkdir(parents=True, exist_ok=True)
-    # Each worker has a list of bad videos; the file that marks the set goes last.
+    # Each worker has its own list of bad videos; metrics.json, which marks a report, goes last.
     lists = [path.name for path in folder.glob(f"{Path(BAD_VIDEOS_NAME).stem}*.csv")]
     for name in [*lists, *FILE_NAMES]:
         if (folder / name).exists():
@@ -75,8 +75,8 @@ def write_report(
 ) -> None:
     """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`, each whole or not at all.
 
-    `protocol` and `session` say how and on what it was measured, as values JSON knows; `bad` videos, if there are some,
-    go into `evaluation_bad_videos.csv`.
+    `protocol` and `session` describe how and on what it was measured, as JSON values. `bad` videos, if any, go into
+    `evaluation_bad_videos.csv`.
     """
     summary = summarise(result.metrics, comparison) | {"protocol": protocol}
     summary |= {"environment": session} if session else {}
@@ -94,7 +94,7 @@ def write_report(
 
 
 def print_report(console: Console, result: Result, comparison: Comparison) -> None:
-    """Prints the accuracies beside the published ones, and the classes that fared worst."""
+    """Prints the accuracies beside the published ones, and the worst classes."""
     metrics, names = result.metrics, result.class_names
     print_table(console, accuracy_table(summarise(metrics, comparison)), texts=(0, 5))
     bad = (
@@ -143,5 +143,5 @@ def _class_rows(result: Result) -> Iterable[list[object]]:
 def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    # A file name may hold bytes that are no UTF-8.
+    # A file name may contain bytes that are not UTF-8.
     return text.getvalue().encode(errors="backslashreplace")

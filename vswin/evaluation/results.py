@@ -1,6 +1,6 @@
-"""The table that evaluations add up to: `results.json` for programs, `results.md` for people.
+"""The table of all evaluations: `results.json` for programs, `results.md` for people.
 
-The Markdown is written anew from the JSON each time, so notes belong elsewhere.
+Every evaluation rewrites the Markdown from the JSON, so keep notes in another file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _TEXT_COLUMNS = ("date", "weights", "data", "protocol", "verdict")
 def append_result(
     folder: Path, metrics: Metrics, comparison: Comparison, protocol: Mapping[str, Any], report: Path
 ) -> None:
-    """Adds an evaluation, whose own files are in the folder `report`, to the table in `folder`.
+    """Adds an evaluation, whose report is in the folder `report`, to the table in `folder`.
 
-    Other processes may do so at the same time.
+    Several processes may do this at the same time.
 
     Raises:
         InputError: if the table cannot be read or written.
@@ -68,7 +68,7 @@ def append_result(
             }
             for name, text in contents.items():
                 with replacing(folder / name) as partial:
-                    # Paths may hold bytes that are no UTF-8; JSON reads them back.
+                    # Paths may contain bytes that are not UTF-8; JSON reads them back.
                     partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(
@@ -84,7 +84,7 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(records, list):
             raise TypeError("it holds no list")
-        # Rows that are not ours would end the table's Markdown half-way.
+        # Check the rows: foreign ones would end the Markdown table half-way.
         format_results(records)
         return records
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -95,7 +95,7 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def format_results(records: Sequence[Mapping[str, Any]]) -> str:
-    """Writes records as they stand in `results.json` as Markdown, the whole of `results.md`; the newest comes last."""
+    """Formats the records of `results.json` as Markdown, the whole of `results.md`, with the newest last."""
     rule = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in _HEADINGS]
     rows: list[list[str]] = []
     notes: dict[str, None] = {}
@@ -154,6 +154,6 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Writes a name so that Markdown shows it as it is: no cell, line, link or HTML begins in it."""
+    """Escapes a name so that Markdown shows it unchanged: no cell, line, link or HTML begins in it."""
     shown = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", shown)

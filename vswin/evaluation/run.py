@@ -1,4 +1,4 @@
-"""Test a model on all views of every validation video, from the configuration to the report."""
+"""Tests a model on all views of every tested video, from the configuration to the report."""
 
 from __future__ import annotations
 
@@ -55,27 +55,24 @@ _NUM_NAMED = 5
 
 
 def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
-    """Measures a model on every validation video, each once, and reports what it found.
+    """Tests a model on every video once and reports the results.
 
-    Into `output_dir` go `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png`, `report.html` with
-    its plots and, if videos are bad and may be, `evaluation_bad_videos.csv`; earlier ones are set aside.
-
-    Args:
-        config: The evaluation, checked.
-        command: The command line behind it, as in `sys.orig_argv`, which is recorded.
+    It writes `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png`, `report.html` with its plots
+    and, if bad videos are allowed and found, `evaluation_bad_videos.csv` into `output_dir`, and sets the files of an
+    earlier report aside. `command` is the command line, as in `sys.orig_argv`, for the record.
 
     Raises:
-        InputError: If there are no weights, weights and data set do not belong together, or a video cannot be
+        InputError: if there are no weights, weights and data set do not belong together, or a video cannot be
             decoded and `allow_bad_videos` is false.
     """
     start_log(None)
-    # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
+    # This comes first: whatever TensorFlow computes before it knows the other workers is computed without them.
     strategy = make_strategy(config.runtime.strategy)
     workers = Workers(strategy)
     is_writing = threading.Event()
 
     def end(number: int) -> None:
-        # What is being written takes a moment, and the evaluation ends after it.
+        # Writing takes only a moment, and the evaluation ends after it anyway.
         if not is_writing.is_set():
             os.write(2, b"\nended by SIGTERM; nothing was written, since all results are written at the end\n")
             exit_at_once(number)
@@ -92,7 +89,7 @@ def _evaluate(
     command: Sequence[str],
     is_writing: threading.Event,
 ) -> Metrics:
-    """Does what `run_evaluation` says, on this worker's devices."""
+    """Runs the evaluation on this worker's devices."""
     set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     check_divides(batch_size, strategy.num_replicas_in_sync)
@@ -110,13 +107,13 @@ def _evaluate(
             loaded = str(load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias))
     folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
     start_log(None, is_shown=workers.is_chief)
-    # The hash of the weights is taken now: a training run may replace them meanwhile.
+    # Hash the weights now: a training run may replace them meanwhile.
     protocol = describe_protocol(config, checkpoint, catalog) | {"tensorflow": tf.__version__}
     session = describe_session(command)
     logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
-    # Every video is read once, so a cache would only cost.
+    # Every video is read once, so a cache would not help.
     store = open_store(config.dataset, catalog.store)
     frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
     labels = np.array([record.label for record in catalog.tested])
@@ -131,7 +128,7 @@ def _evaluate(
             class_names=catalog.class_names,
             metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
         )
-        # Which decoder was configured, how many videos each has read, and of which sizes, on all workers together.
+        # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
         for entry in decoders.values():
             if isinstance(entry, dict):
@@ -141,7 +138,7 @@ def _evaluate(
         is_writing.set()
         if workers.is_chief:
             _report(config, result, protocol, session, bad, folder)
-            # The videos of its clips are opened once more.
+            # The report opens some videos again for its clips.
             logger.info(report_or_say_why(folder, frames))
             has_tensorboard = config.tensorboard and has_log(config)
             samples = list(read_samples(result, store)) if has_tensorboard or config.wandb else []
@@ -150,7 +147,7 @@ def _evaluate(
                 log_to_tensorboard(config, result, samples, epoch)
             if config.wandb:
                 log_to_wandb(config, result, samples)
-    # The chief has set aside what an earlier evaluation wrote.
+    # Wait until the chief has set the files of an earlier evaluation aside.
     workers.wait()
     if len(bad) > 0 and not workers.is_chief:
         bad.write(workers.own_file(folder / BAD_VIDEOS_NAME))
@@ -166,7 +163,7 @@ def _report(
     bad: BadVideos,
     folder: Path,
 ) -> None:
-    """Prints and writes what was found."""
+    """Prints and writes the results."""
     weights, num_videos = config.init_from or "a random model", len(result.labels)
     comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
     print_report(console, result, comparison)
@@ -175,7 +172,7 @@ def _report(
     try:
         # Another evaluation of the same run may end at the same moment.
         with locked(folder / ".report.lock", is_optional=True):
-            # On a full disk nothing of it stays, and the earlier one does.
+            # On a full disk nothing of this report stays, and the earlier report does.
             with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder, ignore_cleanup_errors=True) as name:
                 write_report(Path(name), result, comparison, protocol, session, bad)
                 set_report_aside(folder)
@@ -183,7 +180,7 @@ def _report(
                     os.replace(path, folder / path.name)
             sync_folder(folder)
     except OSError as error:
-        # Hours of work must not hang on one folder.
+        # Hours of work must not depend on one folder.
         elsewhere = Path(tempfile.mkdtemp(prefix="vswin_report_"))
         write_report(elsewhere, result, comparison, protocol, session, bad)
         raise InputError(
@@ -197,10 +194,7 @@ def _report(
 
 
 def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Catalog:
-    """Gives the videos the classes that weights were trained for, of which there may be some without any video.
-
-    Classes that are plain numbers, as a list without names gives them, say nothing about order.
-    """
+    """Maps the labels of the videos to the classes of the weights; some classes may then have no videos."""
     trained, num_trained = checkpoint.metadata.get("class_names"), checkpoint.network.num_classes
     if num_trained is None:
         raise InputError(
@@ -221,6 +215,7 @@ def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Ca
             "the data set it was trained for, or fine-tune it on this one first (train.py init_from=...)"
         )
     differing = [label for label in range(len(given)) if known[label] != given[label]]
+    # Plain numbers come from a list without names and say nothing about the order.
     if differing and numbers not in (known, given):
         pairs = [f"class {label} is {known[label]!r}, here {given[label]!r}" for label in differing[:_NUM_NAMED]]
         more = ", ..." if len(differing) > _NUM_NAMED else ""
@@ -233,7 +228,7 @@ def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Ca
 
 
 def _make_folder(config: EvaluateConfig) -> Path:
-    """Makes the folder of the report, before hours of work depend on it."""
+    """Creates the folder of the report, before hours of work depend on it."""
     folder = Path(config.output_dir or default_output_dir(config.model.name, config.dataset.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +240,7 @@ def _make_folder(config: EvaluateConfig) -> Path:
 def _describe_cost(
     config: EvaluateConfig, catalog: Catalog, weights: str, batch_size: int, devices: str, folder: Path
 ) -> list[str]:
-    """Says what is going to be computed, a line per fact."""
+    """Describes the evaluation and its cost, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
     num_classes, num_videos = len(catalog.class_names), len(catalog.tested)
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)

@@ -1,4 +1,4 @@
-"""Predict every video once, averaged over its views, on all devices of a strategy."""
+"""Predicts every video once, averaged over its views, on all devices of a strategy."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from vswin.runtime import console, format_seconds, logger
 SECONDS_BETWEEN_LINES = 10.0
 _NUM_NAMED = 5
 
-# `indices` int32 [B], -1 for padding, and what was computed of each video: in an evaluation `labels` int32 [B],
+# `indices` int32 [B], -1 for padding, and the results of each video: in an evaluation `labels` int32 [B],
 # `probabilities` float32 [B, K], `view_hits` int32 [B, 2]
 BatchPredictions: TypeAlias = Mapping[str, np.ndarray]
 Batch: TypeAlias = dict[str, tf.Tensor]
 
 
 class Predictions(NamedTuple):
-    """Hold the predictions of N videos.
+    """The predictions for N videos.
 
     Attributes:
         ranked: Best classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
-        probabilities: Theirs, float32 [N, min(5, K)]; NaN for such a video.
-        view_hits: Views that are right in their best class, and in their best five, int64 [N, 2].
+        probabilities: Their probabilities, float32 [N, min(5, K)]; NaN for a video that cannot be decoded.
+        view_hits: Views with the label as best class, and among their best five classes, int64 [N, 2].
     """
 
     ranked: np.ndarray
@@ -56,13 +56,13 @@ def predict_videos(
     frames: FrameLoader,
     workers: Workers,
 ) -> Predictions:
-    """Predicts every video once; gives the predictions in the order of the records.
+    """Predicts every video once; returns the predictions in the order of the records.
 
-    The devices of the strategy, in whose scope the model was built, divide `batch_size`, the videos of a global batch.
-    Each worker predicts a part of the videos and gets the predictions of all; `bad` collects what cannot be decoded.
+    `batch_size` is the number of videos in a global batch, a multiple of the devices of `strategy`, in whose scope the
+    model was built. Each worker predicts a part of the videos and gets all predictions; `bad` collects bad videos.
 
     Raises:
-        InputError: if a video cannot be decoded and may not be bad, the model gives NaN, or memory is not enough.
+        InputError: if a video is bad and bad videos are not allowed, the model gives NaN, or memory runs out.
     """
     num_best = min(NUM_BEST, model.num_classes)
     ranked = np.full((len(records), num_best), NO_PREDICTION)
@@ -78,7 +78,7 @@ def predict_videos(
             batch = {key: workers.gather(values) for key, values in local.items()}
             if len(bad) > 0 and not config.allow_bad_videos:
                 raise InputError(_describe_bad(bad))
-            # Padding has index -1, a video that could not be decoded label -1.
+            # Padding has index -1; a video that could not be decoded has label -1.
             is_video = batch["indices"] >= 0
             is_decoded = is_video & (batch["labels"] >= 0)
             times_seen[batch["indices"][is_video]] += 1
@@ -113,13 +113,13 @@ def predict_batches(
 def map_batches(
     compute: Callable[[Batch], Batch], strategy: tf.distribute.Strategy, batches: Iterable, views_per_step: int
 ) -> Iterator[BatchPredictions]:
-    """Computes tensors [B, ...] by name of distributed batches in order, each device of its part.
+    """Applies `compute` to distributed batches in order; each device computes tensors [B, ...] by name from its part.
 
     Yields:
-        What this worker's devices computed of a batch.
+        The results of this worker's devices for a batch.
 
     Raises:
-        InputError: if memory is not enough; it names `views_per_step`.
+        InputError: if memory runs out; it names `views_per_step`.
     """
 
     @tf.function(autograph=False)
@@ -144,11 +144,11 @@ def map_batches(
 def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, views_per_step: int) -> tf.Tensor:
     """Computes the logits of every view, float32 [B, V, K], a few views at a time.
 
-    The views of all videos form one row that is cut into steps of equal size (the last one is filled with
-    black clips), so the model is traced for one shape and holds the activations of one step only.
+    The views of all videos form one row, which is cut into steps of equal size (black clips fill the last one), so the
+    model is traced for one shape and holds the activations of one step only.
 
     Args:
-        model_fn: Maps clips [n, T, H, W, 3] to logits float [n, K]; sees the dtype of `views`.
+        model_fn: Maps clips [n, T, H, W, 3] of the dtype of `views` to logits float [n, K].
         views: uint8 [B, V, T, H, W, 3] with static B and V.
         views_per_step: Clips in one call of `model_fn`, >= 1; more than B * V counts as B * V.
     """
@@ -171,7 +171,7 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
 def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
     """Averages logits, float32 [B, V, K], over the views of each video to probabilities, float32 [B, K].
 
-    "prob" averages class probabilities, as published; "score" averages logits, whose softmax it gives.
+    "prob" averages class probabilities, as published; "score" averages logits and then applies softmax.
 
     Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip.
     """
@@ -183,7 +183,7 @@ def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
 def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Counts the views whose best class, and whose best min(5, K) classes, hold the label, int32 [B, 2].
 
-    Logits are float32 [B, V, K], labels int32 [B]; -1 for a video without one, which has no hits.
+    Logits are float32 [B, V, K], labels int32 [B]; a video without a label, -1, has no hits.
     """
     best = tf.math.top_k(logits, min(NUM_BEST, logits.shape[-1])).indices  # [B, V, min(5, K)]
     is_label = tf.cast(best == labels[:, tf.newaxis, tf.newaxis], tf.int32)  # [B, V, min(5, K)]
@@ -191,10 +191,10 @@ def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def check_finite(values: np.ndarray, paths: Sequence[str]) -> None:
-    """Checks what a model gives for n videos, float32 [n, ...].
+    """Checks the outputs of a model for n videos, float32 [n, ...].
 
     Raises:
-        InputError: if something is NaN or infinite; names the first video.
+        InputError: if a value is NaN or infinite; names the first such video.
     """
     is_broken = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))  # [n]
     if is_broken.any():
@@ -207,7 +207,7 @@ def check_finite(values: np.ndarray, paths: Sequence[str]) -> None:
 def show_progress(
     batches: Iterable[BatchPredictions], num_videos: int, task_name: str
 ) -> Generator[BatchPredictions, None, None]:
-    """Passes batches on while it moves a bar on a terminal, or else prints a line now and then."""
+    """Passes batches on and moves a progress bar; without a terminal, prints a line now and then."""
     started = last_line = warm_since = time.perf_counter()
     done = num_before = 0
     with make_progress_bar(console, "videos") as bar:
@@ -217,7 +217,7 @@ def show_progress(
             done += int(np.sum(batch["indices"] >= 0))
             now = time.perf_counter()
             if num_before == 0:
-                # The first batch waits for the model to be traced: it says nothing about the speed of the others.
+                # The first batch includes tracing the model, so it does not count in the speed.
                 num_before, warm_since, pace, left = done, now, "", ""
             else:
                 speed = (done - num_before) / (now - warm_since)

@@ -1,1 +1,1 @@
-"""What training runs and evaluations leave in their folders: written there, and read back."""
+"""Files that training runs and evaluations leave in their folders: writing and reading them."""

@@ -1,4 +1,4 @@
-"""What a session of a run was started with: machine, versions, revision of the code, command line."""
+"""The environment of a session of a run: machine, versions, revision of the code, command line."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _GIT_SECONDS = 10
 
 
 def describe_machine() -> dict[str, object]:
-    """Describes this machine and what is installed on it, as values JSON knows.
+    """Describes this machine and the installed versions, as JSON values.
 
-    `instructions` are those that matrix products gain from, `cores` physical ones (None if unknown), and `load` is the
-    average of the last minute in running threads.
+    `instructions` are the instruction sets that speed up matrix products, `cores` counts physical cores (None if
+    unknown), and `load` is the average number of running threads in the last minute.
     """
     import tensorflow as tf
 
-    # The name of the processor and its instruction sets, where the system tells them.
+    # The name of the processor and its instruction sets, if the system tells them.
     cpu = Path("/proc/cpuinfo")
     pairs = (line.partition(":") for line in cpu.read_text().splitlines()) if cpu.is_file() else ()
     fields = {key.strip(): value.strip() for key, _, value in pairs}
@@ -58,7 +58,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def summarise(machine: dict[str, object]) -> str:
-    """Writes what `describe_machine` gives on one line."""
+    """Formats the result of `describe_machine` on one line."""
     gpus = machine["gpus"]
     devices = f", {', '.join(map(str, gpus))}" if isinstance(gpus, list) and gpus else ""
     return (
@@ -68,9 +68,9 @@ def summarise(machine: dict[str, object]) -> str:
 
 
 def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Describes what is about to run, as values JSON knows: machine, versions, revision of the code, command line.
+    """Describes a session that is about to run, as JSON values: machine, versions, revision of the code, command line.
 
-    `command` is as in `sys.orig_argv`; empty if Python code started it.
+    `command` is the command line, as in `sys.orig_argv`; empty if Python code started the session.
     """
     machine = describe_machine()
     del machine["load"]
@@ -85,19 +85,19 @@ def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:
-    """Adds this session, and in words what it computes on, to `environment.json`: a resumed run has several sessions.
+    """Adds this session and its devices, in words, to `environment.json`; a resumed run has several sessions.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: if the file cannot be written.
     """
     sessions = [*read_sessions(folder), describe_session(command) | {"devices": devices}]
     with replacing(folder / ENVIRONMENT_NAME) as partial:
-        # An argument may hold bytes that are no UTF-8; JSON spells them out.
+        # An argument may contain bytes that are not UTF-8; JSON escapes them.
         partial.write_text(json.dumps({"sessions": sessions}, indent=2) + "\n", encoding="utf-8")
 
 
 def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """Reads the sessions of a run; empty if they are not known, for they are no more than a help."""
+    """Reads the sessions of a run; returns none if the file cannot be read, because they are only informative."""
     try:
         sessions = json.loads((folder / ENVIRONMENT_NAME).read_text(encoding="utf-8"))["sessions"]
         return [session for session in sessions if isinstance(session, dict)]
@@ -106,20 +106,20 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def plain_command(command: Sequence[str]) -> list[str]:
-    """Gives a command line, as in `sys.orig_argv`, as it was typed."""
+    """Returns a command line, given as in `sys.orig_argv`, as the user typed it."""
     program, *arguments = command or [""]
     if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
-        # An installed command: Python and where it lies are the shell's affair.
+        # The user typed an installed command without Python and without its folder.
         program, *arguments = Path(arguments[0]).name, *arguments[1:]
     return [program, *arguments] if command else []
 
 
 def describe_checkout(root: Path) -> dict[str, Any] | None:
-    """Finds out which revision a checkout holds, and whether files that git knows differ; None if that is not known."""
+    """Finds the revision of a checkout, and whether files that git tracks have changed; None if unknown."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
-    # These would speak of another repository.
+    # These variables would make git describe another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     words = ("describe", "--always", "--exclude=*", "--abbrev=40", "--dirty")
     try:

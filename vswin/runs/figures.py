@@ -1,6 +1,6 @@
-"""The figures, settings and protocol of a run in words: one way for the terminal, the report page and `vswin compare`.
+"""The figures, settings and protocol of a run in words, for the terminal, the report page and `vswin compare`.
 
-What comes from files of other versions may be anything; what is not known is left out.
+Files of other versions may hold anything; unknown values are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from vswin.console import count_of, printable
 from vswin.runs.files import Run
 
-# Where a run writes and what it logs, and defaults that work through the key of the same name elsewhere alone.
+# Keys that do not change results, and defaults that act only through the key of the same name elsewhere.
 _LEFT_OUT = {
     *("output_dir", "resume", "dataset.cache_dir", "dataset.tfds_dir"),
     *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
@@ -23,12 +23,12 @@ _LEFT_OUT = {
 
 
 def is_setting(key: str) -> bool:
-    """Tells whether a key of a configuration may change what a run reaches."""
+    """Tells whether a key of a configuration can change the results of a run."""
     return key not in _LEFT_OUT and not key.startswith("logger.")
 
 
 def format_value(value: Any) -> str:
-    """Writes a value as it is given on a command line."""
+    """Formats a value as on a command line."""
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
@@ -38,12 +38,12 @@ def format_value(value: Any) -> str:
 
 
 class Figures(NamedTuple):
-    """Hold what a training reached, accuracies in validation as fractions 0..1; None for what is not known.
+    """The figures of a training run; accuracies are from validation, fractions 0..1; None means unknown.
 
     Attributes:
-        epochs_done, epochs: Epochs in `history.csv`, and those that were asked for.
-        best_top1, best_epoch: Highest top-1 of the weights or their average; its epoch, of equals the first.
-        is_average: Whether the average of the weights reached it (`optimizer.ema_decay`), and they alone did not.
+        epochs_done, epochs: Epochs in `history.csv`, and epochs in the configuration.
+        best_top1, best_epoch: Highest top-1 of the weights or their average, and the first epoch that reached it.
+        is_average: Whether only the average of the weights reached it (`optimizer.ema_decay`).
         last_top1: Top-1 of the weights after the last epoch.
         clips_per_sec: Median over the epochs of the training clips per second.
     """
@@ -58,7 +58,7 @@ class Figures(NamedTuple):
 
 
 def sum_up(run: Run) -> Figures:
-    """Takes the figures of a training from its history."""
+    """Collects the figures of a training run from its history."""
     epochs = (run.config or {}).get("epochs")
     epochs = epochs if isinstance(epochs, int) else None
     if run.history is None:
@@ -82,13 +82,13 @@ def sum_up(run: Run) -> Figures:
 
 
 def percent(share: Any, digits: int = 1) -> str:
-    """Writes a share as percent, e.g. "93.0 %"; a dash where there is none."""
+    """Formats a fraction as percent, e.g. "93.0 %"; a dash if there is none."""
     is_share = isinstance(share, int | float) and math.isfinite(share)
     return f"{100 * share:.{digits}f} %" if is_share else "-"
 
 
 def format_interval(interval: Any) -> str:
-    """Writes the ends of an interval of shares in percent, e.g. "91.2 to 94.0"; empty where there is none."""
+    """Formats an interval of fractions in percent, e.g. "91.2 to 94.0"; empty if there is none."""
     match interval:
         case [int() | float() as low, int() | float() as high]:
             return f"{100 * low:.1f} to {100 * high:.1f}"
@@ -96,17 +96,17 @@ def format_interval(interval: Any) -> str:
 
 
 def format_speed(clips_per_sec: float) -> str:
-    """Writes a throughput in as many digits as it is exact."""
+    """Formats a throughput with three digits, or as a whole number from 100 on."""
     return f"{clips_per_sec:,.0f}" if clips_per_sec >= 100 else f"{clips_per_sec:.3g}"
 
 
 def difference_points(measured: float, published: float) -> float:
-    """Subtracts a published accuracy from a measured one, both fractions: percentage points, rounded to hundredths."""
+    """Returns measured minus published accuracy, both fractions, in percentage points rounded to hundredths."""
     return round(100 * measured - 100 * published, 2)
 
 
 def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Sets the accuracies of `metrics.json` beside the published ones, if there are some: headings, then rows."""
+    """Lists the accuracies of `metrics.json` beside the published ones, if there are any: headings, then rows."""
     published = metrics.get("published")
     published = published if isinstance(published, dict) and published.get("name") else {}
     rows = [["Accuracy", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
@@ -130,7 +130,7 @@ def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
-    """Says how a video becomes views, their frames and their pixels, from the keys of `clip.*` that are known."""
+    """Describes views, their frames and their pixels, as far as the keys of `clip.*` are known."""
     known = {key: value for key, value in protocol.items() if isinstance(value, int) and value}
     words = {}
     if {"num_clips", "num_crops"} <= set(known):
@@ -148,7 +148,7 @@ def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_seen(test_set: Mapping[str, Any]) -> str:
-    """Says whether the tested videos, `protocol.dataset` of `metrics.json`, trained the model or chose its epoch."""
+    """Tells whether the tested videos, `protocol.dataset` of `metrics.json`, trained the model or chose its epoch."""
     match test_set.get("trained_on"), test_set.get("chose_epoch"):
         case True, _:
             return "the model was trained on some of these videos; accuracy on new videos would be lower"

@@ -1,4 +1,4 @@
-"""Read what a training run and its evaluation left in a folder; nothing in it is trusted to be whole."""
+"""Reads the files of a training run and its evaluation from a folder; any of them may be damaged or missing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from vswin.console import printable
 from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
 
-# Any of them makes a folder a run: one that was only evaluated has no configuration of a training.
+# Any of these files makes a folder a run; a run that was only evaluated has no training configuration.
 _FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
 _SHARES = ("top1", "top5", "mean_class_accuracy")
 _COPY_AGAIN = "copy it again, or do without this file"
 
 
 class Predictions(NamedTuple):
-    """Hold what was predicted of N test videos; classes are names.
+    """The predictions for N test videos; classes are names.
 
     Attributes:
-        predicted: Best class of each; empty for a bad video.
+        predicted: Best class of each video; empty for a bad video.
         probabilities: Its probability, float64 [N]; NaN for a bad video.
         is_right: Whether the best class is the label, bool [N]; false for a bad video.
     """
@@ -41,17 +41,17 @@ class Predictions(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Hold what is known of a run; what its folder does not have is None or empty.
+    """The contents of a run's folder; what is missing there is None or empty.
 
     Attributes:
         label: Its letter in tables, e.g. "b".
-        name: The end of its path, as long as it takes to tell it from the others.
+        name: The end of its path that distinguishes it from the other runs.
         config: Key -> value, e.g. `{"clip.crop": 224}`.
         history: Column of `history.csv` -> its value after each of E epochs, float64 [E], NaN where there is none;
             `epoch` counts from 1.
-        metrics: `metrics.json`, accuracies as fractions.
-        class_names: Classes that the evaluation chose among, in the order of their labels.
-        sessions: What each session of the training was started with, see `vswin.runs.environment`.
+        metrics: Contents of `metrics.json`; accuracies are fractions.
+        class_names: Classes of the evaluation, in the order of their labels.
+        sessions: The environment of each training session, see `vswin.runs.environment`.
     """
 
     label: str
@@ -66,29 +66,29 @@ class Run(NamedTuple):
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """How it was evaluated; empty where that is not known."""
+        """The protocol of the evaluation; empty if unknown."""
         return (self.metrics or {}).get("protocol") or {}
 
     @property
     def test_set(self) -> Mapping[str, Any]:
-        """What `metrics.json` says of the data set; empty where that is not known."""
+        """The entry of the data set in `metrics.json`; empty if unknown."""
         return self.protocol.get("dataset", {})
 
     @property
     def devices(self) -> str:
-        """What its last session was trained on, in words; empty where that is not known."""
+        """The devices of the last training session, in words; empty if unknown."""
         return printable(str(self.sessions[-1].get("devices") or "")) if self.sessions else ""
 
 
 def list_runs(arguments: Sequence[str]) -> list[Path]:
-    """Lists the run folders that arguments stand for, each once, in their order.
+    """Lists the run folders that arguments name, each once, in their order.
 
-    Arguments are folders, and patterns such as `outputs/*_ucf101`, in which folders that are no runs are passed over.
+    Arguments are folders, or patterns such as `outputs/*_ucf101`; a pattern skips folders that are no runs.
 
     Raises:
-        InputError: If an argument stands for no run.
+        InputError: if an argument names no run.
     """
-    # The same folder by another name is the same run: `outputs/best 'outputs/*'` puts the best one first.
+    # A folder that is named twice is one run: `outputs/best 'outputs/*'` puts the best one first.
     found: dict[Path, Path] = {}
     for argument in arguments:
         if Path(argument).is_dir():
@@ -105,7 +105,7 @@ def list_runs(arguments: Sequence[str]) -> list[Path]:
 
 
 def check_is_run(folder: Path) -> None:
-    """Raises an `InputError` if there is nothing to read in a folder."""
+    """Raises an `InputError` if a folder has no files of a run."""
     if _is_run(folder):
         return
     try:
@@ -121,10 +121,10 @@ def _is_run(folder: Path) -> bool:
 
 
 def read_run(label: str, name: str, folder: Path) -> Run:
-    """Reads the files of a run, as far as there are any; for its label and name see `Run`.
+    """Reads the files that a run has; for its label and name see `Run`.
 
     Raises:
-        InputError: If a file is damaged, or two of them are not of the same evaluation.
+        InputError: if a file is damaged, or two of them are not from the same evaluation.
     """
     run = Run(
         label=label,
@@ -139,7 +139,7 @@ def read_run(label: str, name: str, folder: Path) -> Run:
     )
     if run.metrics is None or run.predictions is None:
         return run
-    # Both must be of the same evaluation.
+    # Both must be from the same evaluation.
     num_listed, num_videos = len(run.predictions.paths), run.metrics["num_videos"]
     num_right = int(run.predictions.is_right.sum())
     if num_listed != num_videos or abs(num_right - run.metrics["top1"] * num_videos) > 0.5:
@@ -152,7 +152,7 @@ def read_run(label: str, name: str, folder: Path) -> Run:
 
 
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
-    """Reads `metrics.json`; None if there is no such file; raises an `InputError` if it is damaged."""
+    """Reads `metrics.json`; returns None if it does not exist; raises an `InputError` if it is damaged."""
     text = _read_text(path)
     if text is None:
         return None
@@ -187,7 +187,7 @@ def _read_history(path: Path) -> dict[str, np.ndarray] | None:
     if rows is None:
         return None
     history = {column: _read_numbers(path, rows, column) for column in rows[0]}
-    # In the file they count from 0; the log counts from 1, as people do.
+    # Epochs count from 0 in the file, and from 1 in the log.
     history["epoch"] = history["epoch"] + 1
     if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
         raise InputError(f"{path} is damaged: its epochs are not in order; {_COPY_AGAIN}")
@@ -195,7 +195,7 @@ def _read_history(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _read_text(path: Path) -> str | None:
-    """Reads a file; None if there is none."""
+    """Reads a file; returns None if it does not exist."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -209,7 +209,7 @@ def _read_text(path: Path) -> str | None:
 
 
 def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
-    """Reads a CSV file, at least one whole row with these columns; None if there is no file."""
+    """Reads a CSV file with at least one whole row and these columns; returns None if it does not exist."""
     text = _read_text(path)
     if text is None:
         return None
@@ -233,7 +233,7 @@ def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | Non
 
 
 def _read_numbers(path: Path, rows: list[dict[str, str]], column: str) -> np.ndarray:
-    """Gives a column as float64 [rows], NaN where a cell is empty."""
+    """Returns a column as float64 [rows], NaN where a cell is empty."""
     try:
         return np.array([float(row[column]) if row[column] else math.nan for row in rows])
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Count what a model got right, once for evaluations, the report page and `vswin compare`.
+"""Counts correct predictions, in one way for evaluations, the report page and `vswin compare`.
 
-Classes are indices 0 .. K-1. A predicted class of -1 stands for "no prediction": a video that could not be decoded.
-It counts as a video of its class and as a hit of none.
+Classes are indices 0 .. K-1. The predicted class -1 means "no prediction": the video could not be decoded. Such a video
+counts as a video of its class and is never a hit.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ NUM_BEST = 5
 
 @dataclass(frozen=True)
 class Metrics:
-    """Sum up one evaluation; accuracies are fractions 0..1.
+    """The figures of one evaluation; accuracies are fractions 0..1.
 
     Attributes:
-        top1, top5: Videos whose label is the best class, or among the best min(5, K). With five classes or fewer every
-            video that could be decoded is a hit.
-        top1_interval, top5_interval: What the true fractions may be with so many videos, see `wilson_interval`.
-        mean_class_accuracy: Mean over the classes that have videos of the fraction recognised.
-        clip_top1, clip_top5: The same with every view judged by itself; papers that report clip-level accuracy
-            mean this, which is lower.
-        num_videos, num_bad_videos: Videos counted, each once, and those among them without a prediction.
+        top1, top5: Videos whose label is the best class, or among the best min(5, K). With five classes or fewer, every
+            video that could be decoded is a top-5 hit.
+        top1_interval, top5_interval: Ranges of the true fractions for so many videos, see `wilson_interval`.
+        mean_class_accuracy: Mean fraction of recognised videos over the classes that have videos.
+        clip_top1, clip_top5: Accuracies with every view judged by itself, as in papers that report clip-level accuracy;
+            they are lower.
+        num_videos, num_bad_videos: All videos, each counted once, and the videos without a prediction.
     """
 
     top1: float
@@ -44,12 +44,12 @@ class Metrics:
 
 
 class ClassScore(NamedTuple):
-    """Hold the figures of one class, fractions 0..1, NaN where there is nothing to count.
+    """The figures of one class, fractions 0..1; NaN if there is nothing to count.
 
     Attributes:
-        top1: Its videos that are recognised (recall).
-        top5: Its videos with the class among the best min(5, K).
-        confused_with: Class most often predicted instead, `NO_PREDICTION` if there is none; `num_confused` times.
+        top1: Recognised videos of the class (recall).
+        top5: Videos of the class with it among the best min(5, K).
+        confused_with: Class most often predicted instead, `num_confused` times; `NO_PREDICTION` if there is none.
     """
 
     label: int
@@ -63,7 +63,7 @@ class ClassScore(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Count how many of the `num_videos` of a class were taken for another one, and how many the other way round."""
+    """Counts how many of a class's `num_videos` were predicted as another class, and how many the other way round."""
 
     label: int
     predicted: int
@@ -73,28 +73,28 @@ class Confusion(NamedTuple):
 
 
 def rank_classes(probabilities: np.ndarray, num_best: int = NUM_BEST) -> np.ndarray:
-    """Finds the best classes of every video, int64 [N, min(num_best, K)], best first, from float [N, K].
+    """Ranks the best classes of every video, int64 [N, min(num_best, K)], best first, from float [N, K].
 
-    Of equally probable classes the one with the higher index comes first.
+    Of equally probable classes, the one with the higher index comes first.
 
     Source: Video-Swin-Transformer mmaction/core/evaluation/accuracy.py, top_k_accuracy (ascending argsort,
-        the last k), with a stable sort, so that ties fall the same way on every machine.
+        the last k), with a stable sort, so that ties are ranked the same way on every machine.
     """
     ascending = np.argsort(probabilities, axis=1, kind="stable")
     return ascending[:, ::-1][:, :num_best]
 
 
 def is_hit(ranked: np.ndarray, labels: np.ndarray, num_best: int) -> np.ndarray:
-    """Tells which videos, bool [N], have their label, int [N], among the first `num_best` of int [N, R] classes."""
+    """Tells, bool [N], whether each label, int [N], is among the first `num_best` ranked classes, int [N, R]."""
     return (ranked[:, :num_best] == labels[:, np.newaxis]).any(axis=1)
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts how often each class was taken for each other one, int64 [K, K]; row = label, column = prediction.
+    """Counts how often each class was predicted for each label, int64 [K, K]; row = label, column = prediction.
 
-    Videos without a prediction are in no column.
+    Videos without a prediction are not counted.
     """
-    from sklearn.metrics import confusion_matrix as count_pairs  # a second that only those who score should wait
+    from sklearn.metrics import confusion_matrix as count_pairs  # takes a second to import
 
     is_predicted = predictions != NO_PREDICTION
     if not is_predicted.any():
@@ -105,8 +105,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 def mean_class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Averages the fraction of recognised videos over the classes that have videos.
 
-    The official code also counts classes that were only predicted, as 0; on the published validation sets every class
-    has videos, so there the two are equal.
+    The official code also counts classes that were only predicted, as 0; in the published validation sets every class
+    has videos, so both are equal there.
 
     Source: Video-Swin-Transformer mmaction/core/evaluation/accuracy.py, mean_class_accuracy.
     """
@@ -116,22 +116,22 @@ def mean_class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Says between which values, 0..1, a true share lies when it was measured on a sample of `count` >= 1.
+    """Returns the interval of the true fraction, 0..1, if `share` was measured on a sample of `count` >= 1.
 
     Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    # Rounding must not put the ends beyond what is possible.
+    # Rounding must not move the ends outside 0..1.
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def compute_metrics(ranked: np.ndarray, labels: np.ndarray, view_hits: np.ndarray, num_views: int) -> Metrics:
-    """Computes all summary figures of an evaluation of N >= 1 videos with `num_views` views each.
+    """Computes the figures of an evaluation of N >= 1 videos with `num_views` views each.
 
-    `ranked` is int [N, min(5, K)], best class first, `labels` int [N]; `view_hits`, int [N, 2], are the views of each
-    video that are right by themselves, in their best class and in their best five.
+    `ranked` is int [N, min(5, K)], best class first, `labels` is int [N], and `view_hits`, int [N, 2], counts the views
+    of each video with the label as their best class, and among their best five.
     """
     top1, top5 = (float(is_hit(ranked, labels, num_best).mean()) for num_best in (1, NUM_BEST))
     clip_top1, clip_top5 = (view_hits.mean(axis=0) / num_views).tolist()
@@ -149,7 +149,7 @@ def compute_metrics(ranked: np.ndarray, labels: np.ndarray, view_hits: np.ndarra
 
 
 def score_classes(ranked: np.ndarray, labels: np.ndarray, num_classes: int) -> list[ClassScore]:
-    """Scores all K classes in their order, those without videos among them; arguments as in `compute_metrics`."""
+    """Scores all K classes in order, including classes without videos; arguments as in `compute_metrics`."""
     from sklearn.metrics import precision_recall_fscore_support
 
     predictions, classes = ranked[:, 0], np.arange(num_classes)
@@ -176,12 +176,12 @@ def score_classes(ranked: np.ndarray, labels: np.ndarray, num_classes: int) -> l
 
 
 def order_by_accuracy(scores: Iterable[ClassScore]) -> list[ClassScore]:
-    """Orders the classes that have videos: the least accurate first, of equals those with more videos."""
+    """Orders classes that have videos by accuracy, lowest first; in a tie, the class with more videos comes first."""
     return sorted((score for score in scores if score.num_videos), key=lambda score: (score.top1, -score.num_videos))
 
 
 def most_confused(labels: np.ndarray, predictions: np.ndarray, num_classes: int, num_pairs: int) -> list[Confusion]:
-    """Lists the pairs of classes that are confused most often; of equals those with the larger share of the class."""
+    """Lists the most often confused pairs of classes; in a tie, the larger fraction of the class comes first."""
     mistakes = confusion_matrix(labels, predictions, num_classes)
     np.fill_diagonal(mistakes, 0)
     counts, num_videos = mistakes.tolist(), np.bincount(labels, minlength=num_classes).tolist()

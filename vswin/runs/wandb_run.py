@@ -1,4 +1,4 @@
-"""A run of Weights & Biases: online where it finds an API key, else in files that `wandb sync` uploads."""
+"""A run of Weights & Biases: online if there is an API key, else in files that `wandb sync` uploads."""
 
 import inspect
 import logging
@@ -19,23 +19,23 @@ from vswin.errors import InputError
 from vswin.runtime import logger
 
 RUN_ID_NAME = "wandb_run_id.txt"
-# Without a limit wandb tries for as long as its server cannot be reached.
+# Without a limit, wandb retries until it reaches its server.
 _FINISH_SEC = 60.0
 
 
 @contextmanager
 def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Iterator[Run]:
-    """Starts, or resumes, the wandb run that belongs to a run's folder, and finishes it however the block ends.
+    """Starts or resumes the wandb run that belongs to a run's folder, and finishes it however the block ends.
 
-    Without an API key (environment, netrc, settings: where wandb itself looks) the run is offline; nobody is ever
-    asked. `WANDB_MODE` has its usual meaning. A network that is lost ends nothing: after a minute, or
-    `WANDB_FINISH_TIMEOUT` seconds, the log names the command that sends the rest.
+    Without an API key (environment, netrc, settings: where wandb itself looks) the run is offline; wandb never prompts.
+    `WANDB_MODE` has its usual meaning. A lost network ends nothing: after a minute, or `WANDB_FINISH_TIMEOUT` seconds,
+    the log names the command that sends the rest.
 
     Args:
         folder: the run's folder; wandb writes into it, and it keeps the id of the wandb run.
-        project: of wandb.
-        config: joins the configuration of the wandb run, with the versions of vswin and TensorFlow.
-        option: what on the command line asks for wandb, for messages.
+        project: wandb project.
+        config: added to the configuration of the wandb run, with the versions of vswin and TensorFlow.
+        option: command line option that asks for wandb, for messages.
 
     Raises:
         InputError: if wandb cannot start.
@@ -49,18 +49,18 @@ def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str
         exit_code = stop.code if isinstance(stop.code, int) else 1
         raise
     finally:
-        # wandb has a log of its own; errors of a full disk that does not take it are not shown.
+        # wandb writes its own log; errors of that log on a full disk are not shown.
         shown, logging.raiseExceptions = logging.raiseExceptions, False
         try:
             run.finish(exit_code=exit_code)
-        except Exception as error:  # the training is what counts
+        except Exception as error:  # an error of wandb must not end the training
             path = shlex.quote(str(Path(run.dir).parent))
             logger.info(
                 f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
                 f"  wandb sync --include-online {path}"
             )
             if not isinstance(error, TimeoutError):
-                # Its process is gone: taken down now, it is not looked for when Python ends.
+                # wandb's process is gone; after a teardown, wandb does not look for it when Python ends.
                 with suppress(Exception):
                     wandb.teardown()
         finally:
@@ -72,7 +72,7 @@ def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -
     limit: dict[str, Any] = {}
     if hasattr(defaults, "finish_timeout"):  # since wandb 0.27
         limit = {"finish_timeout": defaults.finish_timeout or _FINISH_SEC, "finish_timeout_raises": True}
-    # A new id, which the agent of a sweep may have chosen, is kept.
+    # The folder keeps the first id, which the agent of a sweep may have chosen.
     id_path = folder / RUN_ID_NAME
     if not id_path.exists():
         with replacing(id_path) as partial:
@@ -87,7 +87,7 @@ def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -
             dir=folder,
             config={**config, "versions": {"vswin": __version__, "tensorflow": tf.__version__}},
             mode=None if needs_no_account or _has_account() else "offline",
-            # train.log has what the terminal shows.
+            # train.log already has what the terminal shows.
             settings=wandb.Settings(console="off", silent=True, **limit),
         )
     except wandb.Error as error:
@@ -104,8 +104,8 @@ def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -
 
 
 def _has_account() -> bool:
-    """Looks for credentials without ever asking for them."""
+    """Looks for credentials without prompting for them."""
     if "prompt" in inspect.signature(wandb.login).parameters:
         return wandb.login(prompt=False, verify=False)
-    # The wandb that TensorFlow before 2.18 allows: it takes an older protobuf.
+    # TensorFlow before 2.18 needs an older protobuf, and so this older wandb.
     return wandb.api.api_key is not None

@@ -1,6 +1,6 @@
-"""The recipe with the optimizers of TensorFlow Addons, which ended with TensorFlow 2.15: `optimizer=adamw_addons`.
+"""AdamW of TensorFlow Addons, whose development ended with TensorFlow 2.15: `optimizer=adamw_addons`.
 
-Nothing else imports TensorFlow Addons, and this module is imported only where it was asked for.
+Only this module imports TensorFlow Addons, and it is imported only for that choice.
 """
 
 import warnings
@@ -16,11 +16,11 @@ from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError
 from vswin.training.groups import ParameterGroup
 
-# TensorFlow Addons imports Keras proper too, which takes over names by which TensorFlow finds classes for tf_keras; a
-# layer could not be rebuilt from its configuration any more.
+# TensorFlow Addons also imports Keras itself, which overwrites the names under which TensorFlow finds the classes of
+# tf_keras. Without this, a layer could not be rebuilt from its configuration.
 _names = dict(tf_export._NAME_TO_SYMBOL_MAPPING)
 with warnings.catch_warnings():
-    # Its news is that it has ended; whoever chose it was told.
+    # It warns that its development has ended; users who choose it know.
     warnings.filterwarnings("ignore", r"\s*TensorFlow Addons \(TFA\) has ended", UserWarning)
     import tensorflow_addons as tfa
 tf_export._NAME_TO_SYMBOL_MAPPING.update(_names)
@@ -30,18 +30,18 @@ Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 @dataclass(eq=False)
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a factor."""
+    """A learning rate schedule, multiplied by a factor."""
 
     schedule: keras.optimizers.schedules.LearningRateSchedule
     factor: float
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Returns the product, float32, at an optimizer step counted from 0."""
+        """Returns the rate, float32, at an optimizer step counted from 0."""
         return self.schedule(step) * self.factor
 
 
 class _AdamW(tfa.optimizers.AdamW):
-    """The original, except that epsilon is added after the bias of the second moment is corrected, as elsewhere."""
+    """TensorFlow Addons' AdamW, but epsilon is added after the bias correction of the second moment, as in ours."""
 
     def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict) -> None:
         super()._prepare_local(var_device, var_dtype, apply_state)
@@ -50,10 +50,10 @@ class _AdamW(tfa.optimizers.AdamW):
 
 
 class GroupedAdamW(tfa.optimizers.MultiOptimizer):
-    """`tfa.optimizers.MultiOptimizer` of a `tfa.optimizers.AdamW` for each parameter group.
+    """A `tfa.optimizers.MultiOptimizer` with one `tfa.optimizers.AdamW` per parameter group.
 
     The original cannot be used here: it keeps the gradients of a step in lists that the threads of several replicas
-    share (IndexError), makes the moments in the first step, and does not save them. Arguments as of our `AdamW`.
+    share (IndexError), creates the moments in the first step, and does not save them. For the arguments see `AdamW`.
 
     Source: TensorFlow Addons 0.23, optimizers/discriminative_layer_training.py and weight_decay_optimizers.py.
     """
@@ -68,7 +68,7 @@ class GroupedAdamW(tfa.optimizers.MultiOptimizer):
         specs = []
         for group, names in self.members.items():
             rate = _scale(learning_rate, group.learning_rate_multiplier)
-            # This AdamW subtracts its decay as it is; elsewhere the rate multiplies it.
+            # This AdamW subtracts the decay as given; others multiply it by the learning rate.
             decay = _scale(learning_rate, group.learning_rate_multiplier * group.weight_decay)
             adamw = _AdamW(decay, rate, beta_1, beta_2, epsilon, name=group.name.replace(" ", "_"))
             specs.append({"optimizer": adamw, "weights": names})
@@ -78,32 +78,32 @@ class GroupedAdamW(tfa.optimizers.MultiOptimizer):
 
     @property
     def learning_rate(self) -> tf.Tensor:
-        """The rate of the last step, before groups multiply it."""
+        """The base rate of the last step, before the multipliers of the groups."""
         if callable(self.base_rate):
             return self.base_rate(tf.maximum(tf.convert_to_tensor(self.iterations) - 1, 0))
         return tf.constant(self.base_rate)
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The steps and moments of all groups; an attribute, as of the optimizers that succeeded these."""
+        """The step counts and moments of all groups; a property, as in newer Keras optimizers."""
         return [*self.weights, *(weight for spec in self.optimizer_specs for weight in spec["optimizer"].weights)]
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the two moments of every variable, float32, zero; they cannot be made among several replicas."""
+        """Creates the two moments of every variable, float32 zeros; a step on several replicas cannot create them."""
         by_name = {variable.name: variable for variable in var_list}
         for spec in self.optimizer_specs:
             spec["optimizer"]._create_all_weights([by_name[name] for name in spec["weights"]])
         self._create_all_weights([])
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], **kwargs: Any) -> tf.Tensor:
-        """Takes a step with each group's optimizer; gradients of several replicas are summed."""
+        """Takes a step with the optimizer of each group; gradients are summed over replicas."""
         by_name = {variable.name: (gradient, variable) for gradient, variable in grads_and_vars}
         for spec in self.optimizer_specs:
             spec["optimizer"].apply_gradients([by_name[name] for name in spec["weights"]], **kwargs)
         return self.iterations.assign_add(1)
 
     def last_rates(self) -> dict[str, float]:
-        """Gives the rate of each group in the last step, by the group's name."""
+        """Returns the learning rate of each group in the last step, by group name."""
         rate = float(self.learning_rate)
         return {group.name: rate * group.learning_rate_multiplier for group in self.members}
 
@@ -111,10 +111,10 @@ class GroupedAdamW(tfa.optimizers.MultiOptimizer):
 def build_addons_optimizer(
     config: OptimizerConfig, groups: Mapping[str, ParameterGroup], learning_rate: Rate
 ) -> GroupedAdamW:
-    """Builds the optimizer of TensorFlow Addons for a model, from variable name -> group and the base rate.
+    """Builds the optimizer from the base rate and the groups by variable name.
 
     Raises:
-        InputError: if it is to train on several workers, or TensorFlow Addons has another Keras than we have.
+        InputError: if the run uses several workers, or TensorFlow Addons uses another Keras than vswin.
     """
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise InputError(

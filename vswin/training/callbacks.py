@@ -1,4 +1,4 @@
-"""Callbacks of a run: progress on the terminal, and the ends of runs with bad videos or numbers that are not finite."""
+"""Callbacks of a run: progress on the terminal, and stops for bad videos and for numbers that are not finite."""
 
 import json
 import math
@@ -21,11 +21,11 @@ _NUM_NAMED = 5
 
 
 class EpochReport(keras.callbacks.Callback):
-    """Prints progress, and adds learning rates, `clips_per_sec` and a loss scale, if any, to the logs of each epoch.
+    """Prints progress, and adds learning rates, `clips_per_sec` and the loss scale, if any, to the logs of each epoch.
 
-    `learning_rate` is the base rate of the epoch's last step, `lr_<group>` that of each parameter group; the topmost
-    layer's where layers differ. Stands first among the callbacks, so that the others find the additions. `close` it
-    however training ends: its bar otherwise leaves the terminal without a cursor.
+    `learning_rate` is the base rate of the epoch's last step. `lr_<group>` is the rate of a parameter group, or of its
+    topmost layer if layers differ. This must be the first callback, so that the others see the added logs. Always
+    `close` it after training: an open bar hides the cursor of the terminal.
     """
 
     def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int) -> None:
@@ -49,13 +49,13 @@ class EpochReport(keras.callbacks.Callback):
         self._bar.start()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Moves the bar; without a terminal prints a line every minute."""
+        """Moves the bar; without a terminal, prints a line every minute."""
         now = time.perf_counter()
         self._steps_seen += 1
         self._train_seconds = now - self._started
         if self._steps_seen == 1:
             self._first_step = now
-        # A session's first step waits for the compiler.
+        # The first step of a session includes compilation.
         later_steps = self._steps_seen - 1
         self._step_seconds = (now - self._first_step) / later_steps if later_steps else self._train_seconds
         values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
@@ -73,7 +73,7 @@ class EpochReport(keras.callbacks.Callback):
         self._bar.update(self._task, description=f"{self._title}  validation")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Prints the line of the epoch."""
+        """Completes the logs of the epoch and prints its line."""
         self._bar.stop()
         logs["learning_rate"] = float(keras.backend.get_value(self.model.optimizer.learning_rate))
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
@@ -84,7 +84,7 @@ class EpochReport(keras.callbacks.Callback):
             logs["loss_scale"] = float(keras.backend.get_value(self.model.optimizer.loss_scale))
             scale = f"loss scale {logs['loss_scale']:g}  "
         average = f"averaged top-1 {_percent(logs['val_ema_top1'])}   " if "val_ema_top1" in logs else ""
-        # A resumed epoch may have begun in its middle.
+        # A resumed epoch may start in the middle.
         num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
         logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
         validation_seconds = time.perf_counter() - self._started - self._train_seconds
@@ -98,9 +98,9 @@ class EpochReport(keras.callbacks.Callback):
 
 
 class BadVideoGuard(keras.callbacks.Callback):
-    """Lists the videos that could not be decoded, and stops a run in which they are too large a share.
+    """Lists the videos that could not be decoded, and stops the run if too many are bad.
 
-    `path`, the list, is written when there is something to list; videos of earlier sessions stay in it.
+    The list, `path`, is written once a video is bad; videos of earlier sessions stay in it.
     """
 
     def __init__(self, bad: BadVideos, path: Path, num_videos: int, max_bad_share: float) -> None:
@@ -112,14 +112,14 @@ class BadVideoGuard(keras.callbacks.Callback):
         self._listed: list[tuple[str, str, int]] = []
 
     def close(self) -> None:
-        """Writes the list if there is more to list."""
+        """Writes the list if it has changed."""
         rows = self.bad.rows()
         if rows != self._listed:
             self._listed = rows
             self.bad.write(self.path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Writes the list and reports its length if it has grown; InputError if too large a share is bad."""
+        """Writes the list and reports its length if it has grown; raises an InputError if too many videos are bad."""
         num_listed = len(self._listed)
         self.close()
         if len(self._listed) == num_listed:
@@ -136,13 +136,13 @@ class BadVideoGuard(keras.callbacks.Callback):
 
 
 class FiniteGuard(keras.callbacks.Callback):
-    """Stops a run at the step whose loss, or whose weights, are not finite, before any of them is saved.
+    """Stops a run after a step whose loss or weights are not finite, before they are saved.
 
-    Gradients that overflow under float16 do not stop it: loss scaling skips their step, and neither loss nor weights
-    show them. Stands before everything that saves weights.
+    Gradients that overflow under float16 do not stop the run: loss scaling skips their step, so loss and weights stay
+    finite. This callback must come before every callback that saves weights.
 
-    The JSON file `path` then lists the clips of the step; `find_records` takes an epoch and a step in it, both from 0,
-    and returns the videos of that global batch.
+    The JSON file `path` then lists the clips of the step; `find_records` takes an epoch and a step in it, both counted
+    from 0, and returns the videos of that global batch.
     """
 
     def __init__(
@@ -160,26 +160,26 @@ class FiniteGuard(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes which epoch the steps belong to."""
+        """Notes the epoch of the steps that follow."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Checks the mean loss of the epoch so far, which the first step that is not finite turns."""
+        """Checks the mean loss of the epoch so far: one step that is not finite makes it not finite."""
         if not math.isfinite(logs["loss"]):
             self._stop(batch, f"a loss of {logs['loss']}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Checks the weights: no later training loss shows what the last step of an epoch has spoilt."""
+        """Checks the weights, because no later training loss shows a fault in the last step of an epoch."""
         self.check_weights(self.steps_per_epoch - 1)
 
     def check_weights(self, step: int) -> None:
-        """Raises an InputError if the weights or the optimizer's state are not finite after a step, from 0."""
+        """Raises an InputError if weights or optimizer state are not finite after a step, counted from 0."""
         for variable in (*self.classifier.variables, *self.model.optimizer.variables):
             if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
                 self._stop(step, f"weights that are not finite, e.g. {variable.name}")
 
     def _stop(self, step: int, found: str) -> None:
-        """Lists the clips of a step and ends the run."""
+        """Writes the clips of a step to `path` and ends the run."""
         global_step = self._epoch * self.steps_per_epoch + step + 1
         records = self.find_records(self._epoch, step)
         report = {

@@ -1,4 +1,4 @@
-"""What a run keeps of its training: the last states, to resume from, and the best weights, to use."""
+"""What a run saves: its last states, to resume from, and its best weights, to use."""
 
 import errno
 import logging
@@ -27,16 +27,16 @@ from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
 
-# TensorFlow prints an error of its background thread before it raises it.
+# TensorFlow logs an error of its background thread before it raises it; once is enough.
 logging.getLogger("absl").addFilter(lambda record: "error from the async thread" not in record.getMessage())
 
 
 class StateFiles:
-    """Keeps states as `<folder>/ckpt-<global step>.*`; a damaged one moves to `<folder>/damaged/`.
+    """Keeps states as `<folder>/ckpt-<global step>.*`; a damaged state moves to `<folder>/damaged/`.
 
-    TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training goes on. A
-    state counts once it is on the disk, and only then older ones go: neither a failed write nor a damaged file costs
-    more than the work in between. All workers write, since writing sums metrics over them; the chief's files are kept.
+    TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training continues. A
+    state counts once it is on the disk, and only then are older states removed, so a failed write or a damaged file
+    costs only the work in between. All workers write, since writing sums metrics over them; the chief's files are kept.
     """
 
     def __init__(self, folder: Path, state: tf.train.Checkpoint, num_kept: int = 2, is_chief: bool = True) -> None:
@@ -45,7 +45,7 @@ class StateFiles:
         # The number of the state that is being written.
         self.unfinished: int | None = None
         self._state = state
-        # Writing in the background makes the counter, so reading has to know it.
+        # An asynchronous write creates the save counter, so reading needs it, too.
         assert state.save_counter is not None
         self._is_chief = is_chief
         self._held = ExitStack()
@@ -54,33 +54,33 @@ class StateFiles:
         self._waiting: Future[None] | None = None
 
     def write(self, number: int) -> None:
-        """Copies the state, numbered by the global step, and begins to write it, after the one before is finished."""
+        """Finishes the previous state, copies the current one, numbered by the global step, and starts to write it."""
         self.finish()
         if self._is_chief:
-            # Not the run's folder: where that is gone, it was moved.
+            # The run's folder is not created here: if it is gone, it was moved.
             self.folder.parent.mkdir(exist_ok=True)
             self.folder.mkdir(exist_ok=True)
         if self._manager is None:
-            # The manager takes its folder for a pattern, in which `[1]` means `1`, when it removes old states.
+            # When the manager removes old states, it reads its folder as a pattern, in which `[1]` means `1`.
             folder = literal_folder(self.folder) if self._is_chief else tempfile.TemporaryDirectory()
             path = Path(str(self._held.enter_context(folder)))
-            # The files count, not the manager's record of an earlier session: after a clock was set back it forgets.
+            # Only the files count: the manager's record of an earlier session is lost if the clock was set back.
             (path / "checkpoint").unlink(missing_ok=True)
             self._manager = tf.train.CheckpointManager(self._state, str(path), self.num_kept)
-        # The state counts, and older ones go, once the disk has it.
+        # The state counts, and older ones are removed, once it is on the disk.
         options = tf.train.CheckpointOptions(enable_async=True, experimental_write_callbacks=[self._sync])
         self._manager.save(number, options=options)
         self.unfinished, self._waiting = number, self._waiter.submit(self._state.sync)
 
     def is_written(self) -> bool:
-        """Whether `finish` would not have to wait."""
+        """Whether `finish` would return without waiting."""
         return self._waiting is None or self._waiting.done()
 
     def finish(self) -> None:
         """Waits until the state that is being written is on the disk.
 
         Raises:
-            OSError, tf.errors.OpError: if it cannot be written; what is left of it is removed.
+            OSError, tf.errors.OpError: if it cannot be written; its partial files are removed.
         """
         if self.unfinished is None:
             return
@@ -92,27 +92,27 @@ class StateFiles:
         if tf.train.latest_checkpoint(directory) != os.path.join(directory, f"ckpt-{number}"):
             if self._is_chief:
                 self._remove(number)
-            # TensorFlow raises what went wrong in the background when it is asked to write again. If nothing did, the
-            # files were removed since.
+            # TensorFlow raises an error of the background write at the next write. If there is no error, the files were
+            # removed after the write.
             with tempfile.TemporaryDirectory() as scratch:
                 self._state.write(f"{scratch}/state", tf.train.CheckpointOptions(enable_async=True))
                 self._state.sync()
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder / f"ckpt-{number}"))
-        # The manager removes old states of this session; those of earlier sessions are older.
+        # The manager removes old states of this session only; states of earlier sessions are older.
         known = {Path(path).name for path in self._manager.checkpoints}
         earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
         for old in earlier[: max(len(earlier) + len(known) - self.num_kept, 0)]:
             self._remove(old)
 
     def close(self) -> None:
-        """Removes what `write` has made outside the folder."""
+        """Removes the temporary folders that `write` made."""
         self._held.close()
 
     def read_newest(self, way_out: str) -> int | None:
-        """Reads the newest whole state into the variables and returns its number; the chief sets damaged ones aside.
+        """Reads the newest whole state into the variables and returns its number; the chief sets damaged states aside.
 
         Raises:
-            InputError: if there are states and none can be read, or one is of another network; ends with `way_out`.
+            InputError: if there are states but none can be read, or one is for another network; ends with `way_out`.
         """
         numbers = self.numbers()
         for number in reversed(numbers):
@@ -120,7 +120,7 @@ class StateFiles:
             try:
                 with literal_folder(self.folder) as folder:
                     self._state.read(str(folder / path.name)).assert_consumed()
-            except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's for a file that is too short
+            except (tf.errors.OpError, IndexError) as error:  # IndexError: TensorFlow's error for a truncated file
                 logger.info(f"{path}.* is damaged ({error}); going on from the state before it")
             except (AssertionError, ValueError) as error:
                 raise InputError(
@@ -132,7 +132,7 @@ class StateFiles:
             if self._is_chief:
                 aside = self.folder / "damaged"
                 aside.mkdir(exist_ok=True)
-                # Without its index, which goes first, a state does not count.
+                # A state without its index does not count, so the index moves first.
                 for file in sorted(self.folder.glob(f"{path.name}.*"), key=lambda file: file.suffix != ".index"):
                     file.replace(aside / file.name)
         if numbers or any(self.folder.glob("damaged/*")):
@@ -140,11 +140,11 @@ class StateFiles:
         return None
 
     def numbers(self) -> list[int]:
-        """Lists the numbers of the states on the disk, the newest last."""
+        """Lists the numbers of the states on the disk in ascending order."""
         return sorted(int(path.stem.removeprefix("ckpt-")) for path in self.folder.glob("ckpt-*.index"))
 
     def remove_unfinished(self) -> None:
-        """Removes what a process that was killed while writing has left behind."""
+        """Removes the partial files of a process that was killed while writing."""
         whole = {f"ckpt-{number}" for number in self.numbers()}
         for path in self.folder.glob("c*"):  # ckpt-* and checkpoint*, the manager's record
             if path.stem not in whole:
@@ -158,7 +158,7 @@ class StateFiles:
             sync_folder(self.folder)
 
     def _remove(self, number: int) -> None:
-        """Removes a state, first the file without which the others do not count."""
+        """Removes a state, first its index, without which the other files do not count."""
         (self.folder / f"ckpt-{number}.index").unlink(missing_ok=True)
         for path in self.folder.glob(f"ckpt-{number}[._]*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -166,25 +166,25 @@ class StateFiles:
 
 @dataclass
 class BestWeights:
-    """Saves a model whenever an epoch is its best so far: highest top-1 in validation; of equals, the first.
+    """Saves a model after each epoch with a higher validation top-1 than all before; in a tie, the first epoch stays.
 
-    Only the file knows which epoch that was, so nothing contradicts it if a run is killed after it was written and
-    before the state was.
+    Only the file records the best epoch, so nothing contradicts it if a run is killed after writing the file and before
+    writing the state.
     """
 
     path: Path
     model: VideoSwin
-    log: str  # the figure of an epoch that decides
-    name: str  # what messages call the weights
+    log: str  # key of the figure that decides, in the logs of an epoch
+    name: str  # name of the weights in messages
     epoch: int = 0
     top1: float = -1.0
 
     def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
-        """Saves the weights of an epoch, counted from 1, if they are the best, or the file of the best is gone."""
+        """Saves the weights of an epoch, counted from 1, if they are the best so far, or if the file is gone."""
         top1 = float(logs[self.log])
         is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
         if is_chief and (is_better or is_gone):
-            self.path.parent.mkdir(exist_ok=True)  # not the run's folder: where that is gone, it was moved
+            self.path.parent.mkdir(exist_ok=True)  # not the run's folder: if it is gone, it was moved
             save_checkpoint(self.path, official_tensors(self.model), metadata | {"epoch": epoch, "val_top1": top1})
         if is_better:
             self.epoch, self.top1 = epoch, top1
@@ -195,11 +195,11 @@ class BestWeights:
 class Checkpoints(keras.callbacks.Callback):
     """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
 
-    Where the trainer averages its weights, the average is part of the state, and its best has a file of its own.
-    Use it as a context around training, which waits for a state that is being written, however training ends.
+    If the trainer averages its weights, the average is part of the state, and the best average has its own file.
+    Use it as a context around training: at the end it waits for a state that is being written, even after an error.
 
-    All workers call every method, and the chief writes. `metadata` is written beside the best weights; a run ends after
-    `patience` epochs without a better one, None for never.
+    All workers call every method, and the chief's files are kept. `metadata` is saved with the best weights. A run ends
+    after `patience` epochs without a better one; None: never.
     """
 
     def __init__(
@@ -242,13 +242,13 @@ class Checkpoints(keras.callbacks.Callback):
         self._restored_metrics: list[tf.Tensor] = []
 
     def __enter__(self) -> "Checkpoints":
-        """Begins training."""
+        """Returns itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Waits for a state that is being written; an error that ended training is not replaced by one of its own."""
+        """Waits for a state that is being written; its error does not replace the error that ended training."""
         try:
             self.finish_saving()
         except (OSError, tf.errors.OpError):
@@ -258,11 +258,11 @@ class Checkpoints(keras.callbacks.Callback):
             self.files.close()
 
     def restore(self) -> int:
-        """Restores the newest state that can be read, if any; returns how many epochs were complete.
+        """Restores the newest readable state, if any; returns the number of complete epochs.
 
         Raises:
-            InputError: if there are states and none can be read, an epoch had other steps, or the best weights are
-                gone.
+            InputError: if there are states but none can be read, the steps per epoch have changed, the workers see
+                different states, or the best weights are gone.
         """
         if self.workers.is_chief:
             self.files.remove_unfinished()
@@ -297,29 +297,29 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def place(self) -> str:
-        """The position in the run that is saved, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if none is."""
+        """The saved position in the run, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if nothing is saved."""
         if self.steps_saved:
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
     @property
     def best_top1(self) -> float:
-        """The highest top-1 in validation so far, of the weights or of their average; -1 before the first."""
+        """The highest validation top-1 so far, of the weights or their average; -1 before the first epoch."""
         return max(best.top1 for best in self.bests)
 
     def is_stalled(self, epochs_done: int) -> bool:
-        """Whether `patience` epochs have passed without a better one, of the weights or of their average."""
+        """Whether `patience` epochs have passed without better weights or a better average."""
         newest = max(best.epoch for best in self.bests)
         return self.patience is not None and epochs_done - newest >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Puts back the metrics of an epoch that goes on in its middle; Keras has just reset them."""
+        """Restores the metrics of an epoch that resumes in the middle; Keras has just reset them."""
         for variable, value in zip(self._metric_variables, self._restored_metrics, strict=False):
             variable.assign(value)
         self._restored_metrics = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Saves the best weights if these are the best so far, then the state; stops the run if it has stalled."""
+        """Saves the best weights, then the state; stops the run if it has stalled."""
         for best in self.bests:
             best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
         self.save_state(epoch + 1, 0, wait=False)
@@ -329,14 +329,14 @@ class Checkpoints(keras.callbacks.Callback):
             logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Waits for the last state, and logs which epoch was the best and where its weights are."""
+        """Waits for the last state, and logs the best epoch and the file of its weights."""
         self.finish_saving()
         for best in self.bests:
             top1 = f"val top-1 {100 * best.top1:.1f} %"
             logger.info(f"best epoch {best.epoch}: {top1}, {best.name} in {best.path}")
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
-        """Saves the state after some steps of the next epoch; without `wait` training goes on while it is written."""
+        """Saves the state after some steps of the next epoch; without `wait`, training continues during the write."""
         self.finish_saving()
         self._epochs_done.assign(epochs_done)
         self._steps_done.assign(steps_done)
@@ -345,12 +345,12 @@ class Checkpoints(keras.callbacks.Callback):
             self.finish_saving()
 
     def finish_written(self) -> None:
-        """Counts a state that has been written meanwhile, without waiting."""
+        """Finishes a state if it has been written, without waiting."""
         if self.files.is_written():
             self.finish_saving()
 
     def finish_saving(self) -> None:
-        """Waits for a state that is being written."""
+        """Waits for the state that is being written, if any, and records its position."""
         if self.files.unfinished is not None:
             number = self.files.unfinished
             self.files.finish()

@@ -1,4 +1,4 @@
-"""Parameter groups: which weights are trained, at which rate, and which of them decay."""
+"""Parameter groups: which weights are trained, with which learning rate and which weight decay."""
 
 import io
 import re
@@ -29,7 +29,7 @@ class ParameterGroup(NamedTuple):
 
 
 def find_group(name: str, config: OptimizerConfig) -> ParameterGroup:
-    """Puts a weight, by its official name, into its group by the rule `optimizer.groups`.
+    """Finds the group of a weight, given by official name, with the rule `optimizer.groups`.
 
     Source: official: Video-Swin-Transformer configs/recognition/swin, paramwise_cfg, as mmcv applies it: only the
         longest matching key counts, so layer norms of the backbone do decay. mmaction2: mmaction2 1.x
@@ -50,12 +50,11 @@ def find_group(name: str, config: OptimizerConfig) -> ParameterGroup:
 
 
 def layer_multiplier(name: str, depths: Sequence[int], decay: float) -> float:
-    """Computes the factor of a weight's rate under layer-wise decay: the nearer to the input, the lower.
+    """Computes the rate multiplier of a weight under layer-wise decay: the closer to the input, the lower.
 
     Layer 0 is the patch embedding, layer k + 1 is block k counted over all stages, and the topmost layer is the last
-    normalisation and the head. A patch merging belongs to the block before it.
-
-    `depths` are the blocks of each stage; `decay` is the rate of a layer divided by that of the layer above.
+    normalisation and the head. A patch merging belongs to the block before it. `depths` are the numbers of blocks per
+    stage; `decay` is the rate of a layer divided by the rate of the layer above.
 
     Source: BEiT, get_num_layer_for_vit, as VideoMAE uses it; for stages SimMIM optimizer.py, get_swin_layer.
     """
@@ -69,7 +68,7 @@ def layer_multiplier(name: str, depths: Sequence[int], decay: float) -> float:
 
 
 def assign_groups(names: Iterable[str], config: OptimizerConfig) -> dict[str, ParameterGroup]:
-    """Puts every weight of a model, by official name, into its group; layer-wise decay multiplies the group's rate."""
+    """Assigns every weight of a model, by official name, to a group; layer-wise decay multiplies the group's rate."""
     names = list(names)
     depths, groups = read_depths(names), {}
     for name in names:
@@ -82,10 +81,10 @@ def assign_groups(names: Iterable[str], config: OptimizerConfig) -> dict[str, Pa
 def describe_groups(
     weights: Mapping[str, tf.Variable], config: OptimizerConfig, rate_now: float, frozen: Collection[str] = ()
 ) -> list[str]:
-    """Writes a table of the parameter groups: headings, a line per group, and one for frozen weights.
+    """Formats a table of the parameter groups: headings, a line per group, and a line for frozen weights.
 
-    Where layer-wise decay gives a group several rates, the table shows the lowest and the highest. `rate_now` is the
-    base rate of the next step; weights are given by official name.
+    If layer-wise decay gives a group several rates, the table shows the lowest and the highest. `weights` has official
+    names; `rate_now` is the base rate of the next step.
     """
     groups = assign_groups(weights, config)
     sizes = {name: int(variable.shape.num_elements()) for name, variable in weights.items()}
@@ -115,16 +114,14 @@ def describe_groups(
 
 
 def find_frozen(names: Collection[str], freeze_stages: int, patterns: Sequence[str]) -> frozenset[str]:
-    """Finds the official names of the weights that are frozen: no gradient, no moments, no decay.
+    """Finds the official names of the frozen weights, which have no gradient, no moments and no decay.
 
-    Args:
-        names: official names of all weights.
-        freeze_stages: number of first stages to freeze, with the patch embedding before them; 0 for none. Upstream's
-            `frozen_stages`, except that its 0 freezes the patch embedding.
-        patterns: shell patterns of official names, e.g. `backbone.*`; `*` matches dots as well.
+    `freeze_stages` is the number of first stages to freeze, with the patch embedding before them; 0 for none.
+    Upstream's `frozen_stages` is the same, except that its 0 freezes the patch embedding. `patterns` are shell
+    patterns of official names, e.g. `backbone.*`; `*` also matches dots.
 
     Raises:
-        InputError: if there are fewer stages, a pattern matches nothing, or nothing is left to train.
+        InputError: if the model has fewer stages, a pattern matches nothing, or nothing is left to train.
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, _freeze_stages.
     """
     num_stages = len(read_depths(names))
@@ -152,9 +149,9 @@ def find_frozen(names: Collection[str], freeze_stages: int, patterns: Sequence[s
 
 
 def run_frozen_parts_as_tested(draws: Draws, names: Sequence[str], frozen: Collection[str]) -> Draws:
-    """Turns off drop path in wholly frozen blocks, and dropout before a frozen head, as upstream's frozen stages do.
+    """Turns off drop path in fully frozen blocks, and dropout before a frozen head, as upstream's frozen stages do.
 
-    `names` are the official names of all weights, in their order.
+    `names` are the official names of all weights, in order.
     """
     is_frozen = [all(name in frozen for name in block) for block in _group_by_block(names)]
     head = [name for name in names if name.startswith(HEAD_PREFIX)]
@@ -165,9 +162,9 @@ def run_frozen_parts_as_tested(draws: Draws, names: Sequence[str], frozen: Colle
 
 
 def count_passed_blocks(names: Sequence[str], frozen: Collection[str]) -> int:
-    """Counts the first blocks that no gradient reaches: neither they nor anything before them is trained.
+    """Counts the first blocks that no gradient reaches: these blocks and everything before them are frozen.
 
-    `names` are the official names of all weights, in the order of the computation.
+    `names` are the official names of all weights, in the order of computation.
     """
     passed = set(takewhile(lambda name: name in frozen, names))
     return sum(all(name in passed for name in block) for block in _group_by_block(names))

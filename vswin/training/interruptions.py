@@ -1,4 +1,4 @@
-"""What ends a run from outside - a signal, a disk, memory, another worker - what is saved then, and how it goes on."""
+"""Interruptions of a run (a signal, a full disk, no memory, a lost worker): what is saved, and how to continue."""
 
 import os
 import shlex
@@ -25,12 +25,12 @@ from vswin.weights.files import best_weights
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGUSR1"):  # not on Windows
-    # Slurm sends it, if asked to, ahead of the time limit.
+    # Slurm can send it before the time limit.
     _SIGNALS[signal.SIGUSR1] = "SIGUSR1"
 
 
 def resume_command(command: Sequence[str], folder: Path) -> str:
-    """Writes the command that continues the run in a folder, quoted for a shell.
+    """Formats the command that continues the run in a folder, quoted for a shell.
 
     `command` is the command line of this session, as in `sys.orig_argv`; empty if Python code started the run.
     """
@@ -39,7 +39,7 @@ def resume_command(command: Sequence[str], folder: Path) -> str:
     program, *arguments = plain_command(command)
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
     kept = [argument for argument, name in zip(arguments, names, strict=True) if name != "resume"]
-    # What the user wrote is kept: it is already quoted as Hydra wants it.
+    # The user's own output_dir stays as it is: it is already quoted for Hydra.
     output_dir = [] if "output_dir" in names else [f"output_dir={folder}"]
     return shlex.join([program, *kept, *output_dir, "resume=true"])
 
@@ -47,17 +47,15 @@ def resume_command(command: Sequence[str], folder: Path) -> str:
 class SaveAndStop(keras.callbacks.Callback):
     """Saves states inside an epoch: every so many minutes or steps, and after the step in which a signal came.
 
-    Ctrl-C, SIGTERM and SIGUSR1 end the run then; a validation, which goes to the end of its epoch, is completed first.
+    Ctrl-C, SIGTERM and SIGUSR1 end the run after that save; a validation that is running is completed first.
     A second signal ends the process at once, even inside a step that takes minutes. All workers stop when one of them
     gets a signal, and the chief's clock counts. Train inside `taking_signals`, with `checkpoints` before this callback.
 
     Args:
-        checkpoints: saves the states.
         finite: keeps states that are not finite from being saved.
-        workers: the processes of the run.
         go_on: the command that continues the run.
-        minutes: from one state to the next; None: never by the clock.
-        steps: from one state to the next; None: never by the step.
+        minutes: time between two states; None: never by the clock.
+        steps: steps between two states; None: never by the step.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class SaveAndStop(keras.callbacks.Callback):
 
     @contextmanager
     def taking_signals(self) -> Iterator[None]:
-        """Takes the signals that the process was not told to ignore; after a stop, prints how to go on."""
+        """Handles the signals, unless the process was told to ignore them; after a stop, prints how to continue."""
         try:
             with signals_taken(_SIGNALS, self._note):
                 yield
@@ -100,12 +98,12 @@ class SaveAndStop(keras.callbacks.Callback):
             os.write(2, b"\nstopping as soon as the state is saved; once more to stop at once\n")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes the epoch, at whose beginning everything is saved."""
+        """Notes the epoch and restarts the clock, because everything is saved now."""
         self._epoch = epoch
         self._last_save = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the state if it is time or a signal came, unless the epoch is about to be complete.
+        """Saves the state if it is due or a signal came, except after the last step of an epoch.
 
         Raises:
             SystemExit: after a signal, with 128 + its number, as shells report it.
@@ -125,14 +123,14 @@ class SaveAndStop(keras.callbacks.Callback):
                 raise SystemExit(128 + number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Ends the run if a signal came, unless there is nothing left to do; SystemExit as after a step."""
+        """Ends the run if a signal came and training would continue; raises SystemExit as after a step."""
         number = self._signal()
         if number and epoch + 1 < self.params["epochs"] and not self.model.stop_training:
             self.checkpoints.finish_saving()
             raise SystemExit(128 + number)
 
     def _signal(self) -> int:
-        """The signal that came to this or another worker, so that all stop after the same step; 0 for none."""
+        """Returns the signal that any worker got, so that all stop after the same step; 0 for none."""
         if self.workers.sum(int(self._caught is not None)) == 0:
             return 0
         self._caught = self._caught or int(signal.SIGTERM)
@@ -141,11 +139,11 @@ class SaveAndStop(keras.callbacks.Callback):
 
 @contextmanager
 def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
-    """Turns the errors of disks, memory and other workers, as libraries report them, into what a user can act on.
+    """Turns library errors about disks, memory and other workers into messages that a user can act on.
 
     Raises:
-        InputError: if a disk is full, read-only or broken, the run's folder or another worker is gone, or memory was
-            not enough; it ends with `go_on`, the command that continues the run.
+        InputError: if a disk is full, read-only or broken, the run's folder, its states or another worker are gone, or
+            memory ran out. `go_on` is the command that continues the run, for the message.
     """
     try:
         yield
@@ -190,7 +188,7 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
 
 
 def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
-    """Names the next setting to try that keeps the step as it is; empty if there is none."""
+    """Names the next setting that needs less memory and keeps the step as it is; empty if there is none."""
     is_cpu, augment = "CPU" in strategy.extended.worker_devices[0], config.augment
     kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
     if not config.runtime.remat and twice < kept:

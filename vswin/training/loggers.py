@@ -1,4 +1,4 @@
-"""The logs of a run beside its terminal: `history.csv`, TensorBoard, and wandb (`wandb_log`), as `logger.*` asks."""
+"""The logs of a run beside the terminal, chosen with `logger.*`: `history.csv`, TensorBoard and wandb (`wandb_log`)."""
 
 import csv
 import dataclasses
@@ -36,7 +36,7 @@ def open_loggers(
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, yields a callback for each, and closes them however training ends.
 
-    This session starts with `first_epoch`, counted from 0, and `best_top1` is the highest top-1 in validation before
+    `first_epoch` is the first epoch of this session, counted from 0; `best_top1` is the highest validation top-1 before
     it, below 0 for none. `predict_samples` returns validation videos with their predictions, for the end of the run.
     Only the chief writes logs.
     """
@@ -50,7 +50,7 @@ def open_loggers(
         if config.logger.tensorboard and is_chief:
             loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
         if config.logger.wandb and is_chief:
-            # Importing it takes seconds.
+            # Importing wandb takes seconds.
             from vswin.training.wandb_log import open_wandb
 
             loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples, earlier)))
@@ -58,7 +58,7 @@ def open_loggers(
 
 
 def standard_keys(logs: Mapping[str, float]) -> dict[str, float]:
-    """Renames the figures of an epoch as wandb and TensorBoard show them: `train/loss`, `val/top1`, and so on."""
+    """Renames the figures of an epoch to the keys of wandb and TensorBoard: `train/loss`, `val/top1`, and so on."""
     return {
         f"val/{key.removeprefix('val_')}" if key.startswith("val_") else f"train/{key}": float(value)
         for key, value in logs.items()
@@ -68,8 +68,8 @@ def standard_keys(logs: Mapping[str, float]) -> dict[str, float]:
 class HistoryFile(keras.callbacks.Callback):
     """Writes the logs of each epoch as a row of `history.csv`.
 
-    The whole file is written anew each time, so that a full disk cannot cut off its last row. Rows from `first_epoch`
-    on, counted from 0, which a killed session had logged but not saved, disappear: they come again.
+    Every epoch rewrites the whole file, so that a full disk cannot cut off its last row. Rows from `first_epoch` on,
+    counted from 0, are dropped: a killed session logged but did not save them, and this session repeats them.
     """
 
     def __init__(self, path: Path, first_epoch: int) -> None:
@@ -92,8 +92,8 @@ class HistoryFile(keras.callbacks.Callback):
 class TensorBoardLog(keras.callbacks.Callback):
     """Logs `train/...` and `val/...`, with the epoch counted from 1 as the step, and the settings of the run.
 
-    The tab HPARAMS shows the last value of each figure beside the settings: hence `val/best_top1`, the highest so far
-    of the weights or their average. Arguments as of `open_loggers`; the event files go to `folder`.
+    The tab HPARAMS shows the last value of each figure beside the settings. So `val/best_top1` is logged, too: the
+    highest top-1 so far, of the weights or their average. Event files go to `folder`; for the rest see `open_loggers`.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, first_epoch: int, best_top1: float) -> None:
@@ -106,15 +106,15 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Opens the event file and writes the configuration."""
         self._writer = tf.summary.create_file_writer(str(self.folder))
-        # TensorBoard then drops epochs that a killed session had logged but not saved: they come again. Other writers
-        # have `purge_step` for it; TensorFlow's takes events only through this operation.
+        # After this event TensorBoard drops epochs that a killed session logged but did not save; they are repeated.
+        # Other writers have `purge_step` for this; TensorFlow's writer takes events only through this operation.
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
         now = datetime.now(timezone.utc).timestamp()
         event = tf.compat.v1.Event(wall_time=now, step=self.first_epoch + 1, session_log=start)
         tf.raw_ops.ImportEvent(writer=self._writer._resource, event=event.SerializeToString())
         config = dataclasses.asdict(self.config)
         with self._writer.as_default(step=0):
-            # Indented by four, Markdown keeps it as it is.
+            # Text indented by four spaces is a code block in Markdown.
             text = "\n".join(f"    {line}" for line in json.dumps(config, indent=2).splitlines())
             tf.summary.text("config", text)
         settings = {
@@ -122,13 +122,13 @@ class TensorBoardLog(keras.callbacks.Callback):
             for key, value in flatten(config)
             if is_setting(key) and value is not None
         }
-        # A row for each run; without a name, runs of the same settings would share one.
+        # The trial id gives each run its own row; otherwise runs with the same settings would share one.
         self._settings = hparams.KerasCallback(self._writer, settings, trial_id=str(self.folder.parent))
         self._settings.on_train_begin()
         self._writer.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Logs the epoch, and flushes it to the disk."""
+        """Logs the epoch and flushes it to the disk."""
         figures = standard_keys(logs)
         self.best_top1 = max(self.best_top1, *(figures.get(f"val/{name}", -1.0) for name in ("top1", "ema_top1")))
         if self.best_top1 >= 0:
@@ -139,16 +139,16 @@ class TensorBoardLog(keras.callbacks.Callback):
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Marks the run as complete, and closes the event file."""
+        """Marks the run as complete and closes the event file."""
         self._settings.on_train_end()
         self._writer.close()
 
 
 def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: FrameLoader) -> list[Sample]:
-    """Predicts the same few validation videos each time, from the clips that validation sees of them.
+    """Predicts the same few validation videos each time, from the clips that validation uses.
 
-    On one device, one clip after the other: no other worker is needed, and it takes less memory than a step. Videos
-    that cannot be decoded are left out; of `clip` the numbers of clips and crops are not used.
+    It works on one device, clip by clip, so it needs no other worker and less memory than a step. Videos that cannot be
+    decoded are left out; `clip.num_clips` and `clip.num_crops` are ignored.
     """
     one_view, samples = dataclasses.replace(clip, num_clips=1, num_crops=1), []
     for number in choose_samples(len(catalog.val)):

@@ -1,4 +1,4 @@
-"""An estimate of the memory of a training step, from the tensors that the gradient keeps."""
+"""Estimates the memory of a training step from the tensors that are kept for the gradient."""
 
 import math
 from typing import NamedTuple
@@ -9,43 +9,43 @@ from vswin.config.schema import TrainConfig
 from vswin.training.groups import count_passed_blocks, find_frozen
 from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, official_shapes, stage_grids
 
-# Weight, gradient and two moments of a parameter, float32; only the weight where it is frozen.
+# Weight, gradient and two moments of a parameter, float32; a frozen parameter has only its weight.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4
 
 
 class _Counts(NamedTuple):
-    """Tensors of a block, in units of its attention logits (the softmax counts one) and of its tokens (an MLP: 4)."""
+    """Counts the tensors of a block, in units of its attention logits (softmax: 1) and of its tokens (MLP: 4)."""
 
     kept_logits: int  # kept for the gradient
-    live_logits: int  # there while the block is computed
+    live_logits: int  # in memory while the block is computed
     kept_tokens: int
     live_tokens: int
-    passing_tokens: int  # there while a block is computed that no gradient reaches
+    passing_tokens: int  # in memory while a block is computed that no gradient reaches
 
 
-# A CPU attends in chunks of a few megabytes, at least a window, and recomputes them for the gradient, see
-# `vswin.models.attention`; so many tensors as large as the logits of one window exist at a time.
+# A CPU computes attention in chunks of a few megabytes, at least one window, and recomputes them for the gradient, see
+# `vswin.models.attention`. So many tensors of the size of one window's logits are in memory at a time.
 _LOGITS_OF_A_WINDOW = 6
 _ON_GPU = _Counts(1, 2, 21, 42, 12)
 _ON_CPU = _Counts(0, 0, 25, 42, 16)
 
 
 class Spared(NamedTuple):
-    """What frozen weights spare a step."""
+    """What a step does not need because weights are frozen."""
 
-    parameters: int = 0  # how many are frozen
+    parameters: int = 0  # frozen parameters
     blocks: int = 0  # first blocks of the network that no gradient reaches
 
 
 class StepMemory(NamedTuple):
-    """Bytes that a device needs at once."""
+    """The bytes that a device needs at once."""
 
     parameters: int  # weights, gradients and optimizer
-    activations: int  # what is kept of the forward pass, and the largest block at work
+    activations: int  # tensors kept from the forward pass, and the largest block while it is computed
 
     @property
     def total(self) -> int:
-        """Adds both up."""
+        """The sum of both."""
         return self.parameters + self.activations
 
 
@@ -61,22 +61,16 @@ def estimate_step(
 ) -> StepMemory:
     """Estimates the memory of a training step on one device.
 
-    The counts of tensors were fitted to peaks measured on CPUs (`vswin bench step --memory`), which they meet within
-    15 %; those of a GPU, to attention in all windows at once. TensorFlow itself and the traced graph, 1 to 2 GB of
-    the process, come on top.
+    The counts for CPUs were fitted to measured peaks (`vswin bench step --memory`), which they meet within 15 %; the
+    counts for GPUs were fitted with attention in all windows at once. TensorFlow itself and the traced graph need
+    another 1 to 2 GB of the process.
 
-    Args:
-        size: the network.
-        num_classes: classes K.
-        clip_shape: frames, rows and columns of a clip.
-        num_clips: clips that a device holds at a time: its share of a micro-batch.
-        precision: `float32`, `bfloat16` or `float16`; logits are float32 in each.
-        remat: whether blocks are recomputed for the gradient.
-        is_cpu: whether the device is a CPU.
-        spared: what is frozen.
+    `clip_shape` is (frames, rows, columns), and `num_clips` is the number of clips that a device holds at a time: its
+    part of a micro-batch. `precision` is `float32`, `bfloat16` or `float16`; logits are float32 in each. With `remat`,
+    blocks are recomputed for the gradient.
     """
     width = 4 if precision == "float32" else 2
-    # In half precision the softmax at work is there in float32, too.
+    # In half precision, softmax also exists in float32 while it is computed.
     live_width = 4 if precision == "float32" else 6
     counts = _ON_CPU if is_cpu else _ON_GPU
     kept = live = passing = window = 0
@@ -91,7 +85,7 @@ def estimate_step(
         passed -= depth - num_kept
         kept += num_kept * (features if remat else block)
         live = max(live, at_work + counts.live_tokens * features if num_kept else 0)
-        # In validation, which takes the same parts, no gradient reaches any block.
+        # Validation uses the same micro-batches, and no gradient reaches any block.
         passing = max(passing, at_work + counts.passing_tokens * features)
     activations = max(kept + live if remat else kept, passing)
     parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
@@ -100,7 +94,7 @@ def estimate_step(
 
 
 def estimate_run(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: bool, remat: bool) -> StepMemory:
-    """Estimates the memory of a run's steps, and of its validation, on one device: `estimate_step` by its settings."""
+    """Estimates the memory of the training and validation steps of a run on one device; see `estimate_step`."""
     clip, size = config.clip, configured_size(config.model)
     shapes = official_shapes(size, num_classes)
     frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
@@ -113,7 +107,7 @@ def estimate_run(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: 
 
 
 def describe_memory(memory: StepMemory, num_devices: int, is_cpu: bool) -> str:
-    """Describes what a step needs on one device, and what to do where `num_devices` of a machine have less free."""
+    """Describes the memory of a step on one device, and what to do if the machine has too little for `num_devices`."""
     text = (
         f"about {memory.total / 1e9:.2f} GB per device (parameters {memory.parameters / 1e9:.2f}, "
         f"activations {memory.activations / 1e9:.2f})"

@@ -1,9 +1,9 @@
-"""What a training step does to normalised clips: random erasing, mixup and cutmix.
+"""Changes that a training step makes to normalised clips: random erasing, mixup and cutmix.
 
 Erasing: one box of a clip becomes the mean colour, which is 0, in all its frames, as in the official
-Something-Something v2 recipe. Mixing: partners are the clips at positions p and p ^ 1 of the global batch (0 and 1, 2
-and 3, ...), so they meet on the same device and in the same micro-batch, and the result does not depend on the number
-of either.
+Something-Something v2 recipe. Mixing: the clips at positions p and p ^ 1 of the global batch (0 and 1, 2 and 3, ...)
+are partners. They are on the same device and in the same micro-batch, so the result does not depend on the number of
+devices or micro-batches.
 
 Source: erasing: timm 0.4, data/random_erasing.py, RandomErasing in mode "const"; its use in Video-Swin-Transformer
     mmaction/datasets/pipelines/augmentations.py, RandomErasing, which draws one box for all frames. mixup:
@@ -19,14 +19,14 @@ import tensorflow as tf
 
 from vswin.models.draws import ERASING_STREAM, MIXING_STREAM, stream_seed
 
-_AREA = (0.02, 1 / 3)  # shares of the frame
+_AREA = (0.02, 1 / 3)  # fractions of the frame
 _ASPECT = (0.3, 1 / 0.3)  # height / width, log-uniform
 _NUM_CANDIDATES = 10
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Alphas of the Beta distributions of the shares, 0 for none; where both are on, each pair draws one of them."""
+    """The alphas of the Beta distributions, 0 for off; if both are on, each pair draws which of the two it uses."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -41,9 +41,9 @@ NO_MIXING = Mixing()
 
 
 class MixDraws(NamedTuple):
-    """How clips are mixed with their partners; both partners of a pair have the same draws."""
+    """The draws for mixing clips with their partners; both partners of a pair have the same draws."""
 
-    share: tf.Tensor  # weight of a clip's own label, float32 [B]; the partner's has the rest. 1 where nothing is mixed
+    share: tf.Tensor  # weight of a clip's own label, float32 [B]; its partner's label has the rest. 1 without mixing
     blend: tf.Tensor  # weight of a clip's own pixels outside the box, float32 [B]; 1 under cutmix
     box: tf.Tensor  # pixels taken from the partner, (top, left, height, width), int32 [B, 4]; empty under mixup
 
@@ -56,15 +56,10 @@ def make_erasing_boxes(
     frame: tuple[int, int],
     probability: float,
 ) -> tf.Tensor:
-    """Draws the boxes of the clips at `positions` of a global batch, the same for any number of replicas.
+    """Draws the boxes of the clips at `positions`, int32 [B], of a global batch, the same for any number of replicas.
 
-    Args:
-        seed: seed of the run.
-        step: optimizer step.
-        positions: of the clips in the global batch, int32 [B].
-        global_batch_size: clips per step over all replicas.
-        frame: height and width of the frames.
-        probability: share of the clips that get a box.
+    `step` is the optimizer step, `global_batch_size` counts the clips of a step over all replicas, `frame` is (height,
+    width) of the frames, and `probability` is the fraction of the clips that get a box.
 
     Returns:
         Boxes (top, left, height, width), int32 [B, 4]; height and width are 0 where nothing is erased.
@@ -86,12 +81,12 @@ def make_erasing_boxes(
 
 
 def erase(clips: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Erases one box, int32 [B, 4] as `make_erasing_boxes` draws them, of each normalised clip [B, T, H, W, 3]."""
+    """Erases a box, int32 [B, 4] from `make_erasing_boxes`, in each normalised clip [B, T, H, W, 3]."""
     return tf.where(box_mask(boxes, clips), tf.zeros([], clips.dtype), clips)
 
 
 def box_mask(boxes: tf.Tensor, clips: tf.Tensor) -> tf.Tensor:
-    """Marks the pixels of clips [B, T, H, W, 3] inside of boxes int32 [B, 4]: bool [B, 1, H, W, 1]."""
+    """Marks the pixels of clips [B, T, H, W, 3] inside boxes, int32 [B, 4], as bool [B, 1, H, W, 1]."""
     tops, lefts, heights, widths = tf.unstack(boxes[:, None], axis=2)  # each [B, 1]
     rows, columns = tf.range(tf.shape(clips)[2]), tf.range(tf.shape(clips)[3])  # [H], [W]
     is_row = (rows >= tops) & (rows < tops + heights)  # [B, H]
@@ -107,9 +102,9 @@ def make_mix_draws(
     frame: tuple[int, int],
     mixing: Mixing,
 ) -> MixDraws:
-    """Draws how the clips at `positions` [B] of a global batch are mixed, the same for any number of replicas.
+    """Draws how to mix the clips at `positions`, int32 [B], the same for any number of replicas.
 
-    Arguments as in `make_erasing_boxes`.
+    For the arguments see `make_erasing_boxes`.
     """
     ones, empty = tf.ones_like(positions, tf.float32), tf.zeros([tf.size(positions), 4], tf.int32)
     if not mixing.is_on:
@@ -131,7 +126,7 @@ def make_mix_draws(
 
 
 def keep_uncounted(draws: MixDraws, weights: tf.Tensor) -> MixDraws:
-    """Does not mix pairs in which a slot has weight 0 (float32 [B]): padding, or a clip that cannot be decoded."""
+    """Turns mixing off for pairs with a slot of weight 0 (float32 [B]): padding, or a clip that cannot be decoded."""
     does_count = (weights > 0) & (swap(weights) > 0)
     return MixDraws(
         share=tf.where(does_count, draws.share, 1.0),
@@ -141,7 +136,7 @@ def keep_uncounted(draws: MixDraws, weights: tf.Tensor) -> MixDraws:
 
 
 def swap(values: tf.Tensor) -> tf.Tensor:
-    """Returns for every clip the value of its partner: [B, ...] with an even B, positions in ascending order."""
+    """Returns for every clip its partner's value: [B, ...] with an even B, positions in ascending order."""
     pairs = tf.reshape(values, [-1, 2, *values.shape[1:]])  # [B/2, 2, ...]
     return tf.reshape(pairs[:, ::-1], tf.shape(values))  # [B, ...]
 
@@ -155,13 +150,13 @@ def mix_clips(clips: tf.Tensor, draws: MixDraws) -> tf.Tensor:
 
 
 def mix_targets(targets: tf.Tensor, draws: MixDraws) -> tf.Tensor:
-    """Mixes the targets of the loss, float32 [B, K], with those of the partners."""
+    """Mixes the targets of the loss, float32 [B, K], with the partners' targets."""
     share = draws.share[:, None]  # [B, 1]
     return share * targets + (1 - share) * swap(targets)
 
 
 def main_labels(labels: tf.Tensor, draws: MixDraws) -> tf.Tensor:
-    """Picks the label with the larger share, int32 [B]; the clip's own one where both have the same."""
+    """Picks the label with the larger weight, int32 [B]; in a tie, the clip's own label."""
     return tf.where(draws.share >= 0.5, labels, swap(labels))
 
 
@@ -169,16 +164,13 @@ def _draw_beta(key: tf.Tensor, stream: int, num_pairs: int, alpha: float) -> tf.
     """Draws from Beta(alpha, alpha), float32 [pairs]; 1 for alpha 0."""
     if alpha == 0:
         return tf.ones([num_pairs])
-    # In double precision a small alpha does not make both of them 0.
+    # In float64 a small alpha does not make both gammas 0.
     gammas = tf.random.stateless_gamma([num_pairs, 2], tf.random.fold_in(key, stream), alpha, dtype=tf.float64)
     return tf.cast(gammas[:, 0] / tf.reduce_sum(gammas, axis=1), tf.float32)  # [pairs]
 
 
 def _draw_box(share: tf.Tensor, center: tf.Tensor, frame: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Places boxes that leave about `share` [B] of a frame, given uniform centres [B, 2]; the edges cut them off.
-
-    Returns the boxes, int32 [B, 4], and the shares they really leave, float32 [B].
-    """
+    """Returns boxes around `center`, cut at the edges, int32 [B, 4], and the frame fractions that they leave, [B]."""
     extent = tf.constant(frame, tf.int32)  # [2]
     half = tf.cast(tf.cast(extent, tf.float32) * tf.sqrt(1 - share)[:, None], tf.int32) // 2  # [B, 2]
     middle = tf.minimum(tf.cast(center * tf.cast(extent, tf.float32), tf.int32), extent - 1)  # [B, 2]

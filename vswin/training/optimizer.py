@@ -1,4 +1,4 @@
-"""AdamW with parameter groups, and its learning rate over time: a linear warm-up and a cosine."""
+"""AdamW with parameter groups, and its learning rate schedule: a linear warm-up and a cosine."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         warmup_by_epoch=True (is_staircase=True).
     """
 
-    learning_rate: float  # the rate the cosine starts from
+    learning_rate: float  # rate at the start of the cosine
     steps_per_epoch: int  # optimizer steps in an epoch, >= 1
     epochs: int  # length of the cosine
     warmup_epochs: float = 0.0  # length of the warm-up; may end within an epoch
@@ -43,15 +43,11 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class AdamW(keras.optimizers.Optimizer):
-    """Adam with decoupled weight decay, and a rate multiplier and decay for each variable.
+    """Adam with decoupled weight decay; each variable has the rate multiplier and the decay of its group.
 
-    Args:
-        learning_rate: a rate or a schedule of the step.
-        groups: variable name (`variable.name`) -> its group; a variable without one is an error.
-        beta_1, beta_2: decay of the first and second moment.
-        epsilon: added to the root of the bias-corrected second moment, as PyTorch does (Keras adds it before
-            the correction).
-        clip_norm: largest global norm of the gradients, all replicas summed; None for no limit.
+    `groups` maps `variable.name` to a group; a variable without one is an error. `epsilon` is added to the root of the
+    bias-corrected second moment, as in PyTorch (Keras adds it before the correction). `clip_norm` is the largest global
+    norm of the gradients, summed over all replicas; None for no limit.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2; torch.optim.AdamW.
     """
@@ -74,7 +70,7 @@ class AdamW(keras.optimizers.Optimizer):
         self._has_moments = False
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the two moments of every variable, float32, zero; ValueError if a variable has no group."""
+        """Creates the two moments of every variable, float32 zeros; raises a ValueError if a variable has no group."""
         super().build(var_list)
         if self._has_moments:
             return
@@ -87,7 +83,7 @@ class AdamW(keras.optimizers.Optimizer):
         self._has_moments = True
 
     def last_rates(self) -> dict[str, float]:
-        """Returns the rate of each group in the last step, by the group's name; the highest of its layers."""
+        """Returns the rate of each group in the last step, by group name; the highest if its layers differ."""
         rate = float(keras.backend.get_value(self.learning_rate))
         multipliers: dict[str, float] = {}
         for group in self.groups.values():
@@ -95,16 +91,16 @@ class AdamW(keras.optimizers.Optimizer):
         return {name: rate * multiplier for name, multiplier in multipliers.items()}
 
     def _compute_current_learning_rate(self) -> None:
-        """Computes what all variables share; Keras calls it once at the beginning of a step."""
+        """Computes the values that all variables share; Keras calls it once at the start of a step."""
         super()._compute_current_learning_rate()
         step = tf.cast(self.iterations + 1, tf.float32)
         self._rate = tf.cast(self.learning_rate, tf.float32)
         self._beta_powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
-        # The kernel adds it before the correction.
+        # The kernel adds epsilon before the bias correction.
         self._uncorrected_epsilon = self.epsilon * tf.sqrt(1.0 - self._beta_powers[1])
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Moves one variable along its gradient, in one pass over it and its moments."""
+        """Updates one variable and its moments in one pass."""
         key = self._var_key(variable)
         group = self._group_of_key[key]
         rate = self._rate * group.learning_rate_multiplier
@@ -120,7 +116,7 @@ class AdamW(keras.optimizers.Optimizer):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self._uncorrected_epsilon,
-            # The bias tables are read by gather, whose gradient comes as slices.
+            # Bias tables are read with gather, whose gradient has the form of slices.
             grad=tf.convert_to_tensor(gradient),
         )
 
@@ -131,7 +127,7 @@ def build_optimizer(
     learning_rate: keras.optimizers.schedules.LearningRateSchedule | float,
     frozen: Collection[str] = (),
 ) -> keras.optimizers.Optimizer:
-    """Builds the recipe's AdamW, ours or that of TensorFlow Addons, for all weights of a model but the frozen ones."""
+    """Builds AdamW, ours or TensorFlow Addons', for all weights of a model except the frozen ones."""
     named = assign_groups(weights, config)
     groups = {variable.name: named[name] for name, variable in weights.items()}
     if len(groups) != len(weights):
@@ -139,7 +135,7 @@ def build_optimizer(
     for name in frozen:
         del groups[weights[name].name]
     if config.name == "adamw_addons":
-        # Only there for TensorFlow 2.15, and not needed otherwise.
+        # TensorFlow Addons is available only for TensorFlow 2.15, and needed only here.
         from vswin.training.addons_optimizer import build_addons_optimizer
 
         return build_addons_optimizer(config, groups, learning_rate)

@@ -46,22 +46,17 @@ from vswin.zoo import configured_size
 
 
 def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, list[float]]:
-    """Trains a model as configured.
+    """Trains a model; returns key (`loss`, `val_top1`, ...) -> its value after each epoch of this session.
 
-    Args:
-        config: the run, checked.
-        command: the command line behind it, as in `sys.orig_argv`, from which the one to continue is made.
-
-    Returns:
-        Key (`loss`, `val_top1`, ...) -> its value after each epoch of this session.
+    `command` is the command line of this session, as in `sys.orig_argv`; the command to continue is made from it.
 
     Raises:
-        InputError: if data, weights or the output folder do not allow the run, or it meets numbers that are not
-            finite or a full disk.
+        InputError: if data, weights or the output folder do not allow the run, numbers are not finite, or the disk is
+            full.
         SystemExit: if a signal ends it.
     """
     start_log(None)
-    # First of all: what TensorFlow computes before it knows the other workers, it computes without them.
+    # This comes first: whatever TensorFlow computes before it knows the other workers is computed without them.
     strategy = make_strategy(config.runtime.strategy)
     workers = Workers(strategy)
     with workers.errors_explained(), ExitStack() as held:
@@ -85,7 +80,7 @@ def _train(
         keep_videos(folder, catalog)
         return str(folder)
 
-    # The model, the run's folder, and what is saved in it.
+    # The model, the run's folder, and its checkpoints.
     with strategy.scope():
         model, weights = make_model(config, catalog, goes_on)
         folder = Path(workers.chief_says(claim_folder))
@@ -98,7 +93,7 @@ def _train(
         metadata = _metadata(config, catalog)
         checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, config.patience, config.keep_states)
     if workers.is_chief:
-        # A run can do without it; a full disk ends the run where it is explained.
+        # The record is optional; a full disk ends the run later, with an explanation.
         with suppress(OSError):
             record_session(folder, command, describe_devices(strategy))
     first_epoch = checkpoints.restore()
@@ -110,7 +105,7 @@ def _train(
     logger.info(describe_run(config, configured_size(config.model), catalog, groups, weights, strategy))
     logger.info(f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.place}" if checkpoints.place else ""))
 
-    # The epochs that are left.
+    # The remaining epochs.
     if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
         logger.info("the run is complete" + (", stopped early" if first_epoch < config.epochs else ""))
         checkpoints.on_train_end()
@@ -142,7 +137,7 @@ def _fit(
     checkpoints: Checkpoints,
     go_on: str,
 ) -> dict[str, list[float]]:
-    """Trains the epochs that are left, ends cleanly in every case, and returns the history."""
+    """Trains the remaining epochs, cleans up in every case, and returns the history."""
     folder, workers, strategy = checkpoints.folder, checkpoints.workers, trainer.distribute_strategy
     steps, first_epoch, repeats = checkpoints.steps_per_epoch, checkpoints.epochs_saved, config.augment.repeats
     bad_list = workers.own_file(folder / "bad_videos.csv")
@@ -184,7 +179,7 @@ def _fit(
 
 
 def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
-    """Describes what stands beside the best weights: predictions know their clip, evaluations recognise videos."""
+    """Collects the metadata of the best weights: predictions read the clip from it, evaluations know the videos."""
     return {
         "size": dataclasses.asdict(configured_size(config.model)),
         "model": config.model.name,

@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, that it belongs to this run alone, and which run to resume."""
+"""The folder of a run: found or created, locked for one process, and compared with the run to resume."""
 
 import dataclasses
 import itertools
@@ -25,17 +25,17 @@ from vswin.weights.files import best_weights
 STATES = Path("checkpoints", "last")
 _VIDEOS = "videos.json"
 _NUM_NAMED = 3
-# A state holds all weights.
+# Not compared if the run has a state, which holds all weights.
 _NEEDED_ONCE = ("init_from", "source")
-# Where the same videos are.
+# Not compared either: these keys tell where the videos are, and `videos.json` which videos they are.
 _PLACES = ("root", "train_list", "val_list", "allow_missing", "tfds_dir", "download")
 
 
 def open_run_folder(config: TrainConfig) -> Path:
-    """Finds or creates the folder that a run writes into, with its config.yaml, by `output_dir` and `resume`.
+    """Finds or creates the folder of a run, with its config.yaml, from `output_dir` and `resume`.
 
     Raises:
-        InputError: if the folder holds another run or other files, cannot be written, or there is no run to resume.
+        InputError: if the folder holds another run or other files or cannot be written, or no run can be resumed.
     """
     if config.resume and config.output_dir is None:
         return _newest_run(config)
@@ -66,14 +66,14 @@ def open_run_folder(config: TrainConfig) -> Path:
 
 
 def has_state(config: TrainConfig) -> bool:
-    """Whether a run goes on from a state; InputError if there is no run to resume."""
+    """Whether the run continues from a state; raises an InputError if there is no run to resume."""
     if not config.resume:
         return False
     return _holds_state(_newest_run(config) if config.output_dir is None else Path(config.output_dir))
 
 
 def keep_videos(folder: Path, catalog: Catalog) -> None:
-    """Writes the list of a run's videos, unless it has a state that has learned from some already."""
+    """Writes the list of a run's videos; if the run has a state, an existing list stays."""
     path = folder / _VIDEOS
     if _holds_state(folder):
         if path.exists():
@@ -84,10 +84,10 @@ def keep_videos(folder: Path, catalog: Catalog) -> None:
 
 
 def match_videos(folder: Path, catalog: Catalog) -> Catalog:
-    """Puts the videos into the order in which a run has learned from them so far, wherever they are now.
+    """Puts the videos into the order of the run's list, in which it has trained so far, wherever the files are now.
 
     Raises:
-        InputError: if they are other videos; names the first of them.
+        InputError: if the videos differ, with the names of the first ones, or the list cannot be read.
     """
     path = folder / _VIDEOS
     try:
@@ -113,15 +113,15 @@ def match_videos(folder: Path, catalog: Catalog) -> Catalog:
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Keeps other processes, on this machine or another, from training in the same folder meanwhile.
+    """Keeps other processes, on any machine, from training in the same folder inside the block.
 
     Raises:
-        InputError: if another process does, or the folder cannot be written.
+        InputError: if another process is training in it, or the folder cannot be written.
     """
     path = folder / ".lock"
 
     def refuse() -> None:
-        # Versions of filelock before 4 empty the file of a lock that they cannot have.
+        # Before version 4, filelock empties a lock file that another process holds.
         holder = path.read_text(encoding="utf-8") or "its number is lost"
         raise InputError(
             f"another process is training in {folder} ({holder}); wait until it has ended, or name another output_dir"
@@ -154,7 +154,7 @@ def _holds_state(folder: Path) -> bool:
 
 
 def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, Any]:
-    """Lists the classes, and for each video its class and as many last parts of its path as distinguish all."""
+    """Lists the class names, and for each video its class and as many last parts of its path as make it unique."""
 
     def tail(path: str, count: int) -> str:
         return "/".join(path.rsplit(os.sep, count)[-count:])
@@ -174,7 +174,7 @@ def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, An
 
 
 def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Describes what differs between two lists of videos, in any order."""
+    """Describes the differences between two lists of videos, whatever their order."""
 
     def first(names: list[str]) -> str:
         return ", ".join(map(printable, names[:_NUM_NAMED])) + (", ..." if len(names) > _NUM_NAMED else "")
@@ -198,7 +198,7 @@ def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def _put_in_order(videos: list[VideoRecord], here: list[str], there: list[str]) -> list[VideoRecord]:
-    """Reorders videos, listed as `here`, to the order of `there`, which lists the same."""
+    """Reorders videos, listed as `here`, into the order of `there`, which lists the same videos."""
     ordered = list(videos)
     old, new = (sorted(range(len(listed)), key=listed.__getitem__) for listed in (there, here))
     for position, source in zip(old, new, strict=True):

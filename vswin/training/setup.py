@@ -1,4 +1,4 @@
-"""Sets a training up: its inputs, model, trainer and batches; for runs and for everything that tries steps."""
+"""Sets up training (inputs, model, trainer, batches), for runs and for commands that only try steps."""
 
 import dataclasses
 
@@ -27,18 +27,18 @@ from vswin.zoo import configured_size
 
 
 def check_batch(config: TrainConfig, num_replicas: int) -> None:
-    """Raises an InputError if devices, micro-batches, mixed pairs and clips of a video do not divide the batch."""
+    """Raises an InputError if devices, micro-batches, mixed pairs and clips per video do not divide the batch size."""
     augment = config.augment
     in_pairs = augment.mixup > 0 or augment.cutmix > 0
     check_divides(config.batch_size, num_replicas, config.runtime.micro_batches, in_pairs, augment.repeats)
 
 
 def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
-    """Finds the videos of a run, some of them for training, and checks the names of its weights.
+    """Finds the videos of a run, which must include training videos, and checks the names of its weights.
 
     Raises:
-        InputError: if videos or weights are missing, or what is to be frozen is no part of the model; it names all
-            problems at once. `goes_on`: the run has a state, which holds all weights.
+        InputError: with all problems, if videos or weights are missing or `model.freeze` names no part of the model.
+            If the run `goes_on`, its state holds all weights, and `init_from` is not checked.
     """
     problems, size = [], configured_size(config.model)
     try:
@@ -63,9 +63,9 @@ def find_inputs(config: TrainConfig, goes_on: bool = False) -> Catalog:
 
 
 def make_model(config: TrainConfig, catalog: Catalog, goes_on: bool = False) -> tuple[VideoSwin, str]:
-    """Builds the model in the current strategy's scope, fills it, and describes what was loaded.
+    """Builds the model in the current strategy's scope, loads its weights, and describes what was loaded.
 
-    If the run `goes_on`, its state fills the model later; InputError if the weights do not fit.
+    Raises an InputError if the weights do not fit. If the run `goes_on`, its state is loaded into the model later.
     """
     size, num_classes = configured_size(config.model), len(catalog.class_names)
     checkpoint = None if config.init_from is None or goes_on else open_weights(config.init_from, config.source)
@@ -96,9 +96,9 @@ def build_trainer(
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> Trainer:
-    """Builds optimizer, schedule (None for that of the run, of `steps` per epoch) and train step of a model.
+    """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
 
-    Called in the scope of the model's strategy.
+    Without a `schedule` it uses the run's own, with `steps` per epoch.
     """
     weights = named_weights(model)
     trainer = Trainer(
@@ -121,7 +121,7 @@ def build_trainer(
 
 
 def build_schedule(config: TrainConfig, steps: int) -> WarmupCosine:
-    """Builds the schedule of a run's learning rate, of `steps` per epoch."""
+    """Builds the learning rate schedule of a run with `steps` per epoch."""
     optimizer = config.optimizer
     is_staircase = optimizer.schedule == "cosine_per_epoch"
     warmup = (optimizer.warmup_epochs, optimizer.warmup_ratio)
@@ -136,7 +136,7 @@ def distribute_training(
     bad: BadVideos,
     frames: FrameLoader,
 ) -> tf.distribute.DistributedDataset:
-    """Makes the training batches of a run, for each device its part of each; `bad` collects undecodable videos."""
+    """Makes the training batches of a run and gives each device its part; `bad` collects undecodable videos."""
     return strategy.distribute_datasets_from_function(
         lambda context: make_train_dataset(
             catalog.train,

@@ -1,7 +1,7 @@
-"""Show what training makes of its clips; called by `vswin data show`.
+"""Shows what training makes of its clips; called by `vswin data show`.
 
-The clips are those of the first batch of a run with the same seed, whose batch size is the number of clips shown,
-and so are all draws, those of the training step included.
+The clips are the first batch of a run with the same seed, with the number of clips shown as its batch size. All draws
+are the same as in that run, including the draws of the training step.
 """
 
 import copy
@@ -31,7 +31,7 @@ _FRAMES_PER_SEC = 10.0
 
 
 class Slot(NamedTuple):
-    """One slot of the batch: a video and its class, its frames and draws, and its clip; or why there is none."""
+    """One slot of the batch: title, whole frames with their draws, and clip; or the problem if there is no clip."""
 
     title: str
     drawn: TrainClip | None
@@ -40,7 +40,7 @@ class Slot(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A batch as the model sees it, back on the scale of bytes."""
+    """A batch as the model sees it, scaled back to bytes."""
 
     clips: np.ndarray  # uint8 [B, T, H, W, 3]
     erased: np.ndarray  # box of each clip (top, left, height, width), int [B, 4]
@@ -48,16 +48,16 @@ class Step(NamedTuple):
 
 
 def run_show(config: DataShowConfig) -> None:
-    """Writes a contact sheet or a film of training clips, each beside the whole frames it comes from.
+    """Writes a contact sheet or a film of training clips, each beside the whole frames from which it is cut.
 
     Raises:
-        InputError: If there is nothing to show, or the number of clips or the name of the file is wrong.
+        InputError: if there is nothing to show, or the number of clips or the file name is wrong.
     """
     start_log(None)
     path = Path(config.output)
     if path.suffix not in _SUFFIXES:
         raise InputError(f"output={config.output}: the name must end in {', '.join(_SUFFIXES)}")
-    # Pairs and repeats must be whole; a run asks the same of its batch size.
+    # Pairs and repeats must be complete; a run checks its batch size in the same way.
     augment = config.augment
     unit = math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
     if config.num_clips % unit:
@@ -87,7 +87,7 @@ def run_show(config: DataShowConfig) -> None:
 
 
 def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
-    """Does to the clips of the first slots of a batch what the training step does; the rest is padding."""
+    """Changes the clips in the first slots of a batch as the training step does; the other slots are padding."""
     augment, size, batch_size = config.augment, config.clip.crop, config.num_clips
     pixels = np.zeros((batch_size, config.clip.num_frames, size, size, 3), np.uint8)
     weights = np.zeros(batch_size, np.float32)
@@ -124,7 +124,7 @@ def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
         path, label = catalog.train[index]
         title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
         try:
-            # One decodes for the eye what the other, as in training, cuts out while it decodes: the draws are equal.
+            # The first call crops while it decodes, as in training; the second keeps whole frames. Draws are equal.
             recipe = (path, config.clip, config.augment, config.dataset.allow_flip)
             pixels = load_train_clip(*recipe, copy.deepcopy(rng), loader)
             slots.append(Slot(title, draw_train_clip(*recipe, rng, loader), pixels))
@@ -143,7 +143,7 @@ def _film_panel(slots: list[Slot], step: Step, position: int, number: int) -> Pa
 
 
 def _images(slot: Slot, step: Step, position: int, numbers: list[int], height: int) -> list[list[np.ndarray]]:
-    """Returns the whole frames with the crop's edges, and what the model sees, for some frames of a clip."""
+    """Returns, for some frames of a clip, the whole frames with the crop outlined, and what the model sees."""
     if slot.drawn is None:
         return []
     changed = [thumbnail(step.clips[position, number], height) for number in numbers]
@@ -153,7 +153,7 @@ def _images(slot: Slot, step: Step, position: int, numbers: list[int], height: i
 
 
 def _caption(slots: list[Slot], step: Step, position: int) -> tuple[str, list[str]]:
-    """Returns title and lines: what was drawn on the host, and in the training step."""
+    """Returns the title, and lines about the draws on the host and in the training step."""
     title, drawn, _, problem = slots[position]
     title = f"{position + 1}   {title}"
     if drawn is None:

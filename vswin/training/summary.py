@@ -1,4 +1,4 @@
-"""What a run prints before its first step: what is trained, on what, at what cost."""
+"""The summary that a run prints before its first step: what it trains, on which data, at which cost."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ def describe_run(
     weights: str,
     strategy: tf.distribute.Strategy,
 ) -> list[str]:
-    """Writes the summary of a run, a line per fact, given the table of its groups and what weights were loaded."""
+    """Formats the summary of a run, a line per fact, from the table of its groups and the report on loaded weights."""
     clip, optimizer, runtime = config.clip, config.optimizer, config.runtime
     macs = count_macs(size, clip.num_frames, clip.crop, clip.crop)
     num_classes = len(catalog.class_names)

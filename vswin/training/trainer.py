@@ -27,7 +27,7 @@ Batch: TypeAlias = dict[str, tf.Tensor]
 
 
 class StepDraws(NamedTuple):
-    """Everything a training step draws for its clips, each with the batch as first axis."""
+    """All random draws of a training step, each with the batch as first axis."""
 
     model: Draws
     erased: tf.Tensor  # box of each clip, int32 [B, 4]
@@ -35,10 +35,10 @@ class StepDraws(NamedTuple):
 
 
 class WeightAverage:
-    """An exponential moving average of the weights of a model, float32, which starts with the model's weights.
+    """An exponential moving average of a model's weights, float32, which starts with these weights.
 
-    The averages of Keras optimizers (`use_ema`) have a constant decay, replace the weights when `fit` ends, and have
-    no model of their own that could be validated beside the weights, as `model` is here.
+    Averages of Keras optimizers (`use_ema`) have a constant decay, replace the weights when `fit` ends, and have no
+    model of their own. Here `model` holds the average, so that it can be validated beside the weights.
     """
 
     def __init__(self, source: VideoSwin, decay: float) -> None:
@@ -48,12 +48,11 @@ class WeightAverage:
         self.model.set_weights(source.get_weights())
 
     def follow(self, frozen: Collection[str], step: tf.Tensor, gradients: Sequence[tf.Tensor] = ()) -> None:
-        """Moves the average towards the weights after a step, on every replica alike; called in a replica context.
+        """Moves the average towards the weights after a step, equally on every replica; call it in a replica context.
 
-        Args:
-            frozen: official names of the weights that never move.
-            step: optimizer steps before this one; Keras also counts those that loss scaling skips.
-            gradients: under loss scaling, this replica's. If any is not finite, the step was skipped.
+        `frozen` are the official names of weights that never change. `step` counts the optimizer steps before this one,
+        including steps that loss scaling skips. `gradients` are this replica's, given under loss scaling only: if one
+        is not finite on any replica, the step was skipped, and the average stays.
         """
         weights, averages = named_weights(self.source), named_weights(self.model)
 
@@ -77,7 +76,7 @@ class WeightAverage:
 def warmed_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
     """Computes the decay of a step, float32: min(decay, (1 + step) / (10 + step)).
 
-    So the initial weights, whose new head is random, are soon forgotten, and nothing needs to be debiased.
+    So the average soon forgets the initial weights, whose new head is random, and needs no bias correction.
 
     Source: tf.train.ExponentialMovingAverage, num_updates.
     """
@@ -86,23 +85,22 @@ def warmed_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
 
 
 class Trainer(keras.Model):
-    """A classifier with the recipe's train and test step.
+    """A classifier with the train and test step of the recipe.
 
-    Batches are dictionaries as `vswin.data.pipeline` makes them: `clips` uint8 [B, T, H, W, 3], `labels`
-    int32 [B], `weights` float32 [B] (0: the slot does not count), `positions` int32 [B] in the global batch.
+    Batches are dictionaries from `vswin.data.pipeline`: `clips` uint8 [B, T, H, W, 3], `labels` int32 [B], `weights`
+    float32 [B] (0: the slot does not count), `positions` int32 [B] in the global batch.
 
     Args:
-        model: the classifier.
         global_batch_size: clips in a step over all replicas.
-        seed: seed of dropout and drop path.
-        label_smoothing: share of the target that is spread over all classes.
-        micro_batches: parts into which a replica's batch is cut; they run one after another and their gradients
-            are summed, so that only the activations of one part are held.
-        erasing: share of the clips in which a box is erased.
+        seed: seed of all draws of a step.
+        label_smoothing: fraction of the target that is spread over all classes.
+        micro_batches: parts of a replica's batch; they run one after another and their gradients are summed, so that
+            only the activations of one part are in memory.
+        erasing: fraction of the clips in which a box is erased.
         mixing: mixup and cutmix; a replica's batch, or each part of it, then holds an even number of clips.
         frozen: official names of the weights that are not trained.
-        ema_decay: decay of a moving average of the weights, which is tested beside them; None for none.
-        jit: whether XLA compiles the loss and the gradients, separately on each replica: strategies allow no more.
+        ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
+        jit: whether XLA compiles loss and gradients, separately on each replica because strategies allow no more.
     """
 
     def __init__(
@@ -131,7 +129,7 @@ class Trainer(keras.Model):
         self._differentiate = self._loss_and_gradients
         if jit:
             self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
-        # Steps that `fit` leaves out of its first epoch, because an earlier session has taken them.
+        # Steps of the first epoch that `fit` skips, because an earlier session has taken them.
         self.first_step = 0
         self._raw_metrics = self.loss_metric, self.top1_metric, _ = _make_metrics(model.num_classes)
         self._ema_metrics = () if self.average is None else _make_metrics(model.num_classes, "ema_")
@@ -149,13 +147,13 @@ class Trainer(keras.Model):
         frozen = {id(variable) for name, variable in named_weights(self.model).items() if name in self.frozen}
         return [variable for variable in self.model.trainable_variables if id(variable) not in frozen]
 
-    # Nothing in a step is Python that depends on data: looking for it takes a third of the time to trace one.
+    # A step has no Python control flow that depends on data; searching for it takes a third of the tracing time.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Takes one optimizer step on this replica's share of the global batch."""
+        """Takes one optimizer step on this replica's part of the global batch."""
         draws = self.make_draws(batch, self.optimizer.iterations)
         context = tf.distribute.get_replica_context()
-        # Gradients of parts and replicas are summed, so each divides by the weight of the global batch.
+        # Gradients are summed over parts and replicas, so each part divides by the weight of the global batch.
         total_weight = tf.maximum(context.all_reduce("SUM", tf.reduce_sum(batch["weights"])), 1.0)
         if self.micro_batches == 1:
             gradients = self._gradients(batch, draws, total_weight)
@@ -170,7 +168,7 @@ class Trainer(keras.Model):
         return {metric.name: metric.result() for metric in self._raw_metrics}
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
-        """Draws what happens to this replica's clips in a step, outside anything rematerialised or compiled."""
+        """Draws what happens to this replica's clips in a step, outside of rematerialised or compiled code."""
         place = (self.seed, step, batch["positions"], self.global_batch_size)
         height, width = batch["clips"].shape[2:4]
         mixing = make_mix_draws(*place, (height, width), self.mixing)
@@ -183,7 +181,7 @@ class Trainer(keras.Model):
         return StepDraws(draws, erased, mixing)
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch: int, initial_epoch: int) -> tuple[int, int]:
-        """Tells `fit` where to start; this is the only way Keras asks for the step."""
+        """Tells `fit` where to start; Keras asks for the step in no other way."""
         return initial_epoch, self.first_step
 
     @property
@@ -191,7 +189,7 @@ class Trainer(keras.Model):
         return isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
     def _gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
-        """Computes the contribution of a batch, or a part of one, to the gradients of the global batch."""
+        """Updates the metrics with a batch or a part, and returns its part of the global batch's gradients."""
         clips, targets, labels = self._change(batch, draws)
         logits, losses, gradients = self._differentiate(clips, targets, batch["weights"] / total_weight, draws.model)
         _update_metrics(self._raw_metrics, labels, logits, batch["weights"], losses, batch["weights"])
@@ -200,10 +198,7 @@ class Trainer(keras.Model):
     def _loss_and_gradients(
         self, clips: tf.Tensor, targets: tf.Tensor, shares: tf.Tensor, draws: Draws
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Computes logits, losses and the gradients of the sum of the losses, each multiplied by its share.
-
-        With `jit`, XLA compiles this; nothing is drawn in here, since XLA's random numbers would be others.
-        """
+        """Returns logits, losses and gradients of sum(losses * shares); draws nothing, as XLA draws differently."""
         trained = self.trained_variables
         # The tape keeps only what depends on watched variables, so layers below the first trained weight cost nothing.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -213,7 +208,7 @@ class Trainer(keras.Model):
             objective = tf.reduce_sum(losses * shares)
             if self._scales_loss:
                 objective = self.optimizer.get_scaled_loss(objective)
-        # Dense before they are summed and clipped: Keras would take the norm of unsummed slices.
+        # Gradients become dense before they are summed and clipped: Keras would take the norm of unsummed slices.
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, trained)]
         return logits, losses, gradients
 
@@ -228,7 +223,7 @@ class Trainer(keras.Model):
         return clips, targets, labels
 
     def _summed_gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
-        """Computes the same part by part, in a loop whose passes share their memory."""
+        """Sums the gradients of all parts in a loop whose iterations use the same memory."""
 
         def add_part(sums: list[tf.Tensor], part: tuple[Batch, StepDraws]) -> list[tf.Tensor]:
             gradients = self._gradients(*part, total_weight)
@@ -239,7 +234,7 @@ class Trainer(keras.Model):
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Measures one batch, part by part; a clip that could not be decoded (label -1) counts as wrong without a loss.
+        """Measures one batch, part by part; a clip that cannot be decoded (label -1) counts as wrong and has no loss.
 
         The targets are not smoothed, so that the losses of all runs can be compared.
         """
@@ -259,7 +254,7 @@ class Trainer(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
-        """Computes the logits [B, K] of a batch in the parts that a training step takes."""
+        """Computes the logits [B, K] of a batch, in the same parts as a training step."""
         if self.micro_batches == 1:
             return model(clips, training=False)
         signature = tf.TensorSpec([None, model.num_classes])
@@ -275,10 +270,7 @@ class Trainer(keras.Model):
         return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
 
     def _targets(self, labels: tf.Tensor) -> tf.Tensor:
-        """Returns what the probabilities of every clip should be, float32 [B, K].
-
-        Source: Video-Swin-Transformer mmaction/datasets/blending_utils.py, LabelSmoothing.
-        """
+        """Smooths labels, float32 [B, K]; source: upstream mmaction/datasets/blending_utils.py, LabelSmoothing."""
         num_classes = self.model.num_classes
         targets = tf.one_hot(labels, num_classes)  # [B, K]
         return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
@@ -299,7 +291,7 @@ def _update_metrics(
     losses: tf.Tensor,
     loss_weights: tf.Tensor,
 ) -> None:
-    """Counts a batch: labels [B], logits [B, K]; `weights` count in the accuracies, `loss_weights` in the loss."""
+    """Adds a batch, labels [B] and logits [B, K]; `weights` apply to the accuracies, `loss_weights` to the loss."""
     loss, top1, top5 = metrics
     loss.update_state(losses, loss_weights)
     top1.update_state(labels, logits, weights)

@@ -1,7 +1,7 @@
-"""Steps of a run on made-up clips: how fast they are, and how much memory they take. Used by `vswin tune` and `bench`.
+"""Measures the speed and memory of training steps on made-up clips; used by `vswin tune` and `vswin bench`.
 
-`run_trial` takes them in a process of its own, so that too little memory ends that process alone:
-`python -m vswin.training.trial REQUEST`, in JSON.
+`run_trial` takes the steps in a separate process, so that a lack of memory ends only that process:
+`python -m vswin.training.trial REQUEST`, with REQUEST in JSON.
 """
 
 import json
@@ -34,13 +34,13 @@ _STEPS_PER_EPOCH = 1000
 
 
 class Trial(NamedTuple):
-    """Holds what came of steps.
+    """The result of some steps.
 
     Attributes:
-        fits: whether they were taken within the limit.
-        peak_gb: the most memory that was seen: of the process on a CPU, of the device on a GPU.
-        step_gb: by how much the steps raised that peak; 0 where they do not fit.
-        seconds: of the faster of two steps; 0 where they do not fit.
+        fits: whether the steps stayed within the memory limit.
+        peak_gb: highest memory measured in GB: of the process on a CPU, of the device on a GPU.
+        step_gb: how much the steps raised that peak, in GB; 0 if they do not fit.
+        seconds: duration of the faster of two steps; 0 if they do not fit.
         reason: why they do not fit.
     """
 
@@ -54,13 +54,8 @@ class Trial(NamedTuple):
 def prepare_step(config: TrainConfig, num_classes: int, clips: tf.Tensor) -> Callable[[], None]:
     """Builds a run's model with random weights, its optimizer and trainer, on one device.
 
-    Args:
-        config: the run.
-        num_classes: classes K.
-        clips: as many as its global batch has, uint8 [B, T, H, W, 3].
-
-    Returns:
-        A function that takes a step on these clips each time, and returns when it is taken.
+    `clips`, uint8 [B, T, H, W, 3], are one global batch. Each call of the returned function takes one step on them and
+    returns when the step is complete.
     """
     set_precision(config.runtime.precision)
     with make_strategy("one_device").scope():
@@ -86,10 +81,10 @@ def prepare_step(config: TrainConfig, num_classes: int, clips: tf.Tensor) -> Cal
 
 
 def peak_gb() -> float:
-    """Reads the largest resident memory of this process so far."""
+    """Reads the peak resident memory of this process so far, in GB."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # `getrusage` would count what the process was that started this one.
+        # `getrusage` would also count the memory of the process that started this one.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / 1e9
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -97,13 +92,10 @@ def peak_gb() -> float:
 
 
 def run_trial(overrides: Sequence[str], num_classes: int, limit_gb: float | None, is_cpu: bool) -> Trial:
-    """Takes three steps in a process of its own.
+    """Takes three steps in a separate process.
 
-    Args:
-        overrides: of the run, with its batch size.
-        num_classes: classes K.
-        limit_gb: what the process may hold on a CPU, or TensorFlow on a GPU; None for all there is.
-        is_cpu: whether the steps are taken on a CPU.
+    `overrides` configure the run, including its batch size. `limit_gb` limits the process on a CPU, and TensorFlow on a
+    GPU; None for no limit.
 
     Raises:
         InputError: if the process fails for another reason than memory.
@@ -119,7 +111,7 @@ def run_trial(overrides: Sequence[str], num_classes: int, limit_gb: float | None
             while child.poll() is None and peak <= limit:
                 try:
                     peak = max(peak, psutil.Process(child.pid).memory_info().rss / 1e9)
-                except psutil.Error:  # It has just ended.
+                except psutil.Error:  # The process has just ended.
                     continue
                 time.sleep(_POLL_SEC)
         finally:
@@ -140,12 +132,12 @@ def run_trial(overrides: Sequence[str], num_classes: int, limit_gb: float | None
             )
         printed.seek(0)
         trial = Trial(True, **json.loads(printed.read().splitlines()[-1]))
-    # What it held between two looks.
+    # The peak may fall between two polls.
     return trial if trial.peak_gb <= limit else Trial(False, trial.peak_gb, reason="more than the limit")
 
 
 def _try_here(request: dict[str, Any]) -> dict[str, float]:
-    """Takes three steps in this process; gives its peak, and the seconds of the faster of the last two."""
+    """Takes three steps in this process; returns their memory, and the seconds of the faster of the last two."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and request["limit_gb"] is not None:
         limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(request["limit_gb"] * 1e9 / 2**20))

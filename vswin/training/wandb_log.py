@@ -23,7 +23,7 @@ _METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
 
 
 class WandbLog(keras.callbacks.Callback):
-    """Logs `train/...` and `val/...` to a started run of wandb, with the epoch counted from 1 as the step."""
+    """Logs `train/...` and `val/...` to a started wandb run, with the epoch counted from 1 as the step."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -31,28 +31,28 @@ class WandbLog(keras.callbacks.Callback):
         self.epoch, self.top1 = 0, 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Logs the epoch; training goes on where wandb cannot."""
+        """Logs the epoch; training continues if wandb fails."""
         self.epoch, self.top1 = epoch + 1, float(logs.get("val_top1", 0.0))
         self._log_epoch(epoch, logs)
 
     def log_earlier(self, rows: Iterable[Mapping[str, str | float]]) -> None:
-        """Logs the epochs of earlier sessions, rows of `history.csv`, again, where those sessions wrote to files.
+        """Logs the epochs of earlier sessions, rows of `history.csv`, again if the wandb run is offline.
 
-        A kill loses what wandb had not written yet: 15 seconds of wandb 0.31, up to 32 KB of older ones.
+        A kill loses what wandb had not written yet: 15 seconds with wandb 0.31, up to 32 KB with older versions.
         """
         for row in rows if self.run.offline else ():
             figures = {key: float(value) for key, value in row.items() if key != "epoch" and value != ""}
             self._log_epoch(int(row["epoch"]), figures)
 
     def log_samples(self, samples: Sequence[Sample]) -> None:
-        """Logs validation videos, with the predictions of the last epoch's weights, beside its figures."""
+        """Logs validation videos, with predictions of the last epoch's weights, at the step of that epoch."""
         if samples:
             self.run.log({"val/samples": [make_film(sample) for sample in samples]}, step=self.epoch)
 
     def log_weights(self, folder: Path) -> None:
-        """Logs the weights of the best and of the last epoch of a complete run as versions `best` and `last`.
+        """Logs the best and the last weights of a complete run as versions `best` and `last` of an artifact.
 
-        The average of the weights, where there is one, becomes an artifact of its own.
+        The average of the weights, if there is one, becomes a separate artifact.
         """
         best, average = best_weights(folder), best_weights(folder, BEST_AVERAGE)
         if not best.is_file():
@@ -72,13 +72,13 @@ class WandbLog(keras.callbacks.Callback):
     def _log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
         try:
             self.run.log({"epoch": epoch + 1, **standard_keys(figures)}, step=epoch + 1)
-        except Exception as error:  # its process has ended, for one
+        except Exception as error:  # e.g. wandb's process has ended
             logger.info(f"wandb: epoch {epoch + 1} was not taken ({error}); training goes on")
 
     def _log_file(self, path: Path, metadata: Mapping[str, Any], name: str, aliases: list[str]) -> None:
         shown = {key: metadata[key] for key in _METADATA if key in metadata}
         artifact = wandb.Artifact(f"run-{self.run.id}-{name}", type="model", metadata=shown)
-        # Nothing writes to it any more, so wandb need not copy hundreds of megabytes.
+        # The file no longer changes, so wandb need not copy hundreds of megabytes.
         artifact.add_file(str(path), name=path.name, policy="immutable", skip_cache=True)
         self.run.log_artifact(artifact, aliases=aliases)
 
@@ -90,10 +90,10 @@ def open_wandb(
     predict_samples: Callable[[], Sequence[Sample]] = tuple,
     earlier: Iterable[Mapping[str, str | float]] = (),
 ) -> Iterator[WandbLog]:
-    """Starts, or resumes, the wandb run that belongs to a training run, and finishes it however training ends.
+    """Starts or resumes the wandb run of a training run, and finishes it however training ends.
 
-    A run that comes to its end logs some predictions, and its best and its last weights as an artifact. `earlier` are
-    the rows of `history.csv` of the epochs before this session. InputError if wandb cannot start.
+    A complete run logs some predictions, and its best and last weights as an artifact. `earlier` are the rows of
+    `history.csv` from before this session. Raises an InputError if wandb cannot start.
     """
     with wandb_run(folder, config.logger.wandb_project, dataclasses.asdict(config), "logger=wandb") as run:
         log = WandbLog(run)
@@ -101,7 +101,7 @@ def open_wandb(
         yield log
         if log.epoch == 0 or run.disabled:
             return
-        # A failing wandb does not end a training that is complete.
+        # An error of wandb does not end a complete training run.
         try:
             log.log_samples(predict_samples())
         except Exception as error:
