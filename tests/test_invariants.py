@@ -1,4 +1,4 @@
-"""What must not change the metrics does not, and what would falsify them is noticed."""
+"""Harmless changes keep the metrics, and changes that would falsify them are noticed."""
 
 import csv
 import json

@@ -158,7 +158,7 @@ def test_heat_lies_on_the_object_that_moves(motion_run, stage, least_ratio):
         heat_of.append(np.concatenate(maps))
 
     def compare(heat: np.ndarray) -> tuple[float, float]:
-        """Returns the ratio of heat on the moving object to heat on the others, and the share of clips with more."""
+        """Returns heat on the moving object over heat on the others, and the share of clips where it is over 1."""
         pairs = zip(heat, moving, still, strict=True)
         means = np.array([(of_clip[moves].mean(), of_clip[stands].mean()) for of_clip, moves, stands in pairs])
         return means[:, 0].mean() / means[:, 1].mean(), (means[:, 0] > means[:, 1]).mean()
