@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import vswin  # noqa: F401 (first, since it decides which Keras other libraries get from TensorFlow)
+import vswin  # noqa: F401 (first, as it decides which Keras other libraries get from TensorFlow)
 
 # isort: split
 
