@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ADDONS_VENV ?= .venv-addons
 ADDONS_INSTALLED := $(ADDONS_VENV)/.installed
-# TensorFlow Addons needs TensorFlow 2.15, and that a Python before 3.12; empty if there is none.
+# TensorFlow Addons needs TensorFlow 2.15, which needs Python 3.10 or 3.11. Empty if neither is installed.
 ADDONS_PYTHON ?= $(shell for python in python3.11 python3.10 $(PYTHON); do \
 	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' 2>/dev/null && echo $$python && break; done)
 CODE := vswin train.py evaluate.py tests benchmarks docs
 ARGS ?=
-# What TensorFlow 2.15, and the oldest NumPy and OpenCV that we work with, can change.
+# The tests whose results may depend on TensorFlow 2.15 or on the oldest supported NumPy and OpenCV.
 ADDONS_TESTS := tests/models tests/parity tests/training tests/weights/test_*.py \
 	tests/data/test_pipeline.py tests/data/test_decode.py tests/test_build.py \
 	tests/test_export.py tests/test_invariants.py tests/test_selftest.py tests/evaluation/test_run.py
@@ -36,7 +36,7 @@ train: $(INSTALLED)  ## train (ARGS="model=swin_tiny dataset=folder ..."; defaul
 evaluate: $(INSTALLED)  ## evaluate (ARGS="run=outputs/...")
 	$(BIN)/python evaluate.py $(ARGS)
 
-format: $(INSTALLED)  ## format the code and mend what ruff can
+format: $(INSTALLED)  ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
@@ -47,7 +47,7 @@ lint: $(INSTALLED)  ## check style with ruff
 types: $(INSTALLED)  ## check types with mypy
 	$(BIN)/mypy vswin train.py evaluate.py
 
-test-fast: $(INSTALLED)  ## the fast tests alone
+test-fast: $(INSTALLED)  ## only the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test: lint types test-fast  ## lint, types and the fast tests: about 9 minutes on 2 cores
@@ -68,29 +68,29 @@ ifeq ($(ADDONS_PYTHON),)
 test-addons:
 	@echo "left out, as there is no Python 3.10 or 3.11: make test-addons"
 else
-test-addons: $(ADDONS_INSTALLED)  ## the fast tests that TensorFlow 2.15 can change, and a whole run, in .venv-addons
+test-addons: $(ADDONS_INSTALLED)  ## the fast tests that TensorFlow 2.15 may change, and a whole run, in .venv-addons
 	$(ADDONS_VENV)/bin/python -m pytest -n 2 --dist loadfile $(or $(ARGS),$(ADDONS_TESTS))
 	$(if $(ARGS),,$(ADDONS_VENV)/bin/python -m pytest -m slow $(ADDONS_RUN))
 endif
 
-test-matrix:  ## the fast tests with each other Python that is there: 3.10, 3.12, 3.13
+test-matrix:  ## the fast tests with Python 3.10, 3.12 and 3.13, if installed
 	@for version in 3.10 3.12 3.13; do \
 		if python$$version --version 2>/dev/null; \
 		then $(MAKE) test-fast PYTHON=python$$version VENV=.venv-$$version || exit 1; \
 		else echo "left out: there is no python$$version"; fi; \
 	done
 
-fuzz: $(INSTALLED)  ## damage files and have them read (ARGS="--minutes 30"), see tests/fuzz/README.md
+fuzz: $(INSTALLED)  ## read damaged files (ARGS="--minutes 30"), see tests/fuzz/README.md
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 peers: $(INSTALLED)  ## create .venv-peers, for benchmarks/peers (ARGS="keras_cv decord"; default: all, 9 GB)
 	$(BIN)/python benchmarks/peers/install.py $(ARGS)
 
-wheel: $(INSTALLED)  ## build dist/vswin-*.whl, and the source distribution it comes from
+wheel: $(INSTALLED)  ## build dist/vswin-*.whl and the source distribution
 	$(BIN)/python -m build
 
 docs: $(INSTALLED)  ## build the documentation as a site, dist/site/index.html
 	$(BIN)/python -m mkdocs build --strict
 
-clean:  ## remove .venv, its likes, dist and caches; data and outputs stay
+clean:  ## remove all environments (.venv*), dist and caches; keep data and outputs
 	rm -rf $(VENV) .venv-* dist .pytest_cache .ruff_cache .mypy_cache

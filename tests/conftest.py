@@ -1,6 +1,6 @@
-"""Fixtures that several folders share: models whose weights follow the formula of the golden values."""
+"""Fixtures shared by several folders: models whose weights follow the formula of the golden values."""
 
-import vswin  # first, as it decides which Keras other libraries get from TensorFlow
+import vswin  # first, since it decides which Keras other libraries get from TensorFlow
 
 # isort: split
 
@@ -35,24 +35,24 @@ from vswin.zoo import ModelSize
 
 PARITY = Path(__file__).parent / "parity"
 
-# The second device of `runtime.strategy=mirrored`; everything else uses the first alone.
+# The second device is for `runtime.strategy=mirrored`; everything else uses only the first.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
 
-# No test is about time, and one second without the processor is enough for Hypothesis to call its inputs slow.
+# No test measures time, and Hypothesis calls an input slow after one second without the processor.
 settings.register_profile("loaded machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("loaded machine")
 
-# A shell that starts the tests in the background has them, and the runs that they start, ignore Ctrl-C.
+# A shell that starts the tests in the background makes them, and the runs they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _restore_precision():
-    """Leaves no precision policy to the next test."""
+    """Resets the precision policy for the next test."""
     yield
     keras.mixed_precision.set_global_policy("float32")
 
@@ -62,13 +62,13 @@ _collective_key_bases = itertools.count(100, 100)
 
 @pytest.fixture(autouse=True)
 def _forget_collectives(monkeypatch):
-    """Lets models of other sizes use several devices: TensorFlow remembers by their keys how large collectives are."""
+    """Lets models of other sizes use several devices: TensorFlow remembers the sizes of collectives by their keys."""
     monkeypatch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", next(_collective_key_bases))
 
 
 @pytest.fixture
 def compose_train() -> Callable[..., TrainConfig]:
-    """Composes a training run as `python train.py OVERRIDE ...` does."""
+    """Composes the configuration of `python train.py OVERRIDE ...`."""
 
     def composed(*overrides: str) -> TrainConfig:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -80,7 +80,7 @@ def compose_train() -> Callable[..., TrainConfig]:
 
 @pytest.fixture
 def compose_evaluate() -> Callable[..., EvaluateConfig]:
-    """Composes an evaluation as `python evaluate.py OVERRIDE ...` does."""
+    """Composes the configuration of `python evaluate.py OVERRIDE ...`."""
 
     def composed(*overrides: str) -> EvaluateConfig:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -92,7 +92,7 @@ def compose_evaluate() -> Callable[..., EvaluateConfig]:
 
 @pytest.fixture(scope="session")
 def make_augment() -> Callable[..., AugmentConfig]:
-    """Makes an augmentation that does nothing but what it is given, e.g. `make_augment(flip=0.5)`."""
+    """Makes an augmentation that only does what it is given, e.g. `make_augment(flip=0.5)`."""
 
     merged = OmegaConf.merge(*(OmegaConf.load(CONFIG_DIR / f"augment/{name}.yaml") for name in ("kinetics", "none")))
     del merged["defaults"]
@@ -120,13 +120,13 @@ def small_videos(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def golden_cases() -> list[dict]:
-    """Says for each golden forward pass the network, the seeds and the input's shape."""
+    """Reads the network, seeds and input shape of each golden forward pass."""
     return json.loads((PARITY / "model.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def golden_model(golden_cases: list[dict]) -> Callable[[str], VideoSwin]:
-    """Builds a new model with the weights behind the golden values: `golden_model("tiny_w433")`."""
+    """Builds a new model with the golden weights: `golden_model("tiny_w433")`."""
 
     def build(name: str) -> VideoSwin:
         case = next(case for case in golden_cases if case["model"] == name)
@@ -141,7 +141,7 @@ def golden_model(golden_cases: list[dict]) -> Callable[[str], VideoSwin]:
 
 
 def formula_weights(model: VideoSwin, seed: int) -> dict[str, np.ndarray]:
-    """Draws weights in official names and layout, in sorted order of the names, as the golden values did."""
+    """Draws weights under official names and in official layout, in sorted order, as for the golden values."""
     rng = np.random.RandomState(seed)
     tensors = {}
     for name, tensor in sorted(official_tensors(model).items()):
@@ -160,7 +160,7 @@ def formula_weights(model: VideoSwin, seed: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class WandbSession:
-    """Holds what one offline session of wandb would upload: messages of its protocol, in their order."""
+    """Holds the protocol messages that an offline wandb session would upload, in order."""
 
     records: list[Any]
 
@@ -186,7 +186,7 @@ class WandbSession:
 
     @property
     def artifacts(self) -> list[Any]:
-        """Those that `log_artifact` was given, without the tables that wandb stores as artifacts of its own."""
+        """Returns the artifacts passed to `log_artifact`, without the tables that wandb stores as its own artifacts."""
         artifacts = [request.log_artifact.artifact for request in self.of("request")]
         return [artifact for artifact in (*self.of("artifact"), *artifacts) if artifact.type == "model"]
 
@@ -204,13 +204,10 @@ def _values(items: Any) -> dict[str, Any]:
 def wandb_offline(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Path], list[WandbSession]]]:
-    """Hides the account of whoever runs the tests from wandb, and reads what a folder's sessions have logged.
-
-    What it gives, called with a run's folder, ends wandb's process and returns the sessions in the order of their time.
-    """
+    """Hides the user's wandb account; the yielded function ends wandb and reads a run's sessions in order of time."""
     import wandb
 
-    # wandb puts functions of its own in their place, and leaves them there.
+    # wandb replaces these functions and never restores them.
     for name in ("exit", "excepthook"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -218,15 +215,15 @@ def wandb_offline(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     if find_spec("git") is not None:
-        # The wandb that TensorFlow 2.15 allows asks for the commit through GitPython, which leaves open pipes to the
-        # garbage collector: they would be warned of in whatever test runs then. So it is told one.
+        # wandb for TensorFlow 2.15 asks for the commit through GitPython, which leaves open pipes to the garbage
+        # collector; any later test would get the warning. This variable avoids that.
         monkeypatch.setenv("WANDB_GIT_COMMIT", "0" * 40)
     for name, value in {"HOME": home, "NETRC": home / "netrc", "WANDB_CONFIG_DIR": home / "wandb"}.items():
         monkeypatch.setenv(name, str(value))
     wandb.teardown()
 
     def read(folder: Path) -> list[WandbSession]:
-        # Its process writes the last records while it ends.
+        # wandb's process writes the last records while it ends.
         wandb.teardown()
         files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
         return [WandbSession(list(_read_records(path))) for path in files]
@@ -236,7 +233,7 @@ def wandb_offline(
 
 
 def _read_records(path: Path) -> Iterator[Any]:
-    """Yields the records of a file in LevelDB's log format; what a killed session wrote last may be cut off."""
+    """Yields the records of a file in LevelDB's log format; a killed session may have cut off the last one."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     block_bytes, header_bytes, full, last = 32 * 1024, 7, 1, 4

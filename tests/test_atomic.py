@@ -47,7 +47,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
 
 
 def test_a_file_that_becomes_too_large_leaves_the_old_one(tmp_path):
-    """The largest size of a file is a limit of the system that fails in the middle of a write, as a full disk does."""
+    """The system's limit on the file size fails in the middle of a write, as a full disk does."""
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

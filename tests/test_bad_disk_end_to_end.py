@@ -1,6 +1,6 @@
-"""Whole runs on a disk that is slow, full or suddenly read-only, whose power fails, and with a clock that jumps.
+"""Whole runs on a disk that is slow, full or suddenly read-only, that loses power, and with a clock that jumps.
 
-Nothing that was reported as saved goes.
+Nothing that was reported as saved is lost.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def library(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Makes a folder with 64 training videos, 16 for validation, and in `whole` a run that kept each step's state."""
+    """Makes a folder with 64 training and 16 validation videos, and `whole`, a run that kept each step's state."""
     folder = tmp_path_factory.mktemp("folder")
     for label, level in (("bright", 150), ("dark", 40)):
         (folder / "videos" / label).mkdir(parents=True)
@@ -98,7 +98,7 @@ def states_of(run: Path) -> Path:
 
 
 def cut_power(states: Path, log: Path) -> set[str]:
-    """Empties the files that the disk does not have yet, or whose names it has not; gives the names of the others."""
+    """Empties files whose content or name is not yet on the disk; returns the names of the other files."""
     written, safe = set(), set()
     for line in log.read_text().splitlines():
         if line == str(states):
@@ -118,7 +118,7 @@ def read_state(run: Path, number: int) -> dict[str, np.ndarray]:
 
 
 def check_state(folder: Path, run: Path, number: int) -> None:
-    """Checks that a state is, bit by bit, that of the run that nothing disturbed."""
+    """Checks that a state equals the undisturbed run's, bit by bit."""
     expected, found = read_state(folder / "whole", number), read_state(run, number)
     assert found.keys() == expected.keys()
     assert len(found) > 50
@@ -127,7 +127,7 @@ def check_state(folder: Path, run: Path, number: int) -> None:
 
 
 def test_a_slow_disk_whose_power_fails_has_what_was_reported_as_saved(folder, library):
-    """Killed while a state is written, then stopped while one is written, each time with the power going."""
+    """The run is killed, then stopped, each time while a state is written and with a loss of power."""
     run, states = folder / "run", states_of(folder / "run")
     log = folder / "synced.txt"
     faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "60", "SLOW_LOG": str(log)}
@@ -151,7 +151,7 @@ def test_a_slow_disk_whose_power_fails_has_what_was_reported_as_saved(folder, li
 
 @contextlib.contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Mounts a disk of its own on a folder, which is made."""
+    """Mounts a disk on a new folder."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -163,7 +163,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 
 def keep_full(disk: Path, is_over: threading.Event) -> None:
-    """Takes every byte that is left, and that becomes free."""
+    """Fills the disk, and keeps filling what becomes free."""
     with (disk / "filler").open("wb", buffering=0) as filler:
         while not is_over.wait(0.005):
             with contextlib.suppress(OSError):
@@ -176,7 +176,7 @@ def newest_state(run: Path) -> int:
 
 
 def number_saved(message: str) -> int:
-    """Reads which state an error says is saved; 0 if it says that there is none."""
+    """Reads the number of the saved state from an error; 0 if none is saved."""
     if "no state is saved yet" in message or "cannot be written" in message:
         return 0
     (number,) = re.findall(rf"the state after epoch 1, step (\d+) of {NUM_STEPS} is saved and whole", message)
@@ -184,7 +184,7 @@ def number_saved(message: str) -> int:
 
 
 def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(folder, library, tmp_path):
-    """The disk is full from the start, some time after it, after a new state, or while one is written, in turns."""
+    """The disk is full from the start, some time later, after a new state, or while one is written, in turns."""
     disk = tmp_path / "disk"
     run = disk / "run"
     faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "30"}
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(fol
             process = start(
                 folder, f"output_dir={run}", "save_steps=2", "resume=true", **faults | {"SLOW_LOG": "/dev/null"}
             )
-            with contextlib.suppress(AssertionError):  # it has ended
+            with contextlib.suppress(AssertionError):  # the run has ended
                 if fill % 4 == 1:
                     wait_until(lambda: (run / "tensorboard").is_dir() and newest_state(run) > 0, process)
                     time.sleep(rng.uniform(0, 2))
@@ -264,7 +264,7 @@ def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_
     run = tmp_path / "run"
     faults = {"LD_PRELOAD": str(library), "SLOW_PATH": "run/checkpoints", "SLOW_MSEC": "200", "SLOW_LOG": "/dev/null"}
     process = start(folder, f"output_dir={run}", "save_steps=4", **faults)
-    wait_until(lambda: newest_state(run) >= 8, process)  # so the state before it is whole
+    wait_until(lambda: newest_state(run) >= 8, process)  # so the state before it is complete
     process.send_signal(signal.SIGINT)
     text = ""
     while "once more to stop at once" not in text:
@@ -276,7 +276,7 @@ def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_
     assert time.monotonic() - begin < 10
     assert process.returncode == 130, output + errors
     assert "stopped by" not in output
-    # The state that was being written may be there in part.
+    # The state that was being written may be incomplete.
     output = finish(start(folder, f"output_dir={run}", "resume=true", "keep_states=9"))
     (saved,) = re.findall(rf"resumed after epoch 1, step (\d+) of {NUM_STEPS}", output)
     assert int(saved) >= 4

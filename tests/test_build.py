@@ -74,7 +74,7 @@ def test_head_of_another_size_is_refused_or_reported(checkpoint):
 
 
 def test_a_published_name_is_taken_from_the_folder_of_weights(tmp_path, monkeypatch):
-    """By the name of the official file, under its name in the literature and that of the TF-Hub page."""
+    """By the name of the official file, the name in the literature and the name on the TF-Hub page."""
     monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
     monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "cache"))
     model = vswin.build_model("swin_micro", num_classes=600)

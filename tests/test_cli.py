@@ -1,4 +1,4 @@
-"""The commands: what they print on a terminal of any width and into a pipe, wrong words, what TAB offers."""
+"""The commands: output on terminals of any width and in pipes, wrong words, and TAB completion."""
 
 import fcntl
 import os
@@ -30,7 +30,7 @@ def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.Compl
 
 
 def own_environment(variables: dict[str, str]) -> dict[str, str]:
-    """Leaves out what a test that called `main` in this process has set, and what makes typer colour pipes."""
+    """Removes variables set by a `main` in this process, and variables that make typer colour pipes."""
     others = ("TERMINAL_WIDTH", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS")
     return {name: value for name, value in os.environ.items() if name not in others} | variables
 
@@ -47,7 +47,7 @@ def in_shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]
 
 
 def on_terminal(columns: int, *arguments: str, **variables: str) -> str:
-    """Runs a command on a terminal of so many columns; gives what it shows."""
+    """Runs a command on a terminal with so many columns; returns what it shows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
@@ -98,7 +98,7 @@ def test_version_and_usage():
 @pytest.mark.parametrize("words", ["", "explain", "bench step", "tune"])
 def test_help_fits_the_terminal(words, columns):
     lines = run(*words.split(), "--help", COLUMNS=str(columns)).stdout.splitlines()
-    # Examples stay whole, to be copied.
+    # Examples are not wrapped, so that they can be copied.
     assert [line for line in lines if len(line.rstrip()) > min(columns, 100) and " vswin " not in line] == []
     if words == "bench step":
         assert any("--micro-batches" in line for line in lines)
@@ -134,7 +134,7 @@ def test_nothing_waits_for_tensorflow_that_does_not_need_it(words, tmp_path):
 
 def test_colours_are_for_terminals_that_want_them():
     assert "\x1b[1mvideo models" in on_terminal(80, "models")
-    assert not re.search("\x1b\\[[34][0-9]", on_terminal(80, "models", NO_COLOR="1"))  # bold is no colour
+    assert not re.search("\x1b\\[[34][0-9]", on_terminal(80, "models", NO_COLOR="1"))  # bold is not a colour
     assert not re.search("\x1b\\[[34][0-9]", on_terminal(80, "--help", NO_COLOR="1"))
     assert "\x1b" not in on_terminal(80, "models", TERM="dumb")
     assert "\x1b" not in in_shell("vswin models; vswin --help; vswin trian; vswin tune").stdout
@@ -143,7 +143,7 @@ def test_colours_are_for_terminals_that_want_them():
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_the_published_models_fit_the_terminal(columns):
     lines = re.sub("\x1b\\[[0-9;]*m", "", on_terminal(columns, "models")).splitlines()
-    # Names stay whole, and are never beside anything that would have to be broken for them.
+    # Names stay whole; text that would be too wide beside them is on lines of its own.
     assert [line for line in lines if len(line) > columns and len(line.split()) > 1] == []
     figures = ("top-1", "top-5", "views", "params", "GMACs")
     assert " ".join(lines[0].split()) == ("video models " + " ".join(figures) if columns == 80 else "video models")
@@ -242,7 +242,7 @@ def test_a_file_is_inspected_and_converted_on_the_command_line(tmp_path):
 
 @pytest.fixture
 def offered(tmp_path):
-    """Asks what TAB offers behind a line, as fish and zsh do; there is a run, and a file of weights."""
+    """Returns the completions of a line, as fish and zsh ask for them; a run and a file of weights exist."""
     (tmp_path / "outputs" / "mine").mkdir(parents=True)
     (tmp_path / "outputs" / "mine" / "config.yaml").touch()
     (tmp_path / "swin_mine.pth").touch()

@@ -1,4 +1,4 @@
-"""Tests of `vswin.cluster`: what the environments of real launchers mean."""
+"""Tests of `vswin.cluster`: how it reads the environments of real launchers."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from vswin.cluster import Cluster, count_slurm_gpus, expand_counts, expand_hosts, find_cluster, share_gpus
 from vswin.errors import InputError
 
-# What `srun --nodes=3 --ntasks=5 --gpus-per-node=4` gives task 3, shortened to what matters.
+# The variables of task 3 under `srun --nodes=3 --ntasks=5 --gpus-per-node=4`, shortened to those that matter.
 SLURM = {
     "SLURM_CLUSTER_NAME": "hpc",
     "SLURM_DISTRIBUTION": "block",
@@ -85,7 +85,7 @@ def test_steps_of_one_job_do_not_share_ports():
     "changes",
     [
         {"SLURM_STEP_NUM_TASKS": "1"},
-        # A batch script that calls Python without srun: a job of five tasks, but no step.
+        # A batch script that calls Python without srun: a job of five tasks without a step.
         {name: "" for name in SLURM if name.startswith("SLURM_STEP")},
     ],
 )

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "docs" / "cluster"
 
-# Starts two tasks on this host, as `srun --ntasks=2` does, and ends with the largest exit code.
+# Starts two tasks on this host, as `srun --ntasks=2` does, and exits with the largest exit code.
 SRUN = """#!{python}
 import os, subprocess, sys
 command = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
@@ -51,7 +51,7 @@ def test_pods_of_kubernetes_find_each_other():
 
 @pytest.fixture
 def programs(tmp_path):
-    """Makes stand-ins for srun and scontrol; the latter writes down what it is asked for."""
+    """Makes stand-ins for srun and scontrol; scontrol records its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     scontrol = f'#!/bin/sh\necho "$@" >> {tmp_path / "requeued.txt"}\n'

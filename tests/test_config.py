@@ -83,7 +83,7 @@ def test_an_evaluation_chooses_among_the_weights_of_a_run(tmp_path, compose_trai
     (tmp_path / "checkpoints" / "best_ema.safetensors").touch()
     chosen = compose_evaluate(f"run={tmp_path}", "weights=ema")
     assert chosen.init_from == str(tmp_path / "checkpoints" / "best_ema.safetensors")
-    for name in ("best", "best_ema"):  # as earlier versions called them
+    for name in ("best", "best_ema"):  # the names in earlier versions
         (tmp_path / "checkpoints" / f"{name}.safetensors").rename(tmp_path / "checkpoints" / f"{name}.h5")
     chosen = compose_evaluate(f"run={tmp_path}", "weights=ema")
     assert chosen.init_from == str(tmp_path / "checkpoints" / "best_ema.h5")

@@ -1,4 +1,4 @@
-"""Whole runs of the commands in the README, each in a process and a folder of its own."""
+"""Whole runs of the commands in the README, each in its own process and folder."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def run(script: str, *overrides: str, cwd: Path) -> str:
 
 @pytest.fixture
 def real_clips(tmp_path: Path) -> Path:
-    """Cuts the three clips into five pieces each: three classes of real videos."""
+    """Cuts each of the three clips into five pieces: three classes of real videos."""
     root = tmp_path / "clips"
     for clip in sorted(CLIPS.glob("*.*")):
         if clip.suffix == ".md":
@@ -63,7 +63,7 @@ def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
     assert "12 of 12 epochs" in report.read_text()
     assert "vswin evaluate run=run" in report.read_text()
     run("evaluate.py", "run=run", "clip.num_clips=2", "clip.num_crops=3", cwd=tmp_path)
-    # One page has the training and the test, with a moving picture of each clip that is shown.
+    # One page shows the training and the test, with a moving picture of each sample clip.
     page = report.read_text()
     assert "12 of 12 epochs" in page
     assert "2 x 3 (clips x crops)" in page
@@ -120,7 +120,7 @@ def test_fine_tuning_says_what_is_missing(tmp_path):
 
 
 def test_fine_tuning_says_how_to_get_weights_that_cannot_be_downloaded(tmp_path, real_clips):
-    """Nothing answers at the address of the proxy, as on a machine without network."""
+    """Nothing answers at the proxy's address, as on a machine without network."""
     environment = os.environ | {"HTTPS_PROXY": "http://127.0.0.1:9", "VSWIN_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, str(ROOT / "train.py"), "model=swin_base", "dataset=folder"]
     done = subprocess.run(

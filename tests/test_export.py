@@ -25,7 +25,7 @@ NAMES = ["wave", "jump rope", "Größe", "sit", "stand"]
 NUM_FRAMES, SIZE = 6, 40
 SMALLEST = ModelSize(4, (1,), (1,), window_size=(1, 1, 1))
 
-# What a stranger does with the folder: TensorFlow alone, in a process of its own.
+# How others use the folder: only TensorFlow, in a separate process.
 STRANGER = """
 import json, sys
 import numpy as np
@@ -54,7 +54,7 @@ assert not ours, ours
 def model() -> VideoSwin:
     keras.utils.set_random_seed(0)
     model = vswin.build_model(SMALL, num_classes=len(NAMES))
-    # A new head is so faint that all classes are as likely.
+    # A new head gives all classes nearly the same probability.
     model.head.linear.kernel.assign(100 * model.head.linear.kernel)
     return model
 
@@ -141,7 +141,7 @@ def test_the_loaded_object_has_what_a_hub_layer_reads(folder, model):
 
 
 class LoadedLayer(keras.layers.Layer):
-    """Does what hub.KerasLayer does: holds the loaded variables and passes on `training`."""
+    """Behaves like hub.KerasLayer: holds the loaded variables and passes on `training`."""
 
     def __init__(self, folder: Path):
         super().__init__()

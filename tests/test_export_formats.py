@@ -15,7 +15,7 @@ from vswin.zoo import ModelSize
 SMALL = ModelSize(8, (2, 1), (1, 2), window_size=(2, 3, 4), init_std=0.3)
 NAMES = ["wave", "jump rope", "Größe", "sit", "stand"]
 NUM_FRAMES, SIZE = 6, 40
-# TensorFlow's interpreter is to move to the package ai_edge_litert; until then it is the one at hand.
+# TensorFlow's interpreter will move to the package ai_edge_litert; until then this one is available.
 INTERPRETER_MOVES = r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning"
 
 
@@ -23,7 +23,7 @@ INTERPRETER_MOVES = r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserW
 def model() -> VideoSwin:
     keras.utils.set_random_seed(0)
     model = vswin.build_model(SMALL, num_classes=len(NAMES))
-    # A new head is so faint that all classes are as likely.
+    # A new head gives all classes nearly the same probability.
     model.head.linear.kernel.assign(100 * model.head.linear.kernel)
     return model
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Makes a folder to run in, with 64 training videos and 16 for validation in `videos`."""
+    """Makes a folder to run in, with 64 training and 16 validation videos in `videos`."""
     for label, level in (("bright", 150), ("dark", 40)):
         (tmp_path / "videos" / label).mkdir(parents=True)
         for i in range(40):
@@ -100,7 +100,7 @@ def test_a_second_run_in_a_folder_is_refused_and_does_the_first_no_harm(folder):
     output, errors = first.communicate(timeout=300)
     assert first.returncode == 0, output + errors
     assert has_all_states(folder / "run")
-    # What a killed process has held is free.
+    # The lock of a killed process is free.
     code, output, errors = run(command("train.py", "output_dir=run", "resume=true"), folder)
     assert code == 0, output + errors
     assert "the run is complete" in output
@@ -137,7 +137,7 @@ def test_an_evaluation_whose_disk_is_full_keeps_its_report_elsewhere(folder, fre
         assert found, errors
         assert json.loads((Path(found[1]) / "metrics.json").read_text())["num_videos"] == 80
         shutil.rmtree(found[1])
-        # No part of the report is there without the rest.
+        # The report is written completely or not at all.
         assert {path.name for path in (disk / "report").iterdir()} <= {".report.lock"}
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -147,7 +147,7 @@ def test_too_little_memory_names_the_settings_that_need_less(folder):
     def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 
-    # The normalised clips are 2.5 GB in one piece: more than is left, of which much is left then.
+    # The normalised clips take 2.5 GB in one piece: they do not fit, and much memory stays free.
     larger = ("clip.num_frames=64", "clip.resize=640", "clip.crop=640", "batch_size=8")
     words = command("train.py", "output_dir=run", *larger)
     code, output, errors = run(words, folder, preexec_fn=limit_memory)
@@ -159,7 +159,7 @@ def test_too_little_memory_names_the_settings_that_need_less(folder):
 @pytest.mark.parametrize("network", ["nobody there", "silent"])
 def test_wandb_without_a_network_is_said_in_one_paragraph(folder, network):
     environment = os.environ | {"WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "10"}
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait to be accepted for ever
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait forever to be accepted
         port = silent.getsockname()[1] if network == "silent" else 9
         environment |= {"WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
         code, output, errors = run(command("train.py", "output_dir=run", "logger=wandb"), folder, env=environment)
@@ -169,7 +169,7 @@ def test_wandb_without_a_network_is_said_in_one_paragraph(folder, network):
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Answers as far as a run of wandb needs it, and keeps what it was sent."""
+    """Answers enough for a run of wandb, and keeps what it receives."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), WandbRequest)
@@ -185,7 +185,7 @@ class WandbServer(ThreadingHTTPServer):
         return os.environ | home | account | {"WANDB_FINISH_TIMEOUT": "4"}
 
     def fall_silent(self) -> None:
-        """Goes on accepting connections and reading, but answers nothing any more."""
+        """Keeps accepting connections and reading, but stops answering."""
         self.answers.clear()
 
     def close(self) -> None:
@@ -201,7 +201,7 @@ class WandbRequest(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         plain = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
-        text = plain.decode(errors="replace")  # sample videos come this way too
+        text = plain.decode(errors="replace")  # sample videos arrive here, too
         if not self.server.answers.wait(600):
             return
         self.server.sent.append((self.path, text))
@@ -242,7 +242,7 @@ def test_a_network_that_wandb_loses_during_a_run_costs_seconds_and_nothing_of_th
     assert "test it on several views" in output
     assert has_all_states(folder / "run")
     assert len((folder / "run" / "history.csv").read_text().splitlines()) == 1 + 3
-    # What it says how to send is there.
+    # The printed command sends what is on the disk.
     (sync,) = re.findall(r"What is on the disk can be sent with\n  (wandb sync .*)", output)
     server = WandbServer()
     words = [sys.executable, "-m", *sync.split()]

@@ -1,4 +1,4 @@
-"""Whole runs that are interrupted, or meet a full disk, and go on with the command they have printed."""
+"""Whole runs that are interrupted, or meet a full disk, and resume with the command they print."""
 
 import contextlib
 import csv
@@ -28,7 +28,7 @@ NUM_STEPS = 75
 
 pytestmark = pytest.mark.slow
 
-# 75 steps per epoch, of several milliseconds each: time enough to interrupt one.
+# 75 steps per epoch, of several milliseconds each: enough time to interrupt one.
 TINY = (
     "model.embed_dim=8",
     "model.depths=[1,1]",
@@ -49,7 +49,7 @@ TINY = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Makes a folder to run in, with 150 training videos and 38 for validation in `my videos`."""
+    """Makes a folder to run in, with 150 training and 38 validation videos in `my videos`."""
     for label, level in (("bright", 150), ("dark", 40)):
         (tmp_path / "my videos" / label).mkdir(parents=True)
         for i in range(94):
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(*overrides: str, cwd: Path, **options) -> subprocess.Popen[str]:
-    """Starts a run in a process group of its own, as a terminal does it."""
+    """Starts a run in its own process group, as a terminal does."""
     command = [sys.executable, str(ROOT / "train.py"), *TINY, *overrides]
     return start_command(command, cwd, **options)
 
@@ -90,10 +90,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def last_command(text: str) -> list[str]:
-    """Reads the command that a run ended with, for a shell to read it as if a person had pasted it.
-
-    Its process takes the shell's place, whose own answer to signals to the whole group does not matter here.
-    """
+    """Reads the resume command that a run printed; `exec` removes the shell, which would react to group signals."""
     return ["sh", "-c", "exec " + text.splitlines()[-1].strip()]
 
 
@@ -103,8 +100,7 @@ def read_history(run: Path) -> list[dict[str, float]]:
 
 
 def test_ctrl_c_and_sigterm_inside_epochs_leave_no_trace_in_the_result(folder):
-    """The run is interrupted in its first epoch by SIGTERM and in its second by Ctrl-C, which all processes of a
-    terminal receive, and equals one that was not; its wandb run goes on, too."""
+    """SIGTERM, then Ctrl-C in the whole process group: the run equals an uninterrupted one, and wandb resumes."""
     assert finish(start("output_dir=whole", cwd=folder))[0] == 0
 
     run = folder / "the user's run"
@@ -148,7 +144,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_costs_the_epoch_alone(folder):
     run = folder / "run"
     process = start("output_dir=run", cwd=folder)
     wait_for(state(run, 1), process)
-    os.kill(process.pid, signal.SIGSTOP)  # Both signals are there before the step goes on.
+    os.kill(process.pid, signal.SIGSTOP)  # both signals arrive before the step continues
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGTERM)
     os.kill(process.pid, signal.SIGCONT)
@@ -175,7 +171,7 @@ def test_a_run_that_has_stopped_early_is_complete(folder):
 
 @contextlib.contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    """Mounts a disk of its own on a folder."""
+    """Mounts a separate disk on a folder."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)], check=True)
     try:
         yield
@@ -194,14 +190,14 @@ def can_mount(path: Path) -> bool:
 
 
 def fill(disk: Path) -> None:
-    """Takes every byte of a disk that is left, the last pages of files included in which runs write."""
+    """Fills a disk, including the last pages of files that runs write."""
     with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
             filler.write(bytes(4096))
 
 
 def check_disk_error(code: int, errors: str) -> None:
-    """Checks that an error is one paragraph; what TensorFlow says about CUDA stands before it."""
+    """Checks that an error is one paragraph; TensorFlow's messages about CUDA come before it."""
     assert code == 1, errors
     assert "Traceback" not in errors
     before, _, message = errors.partition("error: writing into ")
@@ -236,7 +232,7 @@ def test_a_full_disk_loses_nothing_that_was_reported_as_saved(folder):
 
 @pytest.mark.parametrize("limit", [10_000, 70_000])
 def test_a_file_that_may_not_grow_ends_a_run_in_one_paragraph(folder, limit):
-    """The system's limit on the size of a file, once below that of the best weights, once below that of the state."""
+    """The system limits the file size, once below the size of the best weights, once below that of the state."""
 
     def set_limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -1,4 +1,4 @@
-"""What must not change the figures does not, and what would make them wrong is noticed."""
+"""Harmless changes keep the metrics, and changes that would falsify them are noticed."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ from vswin.zoo import ModelSize, configured_size
 
 SIZE = ModelSize(8, (2, 1), (1, 2), window_size=(2, 2, 3), init_std=0.3)
 CLIPS = np.random.default_rng(0).integers(0, 256, (5, 4, 32, 44, 3), np.uint8)  # [B, T, H, W, 3]
-# Which clips share a matrix product decides the last bits of a float32.
+# The clips in one matrix product decide the last bits of a float32.
 CLOSE = {"rtol": 0, "atol": 2e-5}
 TINY = ["model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,2]"]
 CLIP = ["clip.num_frames=4", "clip.frame_stride=1", "clip.resize=32", "clip.crop=32", "clip.num_clips=2"]
@@ -72,7 +72,7 @@ def test_views_are_averaged_in_any_order(model, average):
 
 @pytest.fixture
 def make_run(tmp_path, small_videos, compose_train, compose_evaluate) -> Callable[..., Path]:
-    """Makes the folder of a run that was trained for the given classes, and says how to evaluate it."""
+    """Makes the folder of a run whose weights name the given classes."""
 
     def make(*class_names: str) -> Path:
         config = compose_train("dataset=folder", f"dataset.root={small_videos}", "init_from=null", *TINY, *CLIP)
@@ -94,7 +94,7 @@ def evaluation(run: Path, compose_evaluate: Callable[..., EvaluateConfig], *over
 
 
 def read_report(run: Path) -> tuple[dict[str, float], np.ndarray]:
-    """Reads the figures, and the probability of `bright` of each video."""
+    """Reads the metrics, and the probability of `bright` for each video."""
     summary = json.loads((run / "metrics.json").read_text())
     figures = {key: summary[key] for key in ("top1", "mean_class_accuracy", "clip_top1", "num_videos")}
     with open(run / "predictions.csv", newline="") as file:
@@ -133,7 +133,7 @@ def test_a_shuffled_class_list_is_noticed(make_run, compose_evaluate):
 
 
 def test_a_list_that_counts_its_classes_otherwise_is_noticed(make_run, small_videos, compose_evaluate):
-    """The classes of a list of indices have no names, but its videos lie in folders that have."""
+    """The classes of a list of indices have no names, but the folders of its videos do."""
     run = make_run("bright", "dark")
     lists = small_videos / "val.csv"
     lists.write_text("path,label\nbright/0.avi,dark\ndark/0.avi,bright\nbright/1.avi,bright\n")

@@ -1,4 +1,4 @@
-"""A run that dies of a segmentation fault in OpenCV, goes on with `dataset.isolate=true`, and is evaluated."""
+"""A run crashes with a segmentation fault in OpenCV, resumes with `dataset.isolate=true`, and is evaluated."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ TINY = (
     "epochs=2",
     "optimizer.warmup_epochs=0",
 )
-# A name that is not UTF-8 crashes OpenCV, and is refused for that; here it is not.
+# OpenCV crashes at a name that is not UTF-8; vswin refuses such names, but not here.
 UNCHECKED = """
 import vswin.data.inspection
 vswin.data.inspection.check_file = lambda path, content: None

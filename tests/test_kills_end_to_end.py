@@ -1,4 +1,4 @@
-"""Kill a real training process again and again: what comes out must be what would have come out."""
+"""A training process that is killed again and again ends with the same results as without kills."""
 
 import random
 import signal
@@ -62,7 +62,7 @@ def start(folder, videos, *overrides):
 
 
 def read_run(folder):
-    """Reads everything that a run leaves: both best weights, the last state, the history without speeds."""
+    """Reads all results of a run: both best weights, the last state, the history without speeds."""
     found = {}
     for name in ("best.safetensors", "best_ema.safetensors"):
         weights = load_file(folder / "run" / "checkpoints" / name)
@@ -80,7 +80,7 @@ def read_run(folder):
 
 
 def wait_until(is_so, process, seconds):
-    """Waits until something is so, the process has ended, or for so long; tells whether it is so."""
+    """Waits until a condition holds, the process ends, or the time is over; returns whether the condition holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         if is_so():
@@ -89,7 +89,7 @@ def wait_until(is_so, process, seconds):
 
 
 def test_twelve_kills_leave_no_trace(tmp_path, videos):
-    """A third of the kills comes before there is anything new, a third at any moment, a third inside a save."""
+    """A third of the kills comes before anything new, a third at any moment, a third inside a save."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, videos).wait(600) == 0, (whole / "out.txt").read_text()
     output = killed / "out.txt"

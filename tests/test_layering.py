@@ -1,4 +1,4 @@
-"""The imports go one way, and a few libraries have one place each."""
+"""Imports only go one way, and a few libraries are used in one place each."""
 
 import ast
 import functools
@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
 
-# A module may import modules of a lower layer, and of its own package.
-# On the first three floors and that of `export` modules are parts of one thing and may import each other.
+# A module may import modules of a lower layer and of its own package.
+# In the first three layers and that of `export`, modules may import each other.
 LAYERS = [
     {"console", "errors"},
     {"atomic", "cluster"},
@@ -93,7 +93,7 @@ WITHOUT_TENSORFLOW = [
 
 @functools.cache
 def imports(path: Path, is_at_start: bool = False) -> set[str]:
-    """Names the modules that a file imports, or only those it imports at its start; not those for type checkers."""
+    """Lists the modules that a file imports, or imports at its start, without imports for type checkers."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         is_for_types = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
@@ -177,6 +177,6 @@ def test_no_test_is_hidden_by_a_misspelt_name():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_duration_is_taken_from_a_clock_that_may_jump(path):
-    """`time.time` follows what people and time servers set; `time.monotonic` and `time.perf_counter` do not."""
+    """Users and time servers can set `time.time`, but not `time.monotonic` or `time.perf_counter`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
     assert not [node for node in calls if ast.unparse(node) in ("time.time", "time.time_ns", "datetime.utcnow")]

@@ -1,4 +1,4 @@
-"""A run that is killed, goes on and is tested: wandb and TensorBoard show one run, each epoch once."""
+"""A run that is killed, resumed and tested: wandb and TensorBoard show one run, with each epoch once."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def kill_after_second_epoch(folder: Path) -> None:
-    """Kills a run that has logged two epochs, and leaves it as if the state of the second had not been saved."""
+    """Kills a run that has logged two epochs, and removes the state of the second."""
     process, states = start(folder, "train.py", *TINY), folder / "run" / "checkpoints" / "last"
     deadline = time.monotonic() + 300
     while not (states / f"ckpt-{2 * NUM_STEPS}.index").exists():
@@ -75,7 +75,7 @@ def kill_after_second_epoch(folder: Path) -> None:
 
 
 def read_history(folder: Path) -> dict[int, dict[str, float]]:
-    """Gives the figures of each epoch, counted from 1, by their standard keys."""
+    """Reads the metrics of each epoch, counted from 1, by their standard keys."""
     rows = csv.DictReader((folder / "run" / "history.csv").read_text().splitlines())
     names = {"train/loss": "loss", "train/top1": "top1", "val/loss": "val_loss", "val/top1": "val_top1"}
     return {int(row["epoch"]) + 1: {key: float(row[names[key]]) for key in KEYS} for row in rows}
@@ -83,13 +83,13 @@ def read_history(folder: Path) -> dict[int, dict[str, float]]:
 
 def check_wandb(folder: Path, sessions: list) -> None:
     run, history = folder / "run", read_history(folder)
-    # A killed session may have kept what it logged in memory: so the one after it has all epochs.
+    # A killed session may lose its logs in memory, so the next session logs all epochs.
     *_, resumed, tested = sessions
     run_id = (run / "wandb_run_id.txt").read_text()
     assert [path.stem for path in run.glob("wandb/offline-run-*/run-*.wandb")] == [f"run-{run_id}"] * 3
     assert {record.run_id for session in sessions for record in session.of("run")} == {run_id}
     assert [row["_step"] for row in resumed.history] == [1, 2, 3]
-    rows = {row["_step"]: row for session in sessions for row in session.history}  # The later session's values win.
+    rows = {row["_step"]: row for session in sessions for row in session.history}  # the later session's values win
     assert sorted(rows) == [1, 2, 3, 4]
     for epoch, figures in history.items():
         assert {key: rows[epoch][key] for key in KEYS} == pytest.approx(figures)

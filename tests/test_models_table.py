@@ -1,4 +1,4 @@
-"""Tests of `vswin.models_table`: what `vswin models` prints."""
+"""Tests of `vswin.models_table`: the table that `vswin models` prints."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def _empty_cache(tmp_path, monkeypatch):
 
 
 def printed(width=None, **options):
-    """Prints the table as to a pipe, or to a window of so many columns."""
+    """Prints the table as to a pipe, or to a window with so many columns."""
     file = io.StringIO()
     is_terminal = width is not None
     print_models(Console(file=file, width=width, highlight=False, soft_wrap=not is_terminal), **options)
@@ -31,7 +31,7 @@ def printed(width=None, **options):
 
 
 def below(lines, name):
-    """Gives the line of a name and those that belong to it."""
+    """Returns the line of a name and the lines that belong to it."""
     start = next(i for i, line in enumerate(lines) if line.split() and line.split()[0] == name)
     rows = [lines[start]]
     for line in lines[start + 1 :]:

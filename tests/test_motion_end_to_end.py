@@ -1,4 +1,4 @@
-"""The main job, `python train.py`, and what is made of its result: accuracy, lower precisions, fine-tuning."""
+"""The main job, `python train.py`, and uses of its result: accuracy, lower precisions, fine-tuning."""
 
 import contextlib
 import csv
@@ -33,7 +33,7 @@ def read_history(folder: Path) -> list[dict[str, str]]:
 
 
 class Samples(NamedTuple):
-    """The most that the main job's process held in its second and in its third epoch, by what was counted."""
+    """The most that the main job's process held in its second and third epoch, by resource."""
 
     second: dict[str, float]
     third: dict[str, float]
@@ -51,16 +51,16 @@ def most_of(samples: list[dict[str, float]]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory) -> tuple[Path, Samples]:
-    """Runs the main job, `python train.py`, in a folder of its own; gives the folder of the run, and what it held."""
+    """Runs the main job, `python train.py`; returns the folder of the run and the resources it held."""
     folder = tmp_path_factory.mktemp("motion")
     command = [sys.executable, str(ROOT / "train.py"), "output_dir=run", "save_steps=50"]
     samples, history = {2: [], 3: []}, folder / "run" / "history.csv"
     with (folder / "output.txt").open("w") as output:
         process = psutil.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            # A process that has just ended has nothing left to look at.
+            # A process that has just ended cannot be inspected.
             with contextlib.suppress(psutil.Error):
-                # The head and a line for each complete epoch.
+                # The header and a line for each complete epoch.
                 epoch = len(history.read_text().splitlines()) if history.exists() else 0
                 if epoch in samples:
                     samples[epoch].append(look_at(process))
@@ -97,27 +97,27 @@ def test_what_a_run_holds_does_not_grow(watched):
     """From one epoch to the next, each of 200 steps, four saves and a validation."""
     second, third = watched[1]
     assert third["memory"] <= 1.05 * second["memory"]
-    assert third["files"] <= second["files"] + 2  # those of a state that is being written
+    assert third["files"] <= second["files"] + 2  # files of a state that is being written
     assert third["threads"] <= second["threads"] + 2
 
 
 @pytest.fixture(scope="module")
 def one_epoch(motion_run) -> float:
-    """Trains for an epoch in float32; gives the accuracy."""
+    """Trains for an epoch in float32; returns the accuracy."""
     run("train.py", "epochs=1", "output_dir=float32", cwd=motion_run.parent)
     return best_top1(motion_run.parent / "float32")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_reaches_the_accuracy_of_float32(motion_run, one_epoch, precision):
-    """After one epoch, as these precisions are slow on a CPU: 93 % in float32."""
+    """After one epoch, as these precisions are slow on a CPU: float32 reaches 93 %."""
     run("train.py", f"runtime.precision={precision}", "epochs=1", f"output_dir={precision}", cwd=motion_run.parent)
     assert one_epoch >= 0.85
     assert best_top1(motion_run.parent / precision) >= one_epoch - 0.02
 
 
 def test_fine_tuning_learns_faster_than_training_from_scratch(motion_run):
-    """The measurement that the README states, with one seed."""
+    """Repeats the README's measurement with one seed."""
     output = motion_run.parent / "transfer"
     command = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "--output", str(output), "--seeds", "0"]
     subprocess.run([*command, "--init-from", str(motion_run)], cwd=ROOT, check=True, timeout=1200)
@@ -126,12 +126,7 @@ def test_fine_tuning_learns_faster_than_training_from_scratch(motion_run):
 
 
 def make_clips(num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Makes clips of `motion` in which the first object alone moves; the others stand still.
-
-    Returns:
-        Clips, uint8 [n, 8, 64, 64, 3] RGB, where the object that moves is in them and where the others are, but for
-        that, both bool [n, 8, 64, 64].
-    """
+    """Makes clips with one moving object, uint8 [n, 8, 64, 64, 3]; masks of it and the others, bool [n, 8, 64, 64]."""
     clips, moving, still = [], [], []
     for number in range(num_clips):
         scene = draw_scene(np.random.default_rng([7, number]))
@@ -150,10 +145,7 @@ def make_clips(num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(("stage", "least_ratio"), [(1, 1.6), (3, 1.4)])
 def test_heat_lies_on_the_object_that_moves(motion_run, stage, least_ratio):
-    """Of the true class, on the object that moves more than on those that stand still, and that by where it is.
-
-    Not of the last stage, which has 2 x 2 tokens here; and not in clips all of whose objects move.
-    """
+    """For the true class, and because of its position; the last stage (2 x 2 tokens here) is too coarse."""
     clips, moving, still = make_clips(160)
     labels = [number % len(MOTIONS) for number in range(160)]
     heat_of = []
@@ -166,7 +158,7 @@ def test_heat_lies_on_the_object_that_moves(motion_run, stage, least_ratio):
         heat_of.append(np.concatenate(maps))
 
     def compare(heat: np.ndarray) -> tuple[float, float]:
-        """Gives the ratio of the heat on what moves to that on what does not, and in what share of clips it is > 1."""
+        """Returns heat on the moving object over heat on the others, and the share of clips where it is over 1."""
         pairs = zip(heat, moving, still, strict=True)
         means = np.array([(of_clip[moves].mean(), of_clip[stands].mean()) for of_clip, moves, stands in pairs])
         return means[:, 0].mean() / means[:, 1].mean(), (means[:, 0] > means[:, 1]).mean()
@@ -175,7 +167,7 @@ def test_heat_lies_on_the_object_that_moves(motion_run, stage, least_ratio):
     ratio, share = compare(trained)
     assert ratio >= least_ratio
     assert share >= 0.75
-    # The maps of other clips of the same class, and those of a model that has learned nothing, do not know where.
+    # Maps of other clips of the same class, and maps of an untrained model, do not follow the position.
     for heat in (np.roll(trained, 8, axis=0), untrained):
         ratio, share = compare(heat)
         assert ratio <= 1.2

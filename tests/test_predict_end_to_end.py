@@ -1,4 +1,4 @@
-"""`vswin predict` beside `vswin evaluate`: the same figures for the same videos; and as people call it."""
+"""`vswin predict` agrees with `vswin evaluate` on the same videos, and works the way people call it."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def vswin(*arguments: str, cwd: Path) -> str:
-    """Runs a command; gives what went to standard output, and shows the rest if it fails."""
+    """Runs a command; returns its standard output, and shows the rest if it fails."""
     done = subprocess.run(
         [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, env=environment()
     )
@@ -62,7 +62,7 @@ def test_predictions_are_those_of_the_evaluation(run):
     assert predicted.keys() == evaluated.keys()
     for path, row in evaluated.items():
         for rank in range(1, 6):
-            # Videos are batched in another way, so the last digit may differ.
+            # Videos are batched differently, so the last digit may differ.
             value = float(row[f"probability_{rank}"])
             assert float(predicted[path][f"probability_{rank}"]) == pytest.approx(value, abs=2e-6)
             assert predicted[path][f"class_{rank}"] == row[f"class_{rank}"]
@@ -105,5 +105,5 @@ def test_on_a_terminal_there_is_a_bar_and_without_colour_none_of_that(run, colou
 def _read(leader: int) -> bytes:
     try:
         return os.read(leader, 65536)
-    except OSError:  # which is how Linux says that the other end is closed
+    except OSError:  # Linux reports the closed other end this way
         return b""

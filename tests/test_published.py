@@ -1,4 +1,4 @@
-"""Tests of `vswin.published`: the table, and every name that weights can be fetched by."""
+"""Tests of `vswin.published`: the table, and every name under which weights can be fetched."""
 
 import json
 import subprocess
@@ -97,7 +97,7 @@ def test_weights_to_start_a_recipe_from_have_no_accuracy():
 
 def test_image_models_have_the_sizes_and_parameters_of_the_literature():
     images = {weights.name: weights for weights in all_published() if weights.is_image_model}
-    # Source: the parameter counts that the Swin Transformer's owners print, and with 21,841 classes.
+    # Source: the parameter counts that Swin Transformer's authors publish, and with 21,841 classes.
     assert {
         name: (image.size, image.dataset, image.num_classes, image.parameters) for name, image in images.items()
     } == {

@@ -1,4 +1,4 @@
-"""What files of others must never do: run anything, lead elsewhere, or see the secrets of the environment."""
+"""What files by others must never do: run code, write elsewhere, or read secrets from the environment."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ from vswin.zoo import ModelSize
 ROOT = Path(__file__).parents[1]
 MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
 
-# Modules that run what a file says, calls that do, and the arguments that let others.
+# Modules and calls that run what a file says, and arguments that allow it.
 MODULES_THAT_RUN = {
     "pickle",
     "cPickle",
@@ -47,7 +47,7 @@ CALLS_THAT_RUN = {
     *("keras.models.model_from_json", "keras.models.model_from_config", "keras.layers.deserialize"),
     *("tf.saved_model.load", "tf.saved_model.load_v2", "hub.load", "hub.KerasLayer", "tf.compat.v1.saved_model.load"),
 }
-# The machine of Python, to which `torch_file` admits no class and no function but its own.
+# Python's own unpickler, with which `torch_file` admits no class and no function but its own.
 MAY_PICKLE = {"torch_file.py"}
 METHODS_THAT_LEAD_ELSEWHERE = {"extractall", "extract", "unpack_archive"}
 ARGUMENTS_THAT_ALLOW = {
@@ -59,7 +59,7 @@ ARGUMENTS_THAT_ALLOW = {
 
 
 def find_dangers(source: str) -> list[str]:
-    """Names what in a module could run what a file says, write where an archive says, or trust any server."""
+    """Lists what in a module could run what a file says, write where an archive says, or trust any server."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -80,7 +80,7 @@ def find_dangers(source: str) -> list[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_runs_what_a_file_says(path):
     allowed = ["pickle"] if path.name in MAY_PICKLE else []
-    # Of archives, plain files and folders alone, below a folder of ours: tests/weights/test_archive.py.
+    # It extracts only plain files and folders, below a folder of ours: tests/weights/test_archive.py.
     allowed += ["archive.extract"] if path.match("weights/files.py") else []
     assert find_dangers(path.read_text()) == allowed
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_names_a_target_is_refused(tmp_path, monkeypatch, size
 
 @pytest.fixture
 def run_with(tmp_path, compose_train):
-    """Makes the folder of a run in whose configuration one line is another one."""
+    """Makes the folder of a run with one line of its configuration replaced."""
 
     def make(old: str, new: str) -> Path:
         save_config(compose_train(), tmp_path / "config.yaml")
@@ -262,7 +262,7 @@ def test_names_in_the_table_of_results_stay_names():
 
 @pytest.mark.slow
 def test_secrets_stand_in_no_file_of_a_run(tmp_path, small_videos):
-    """A run with wandb, offline, and its evaluation: everything they print and write is searched."""
+    """Searches everything that a run with wandb, offline, and its evaluation print and write."""
     secrets = {
         "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
         "AWS_SECRET_ACCESS_KEY": "an/AWS+secret/Which+Nobody/Should/See",

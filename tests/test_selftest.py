@@ -1,4 +1,4 @@
-"""Tests of `vswin.selftest`: a sound installation passes, and each fault that it is there for is found."""
+"""Tests of `vswin.selftest`: a sound installation passes, and it finds each fault it is made for."""
 
 import dataclasses
 import json
@@ -61,7 +61,7 @@ def test_labels_that_are_off_by_one_are_found_before_the_training(shift):
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory) -> str:
-    """Writes the videos once that each self-test writes anew."""
+    """Writes once the videos that each self-test would write again."""
     folder = tmp_path_factory.mktemp("motion") / "videos"
     prepare_motion(folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""Tests of `vswin.splits`: three real runs on a small data set in the layout of UCF101."""
+"""Tests of `vswin.splits`: three real runs on a small data set in UCF101's layout."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def test_the_mean_in_a_window_of_any_width(monkeypatch, tmp_path, width):
 
 @pytest.fixture
 def ucf101(tmp_path):
-    """Twelve videos of two classes; each split tests on another four."""
+    """Twelve videos of two classes; each split tests on four others."""
     names = read_class_names("ucf101")[:2]
     videos, splits = tmp_path / "ucf" / "videos", tmp_path / "ucf" / "splits"
     splits.mkdir(parents=True)

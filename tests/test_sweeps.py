@@ -1,4 +1,4 @@
-"""Sweeps: `--multirun`, processes side by side, and what wandb's agent makes of docs/sweeps/wandb.yaml."""
+"""Sweeps: `--multirun`, processes side by side, and the commands of wandb's agent for docs/sweeps/wandb.yaml."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def agent_command(parameters: dict[str, object]) -> list[str]:
-    """Makes the command of a run as wandb's agent does, by its functions, from what its server would have chosen."""
+    """Makes a run's command with the functions of wandb's agent, from parameters chosen as its server would."""
     sweep = yaml.safe_load(SWEEP.read_text())
     words = create_sweep_command_args({"args": {name: {"value": value} for name, value in parameters.items()}})
     words |= {"env": ["/usr/bin/env"], "interpreter": [sys.executable], "program": [str(ROOT / sweep["program"])]}
@@ -95,10 +95,10 @@ def test_a_command_of_a_wandb_agent_trains_and_its_run_is_that_of_the_agent(fold
 
 @pytest.mark.slow
 def test_multirun_trains_each_combination_in_a_folder_of_its_own(folder):
-    """Side by side; tests/docs has the launcher that takes one after the other execute the document's example."""
+    """Runs are side by side; tests/docs executes the document's example with the sequential launcher."""
     sweep = ("optimizer.learning_rate=0.001,0.002", "output_dir='runs/rate ${optimizer.learning_rate}'", "resume=true")
     command = [sys.executable, str(ROOT / "train.py"), "--multirun", "hydra/launcher=submitit_local", *TINY, *sweep]
-    for _ in range(2):  # The second time all is complete.
+    for _ in range(2):  # the second time all runs are complete
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
     runs = {path.name: path for path in (folder / "runs").iterdir()}

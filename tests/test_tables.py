@@ -15,7 +15,7 @@ LINES = [
 
 
 def shown(print_it, *arguments, width=80, is_pipe=False, **options):
-    """Gives the lines that a window of so many columns shows, or a pipe."""
+    """Returns the lines that a window with so many columns, or a pipe, shows."""
     text = io.StringIO()
     is_soft = {"soft_wrap": True, "force_terminal": False} if is_pipe else {}
     print_it(Console(file=text, width=width, highlight=False, **is_soft), *arguments, **options)

@@ -1,4 +1,4 @@
-"""The wheel: what it holds, what it asks for, and that its commands work where there is no checkout."""
+"""The wheel: its files, its requirements, and that its commands work without a checkout."""
 
 import ast
 import csv
@@ -36,15 +36,15 @@ TINY = (
     "epochs=1",
 )
 
-# Libraries that are part of the interface of another one.
+# Libraries that are part of another library's interface.
 PART_OF = {"omegaconf": "hydra-core", "google": "tensorflow", "urllib3": "requests"}
-# Imported only where they were chosen, with a word on what to install.
+# Imported only if the user chooses them, with a message that says what to install.
 CHOSEN = {"tensorflow_addons", "apache_beam", "pyarrow"}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """Builds the source distribution, and the wheel from it, as an upload would: in an environment of their own."""
+    """Builds the source distribution, and the wheel from it, as for an upload: in a separate environment."""
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -59,17 +59,16 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def built_version(wheel: Path) -> str:
-    """Gives the version that git says now; that of this environment is from when the checkout was installed."""
+    """Returns git's current version; this environment has the version of its installation."""
     return wheel.name.split("-")[1]
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory) -> Path:
-    """Installs the wheel into an environment of its own and gives the folder of its commands.
+    """Installs the wheel into a new environment and returns the folder of its commands.
 
-    Its dependencies are those of the environment that runs the tests, found through a path file: downloading them
-    anew took six minutes and 2.8 GB. The path file does not bring the checkout along, and that the wheel asks for all
-    it imports has a test of its own.
+    A path file adds the libraries of the test environment, but not the checkout: downloading them took six minutes and
+    2.8 GB. Another test checks that the wheel requires everything it imports.
     """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True, symlinks=True)
@@ -96,7 +95,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], cwd: Path) -> str:
-    """Runs a command as from a new terminal: the environment that runs the tests leaves no variables."""
+    """Runs a command as from a new terminal, without variables of the test environment."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])
     done = subprocess.run(
@@ -119,7 +118,7 @@ def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel, built_ve
         described = (path for path in (ROOT / folder).rglob("*") if path.suffix in (".yaml", ".md", ".txt"))
         inside |= {f"vswin/_root/{path.relative_to(ROOT)}" for path in described if "videos" not in path.parts}
     assert names >= inside | {"vswin/published.json", "vswin/_root/train.py", "vswin/_root/evaluate.py"}
-    assert "vswin/py.typed" in names  # PEP 561: without it, type checkers take everything of vswin for Any.
+    assert "vswin/py.typed" in names  # PEP 561: without it, type checkers treat everything in vswin as Any
     assert {name.split("/")[0] for name in names} == {"vswin", f"vswin-{built_version}.dist-info"}
     assert {Path(name).suffix for name in names - inside} <= {
         ".json",
@@ -191,7 +190,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def build_sdist(folder: Path, output: Path) -> str:
-    """Builds a source distribution with the backend of this environment and gives the version it has."""
+    """Builds a source distribution with this environment's backend and returns its version."""
     command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(output), str(folder)]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = output.glob("vswin-*.tar.gz")

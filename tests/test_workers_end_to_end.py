@@ -63,7 +63,7 @@ def free_ports(count):
 
 
 class Job:
-    """Runs a script in as many processes as it has workers; each writes what it prints into a file."""
+    """Runs a script in one process per worker; each writes its output to a file."""
 
     def __init__(self, folder, num_workers, script, *overrides):
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def two(tmp_path_factory, videos):
 
 
 def test_two_and_three_workers_train_as_one_device_does(tmp_path, videos, one, two):
-    """Three epochs of eight steps, the last of them padded; three workers take each clip by itself."""
+    """Three epochs of eight steps, the last padded; three workers take one clip each."""
     train(tmp_path, 3, videos, "runtime.micro_batches=2").succeed()
     expected = read_history(one)
     for folder in (two, tmp_path):
@@ -193,7 +193,7 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_the_job_resumes_exactl
     assert codes[killed] == -signal.SIGKILL
     assert codes[1 - killed] not in (0, None)
     if killed == 1:
-        # The chief's death takes the coordination service with it, which may end the others without Python.
+        # The chief's death ends the coordination service, which may abort the other processes.
         text = job.outputs[0].read_text()
         assert re.search(r"error: worker 0 \(localhost:\d+\): worker 1 \(localhost:\d+\) has gone", text), text
     train(tmp_path, 2, videos, "resume=true").succeed()
@@ -202,7 +202,7 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_the_job_resumes_exactl
 
 
 def test_a_worker_that_is_cut_off_names_the_chief_what_is_saved_and_how_to_go_on(tmp_path, videos):
-    """Its heartbeats have no answer, as when the network is down: here since the chief is stopped."""
+    """Stopping the chief leaves the worker's heartbeats unanswered, as if the network were down."""
     job = train(tmp_path, 2, videos, "epochs=1000")
     try:
         job.wait_for("epoch    3/1000")

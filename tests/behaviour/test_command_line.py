@@ -1,4 +1,4 @@
-"""What a command line may say: any path, numbers within their ranges, and the arguments of a training anywhere."""
+"""What a command line accepts: any path, numbers within their ranges, and all arguments of a training."""
 
 import math
 import re
@@ -61,7 +61,6 @@ def find(config: object, key: str) -> object:
 
 
 def vswin_command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """Runs a command of `vswin`."""
     monkeypatch.setattr(sys, "argv", ["vswin", *words])
     monkeypatch.setattr(sys, "orig_argv", ["vswin", *words])
     cli.main()
@@ -69,7 +68,7 @@ def vswin_command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 @pytest.fixture
 def run_script(monkeypatch, tmp_path) -> Callable[..., list[tuple]]:
-    """Runs train.py or evaluate.py, and gives what their work would be given: configurations and command lines."""
+    """Runs train.py or evaluate.py and returns the arguments of `run_training` or `run_evaluation`."""
     calls: list[tuple] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vswin.training.run, "run_training", lambda *arguments: calls.append(arguments))
@@ -97,7 +96,7 @@ def test_a_home_folder_is_found_in_paths(monkeypatch, compose_train):
     monkeypatch.setenv("HOME", "/home/me")
     config = compose_config("train", ["dataset.root=~/videos (1)", "output_dir=~", "init_from='~/a,b'"], TrainConfig)
     assert (config.dataset.root, config.output_dir) == ("/home/me/videos (1)", "/home/me")
-    assert config.init_from == "~/a,b"  # quoted for Hydra, it means what it meant
+    assert config.init_from == "~/a,b"  # quoted for Hydra, which keeps its meaning
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_paths_are_swept_as_hydra_sweeps(run_script, monkeypatch, value, meant):
     monkeypatch.setenv("HOME", "/home/me")
     calls = run_script("train.py", "--multirun", f"output_dir={value}")
     assert [config.output_dir for config, _ in calls] == meant
-    # The command that continues one of these runs is one for a shell, and continues that one alone.
+    # The command that resumes one of these runs is quoted for a shell and resumes only that run.
     config, command = calls[-1]
     words = shlex.split(resume_command(command, Path(config.output_dir)))
     ((again, _),) = run_script("train.py", *words[2:])
@@ -159,7 +158,7 @@ def test_evaluate_takes_a_run_by_any_name(run_script, compose_train, tmp_path, m
 
 @pytest.mark.slow
 def test_a_run_in_a_folder_of_any_name_is_saved_and_read(small_videos, tmp_path, monkeypatch):
-    """Patterns in paths once more: TensorFlow reads states and SavedModels by them."""
+    """TensorFlow treats the paths of states and SavedModels as patterns."""
     monkeypatch.setenv("HOME", str(tmp_path))
     name = f"{ODD_NAMES[0]}\\b"
     small_videos.rename(tmp_path / name)
@@ -168,7 +167,7 @@ def test_a_run_in_a_folder_of_any_name_is_saved_and_read(small_videos, tmp_path,
     words += ["clip.num_frames=4", "clip.resize=32", "clip.crop=32", "clip.num_clips=1", "clip.num_crops=1"]
     run = tmp_path / "runs" / name
     assert vswin.training.run.run_training(compose_config("train", words, TrainConfig))["val_top1"]
-    # A run that is complete reads its last state.
+    # A complete run reads its last state.
     assert vswin.training.run.run_training(compose_config("train", [*words, "resume=true"], TrainConfig)) == {}
     assert not (run / "checkpoints" / "last" / "damaged").exists()
     vswin.evaluation.run.run_evaluation(compose_evaluation(["results_dir=null"], run=str(run)))
@@ -190,7 +189,7 @@ NUMBERS = {key: field.metadata["range"] for key, field in list_keys(TrainConfig)
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_no_number_passes_that_means_nothing(key, compose_train):
-    """A negative number, infinity, NaN and one with more digits than there are things to count."""
+    """Negative numbers, infinity, NaN and numbers with too many digits."""
     config = compose_train()
     group, _, name = key.rpartition(".")
     owner = find(config, group) if group else config

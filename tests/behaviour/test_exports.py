@@ -1,4 +1,4 @@
-"""Exports of every format give what the model gives, in the shape of the run's clips."""
+"""Exports of every format return what the model returns, in the shape of the run's clips."""
 
 import sys
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def call(monkeypatch) -> Callable[..., None]:
 def build(size: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = vswin.build_model(size, num_classes=7)
-    # A new head is so faint that all classes are as likely.
+    # A new head gives all classes nearly the same probability.
     model.head.linear.kernel.assign(30 * model.head.linear.kernel)
     return model
 
@@ -116,7 +116,7 @@ def test_an_export_of_a_run_has_the_shape_of_its_clips(tmp_path, run_folder, cal
 
 
 def test_convert_takes_the_copy_that_source_names(tmp_path, monkeypatch, call):
-    """The copies of one name differ: what was converted is that of the second, with its classes."""
+    """The copies differ, and the converted weights and classes are those of the second copy."""
     monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(tmp_path))
     name = "swin_tiny_patch244_window877_kinetics400_1k"
     files = {"official": f"{name}.pth", "innat": "videoswin_tiny_kinetics400_classifier.weights.h5"}

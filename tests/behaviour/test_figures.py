@@ -1,4 +1,4 @@
-"""The figures of evaluations: of which videos they are, what they mean, and that they come together or not at all."""
+"""Evaluations use the right videos, compute the right metrics, and write all files or none."""
 
 import csv
 import json
@@ -55,14 +55,13 @@ def write_videos(folder: Path, count: int, level: int, size: tuple[int, int] = (
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """Calls `vswin ARGUMENTS`."""
     monkeypatch.setattr(sys, "argv", ["vswin", *map(str, arguments)])
     main()
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with `videos`, six of each class, a `run` trained on them, and `other`, others of the same names."""
+    """Makes `videos` (six of each class), a `run` trained on them, and `other`, other videos of the same names."""
     place = tmp_path_factory.mktemp("place")
     for number, name in enumerate(CLASSES):
         write_videos(place / "videos" / name, 6, 20 + 150 * number)
@@ -76,7 +75,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(place, monkeypatch, capsys):
-    """Gives a function that evaluates the run with changes, in the folder `place`: its metrics, and what it prints."""
+    """Returns a function that evaluates the run with overrides in the folder `place`: its metrics and its output."""
     monkeypatch.chdir(place)
     (place / "report").exists() and shutil.rmtree(place / "report")
     quick = ("clip.num_clips=1", "clip.num_crops=1", "results_dir=null", "output_dir=report")
@@ -91,19 +90,19 @@ def evaluate(place, monkeypatch, capsys):
 
 
 def test_an_evaluation_is_of_all_that_was_given_and_says_what_chose_the_epoch(place, evaluate):
-    # Nothing given: the videos that were held out in training, and chose the epoch.
+    # Without overrides: the videos that were held out in training and chose the epoch.
     metrics, output = evaluate()
     seen = metrics["protocol"]["dataset"]
     assert (metrics["num_videos"], seen["trained_on"], seen["chose_epoch"]) == (2, False, True)
     assert ALSO in output
     assert ALSO.capitalize() in (place / "report" / "report.html").read_text()
-    # Other videos, though their names are the same.
+    # Other videos with the same names.
     metrics, output = evaluate("dataset.root=other")
     seen = metrics["protocol"]["dataset"]
     assert (metrics["num_videos"], seen["trained_on"], seen["chose_epoch"]) == (12, False, False)
     assert NEITHER in output
     assert NEITHER.capitalize() in (place / "report" / "report.html").read_text()
-    # The run's own videos in another place.
+    # The run's own videos in another folder.
     shutil.copytree(place / "videos", place / "copy", dirs_exist_ok=True)
     metrics, output = evaluate("dataset.root=copy")
     seen = metrics["protocol"]["dataset"]
@@ -138,7 +137,7 @@ def test_the_test_folder_is_the_test_set(place, evaluate, monkeypatch, capsys):
 
 
 def test_classes_without_videos_do_not_lower_the_mean(place, monkeypatch, tmp_path):
-    """The weights take dark videos for hugs and bright ones for `run`, of which the test has no video."""
+    """The weights take dark videos for hugs and bright ones for `run`, a class without test videos."""
     monkeypatch.chdir(place)
     names = ["hug", "kick", "run", "wave"]
     size = vswin.build_model("swin_micro").size
@@ -197,7 +196,7 @@ def test_a_full_disk_leaves_the_earlier_evaluation_whole_and_nothing_of_the_new_
     report = place / "report"
     before = {path.name: path.read_bytes() for path in report.iterdir() if path.is_file()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The predictions still find room, the picture of the confusion matrix does not.
+    # The predictions still fit on the disk; the plot of the confusion matrix does not.
     resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, hard))
     try:
         with pytest.raises(SystemExit, match="File too large"):
@@ -206,7 +205,7 @@ def test_a_full_disk_leaves_the_earlier_evaluation_whole_and_nothing_of_the_new_
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in report.iterdir() if path.is_file()} == before
     assert [path.name for path in report.iterdir() if path.is_dir()] == []
-    # A list that another worker wrote goes with the evaluation that it is of.
+    # The list of bad videos that another worker wrote moves with its evaluation.
     (report / "evaluation_bad_videos.worker1.csv").write_text("path,cause,times\n")
     evaluate("dataset.root=other")
     (earlier,) = (report / "earlier_evaluations").iterdir()
@@ -221,7 +220,7 @@ def test_a_signal_ends_an_evaluation_in_a_sentence(place):
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    # From here on it computes.
+    # The evaluation has begun to compute.
     assert any(line.startswith("devices:") for line in process.stdout)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -244,7 +243,7 @@ def test_the_first_run_stays_the_one_that_is_compared_with(place, evaluate, monk
 
 @pytest.fixture
 def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
-    """Makes a run on each split of a small UCF101; gives the words for `vswin splits`, and the evaluations it makes."""
+    """Makes a run on each split of a small UCF101; returns the arguments of `vswin splits` and its evaluations."""
     monkeypatch.chdir(tmp_path)
     names = read_class_names("ucf101")
     for number, name in enumerate(names[:2]):
@@ -268,7 +267,7 @@ def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
     evaluated, run = [], subprocess.run
 
     def run_here(command, **options):
-        """Has nothing to train; evaluates a run in this process, and when asked again takes what that gave."""
+        """Skips training, and evaluates a run in this process once; later calls reuse the result."""
         script = Path(command[1]).name
         if script == "evaluate.py":
             folder = Path(command[2].partition("=")[2])
@@ -296,7 +295,7 @@ def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_
     assert run() == ["1", "2", "3"]
     assert run() == []
     metrics = [tmp_path / "out" / f"split_{split}" / "metrics.json" for split in (1, 2, 3)]
-    # All of them newer than the weights, and of another protocol, other weights, or other videos.
+    # All are newer than the weights, but have another protocol, other weights or another precision.
     changes = (("num_clips", 99), ("weights", {"sha256": "0" * 64}), ("precision", "float16"))
     for path, (key, value) in zip(metrics, changes, strict=True):
         values = json.loads(path.read_text())

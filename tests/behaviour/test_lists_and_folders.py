@@ -1,4 +1,4 @@
-"""What becomes of lists, class folders and labels as people have them, told by the commands that read them."""
+"""How commands read lists, class folders and labels as people have them."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ NFC, NFD = (unicodedata.normalize(form, "Größe") for form in ("NFC", "NFD"))
 
 @pytest.fixture
 def vswin(monkeypatch, capsys):
-    """Runs a command and gives what it printed, with the message it ended with."""
+    """Runs a command and returns its output with the message that ended it."""
     monkeypatch.setenv("COLUMNS", "1000")
 
     def run(*arguments):
@@ -33,7 +33,7 @@ def vswin(monkeypatch, capsys):
             main()
         except SystemExit as exit_code:
             ended = str(exit_code.code)
-        # Names are printed in their own composition of Unicode.
+        # Names are printed in their own Unicode normalization.
         return unicodedata.normalize("NFC", capsys.readouterr().out + ended)
 
     return run
@@ -41,7 +41,7 @@ def vswin(monkeypatch, capsys):
 
 @pytest.fixture
 def check(vswin, small_videos, tmp_path):
-    """Checks the small videos by lists or folders; gives what was printed, and the class of each video."""
+    """Checks the small videos by lists or folders; returns the output and the class of each video."""
 
     def run(*overrides, root=small_videos):
         clean = tmp_path / "clean"
@@ -59,7 +59,7 @@ def check(vswin, small_videos, tmp_path):
 
 @pytest.fixture
 def listed(check, tmp_path):
-    """Checks the small videos by a training list of this text."""
+    """Checks the small videos with a training list of this text."""
 
     def run(text, name="list.txt", encoding="utf-8", *overrides):
         path = tmp_path / name
@@ -78,7 +78,7 @@ FILES = [("bright/0.avi", "jump"), ("bright/1.avi", "jump"), ("dark/0.avi", "run
 
 
 def lines(form, header="", **words):
-    """Writes a line for each of the files."""
+    """Writes a line for each file."""
     rows = [
         form.format(path=path, name=label, word=label.split()[0], index=int(label != "jump"), number=number)
         for number, (path, label) in enumerate(FILES)
@@ -221,7 +221,7 @@ ENDINGS = [
 
 @pytest.fixture(scope="module")
 def odd_videos(tmp_path_factory):
-    """Makes a folder of class folders with videos of all kinds, some in sub-folders, and other files."""
+    """Makes class folders with videos of all kinds, some in sub-folders, and other files."""
     root = tmp_path_factory.mktemp("odd") / "videos"
     for number, ending in enumerate(ENDINGS):
         codec = {"3gp": ["-c:v", "h263"], "3g2": ["-c:v", "h263"], "mxf": ["-c:v", "mpeg2video"], "f4v": ["-f", "f4v"]}
@@ -279,7 +279,7 @@ def test_spellings_of_unicode_are_one_class_and_spellings_in_case_are_said_to_be
     assert f"not used of {small_videos}: bright, dark, raw\n" in printed
     assert "4 classes, 3 training videos, 3 validation videos" in printed
     assert set(labels.values()) == {NFC, "run", "Run", "new"}
-    # The lists name the files in the other composition.
+    # The lists name the files in the other Unicode normalization.
     texts = {}
     for part, classes in names.items():
         texts[part] = "".join(
@@ -299,7 +299,7 @@ def test_a_folder_called_like_a_recording_keeps_its_validation_videos(check, sma
     for number in range(6):
         os.rename(small_videos / f"dark/{number}.avi", small_videos / f"dark/v_dark_g{number // 3:02d}_c{number}.avi")
     printed, _ = check()
-    # Of one class a fifth; of the other one recording of two.
+    # A fifth of one class, and one of two recordings of the other.
     assert "8 training videos, 4 validation videos" in printed
     assert "without validation" not in printed
 

@@ -1,4 +1,4 @@
-"""What a user reads, whatever names the files have and whatever becomes of the terminal."""
+"""What a user reads, for any file name and any fate of the terminal."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 from vswin.cli import main
 
 ROOT = Path(__file__).parents[2]
-# Red, a bell, the text turned round, the same as the first by one byte, and a line that looks like one of ours.
+# Red, a bell, text reversed, a one-byte escape sequence for red, and a line that imitates our output.
 ODD = "\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 SHOWN = r"\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 COMMAND = (sys.executable, "-c", "from vswin.cli import main; main()")
@@ -25,7 +25,7 @@ RUN = ("model=swin_micro", "dataset=folder", "clip=8x1_64px", "batch_size=2", "e
 
 
 def lose_terminal(command: list[str], seen: bytes) -> int:
-    """Runs vswin on a terminal, with SIGHUP ignored; closes the terminal when it shows `seen`; gives the exit code."""
+    """Runs vswin on a terminal, ignoring SIGHUP; closes it once it shows `seen`; returns the exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *command],
@@ -89,7 +89,7 @@ def test_a_run_whose_terminal_is_gone_goes_on(small_videos, tmp_path):
 
 @pytest.fixture
 def vswin(monkeypatch, capsys) -> Callable[..., str]:
-    """Runs a command in this process; gives all that it prints."""
+    """Runs a command in this process; returns its whole output."""
 
     def run(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["vswin", *map(str, arguments)])
@@ -105,7 +105,7 @@ def vswin(monkeypatch, capsys) -> Callable[..., str]:
 
 @pytest.fixture
 def odd_videos(small_videos) -> Path:
-    """Gives a class and some of its files names that a terminal would obey."""
+    """Gives a class and some of its files names with control characters that a terminal would obey."""
     odd = small_videos / f"bright{ODD}"
     (small_videos / "bright").rename(odd)
     for number in range(3):
@@ -141,7 +141,7 @@ def test_odd_names_on_the_command_line_are_shown_escaped(vswin, tmp_path):
 
 
 def in_process_of_its_own(*arguments: object) -> str:
-    """Runs what sets up logging for the whole process; gives all that it prints."""
+    """Runs a command that sets up logging for the whole process; returns its whole output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, env=environment, timeout=300)
     return (done.stdout + done.stderr).decode()

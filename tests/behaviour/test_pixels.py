@@ -1,4 +1,4 @@
-"""Which picture a frame is, and how it is turned: in files that hold other pictures than they seem to."""
+"""Which picture a frame is and how it is turned, in files whose headers or packets mislead."""
 
 import csv
 import struct
@@ -23,7 +23,7 @@ from vswin.evaluation.run import run_evaluation
 from vswin.training.run import run_training
 
 NUM_BITS, SIDE = 9, 96
-BYTE = b"\x7f"  # a picture of MPEG-4 that was not coded; so is one with a header of 6 bytes alone
+BYTE = b"\x7f"  # an MPEG-4 picture that was not coded; a header of 6 bytes alone is another
 XVID, OLD = ("-c:v", "libxvid", "-q:v", 4, "-bf", 2, "-g", 30), list(range(57))
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 DECODERS = ("auto", "opencv", "pyav")
@@ -90,14 +90,14 @@ def encode(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def make_old_avi(encode) -> Callable[..., Path]:
-    """Writes an AVI of 57 pictures in a packed bitstream by Xvid, with packets put in that hold none."""
+    """Writes an AVI of 57 pictures in Xvid's packed bitstream, with inserted packets that hold no picture."""
 
     def make(path: Path, places: Sequence[int], is_byte: bool = True, is_key: bool = True) -> Path:
         with av.open(str(encode("xvid.avi", *XVID))) as source:
             stream = source.streams.video[0]
             packets = [(bytes(found), found.is_keyframe) for found in source.demux(stream) if found.size]
-            packets = packets[: len(OLD)]  # the last ones have pictures that Xvid has not written to their end
-            headers = [content for content, _ in packets if len(content) == 6]  # after packets with two pictures
+            packets = packets[: len(OLD)]  # Xvid has not written the last pictures completely
+            headers = [content for content, _ in packets if len(content) == 6]  # they follow packets with two pictures
             assert len(headers) > 5
             for place in places:
                 packets.insert(place, (BYTE if is_byte else headers[0], is_key))
@@ -116,7 +116,7 @@ def make_old_avi(encode) -> Callable[..., Path]:
 
 @pytest.fixture
 def run(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Runs `vswin`; gives its exit code and what it printed."""
+    """Runs `vswin`; returns its exit code and output."""
     monkeypatch.setenv("COLUMNS", "250")
 
     def call(*arguments: object) -> tuple[int, str]:
@@ -150,14 +150,14 @@ PLACES = {
     ],
 )
 def test_a_frame_of_an_old_avi_is_the_picture_at_its_place(make_old_avi, tmp_path, place, is_byte, is_key):
-    """The official reader counts packets; frame k is picture max(k - missing, 0) where those without one come first."""
+    """The official reader counts packets; if empty packets come first, frame k is picture max(k - missing, 0)."""
     places, expected = PLACES[place]
     path = make_old_avi(tmp_path / "old.avi", places, is_byte, is_key)
     num_frames = len(OLD) + len(places)
     found = see(vswin.load_views(path, num_frames, 1, 1, 1, resize=SIDE, crop=SIDE)[0])
     if expected is not None:
         assert found == expected
-    else:  # each picture once but one, which stands at the place of the packet, twice
+    else:  # each picture once, except the one at the index of the packet, which appears twice
         assert sorted(set(found)) == OLD
         assert found[:24] + found[28:] == [*OLD[:24], *OLD[27:]]
     for decoder in DECODERS:
@@ -192,7 +192,7 @@ def test_a_check_counts_pictures(make_old_avi, tmp_path, run):
 def test_old_avis_teach_and_predict_what_their_pictures_in_order_do(
     make_old_avi, compose_train, compose_evaluate, tmp_path, monkeypatch, run
 ):
-    """Training, caches, isolated decoding, evaluation and prediction see the frames of lossless files in that order."""
+    """Training, caches, isolated decoding, evaluation and prediction see the same frames as in lossless files."""
     for name in "ab":
         for number in range(2):
             path = make_old_avi(tmp_path / "old" / name / f"{number}.avi", [1] * (number + 1))
@@ -208,14 +208,14 @@ def test_old_avis_teach_and_predict_what_their_pictures_in_order_do(
         ("old", "dataset.isolate=true"),
         ("old", "dataset.cache=disk", "dataset.cache_dir=kept"),
     ):
-        # At the size of the videos, what is cut out of kept frames has the very pixels.
+        # At the videos' own size, crops of cached frames have exactly the same pixels.
         settings = (*TINY, "clip.resize=96", f"dataset.root={root}", f"output_dir=run_{len(losses)}", *words)
         history = run_training(compose_train(*settings))
         losses.append((history["loss"], history["val_loss"]))
     assert losses == losses[:1] * 3
     predicted = []
     for kind in ("old", "plain"):
-        # All videos of another folder are tested, not those alone that the run held out of its own.
+        # All videos of another folder are tested, not only the run's validation videos.
         Path(kind).rename(f"{kind}_test")
         run_evaluation(compose_evaluate("run=run_1", f"dataset.root={kind}_test", f"output_dir=tested_{kind}"))
         with open(f"tested_{kind}/predictions.csv") as file:
@@ -246,7 +246,7 @@ TURNS: dict[str, tuple[object, ...]] = {
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_what_a_player_shows_is_what_is_read(encode, tmp_path, turn, suffix):
     path = tmp_path / f"turned.{suffix}"
-    corner = "drawbox=w=20:h=50:t=fill:color=white"  # so that no two turns look alike
+    corner = "drawbox=w=20:h=50:t=fill:color=white"  # makes all orientations look different
     flat = encode("flat.mp4", "-vf", f"crop=96:64:0:0,{corner}", "-frames:v", 5, *H264, "-qp", 5)
     ffmpeg(*TURNS[turn], "-i", flat, "-c", "copy", path)
     shown = np.frombuffer(ffmpeg("-i", path, "-frames:v", 1, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"), np.uint8)
@@ -300,7 +300,7 @@ def test_pictures_that_change_their_size_are_a_bad_video(encode, tmp_path, name)
 
 @pytest.fixture
 def changing(small_videos, encode, tmp_path) -> Path:
-    """Puts a video whose pictures change their size among small ones."""
+    """Mixes a video whose picture size changes with the small videos."""
     small, large = (encode(f"{size}_a.mp4", "-vf", f"scale={size}:{size}", "-g", 30, *H264) for size in (96, 128))
     return join(small, large, small_videos / "dark" / "joined.mp4")
 
@@ -336,7 +336,7 @@ def test_pictures_that_change_their_size_are_a_bad_clip_in_training_and_an_error
 
 @pytest.mark.parametrize("formats", [("yuv420p", "yuv420p10le"), ("yuv444p", "yuv420p"), ("yuv420p10le", "yuv420p")])
 def test_pictures_after_a_change_of_the_pixel_format_are_read(encode, tmp_path, formats):
-    """OpenCV gives garbage from there on, without an error."""
+    """From the change on, OpenCV returns garbage without an error."""
     parts = [encode(f"{name}.ts", "-c:v", "libx264", "-pix_fmt", name, "-g", 30) for name in formats]
     path = join(*parts, tmp_path / "joined.ts")
     for decoder in ("auto", "pyav"):
@@ -351,7 +351,7 @@ def test_pictures_after_a_change_of_the_pixel_format_are_read(encode, tmp_path, 
     ("name", "options"), [("a.mp4", (*H264, "-g", 1)), ("b.avi", ("-c:v", "mjpeg", "-q:v", 3, "-pix_fmt", "yuvj420p"))]
 )
 def test_pictures_after_a_damaged_packet_are_read(encode, tmp_path, name, options):
-    """OpenCV stops there; its last picture would stand in for the rest, as for a few that are missing."""
+    """OpenCV stops there and would repeat its last picture, as it does where a few pictures are missing."""
     whole = encode(f"whole_{name}", "-vf", "loop=loop=3:size=60", *options)  # 240 pictures
     with av.open(str(whole)) as container:
         broken = list(container.demux(video=0))[230]
@@ -386,7 +386,7 @@ def test_pictures_that_are_never_shown_do_not_make_a_file_truncated(encode, tmp_
 
 
 def trim(path: Path, start: int, end: int, target: Path) -> Path:
-    """Writes into the edit list of an MP4 or MOV file of 25 pictures per second which of them to show."""
+    """Writes into the edit list of an MP4 or MOV file (25 pictures per second) which pictures to show."""
     content = bytearray(path.read_bytes())
     scales = [struct.unpack_from(">I", content, content.index(box) + 16)[0] for box in (b"mvhd", b"mdhd")]
     place = content.index(b"elst") + 12

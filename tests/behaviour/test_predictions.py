@@ -1,4 +1,4 @@
-"""What `vswin predict`, `extract` and `explain` say of videos, beside what an evaluation says and a player shows."""
+"""`vswin predict`, `extract` and `explain` agree with evaluations and with what a player shows."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ import pytest
 from vswin.cli import main
 
 TINY = ("model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]")
-# Pictures that are shown for 10 ms, then a long one, then others for 100 ms: far from where the average rate has them.
+# Pictures last 10 ms, then one lasts long, then others 100 ms: times far from those of an average frame rate.
 TIMES_MS = [*range(0, 120, 10), 1000, *range(1010, 1810, 100)]
 
 
@@ -26,7 +26,7 @@ def call(*arguments: object) -> None:
 
 
 def write_video(path: Path, times_ms: list[int], is_changing: bool = False) -> str:
-    """Writes gray pictures, which with `is_changing` turn from dark to bright, at times of their own."""
+    """Writes gray pictures at given times; with `is_changing` they turn from dark to bright."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"bf": "2"})
@@ -52,7 +52,7 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(videos, tmp_path_factory) -> Path:
-    """Trains on clips of 4 frames and tests with one view, as said when it was trained."""
+    """Trains on clips of 4 frames, configured to be tested with one view."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     arguments = [f"dataset.root={videos}", "batch_size=2", "epochs=2", "init_from=null", f"output_dir={folder}"]
     clip = ["clip=8x1_64px", "clip.num_frames=4", "clip.crop=32", "clip.resize=32", "clip.frame_stride=2"]
@@ -82,7 +82,7 @@ def test_the_time_left_does_not_count_the_compiler_again(run):
     assert "epoch 1/2" in log
     left = int(re.search(r"epoch 1/2 .* (\d+) s left", log)[1])
     took = int(re.search(r"trained for (\d+) s", log)[1])
-    # Nearly all the time is that of the first step and of the first batch of the validation.
+    # The first step and the first batch of validation take nearly all the time.
     assert left <= took / 2
 
 
@@ -122,7 +122,7 @@ def test_a_damaged_evaluation_is_refused(evaluated, videos, tmp_path, predict):
 
 
 def test_a_film_of_segments_says_what_is_seen_at_each_moment(run, predict, tmp_path, monkeypatch, capsys):
-    """The classes are those of a stand-in for the model: how bright a clip is."""
+    """A stand-in for the model classifies clips by their brightness."""
     seen = []
 
     def classify(self, clips):
@@ -150,7 +150,7 @@ def test_seconds_are_those_of_the_pictures(run, tmp_path):
     path = write_video(tmp_path / "1.mp4", TIMES_MS)
     arguments = [path, "--model", run, "--clips", "3"]
     call("extract", *arguments, "--output", tmp_path / "f.npz", "--level", "clip", "--set", "dataset.isolate=true")
-    # 21 pictures leave 14 places for a clip that spans 8: clips begin at 2, 7 and 11.
+    # 21 pictures leave 14 possible starts for a clip that spans 8: clips begin at 2, 7 and 11.
     np.testing.assert_allclose(np.load(tmp_path / "f.npz")["start_sec"], [0.02, 0.07, 0.11], atol=1e-6)
     call("explain", *arguments, "--output", tmp_path / "out", "--npz")
     found = np.load(tmp_path / "out" / "1.npz")
@@ -161,5 +161,5 @@ def test_seconds_are_those_of_the_pictures(run, tmp_path):
 def test_seconds_of_files_without_times_are_those_of_the_rate(run, small_videos, tmp_path):
     arguments = [small_videos / "dark" / "0.avi", "--model", run, "--clips", "2"]
     call("extract", *arguments, "--output", tmp_path / "f.npz", "--level", "clip")
-    # 12 frames leave 5 places for a clip that spans 8: clips begin at 1 and 3.
+    # 12 frames leave 5 possible starts for a clip that spans 8: clips begin at 1 and 3.
     np.testing.assert_allclose(np.load(tmp_path / "f.npz")["start_sec"], [1 / 12, 3 / 12])

@@ -1,4 +1,4 @@
-"""What a resumed run needs, compares and keeps: real runs on real files, in process."""
+"""What a resumed run needs, compares and keeps, with real runs on real files in this process."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ TINY = (
 
 @pytest.fixture
 def train(compose_train, small_videos, tmp_path, monkeypatch, capsys):
-    """Trains the tiny model on the small videos, in the folder `run`; gives what it printed."""
+    """Trains the tiny model on the small videos, in the folder `run`; returns its output."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str, epochs: int = 20, folder: str = "run", root: Path = small_videos) -> str:
@@ -47,7 +47,7 @@ def states(folder: str = "run") -> list[str]:
 
 
 def at_first_state(act: Callable[[], object], folder: str = "run") -> None:
-    """Acts in a thread as soon as the run that goes on has saved a state."""
+    """Calls `act` in a thread as soon as the run has saved a state."""
 
     def watch() -> None:
         while not states(folder):
@@ -59,7 +59,7 @@ def at_first_state(act: Callable[[], object], folder: str = "run") -> None:
 
 @pytest.fixture
 def stop(train):
-    """Trains as `train` does, until SIGTERM comes with the first state."""
+    """Trains like `train`, and sends SIGTERM when the first state is saved."""
 
     def run(*words: str, **options) -> None:
         at_first_state(lambda: os.kill(os.getpid(), signal.SIGTERM), options.get("folder", "run"))
@@ -100,7 +100,7 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
         assert words in str(caught.value)
         assert "start a new run in another output_dir from its weights, with init_from=run" in str(caught.value)
 
-    # A label, then a class.
+    # A changed label, then a renamed class.
     write_lists(small_videos, TRAIN, VAL)
     text = Path("train.txt").read_text()
     Path("train.txt").write_text(text.replace("dark/4.avi dark", "dark/4.avi bright"))
@@ -112,7 +112,7 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
         train(*lists, "resume=true", epochs=3)
     assert states() == before
 
-    # Runs of earlier versions know no more than their step.
+    # Runs of earlier versions record only their step.
     (Path("run") / "videos.json").unlink()
     write_lists(small_videos, TRAIN[:-2], VAL)
     with pytest.raises(InputError, match="an epoch of the run in run did not have 4 steps as it has now"):
@@ -129,7 +129,7 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
 def test_the_same_videos_at_another_place_and_in_another_order_go_on_as_if_nothing_had_happened(
     train, stop, small_videos, tmp_path
 ):
-    """As on another machine; with `sort -R` the list has another order, which must not change that of training."""
+    """Simulates another machine; `sort -R` reorders the list, which must not change the order of training."""
     lists = write_lists(small_videos, TRAIN, VAL)
     train(*lists, folder="whole", epochs=3)
     stop(*lists, epochs=3)
@@ -154,7 +154,7 @@ def test_weights_to_start_from_are_needed_at_the_start_alone_and_kept_frames_to_
         train("init_from=start.safetensors", folder="third")
     with pytest.raises(InputError, match=r"configured otherwise: dataset\.cache: ram there, none here"):
         train("resume=true", epochs=2)
-    # Frames kept on a disk are the same; the weights are as unnamed as they are gone.
+    # Frames cached on a disk are the same; the missing file of init_from is not needed.
     out = train("dataset.cache=disk", "dataset.cache_dir=frames", "resume=true", epochs=2)
     assert "weights:        those of the state that the run goes on from; init_from is not read again" in out
     assert read_metadata("run/checkpoints/best.safetensors")["init_from"] == "start.safetensors"
@@ -170,7 +170,7 @@ def test_bad_videos_are_counted_over_all_sessions(train, small_videos):
     assert "repair or replace them under the same names, or raise the share, then go on" in str(caught.value)
     first = {row["path"]: int(row["times"]) for row in rows("bad_videos.csv")}
     assert sorted(first) == broken
-    # As advised: one is replaced, and the share is raised for the other.
+    # As the error advises: replace one video, and raise the allowed share for the other.
     shutil.copy(small_videos / "dark" / "0.avi", broken[0])
     train("dataset.max_bad_share=0.1", "resume=true", epochs=3)
     second = {row["path"]: int(row["times"]) for row in rows("bad_videos.csv")}
@@ -196,7 +196,7 @@ def test_states_that_are_removed_while_the_run_goes_on_are_said_or_written_anew(
     try:
         train()
     except InputError as error:
-        # One was being written at that moment.
+        # A state was being written at that moment.
         said = str(error)
     if said:
         assert "run/checkpoints/last was removed while the run went on, and its states with it" in said

@@ -1,4 +1,4 @@
-"""What validation during training measures, and in how much memory."""
+"""What validation during training measures, and how much memory it takes."""
 
 import csv
 import subprocess
@@ -20,14 +20,14 @@ TINY = (
     *("dataset=folder", "batch_size=8", "epochs=1", "init_from=null", "logger.tensorboard=false"),
     *("dataset.max_bad_share=0.2", "optimizer.warmup_epochs=0", "optimizer.learning_rate=0.05"),
 )
-# Targets that are smoothed and mixed, clips that are erased, in training.
+# Training smooths and mixes labels and erases parts of clips.
 STRONG = ("augment.label_smoothing=0.5", "augment.mixup=0.8", "augment.cutmix=1", "augment.erasing=0.5")
 NUM_VAL = 5
 
 
 @pytest.fixture
 def lists(small_videos):
-    """Lists eight videos for training and five, the last of which cannot be decoded, for validation."""
+    """Lists eight videos for training and five for validation, the last of which cannot be decoded."""
     videos = sorted(small_videos.glob("*/*.avi"))
     (small_videos / "dark" / "broken.avi").write_bytes(b"nothing")
     val = [*videos[: NUM_VAL - 1], small_videos / "dark" / "broken.avi"]
@@ -39,7 +39,7 @@ def lists(small_videos):
 
 @pytest.fixture
 def train(compose_train, lists, tmp_path):
-    """Trains a tiny model for an epoch; gives its figures as `history.csv` has them."""
+    """Trains a tiny model for an epoch; returns its metrics from `history.csv`."""
 
     def run(name, *overrides):
         run_training(compose_train(*TINY, *lists, f"output_dir={tmp_path / name}", *overrides))
@@ -50,7 +50,7 @@ def train(compose_train, lists, tmp_path):
 
 
 def measure_by_hand(weights, lists):
-    """Computes top-1, and the mean of -log(probability of the right class) over the videos that can be decoded."""
+    """Computes top-1 and the mean of -log(probability of the right class) over the videos that can be decoded."""
     size = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": (2, 2, 3)}
     model, probabilities = vswin.build_model(size, 2, weights=weights), []
     for line in Path(lists[1].partition("=")[2]).read_text().splitlines()[: NUM_VAL - 1]:
@@ -72,7 +72,7 @@ def measure_by_hand(weights, lists):
     ],
 )
 def test_validation_is_of_plain_labels_and_the_same_in_micro_batches(train, lists, tmp_path, capsys, strategy, parts):
-    """Whatever training does with its labels; with padding, for raw and averaged weights alike."""
+    """Independent of how training changes labels; with padding, for raw and averaged weights alike."""
     overrides = ("optimizer.ema_decay=0.5", f"runtime.strategy={strategy}", f"runtime.micro_batches={parts}")
     figures = train("run", *STRONG, *overrides)
     for prefix, name in (("val_", "best.safetensors"), ("val_ema_", "best_ema.safetensors")):
@@ -84,7 +84,7 @@ def test_validation_is_of_plain_labels_and_the_same_in_micro_batches(train, list
 
 @pytest.mark.slow
 def test_validation_takes_no_more_memory_than_a_part_of_the_batch_needs(lists, tmp_path):
-    """A linear probe: eight clips at once would take more than half a gigabyte on top, for each of both weights."""
+    """A linear probe: eight clips at once would need over half a gigabyte more, for raw and averaged weights each."""
     larger = ("clip.num_frames=32", "clip.resize=224", "clip.crop=224", "augment=none")
     probe = ("model=swin_micro", "model.freeze=[backbone.*]", "runtime.micro_batches=8", "optimizer.ema_decay=0.9")
     overrides = [*TINY[8:], *larger, *probe, *lists, f"output_dir={tmp_path / 'run'}"]

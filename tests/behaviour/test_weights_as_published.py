@@ -1,4 +1,4 @@
-"""Weights as others publish them, and what files say of themselves: loaded, or refused, never scrambled in silence."""
+"""Weights as others publish them, and their metadata: loaded or refused, never scrambled silently."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def vit_block(prefix: str, dim: int, heads: int) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def image_network() -> dict[str, np.ndarray]:
-    """Makes an image network of windows of 3 x 3 under the names of its authors."""
+    """Makes an image network with windows of 3 x 3 under its authors' weight names."""
     shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (8, 3, 4, 4), "patch_embed.proj.bias": (8,)}
     shapes |= {"patch_embed.norm.weight": (8,), "patch_embed.norm.bias": (8,)}
     shapes |= vit_block("layers.0.blocks.0", 8, 1)
@@ -50,7 +50,7 @@ def image_network() -> dict[str, np.ndarray]:
 
 
 def as_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Renames as timm 1.0 does: merging belongs to the stage behind it, the head is a layer deeper."""
+    """Renames as timm 1.0 does: merging belongs to the next stage, and the head is one layer deeper."""
     renamed = {name.replace("layers.0.downsample", "layers.1.downsample"): t for name, t in tensors.items()}
     return {name.replace("head.", "head.fc."): t for name, t in renamed.items()}
 
@@ -125,7 +125,7 @@ def official() -> dict[str, np.ndarray]:
 def test_prefixes_of_wrappers_go_in_any_order_and_file_and_losses_are_listed(
     tmp_path, official, call, capsys, prefix, suffix
 ):
-    if prefix.endswith("?"):  # wrapped inside
+    if prefix.endswith("?"):  # the wrapper is inside the model
         tensors = {f"net.{name}".replace("backbone.", "backbone._orig_mod."): t for name, t in official.items()}
     else:
         tensors = {prefix + name: tensor for name, tensor in official.items()}
@@ -233,7 +233,7 @@ def test_predict_refuses_a_claim_of_ten_million_blocks(tmp_path, official, small
 
 
 def position_index(t: int, h: int, w: int) -> np.ndarray:
-    """Computes the buffer as the official code does."""
+    """Computes the buffer relative_position_index as the official code does."""
     grid = np.stack(np.meshgrid(np.arange(t), np.arange(h), np.arange(w), indexing="ij")).reshape(3, -1)
     relative = (grid[:, :, None] - grid[:, None, :]).transpose(1, 2, 0) + np.array([t - 1, h - 1, w - 1])
     return relative @ [(2 * h - 1) * (2 * w - 1), 2 * w - 1, 1]
@@ -321,6 +321,6 @@ def test_training_says_what_became_of_the_head_and_that_a_new_one_is_frozen(
     said = " ".join(capsys.readouterr().out.split())
     assert row in said
     assert ("RANDOM WEIGHTS are frozen: the head is new" in said) == row.startswith("re-init")
-    # The head is frozen, so it ends as it was loaded.
+    # The head is frozen, so training leaves it as loaded.
     head = vswin.read_checkpoint(tmp_path / "run")["cls_head.fc_cls.weight"]
     assert np.array_equal(head, tensors["cls_head.fc_cls.weight"][::-1]) == row.startswith("permuted")

@@ -1,4 +1,4 @@
-"""Tests of `vswin bench`: every benchmark runs, small, and says what it should; wrong options name the way out."""
+"""Tests of `vswin bench`: every benchmark runs, small, and wrong options name the way out."""
 
 import json
 import sys
@@ -21,8 +21,8 @@ SMALL = ("--model", "swin_micro", "--frames", "4", "--size", "32", "--rounds", "
 
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
-    """Runs `vswin bench ARGUMENT ...` in this process and gives what it wrote as JSON."""
-    # The smallest network there is takes seconds to trace; this one has two blocks.
+    """Runs `vswin bench ARGUMENT ...` in this process and returns the JSON it wrote."""
+    # Even the smallest published network takes seconds to trace; this one has two blocks.
     monkeypatch.setitem(SIZES, "swin_micro", ModelSize(8, (1, 1), (1, 2), window_size=(2, 4, 4), drop_path_rate=0.0))
     monkeypatch.setattr(model, "_SIDE", 64)
     monkeypatch.setattr(input_module, "NUM_BATCHES", 1)

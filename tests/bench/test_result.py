@@ -1,4 +1,4 @@
-"""Tests of `vswin.bench.result`: the table, the file, and the comparison of the two."""
+"""Tests of `vswin.bench.result`: the table, the file and the comparison."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def make_result(**changes):
 
 @pytest.fixture
 def printed(monkeypatch):
-    """Prints a result as to a pipe, and gives its lines."""
+    """Prints a result as to a pipe and returns its lines."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(result, stored=None):

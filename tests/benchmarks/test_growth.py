@@ -1,4 +1,4 @@
-"""Tests of `benchmarks/growth.py`, small: it runs, and its figures, table and plot are there."""
+"""Tests of `benchmarks/growth.py`, small: it writes its figures, table and plot."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The count of kernels, on a program whose bytes were added up by hand and on a small block."""
+"""The kernel count, on a program whose bytes were added up by hand and on a small block."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of `benchmarks/peers`: the talk with peers, which here are tiny; real ones are not installed."""
+"""Tests of `benchmarks/peers`: the protocol, with tiny stand-ins; real peers are not installed."""
 
 import argparse
 import json
@@ -44,13 +44,13 @@ serve(build, ["numpy"])
 
 @pytest.fixture
 def peers(monkeypatch):
-    """Lets the modules of benchmarks/peers be imported."""
+    """Makes the modules of benchmarks/peers importable."""
     monkeypatch.syspath_prepend(str(PEERS))
 
 
 @pytest.fixture
 def contender(peers, tmp_path):
-    """Makes a contender that a fake peer plays: name, command and case."""
+    """Makes a contender played by a fake peer: name, command and case."""
     from protocol import Case
 
     script = tmp_path / "fake_peer.py"
@@ -67,7 +67,7 @@ def test_peers_take_turns_and_say_time_memory_and_versions(contender):
 
     result = compare([contender("a", num_frames=1), contender("b", num_frames=3)], rounds=3, clips=2)
     first, second = result.rows
-    # One run to see whether it works, one to warm up.
+    # One run checks whether it works, one warms up.
     assert first.seconds == [1.75, 2.0, 2.25]
     assert second.seconds == [3.75, 4.0, 4.25]
     assert first.figures["clips_per_second"] == 1.0

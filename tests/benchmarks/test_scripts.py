@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/ that measure evaluation, start-up and operations: each runs, small."""
+"""The scripts in benchmarks/ that measure evaluation, start-up and operations run, small."""
 
 import json
 import subprocess

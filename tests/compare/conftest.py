@@ -13,7 +13,7 @@ CLASSES = ("jump, high", "run [fast]", "Ärmel")
 
 @pytest.fixture
 def make_run(tmp_path) -> Callable[..., Path]:
-    """Makes the folder of a run: `make_run("a", config={...}, top1=[...], hits="110x")`; the rest is absent."""
+    """Makes a run folder, e.g. `make_run("a", config={...}, top1=[...], hits="110x")`; all other files are absent."""
 
     def make(name: str, **contents: Any) -> Path:
         folder = tmp_path / "outputs" / name
@@ -36,20 +36,7 @@ def fill_run(
     protocol: dict[str, Any] | None = None,
     devices: str = "",
 ) -> None:
-    """Writes the files of a run.
-
-    Args:
-        folder: where to.
-        config: of `config.yaml`.
-        top1: top-1 in validation of each epoch.
-        ema: the same of averaged weights.
-        hits: a digit for each test video: right (1), wrong (0), or bad (x).
-        paths: the test videos; numbered ones by default.
-        labels: their classes; in turns by default.
-        classes: names.
-        protocol: changes to that of `metrics.json`.
-        devices: of the last session in `environment.json`.
-    """
+    """Writes the files of a run; `hits` has one digit per test video: right (1), wrong (0) or bad (x)."""
     if config is not None:
         (folder / "config.yaml").write_text(json.dumps(config, ensure_ascii=False))  # JSON is YAML
     if devices:

@@ -64,7 +64,7 @@ def test_several_tests_are_corrected_and_the_first_run_stays_the_one_that_is_com
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("a", "e")]
     assert [pair.p_value for pair in pairs] == [2 / 2**8, 2 / 2**6, 1.0]
     assert [pair.corrected_p for pair in pairs] == pytest.approx([3 * 2 / 2**8, 3 * 2 / 2**6, 1.0])
-    # Alone it would have been better, with p = 0.031 and an interval without 0.
+    # Compared alone, the run would be significantly better: p = 0.031 and an interval without 0.
     assert "no difference" in say_pair(pairs[1])
     assert pairs[1].interval[0] < 0 < compare_pairs(runs[1:4:2])[0].interval[0]
     every = [(pair.first, pair.second) for pair in compare_pairs(runs, is_all=True)]
@@ -85,7 +85,7 @@ def test_videos_are_matched_whatever_their_order_and_missing_ones_counted(read):
     first = read("a", hits="1111100000"[:8], paths=PATHS[:8], labels=labels[:8])
     second = read("b", hits="001100000", paths=PATHS[:0:-1], labels=labels[:9])
     pair = compare_pair(first, second)
-    # In common are b to h: right in the first b c d e, in the second (listed j to b) h and g.
+    # Both runs have b to h; the first is right on b c d e, the second (listed j to b) on h and g.
     assert (pair.num_videos, pair.num_only_first, pair.num_only_second, pair.num_both) == (7, 4, 2, 0)
     assert list_notes(pair)[0] == "the test sets differ: left out 1 video that only a has and 2 videos that only b has"
 

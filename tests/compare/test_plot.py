@@ -25,7 +25,7 @@ def test_eight_runs_with_odd_names_are_drawn(make_run, tmp_path):
     height, width = picture.shape[:2]
     assert 1_300 < width < 1_700
     assert 600 < height < 1_200
-    # The lines of the first and the second run, in blue and in vermilion (BGR).
+    # The curves of the first and the second run, in blue and vermilion (BGR).
     for color in ((0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)):
         assert (np.abs(picture.astype(int) - color).sum(axis=2) < 12).sum() > 500
     assert not list(tmp_path.glob(".*"))

@@ -1,4 +1,4 @@
-"""Tests of `vswin.compare.statistics` against values worked out by hand and against slower ways to the same."""
+"""Tests of `vswin.compare.statistics` against values computed by hand and by slower methods."""
 
 import math
 from fractions import Fraction
@@ -13,7 +13,7 @@ from vswin.compare.statistics import difference_interval, mcnemar_p
     ("first", "second", "p_value"),
     [
         (0, 0, 1.0),
-        (1, 0, 1.0),  # one coin says nothing
+        (1, 0, 1.0),  # one coin proves nothing
         (0, 5, 2 / 32),
         (0, 6, 2 / 64),
         (1, 9, 2 * (1 + 10) / 1024),
@@ -36,7 +36,7 @@ def test_mcnemar_is_the_sum_of_all_outcomes_that_are_at_most_as_likely():
 
 def test_many_videos_neither_overflow_nor_take_long():
     assert mcnemar_p(9_000, 11_000) == pytest.approx(math.erfc(1_999 / math.sqrt(20_000) / math.sqrt(2)), rel=0.02)
-    assert mcnemar_p(0, 5_000) == 0.0  # 2 to the power of -4999, which is no float
+    assert mcnemar_p(0, 5_000) == 0.0  # 2 to the power of -4999, too small for a float
 
 
 def test_the_interval_holds_the_true_difference_as_often_as_it_says():
@@ -46,7 +46,7 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
         draws = rng.multinomial(num_videos, kinds, 300).tolist()
         intervals = [difference_interval(first, second, num_videos) for first, second, _ in draws]
         assert np.mean([low <= share * surplus <= high for low, high in intervals]) >= 0.93
-        # And is hardly wider than the mean plus and minus 1.96 standard errors.
+        # And it is hardly wider than the mean plus and minus 1.96 standard errors.
         error = math.sqrt((share - (share * surplus) ** 2) / num_videos)
         assert np.mean([high - low for low, high in intervals]) < 1.1 * 2 * 1.96 * error
 
@@ -55,6 +55,6 @@ def test_the_interval_turns_with_the_pair_and_stays_within_what_is_possible():
     low, high = difference_interval(30, 70, 1_000)
     assert difference_interval(70, 30, 1_000) == (-high, -low)
     low, high = difference_interval(0, 0, 10)
-    assert -low == high == pytest.approx(0.28, abs=0.01)  # nothing was seen in ten
+    assert -low == high == pytest.approx(0.28, abs=0.01)  # no difference in ten videos
     low, high = difference_interval(0, 10, 10)
     assert (low > 0.2, high) == (True, 1.0)

@@ -52,7 +52,7 @@ def test_a_row_for_each_run(runs):
 @pytest.mark.parametrize("width", [24, 80, 200])
 def test_nothing_is_wider_than_the_window_but_numbers_and_long_names(runs, width):
     lines = lines_of(print_all, runs, width=width)
-    assert max(len(line) for line in lines if LONG not in line) <= max(width, 73)  # what the numbers need
+    assert max(len(line) for line in lines if LONG not in line) <= max(width, 73)  # the width the numbers need
     assert "75.0 (2)" in " ".join(lines)
     text = " ".join(" ".join(lines).split())
     assert "…" not in text
@@ -71,7 +71,7 @@ def test_each_value_stands_once_with_the_runs_that_have_it(runs):
         "What differed",
         "no config.yaml, so nothing is known of the training: d",
         "init_from: null (a, d); swin_tiny_patch244_window877_kinetics400_1k (b);",
-        # Longer than a line, and still whole.
+        # Longer than a line, and still unbroken.
         "   /data/" + "x" * 100,
         "   (c)",
         "seed: 0 (a, c); 1 (b); - (d)",

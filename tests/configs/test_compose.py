@@ -1,4 +1,4 @@
-"""Every choice of every group composes, and wrong names and values are answered."""
+"""Every choice of every group composes; wrong names and values are errors."""
 
 import dataclasses
 import itertools
@@ -26,7 +26,7 @@ CHOICES = {
 
 @pytest.mark.parametrize("override", [f"{group}={name}" for group in CHOICES for name in CHOICES[group]])
 def test_every_choice_composes(override, compose_train, monkeypatch):
-    # Whether TensorFlow Addons is installed is asked in tests/training/test_addons_optimizer.py.
+    # tests/training/test_addons_optimizer.py tests with and without TensorFlow Addons.
     monkeypatch.setattr(checks, "_check_addons_installed", lambda: None)
     compose_train(override)
 
@@ -70,7 +70,7 @@ def test_model_brings_its_recipe(compose_train):
 def test_official_recipes(
     name, init_from, learning_rate, weight_decay, drop_path, epochs, smoothing, compose_train, compose_evaluate
 ):
-    """Figures of configs/recognition/swin in the official repository."""
+    """Values from configs/recognition/swin in the official repository."""
     config = compose_train(f"experiment={name}")
     assert config.init_from == init_from
     assert config.dataset.name == name.rpartition("_")[2]
@@ -153,6 +153,6 @@ def test_every_field_is_used_outside_the_schema():
         for group in dataclasses.fields(schema)
         for field in (dataclasses.fields(group.type) if dataclasses.is_dataclass(group.type) else [group])
     }
-    # These reach their users through an interpolation in YAML, or as fields of ModelSize; `run` as from_run.
+    # The code uses these through an interpolation in YAML, or as fields of ModelSize; `run` as from_run.
     indirect = {"run", "depths", "num_heads", "window_size", "patch_size", "embed_dim", "drop_path_rate"}
     assert [name for name in sorted(fields - indirect) if not re.search(rf"\.{name}\b", code)] == []

@@ -1,4 +1,4 @@
-"""`train.py --help`, `evaluate.py --help` and `vswin data ... --help`: the files of `configs/` that say every key."""
+"""`train.py --help`, `evaluate.py --help` and `vswin data ... --help` show the `configs/` files with every key."""
 
 import re
 import subprocess

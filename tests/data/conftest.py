@@ -22,7 +22,7 @@ NUM_GRAYS = 20
 
 @pytest.fixture
 def make_files(tmp_path: Path) -> Callable[..., None]:
-    """Makes empty files below the test's folder, with their folders."""
+    """Makes empty files, and their folders, below the test's folder."""
 
     def make(*names: str) -> None:
         for name in names:
@@ -47,7 +47,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def write_video(tmp_path_factory: pytest.TempPathFactory) -> WriteVideo:
-    """Writes a video whose frame t is uniformly gray, 10 + 12 (t mod 20); Motion JPEG keeps that exactly."""
+    """Writes a video whose frame t is uniformly gray, 10 + 12 (t mod 20); Motion JPEG keeps the level exactly."""
     folder = tmp_path_factory.mktemp("ramps")
 
     def write(name: str, num_frames: int, height: int = 48, width: int = 64) -> str:
@@ -65,7 +65,7 @@ def write_video(tmp_path_factory: pytest.TempPathFactory) -> WriteVideo:
 
 @pytest.fixture(scope="session")
 def frames_seen() -> Callable[[np.ndarray], list[int]]:
-    """Reads frame numbers below 20 back from frames [..., H, W, 3] of a gray ramp."""
+    """Reads frame numbers below 20 from frames [..., H, W, 3] of a gray ramp."""
 
     def see(frames: np.ndarray) -> list[int]:
         means = frames.reshape(-1, *frames.shape[-3:]).mean(axis=(1, 2, 3))
@@ -76,8 +76,6 @@ def frames_seen() -> Callable[[np.ndarray], list[int]]:
 
 @pytest.fixture(scope="session")
 def ffmpeg() -> RunFfmpeg:
-    """Runs the ffmpeg program."""
-
     def run(*arguments: str) -> None:
         program = imageio_ffmpeg.get_ffmpeg_exe()
         subprocess.run([program, "-y", "-nostdin", "-loglevel", "error", *arguments], check=True, capture_output=True)
@@ -111,7 +109,7 @@ def encode(tmp_path_factory: pytest.TempPathFactory, ffmpeg: RunFfmpeg) -> Encod
 
 @pytest.fixture(scope="session")
 def bad_files(tmp_path_factory: pytest.TempPathFactory, write_video: WriteVideo, ffmpeg: RunFfmpeg) -> dict[str, str]:
-    """Makes files that are no usable videos, by what is wrong with them."""
+    """Makes files that are not usable videos, by what is wrong with them."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("not a video\n" * 50)

@@ -1,4 +1,4 @@
-"""Tests of vswin.data.annotations: the owners' files of every data set, where they lie, what may be wrong."""
+"""Tests of vswin.data.annotations: the owners' files of every data set, where they are, and what may be wrong."""
 
 import json
 
@@ -16,7 +16,7 @@ from vswin.errors import InputError
 CLASSES = {name: ClassLookup(read_class_names(name)) for name in ANNOTATED}
 ARCHERY, YOYO = "Archery/v_Archery_g08_c01.avi", "YoYo/v_YoYo_g25_c02.avi"
 UCF_NUMBERS = [f"{number} {name}\r\n" for number, name in enumerate(CLASSES["ucf101"].class_names, start=1)]
-# In the form of the archive: a space ends each line.
+# As in the archive: each line ends with a space.
 CLAP = (
     "#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi 1 \n"
     "Bob&Sue;(again)_clap_u_cm_np1_fr_bad_2.avi 2 \n"
@@ -187,7 +187,7 @@ def test_ucf101(write):
         ("Archery/v_Archery_g01_c01.avi", "Archery"),
         ("YoYo/v_YoYo_g01_c01.AVI", "YoYo"),
     ]
-    # Without folders the names tell. The folder and the class have a small s, the files a capital one.
+    # Without folders the file name decides. The folder and the class have a lower-case s, the files an upper-case S.
     path = write("testlist01.txt", "v_HandStandPushups_g01_c01.avi\nHandStandPushups/v_HandStandPushups_g08_c02.avi\n")
     assert [label for _, label in pairs("ucf101", path)] == ["HandstandPushups"] * 2
 

@@ -100,7 +100,7 @@ def test_brightness_scales_and_cuts_off():
 
 def test_contrast_scales_about_the_mean_gray():
     frame = frame_of((50, 50, 50), (151, 151, 151))
-    # Gray levels are cut to whole numbers, 49 and 150 as the weights add up to 0.9999; their mean is 99.5.
+    # Gray levels are truncated to 49 and 150, as the weights add up to 0.9999; their mean is 99.5.
     assert scale_contrast(frame, 0.5)[0, :, 0].tolist() == [74, 125]
     assert scale_contrast(frame, 0).tolist() == [[[99] * 3] * 2]
 
@@ -152,7 +152,7 @@ def official() -> list[list[Operation]]:
 
 
 def name(operation: Operation) -> str:
-    """Gives the words of an operation, e.g. "rotated by deg"."""
+    """Returns the words of an operation, e.g. "rotated by deg"."""
     return " ".join(re.sub(r"[-+.,%\d]", "", operation.text).split())
 
 
@@ -161,7 +161,7 @@ def test_four_different_operations_follow_the_crop_in_any_order(official):
     assert all(len(set(names)) == 4 for names in followers)
     counts = Counter(each for names in followers for each in names)
     assert len(counts) == 18
-    # Of 4,000 draws with p = 4 / 18, five standard deviations are 131.
+    # For 4,000 draws with p = 4 / 18, five standard deviations are 131.
     assert all(abs(count - NUM_DRAWS * 4 / 18) < 131 for count in counts.values())
     first = Counter(names[0] for names in followers)
     assert all(abs(count - NUM_DRAWS / 18) < 73 for count in first.values())
@@ -226,7 +226,7 @@ def test_none_draws_nothing_and_leaves_the_frames_alone():
 
 
 def test_what_is_off_draws_nothing(make_augment):
-    """A recipe of box and flip alone meets the draws that it has always met."""
+    """A recipe of only box and flip keeps its draws."""
     augment = make_augment(flip=0.5)
     rng, by_hand = np.random.default_rng(7), np.random.default_rng(7)
     is_flipped = bool(by_hand.random() < 0.5)

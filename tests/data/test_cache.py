@@ -19,7 +19,7 @@ def video() -> np.ndarray:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Any file will do: caches look at its name, size and time of change alone."""
+    """Returns any file; caches only use its name, size and modification time."""
     file = tmp_path / "video.mp4"
     file.write_bytes(b"anything")
     return str(file)
@@ -135,7 +135,7 @@ def test_memory_is_not_filled_to_the_brim(path, video, monkeypatch) -> None:
 
 
 def test_space_is_estimated_from_a_few_videos(write_video, bad_files, tmp_path: Path, monkeypatch) -> None:
-    # 8 frames of 16 x 20 pixels take 7,680 bytes, 50 such videos 384,000; 70 % of what is free may be used.
+    # 8 frames of 16 x 20 pixels take 7,680 bytes, 50 such videos 384,000; a cache may use 70 % of the free memory.
     paths = [write_video(f"space_{number}.avi", 8, 32, 40) for number in range(50)]
     opened = []
     original = caches._count_bytes

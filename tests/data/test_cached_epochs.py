@@ -47,7 +47,7 @@ def test_cached_epochs_equal_uncached_ones(write_video, bad_files, make_augment,
 def test_pixels_do_not_depend_on_what_a_cache_has_room_for(
     write_video, make_augment, monkeypatch, longest: int
 ) -> None:
-    """Sessions of a run may have more memory or less; at another size than the file's, crops are resized twice."""
+    """Sessions may have more or less memory; crops of videos that are not at the clip's size are resized twice."""
     monkeypatch.setattr(frames, "LONGEST_KEPT", longest)
     records = [VideoRecord(write_video("room.avi", 8), 0)]
     clip = dataclasses.replace(CLIP, resize=36)
@@ -55,7 +55,7 @@ def test_pixels_do_not_depend_on_what_a_cache_has_room_for(
     augment, order = make_augment(crop_area=[0.2, 1.0], flip=0.5), Order(seed=8, batch_size=1, epochs=1)
     (batch,) = make_train_dataset(records, clip, augment, True, order, BadVideos(), loader).as_numpy_iterator()
     whole = loader.load(records[0].path, clip.resize, lambda num_frames: np.arange(num_frames))
-    # Drawn anew from the same seed, out of the resized frames.
+    # Drawn again from the same seed, from the resized frames.
     drawn = draw_train_clip(records[0].path, clip, augment, True, clip_generator(8, 0, 0), FrameLoader())
     assert np.array_equal(drawn.frames, whole[drawn.numbers])
     boxes = resize(crop(drawn.frames, drawn.changes.box), clip.crop, clip.crop)

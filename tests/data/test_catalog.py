@@ -22,12 +22,12 @@ from vswin.errors import InputError
 
 DATASETS = ("motion", "folder", "ucf101", "hmdb51", "kinetics400", "kinetics600", "sthv2")
 
-CONFIGS = {}  # composed once: that takes longer than most tests
+CONFIGS = {}  # composed once, since composing takes longer than most tests
 
 
 @pytest.fixture
 def configured(compose_train):
-    """Makes the configuration of a data set with other paths."""
+    """Returns the configuration of a data set with other paths."""
 
     def config_of(name, **overrides):
         config = CONFIGS.get(name) or CONFIGS.setdefault(name, compose_train(f"dataset={name}").dataset)
@@ -276,12 +276,12 @@ def test_fingerprints_are_of_videos_and_classes_alone():
     assert hash_videos(here, ("hop", "run")) == hash_videos(there, ("run", "hop"))
     assert hash_videos(here, ("hop", "run")) != hash_videos(there, ("hop", "run"))
     assert hash_videos(here, ("hop", "run")) != hash_videos(here[:1], ("hop", "run"))
-    # Pinned: accuracies of several releases are compared by it.
+    # Pinned: users compare accuracies of several releases by this hash.
     assert hash_videos(here, ("hop", "run")) == "32cb9ffef7efb5ff"
 
 
 def test_long_lists_load_quickly(tmp_path, configured):
-    # 1/20 of Kinetics-400; all of it loads in 3 s and 180 MB.
+    # 1/20 of Kinetics-400; the whole list loads in 3 s and 180 MB.
     folder = tmp_path / "videos"
     folder.mkdir()
     names = [f"{number:011d}" for number in range(12_000)]
@@ -297,7 +297,7 @@ def test_long_lists_load_quickly(tmp_path, configured):
     assert peak < 300e6 / 20
     started = time.process_time()
     catalog = load_catalog(config)
-    # Half a second is three times what it should take on a slow computer.
+    # Half a second is three times what a slow computer should need.
     assert time.process_time() - started < 0.5
     assert (len(catalog.train), len(catalog.val)) == (11_000, 1_000)
     assert gc.isenabled()

@@ -56,7 +56,7 @@ CAUSES_WHILE_READ = {None, "truncated", "no frames", "one frame", "undecodable f
 
 
 def cause_of(loader: FrameLoader, path: Path, choose: Callable[[int], np.ndarray]) -> str | None:
-    """Loads two frames; gives the cause if they cannot be decoded."""
+    """Loads two frames; returns the cause if they cannot be decoded."""
     try:
         assert loader.load(path, 16, choose).shape[:2] == (2, 16)
     except DecodeError as error:
@@ -66,7 +66,7 @@ def cause_of(loader: FrameLoader, path: Path, choose: Callable[[int], np.ndarray
 
 @pytest.fixture(scope="module")
 def isolated() -> IsolatedVideos:
-    """Decodes in a process of its own."""
+    """Decodes in a separate process."""
     return IsolatedVideos(VIDEO_FILES)
 
 

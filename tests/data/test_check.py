@@ -25,7 +25,7 @@ GOOD = FileFacts(2_000_000, 99, 240, 320)
 
 @pytest.fixture
 def vswin(monkeypatch, capsys):
-    """Runs `vswin data check` and gives its exit code and what it printed."""
+    """Runs `vswin data check`; returns its exit code and output."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*overrides):
@@ -42,7 +42,7 @@ def vswin(monkeypatch, capsys):
 
 @pytest.fixture
 def listed(small_videos, tmp_path):
-    """Makes lists of the small videos, with the keys that name them."""
+    """Makes lists of the small videos; returns the overrides that name them."""
 
     def make(train, val):
         for name, paths in (("t", train), ("v", val)):
@@ -211,7 +211,7 @@ def test_ctrl_c_ends_the_command_with_a_summary(small_videos, tmp_path):
 def test_a_file_that_crashes_the_decoder_is_found_where_decoding_is_isolated(
     vswin, small_videos, tmp_path, monkeypatch
 ):
-    # OpenCV ends the process at such a name, which is refused for that; in the processes that decode, here it is not.
+    # OpenCV ends the process at such a name; vswin refuses these names, but not here in the decoding processes.
     crash = os.path.join(os.fsencode(small_videos), b"dark", b"crash\xe9.avi")
     shutil.copy(small_videos / "dark" / "0.avi", crash)
     unchecked = "import vswin.data.inspection as d\nd.check_file = lambda path, content: None\n"

@@ -1,4 +1,4 @@
-"""Tests of vswin.data.check_findings: facts of real files, and what counts as wrong, on facts that are made up."""
+"""Tests of vswin.data.check_findings: facts of real files, and which invented facts count as wrong."""
 
 import shutil
 from dataclasses import replace

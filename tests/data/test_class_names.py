@@ -1,4 +1,4 @@
-"""Tests of vswin.data.class_names: the lists and counts we bring, and spellings."""
+"""Tests of vswin.data.class_names: the bundled lists and counts, and spellings."""
 
 import json
 

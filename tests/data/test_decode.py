@@ -18,7 +18,7 @@ CLIPS = Path(__file__).parent.parent / "clips"
 
 @pytest.fixture
 def promise(monkeypatch):
-    """Lets files have more frames than can be decoded, as those have whose last packets decode to nothing."""
+    """Makes files announce more frames than can be decoded, as if the last packets decoded to nothing."""
 
     def promised(num_frames: int) -> None:
         monkeypatch.setattr(decode, "inspect_video", lambda *_, keep_packets: Inspection(num_frames, False, None))

@@ -1,4 +1,4 @@
-"""Videos whose files lie in memory, against the files themselves."""
+"""Videos in memory, compared with their files."""
 
 from pathlib import Path
 

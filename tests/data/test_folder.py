@@ -1,4 +1,4 @@
-"""Tests of vswin.data.folder: layouts that are read and layouts that are refused."""
+"""Tests of vswin.data.folder: layouts that are read, and layouts that are refused."""
 
 import os
 

@@ -20,7 +20,7 @@ CLIPS = Path(__file__).parent.parent / "clips"
 
 @pytest.fixture
 def openings(monkeypatch) -> list[str]:
-    """Lists the videos that are opened for decoding."""
+    """Records the videos that are opened for decoding."""
     opened = []
 
     class Listing(VideoReader):

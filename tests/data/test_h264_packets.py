@@ -1,4 +1,4 @@
-"""Reading without the frames that are not asked for, against reading from the first frame on."""
+"""Reading only the needed frames equals reading from the first frame on."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from vswin.data.pyav_decoder import H264Packets, NotAsExpected
 
 CLIPS = Path(__file__).parent.parent / "clips"
 X264 = ("-c:v", "libx264", "-x264-params")
-# How x264 encodes 20 frames, and the packets that are IDR pictures.
+# How x264 encodes 20 frames, and which packets are IDR pictures.
 STREAMS = {
     "closed.mp4": ("keyint=6:min-keyint=6:scenecut=0:bframes=3:b-adapt=0", [0, 6, 12, 18]),
     "pyramid.mkv": ("keyint=9:min-keyint=9:scenecut=0:bframes=5:b-adapt=0:b-pyramid=normal", [0, 9, 18]),
@@ -47,7 +47,7 @@ def packets_of(path: str | Path) -> H264Packets | None:
 
 
 class Spy:
-    """Stands before a codec and writes down how each packet passes through it."""
+    """Wraps a codec and records how each packet passes through it."""
 
     def __init__(self, packets: H264Packets) -> None:
         self.codec, self.skip_frame, self.seen = packets._codec, "DEFAULT", []
@@ -107,7 +107,7 @@ def test_only_what_is_needed_is_decoded(stream) -> None:
     wanted = [time for skip, times, _ in spy.seen[12:] for time in times if skip == "DEFAULT"]
     assert sorted(wanted) == packets._shown[[13, 15]].tolist()
     assert all(skip in ("NONREF", "DEFAULT") for skip, _, _ in spy.seen[12:])
-    # IDR 12, P 16, and of the B frames between them those that are wanted or others refer to.
+    # IDR 12, P 16, and the B frames between them that are wanted or referenced.
     assert sum(frames for _, _, frames in spy.seen) <= 5
     packets.close()
 
@@ -160,7 +160,7 @@ def test_hidden_frames_before_a_cut_do_not_count(ffmpeg, tmp_path: Path) -> None
 )
 def test_what_does_not_say_which_packet_is_which_frame_is_read_forwards(encode, name: str, options: tuple) -> None:
     path = encode(f"packets_{name}", *options)
-    if name != "start_codes.mkv":  # which the container may turn back into lengths
+    if name != "start_codes.mkv":  # the container may convert its start codes to lengths
         assert packets_of(path) is None
     with VideoReader(path) as reader:
         found = reader.read(np.array([13, 15]), may_skip=True)
@@ -183,7 +183,7 @@ def test_times_that_do_not_number_the_frames_are_refused(stream, change: str) ->
     assert packets is not None
     kept, video = packets._packets, packets._packets[0].stream
     if change == "order":
-        # An IDR picture before which something is shown that comes after it.
+        # An IDR picture before which the player shows a later picture.
         kept[7].pts, kept[4].pts = kept[4].pts, kept[7].pts
         assert H264Packets("", packets._container, video, kept)._entries == [0, 10, 15]
     else:
@@ -222,7 +222,7 @@ def test_whatever_is_unexpected_leads_back_to_the_first_frame(stream, monkeypatc
 
 
 def test_damage_gives_what_reading_forwards_gives(stream, tmp_path: Path) -> None:
-    """What the decoder would conceal is an error here, so that nothing depends on where decoding started."""
+    """What the decoder would conceal is an error here, so the result does not depend on where decoding started."""
     path = stream("closed.mp4")
     packets = packets_of(path)
     assert packets is not None

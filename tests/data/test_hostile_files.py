@@ -23,12 +23,12 @@ from vswin.data.transforms import resize_short_side
 from vswin.errors import InputError
 
 CLIPS = Path(__file__).parent.parent / "clips"
-# The last is "auto" that may pass over frames, as training does.
+# The last is "auto" with permission to skip frames, as in training.
 DECODERS = ("auto", "opencv", "pyav", "skipping")
 
 
 def outcome(path: str | Path, decoder: str, timeout_sec: float | None = 20) -> tuple[int, tuple[int, ...]] | str:
-    """Gives the number of frames and their shape, or the cause; anything else is a fault."""
+    """Returns the number and shape of the frames, or the cause; any other exception fails the test."""
     try:
         may_skip = decoder == "skipping"
         with VideoReader(path, "auto" if may_skip else decoder, timeout_sec) as reader:
@@ -75,7 +75,7 @@ def test_gigabytes_without_a_video_are_refused_at_once(tmp_path: Path, start: by
     assert outcome(path, "auto", 2) == ("truncated" if start else "not a video")
 
 
-# Where in an MP4 file a number of four bytes stands: the name of its box, and the offset from there.
+# Positions of four-byte numbers in an MP4 file: the name of the box, and the offset from there.
 DURATIONS = [("mvhd", 20), ("tkhd", 24), ("mdhd", 20)]
 COUNTS = [("stsz", 12), ("stts", 8), ("stts", 12), ("stsc", 8), ("stco", 8), ("ctts", 8), ("stss", 8)]
 
@@ -157,13 +157,13 @@ def test_a_socket_and_links_that_go_round_are_no_videos(tmp_path: Path) -> None:
     assert outcome(tmp_path / "dangling.mp4", "auto") == "missing"
     assert outcome(tmp_path / "one.mp4" / "below.mp4", "auto") == "not readable"
     with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory() as folder:
-        listening.bind(f"{folder}/s.mp4")  # such names may be about a hundred letters long
+        listening.bind(f"{folder}/s.mp4")  # the system limits such names to about a hundred letters
         assert outcome(f"{folder}/s.mp4", "auto") == "not a video"
 
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """Lets root be somebody else, who may not read everything."""
+    """Gives root the rights of a user who may not read everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -200,7 +200,7 @@ def test_a_class_folder_may_hold_anything(write_video, tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         (tmp_path / label / "good.avi").write_bytes(Path(write_video("plain.avi", 5)).read_bytes())
     os.mkfifo(tmp_path / "a" / "pipe.mp4")
-    (tmp_path / "a" / "folder.mp4").mkdir()  # a sub-folder, with whatever is in it
+    (tmp_path / "a" / "folder.mp4").mkdir()  # a sub-folder, whatever it contains
     (tmp_path / "a" / "round.mp4").symlink_to(tmp_path / "a" / "round.mp4")
     (tmp_path / "round").symlink_to(tmp_path / "round")
     class_names, records, _ = load_folder(tmp_path)
@@ -224,7 +224,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, vie
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
     megabytes, shape = done.stdout.split(maxsplit=1)
     assert shape.strip() == "(1, 32, 64, 64, 3)"
-    # A frame takes 100 MB in each of several forms; 32 would take 3,200.
+    # A frame takes 100 MB in each of several forms; 32 frames would take 3,200.
     assert int(megabytes) < 900
 
 

@@ -1,4 +1,4 @@
-"""Decoding in processes of its own: the same frames, and decoders that really crash and hang."""
+"""Decoding in separate processes: the same frames, and decoders that really crash and hang."""
 
 import gc
 import multiprocessing
@@ -29,7 +29,7 @@ from vswin.data.transforms import resize_short_side
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
 
 CLIPS = Path(__file__).parent.parent / "clips"
-# What it does is in the name of the file. OpenCV itself crashes at a name that is not UTF-8: `VideoReader` refuses it.
+# The file name says what happens. OpenCV itself crashes at a name that is not UTF-8, which `VideoReader` refuses.
 FAULTY_STORE = """
 import os, signal, sys, threading, time
 import numpy as np
@@ -66,7 +66,7 @@ def die_while_sending(reader):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory) -> IsolatedVideos:
-    """Isolates a store with which decoders crash and hang."""
+    """Isolates a store whose decoders crash and hang."""
     folder = tmp_path_factory.mktemp("faulty")
     (folder / "faulty_store_of_the_tests.py").write_text(FAULTY_STORE)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ def faulty(tmp_path_factory) -> IsolatedVideos:
 
 @pytest.fixture
 def crash(tmp_path, write_video) -> str:
-    """Writes a good video with a name at which OpenCV's decoder ends the process with a segmentation fault."""
+    """Writes a good video whose name makes OpenCV's decoder crash with a segmentation fault."""
     path = os.path.join(os.fsencode(tmp_path), b"crash\xe9.avi")
     Path(os.fsdecode(path)).write_bytes(Path(write_video("crash.avi", 5)).read_bytes())
     return os.fsdecode(path)
@@ -125,7 +125,7 @@ def test_a_real_segmentation_fault_costs_the_video_alone(faulty, write_video, cr
     error = fault_of(faulty, crash)
     assert (error.path, error.cause, error.detail) == (crash, "decoder crashed", "SIGSEGV")
     assert frames_of(faulty, good) == [46, 10]
-    # Those of other tests may end at any time.
+    # Processes of other tests may end at any time.
     assert len(child_pids() - before) == 1
     assert all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children())
 

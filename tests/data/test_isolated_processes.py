@@ -1,4 +1,4 @@
-"""Processes that decode: they end with the one that started them, however that ends, and do not keep it from ending."""
+"""Decoding processes end with the process that started them, however it ends, and never keep it from ending."""
 
 import multiprocessing.resource_tracker
 import multiprocessing.spawn
@@ -28,7 +28,7 @@ class SlowFiles(VideoFiles):
         time.sleep(3600 if path == "hang.avi" else 0)
         return super().open(path, decoder, timeout_sec)
 """
-# One process waits for work, another hangs. The gate is that of `vswin.data.pipeline`.
+# One process waits for work, another hangs. The program uses the exit gate of `vswin.data.pipeline`.
 PROGRAM = """
 import sys, threading, time
 from vswin.data.decode_error import DecodeError
@@ -54,7 +54,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def program(tmp_path: Path, write_video) -> list[str]:
-    """Writes a program that decodes in two processes, which tell their numbers; one of them hangs."""
+    """Writes a program that decodes in two processes, which print their ids; one of them hangs."""
     (tmp_path / "slow_store_of_the_tests.py").write_text(STORE)
     (tmp_path / "program.py").write_text(PROGRAM)
     return [sys.executable, str(tmp_path / "program.py"), write_video("good.avi", 5)]
@@ -88,7 +88,7 @@ def test_one_that_hangs_does_not_hold_up_the_exit(program) -> None:
 
 
 def test_the_main_program_is_not_run_again(tmp_path: Path, write_video) -> None:
-    # No `if __name__ == "__main__"` here, as in many scripts.
+    # This script has no `if __name__ == "__main__"`, like many others.
     code = f"""
 print("once")
 from vswin.data.isolated import IsolatedVideos

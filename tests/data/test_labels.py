@@ -1,4 +1,4 @@
-"""Tests of vswin.data.labels: labels, folders that contradict them, and the names and places of files."""
+"""Tests of vswin.data.labels: labels, folders that contradict them, and the names and folders of files."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Tests of vswin.data.lists: both forms, every kind of mistake, and a split that does not depend on the place."""
+"""Tests of vswin.data.lists: both forms, every kind of mistake, and a split that does not depend on the folder."""
 
 import random
 
@@ -45,13 +45,13 @@ def test_csv_lists(tmp_path, header):
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        # SlowFast calls lists .csv and separates by spaces.
+        # SlowFast names lists .csv and separates by spaces.
         ("train.csv", "/data/a b.mp4 12\n/data/c.mp4 0\n", [("/data/a b.mp4", "12"), ("/data/c.mp4", "0")]),
         ("train.txt", "a.mp4,12\nb.mp4,0\n", [("a.mp4", "12"), ("b.mp4", "0")]),
         ("train.txt", "a, b.mp4 12\n", [("a, b.mp4", "12")]),
         ("train.csv", "a b.mp4,12\n", [("a b.mp4", "12")]),
         ("train", "path label\na.mp4\t12\n", [("a.mp4", "12")]),
-        # what str.splitlines takes for the end of a line
+        # str.splitlines would split here
         ("train.txt", "a\u2028b\x0c.mp4 1\n", [("a\u2028b\x0c.mp4", "1")]),
         ("train.txt", "a.mp4 1\rb.mp4 2\r", [("a.mp4", "1"), ("b.mp4", "2")]),
     ],
@@ -127,7 +127,7 @@ def test_split_depends_on_neither_place_nor_order():
     expected = {record.path.removeprefix("/data") for record in split_train_val(here, 0.3, "/data")[1]}
     found = {record.path.removeprefix("/mnt/elsewhere") for record in split_train_val(there, 0.3, "/mnt/elsewhere")[1]}
     assert found == expected
-    # Pinned: another release must not move videos from training to validation.
+    # Pinned: a new release must not move videos from training to validation.
     assert sorted(expected) == [
         *("/0/video1.mp4", "/0/video2.mp4", "/0/video5.mp4"),
         *("/1/video2.mp4", "/1/video3.mp4", "/1/video8.mp4"),

@@ -1,4 +1,4 @@
-"""Tests of vswin.data.motion: exact states, and folders that are whole or not there."""
+"""Tests of vswin.data.motion: exact states, and folders that are complete or absent."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +94,7 @@ def test_rotation_is_clockwise_on_the_screen():
     scene = scene_of([[0.5, 0.5, 0.0, 0.5]], [1 / 32])
     frame = render_frames(scene, object_states(scene, "rotate_clockwise"))[2]
     rows, columns = np.nonzero(frame[..., 0] > 127)
-    # A long bar that lay flat: its right end has gone down.
+    # A long bar that was horizontal: its right end has moved down.
     assert rows[columns > 36].mean() > 33 > 30 > rows[columns < 27].mean()
 
 

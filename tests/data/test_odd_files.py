@@ -1,4 +1,4 @@
-"""What people have on their disks: codecs, containers, headers that lie, odd names, files cut off anywhere."""
+"""Files as people have them: codecs, containers, wrong headers, odd names, files cut off anywhere."""
 
 import os
 import subprocess
@@ -90,7 +90,7 @@ def test_every_kind_gives_the_asked_frames(encode, frames_seen, capfd, name: str
     with VideoReader(path, decoder) as reader:
         assert reader.num_video_frames == 20
         frames = reader.read(np.array([19, 0, 7, 8, 9, 12]))
-        # DNxHD says of itself that its colours are those of BT.709.
+        # DNxHD declares its colours as BT.709.
         assert reader.decoder == ("pyav" if "av1" in name or "dnxhd" in name else "opencv") or decoder == "pyav"
     height, width = next((size for part, size in SIZES.items() if part in name), (144, 176))
     assert frames.shape == (6, height, width, 3)
@@ -218,5 +218,5 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, vie
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
     megabytes, shape = done.stdout.split(maxsplit=1)
     assert shape.strip() == "(1, 30, 64, 64, 3)"
-    # A frame takes 25 MB in each of several forms; thirty would take 750.
+    # A frame takes 25 MB in each of several forms; thirty frames would take 750.
     assert int(megabytes) < 250

@@ -37,7 +37,7 @@ def test_other_opencv_is_refused(version: str) -> None:
 
 
 def test_videos_in_memory_may_be_closed_by_many_threads(write_video) -> None:
-    # OpenCV gives back its reference to them without Python's lock, which ended the process.
+    # OpenCV releases its reference to the bytes without Python's lock, which used to crash the process.
     content = Path(write_video("memory.avi", 3)).read_bytes()
 
     def decode(number: int) -> int:

@@ -33,7 +33,7 @@ CLIP = ClipConfig(
 
 @pytest.fixture(scope="module")
 def records(write_video) -> list[VideoRecord]:
-    """Seven videos of different length and shape; video i has label 10 + i."""
+    """Seven videos of different lengths and shapes; video i has label 10 + i."""
     shapes = [(48, 64), (64, 48), (50, 70), (48, 48), (40, 90), (60, 44), (48, 66)]
     return [
         VideoRecord(write_video(f"record_{index}.avi", 8 + 2 * index, height, width), 10 + index)
@@ -300,7 +300,7 @@ def test_wrong_opencv_is_refused_before_any_thread_starts(records, monkeypatch) 
 
 
 def test_nothing_is_tuned_while_it_runs(records, train):
-    """A run that ends waits for TensorFlow's tuner, which may have gone to sleep for up to a minute."""
+    """Otherwise a run that ends waits for TensorFlow's tuner, which may sleep for up to a minute."""
     datasets = [
         train(records, Order(seed=0, batch_size=2, epochs=1)),
         make_val_dataset(records, CLIP, 2, BadVideos()),

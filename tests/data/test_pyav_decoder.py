@@ -1,4 +1,4 @@
-"""PyAV against OpenCV, and against the official reader where a file says what its colours are."""
+"""PyAV agrees with OpenCV, and with the official reader for files that declare their colours."""
 
 import zlib
 from pathlib import Path

@@ -18,11 +18,11 @@ def test_uniform_clips_of_kinetics_length() -> None:
 
 
 def test_end_to_end_clips_of_kinetics_length() -> None:
-    # Figures of mmaction2 1.x, whose span is (32 - 1) * 2 + 1 = 63 frames.
+    # From mmaction2 1.x, whose span is (32 - 1) * 2 + 1 = 63 frames.
     assert end_to_end_clips(300, 32, 2, 4)[:, 0].tolist() == [0, 79, 158, 237]
     assert end_to_end_clips(300, 32, 2, 4)[3, -1] == 299
     assert end_to_end_clips(300, 32, 2, 1)[0, 0] == 118
-    # 0, 2.5 and 5: halves go to the even number.
+    # 0, 2.5 and 5: halves round to the even number.
     assert end_to_end_clips(12, 4, 2, 3)[:, 0].tolist() == [0, 2, 5]
     assert end_to_end_clips(5, 4, 2, 2).tolist() == [[0, 2, 4, 1]] * 2
 
@@ -36,7 +36,7 @@ def test_short_video_loops() -> None:
 def test_random_clip_starts_at_every_place_that_fits_and_no_other() -> None:
     rng = np.random.default_rng(0)
     clips = [random_clip(12, 4, 2, rng) for _ in range(400)]
-    # 12 - 4*2 + 1 = 5 starts: the last one, 4, leaves frame 11 out, as the official span 4*2 says.
+    # 12 - 4*2 + 1 = 5 starts: the last one, 4, leaves frame 11 out, since the official span is 4*2.
     assert {int(clip[0]) for clip in clips} == {0, 1, 2, 3, 4}
     assert all(np.array_equal(np.diff(clip), [2, 2, 2]) for clip in clips)
 

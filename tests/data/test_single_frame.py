@@ -1,4 +1,4 @@
-"""Tests that the motion data set is about motion alone."""
+"""Tests that only motion separates the classes of the motion data set."""
 
 import dataclasses
 from pathlib import Path
@@ -29,15 +29,12 @@ def freeze(video: Path, copy: Path) -> None:
 
 @pytest.mark.slow
 def test_one_frame_does_not_give_the_motion_away(tmp_path, compose_train):
-    """An epoch, after which most clips are told apart, leaves a model near chance where each repeats one frame.
-
-    What that epoch is worth on the clips themselves is tested in tests/test_motion_end_to_end.py.
-    """
+    """After an epoch a model separates most real clips (tests/test_motion_end_to_end.py), but not repeated frames."""
     prepare_motion(tmp_path / "videos")
     for video in (tmp_path / "videos").rglob("*.avi"):
         freeze(video, tmp_path / "frozen" / video.relative_to(tmp_path / "videos"))
     config = compose_train("epochs=1", f"output_dir={tmp_path / 'run'}")
-    # As a folder data set, since `motion` would not take videos it has not made.
+    # As a folder data set, since `motion` only accepts videos it has made.
     frozen = dataclasses.replace(config.dataset, name="folder", root=str(tmp_path / "frozen"))
     history = run_training(dataclasses.replace(config, dataset=frozen))
     assert len(history["val_top1"]) == config.epochs

@@ -51,7 +51,7 @@ def test_short_side_is_exact_for_any_size(height: int, width: int, size: int) ->
 def test_resize_is_bilinear_with_half_pixel_centres() -> None:
     frame = np.array([[0, 100], [0, 100]], np.uint8)[:, :, None].repeat(3, axis=2)
     assert resize_frame(frame, 2, 4)[0, :, 0].tolist() == [0, 25, 75, 100]
-    # Every fourth column is bright; without antialiasing the columns halfway between stay dark.
+    # Every fourth column is bright; without antialiasing the sampled columns halfway between stay dark.
     stripes = np.tile(np.array([200, 0, 0, 0], np.uint8), 4)[None, :, None].repeat(3, axis=2)
     assert resize_frame(stripes, 1, 4)[0, :, 0].tolist() == [0, 0, 0, 0]
 

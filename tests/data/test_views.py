@@ -173,7 +173,7 @@ def test_train_clip_equals_the_official_one_where_its_first_resize_does_nothing(
         if (name, resize) in (("demo.mp4", 256), ("test.avi", 240)):
             assert np.array_equal(pixels, official)
         else:
-            # Enlarging twice blurs, and reducing by four takes other pixels, which is all that may be seen.
+            # Enlarging twice blurs, and reducing by four samples other pixels; no other difference is allowed.
             difference = cv2.blur(pixels[0], (5, 5)).astype(int) - cv2.blur(official[0], (5, 5))
             assert np.abs(difference).mean() < 4
 
@@ -189,7 +189,7 @@ def test_train_clip_is_the_same_isolated_and_near_the_cached_one(make_augment) -
             for loader in loaders
         )
         assert np.array_equal(plain, isolated)
-        # The cache has frames of 64 pixels only.
+        # The cache only has frames of 64 pixels.
         assert np.array_equal(plain, cached) == (resize == 256)
         assert np.abs(plain.astype(int) - cached).mean() < 12
     loaders[1].close()

@@ -1,4 +1,4 @@
-"""A reader's folder: a checkout with videos, data sets and weights where the documents have them."""
+"""A reader's folder: a checkout with videos, data sets and weights where the documents expect them."""
 
 import os
 import re
@@ -12,13 +12,13 @@ import pytest
 from documents import ROOT
 from reader import SMALL_MODELS, Reader, small_environment
 
-# What bounds the work of commands that train: a recipe of 30 epochs takes one, in steps of two clips.
+# Limits for commands that train: recipes of 30 epochs take one, in steps of two clips.
 BOUNDS = {"epochs": "1", "batch_size": "2", "warmup_epochs": "0.5"}
 
 
 @pytest.fixture(scope="session")
 def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes weights of every published name for small models, and configurations whose recipes end soon."""
+    """Makes small weights for every published name, and configurations whose recipes end soon."""
     folder = tmp_path_factory.mktemp("small_models")
     shutil.copytree(ROOT / "configs", folder / "configs")
     for path in (folder / "configs" / "dataset").glob("*.yaml"):
@@ -34,7 +34,7 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reader(tmp_path: Path, small_models: Path) -> Reader:
-    """Makes the folder of a reader; what the documents have in /data lies in `data`, where vswin looks by itself."""
+    """Makes a reader's folder; what the documents keep in /data is in `data`, where vswin looks by default."""
     for name in ("train.py", "evaluate.py", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "home" / ".config" / "fish" / "completions").mkdir(parents=True)

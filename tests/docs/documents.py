@@ -19,12 +19,12 @@ PROGRAM = (
 
 
 def name(document: Path) -> str:
-    """Names a document by its place in the checkout."""
+    """Returns a document's path in the checkout."""
     return str(document.relative_to(ROOT))
 
 
 def read(document: Path) -> str:
-    """Reads a document; of a notebook the text and, as blocks, the code, the commands of a shell without their `!`."""
+    """Reads a document; a notebook's code cells become fenced blocks, and shell commands lose their `!`."""
     text = document.read_text()
     if document.suffix != ".ipynb":
         return text
@@ -36,10 +36,7 @@ def read(document: Path) -> str:
 
 
 def standing_alone(text: str) -> list[str]:
-    """Lists the commands of indented and fenced blocks in their order, joined where a line ends in a backslash.
-
-    Comments are cut off; in a block with prompts the other lines are what a command printed.
-    """
+    """Lists the commands of all blocks in order, without comments, continued lines or output below a prompt."""
     commands = []
     for fenced, indented in re.findall(r"^```\w*\n(.*?)^```|((?:^    [^\n]*\n)+)", text, re.DOTALL | re.MULTILINE):
         block = "".join(re.findall(r"^\$ .*\n", fenced, re.MULTILINE)) or fenced or indented
@@ -50,11 +47,11 @@ def standing_alone(text: str) -> list[str]:
 
 
 def python_blocks(text: str) -> list[str]:
-    """Lists the programs in Python."""
+    """Lists the Python programs."""
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def in_text(text: str) -> list[str]:
-    """Lists what stands in backticks in running text; a span may go over the end of a line."""
+    """Lists the backtick spans of the running text, which may contain line breaks."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]

@@ -1,4 +1,4 @@
-"""What the documents take for granted beside the code: videos, and data sets as their owners publish them."""
+"""What the documents assume besides the code: videos, and data sets as their owners publish them."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ _NUM_FRAMES, _SIZE, _RATE = 40, (96, 72), 25
 
 
 def make_own_videos(folder: Path) -> None:
-    """Makes `my/videos` with a folder per class, lists of them, `new/videos`, and real videos beside them."""
+    """Makes `my/videos` with a folder per class, lists of them, `new/videos`, and real videos."""
     for name in ("jump.mp4", "video.mp4"):
         shutil.copy(CLIPS / "demo.mp4", folder / name)
     write_video(folder / "new/videos/new.mp4")
@@ -28,7 +28,7 @@ def make_own_videos(folder: Path) -> None:
 
 
 def make_ucf101(folder: Path) -> None:
-    """Makes two classes of nine groups, of which each of the three splits holds one out."""
+    """Makes two classes of nine groups; each of the three splits holds out one group per class."""
     classes = _class_names("ucf101")
     numbered, groups = list(enumerate(classes[:2], 1)), range(1, 10)
     for _, name in numbered:
@@ -46,7 +46,7 @@ def make_ucf101(folder: Path) -> None:
 
 
 def make_kinetics(folder: Path) -> None:
-    """Makes two training videos and one for validation of two classes."""
+    """Makes two training videos and one validation video of two classes."""
     for role, ids in (("train", ("a", "b")), ("val", ("c",))):
         rows = []
         for label in ("abseiling", "high jump"):
@@ -58,7 +58,7 @@ def make_kinetics(folder: Path) -> None:
 
 
 def make_sthv2(folder: Path) -> None:
-    """Makes two training videos and one for validation of two classes."""
+    """Makes two training videos and one validation video of two classes."""
     classes = _class_names("sthv2")
     labels = folder / "labels"
     labels.mkdir(parents=True)
@@ -71,7 +71,7 @@ def make_sthv2(folder: Path) -> None:
 
 
 def write_video(path: Path) -> None:
-    """Writes a few small frames of a real scene; which ones they are follows from the name."""
+    """Writes a few small frames of a real scene; the name decides which ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scene = cv2.VideoCapture(str(CLIPS / "demo.mp4"), cv2.CAP_FFMPEG)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODECS[path.suffix]), _RATE, _SIZE)

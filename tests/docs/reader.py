@@ -1,4 +1,4 @@
-"""A reader, who runs the commands of a document one after another."""
+"""A reader who runs the commands of a document one after another."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from documents import DOCUMENTS, ROOT, python_blocks, read, standing_alone
 
 SMALL_MODELS = Path(__file__).parent / "small_models"
 
-# How commands begin that are not executed, and why not.
+# The beginnings of commands that are not executed, and the reason.
 NOT_EXECUTED = {
     ".venv/bin/pip install ": "needs a network; below is what the reader has instead",
     "pip install 'vswin[slurm]'": "needs a network; the environment of the tests has it",
@@ -26,16 +26,16 @@ NOT_EXECUTED = {
     "python train.py --multirun hydra/launcher=submitit_": "needs Slurm; tests/test_sweeps.py has submitit_local",
     "wandb ": "needs an account; tests/test_sweeps.py trains with the command that an agent makes of the file",
 }
-# What the reader does first: what was installed, or an earlier run, which is a copy here.
+# What the reader does first: install dependencies, or copy an earlier run.
 BEFORE = {
     "make train": f"echo {Path(cv2.__file__).parents[1]} > .venv/lib/python3.{sys.version_info.minor}/site-packages/"
     "dependencies.pth && touch .venv/.installed",
     "vswin compare outputs/baseline outputs/mixup": "for name in baseline mixup lr_0.001; "
     "do cp -a outputs/*_swin_base_ucf101 outputs/$name; done",
 }
-# One of the two files is none that can be decoded, which the document shows.
+# The document shows that one of the two files cannot be decoded.
 CODES = {"vswin predict data/motion/videos/val/zoom_in/00001.avi README.md --model outputs/<run> --top-k 3": 1}
-# What is there in the end.
+# The files that exist at the end.
 FILES = {
     ROOT / "README.md": (
         *("clips.png", "features.npz", "runs.png", "runs.json", "weights.safetensors", "my_model/saved_model.pb"),
@@ -45,15 +45,15 @@ FILES = {
     ROOT / "docs/own_videos.md": ("clips.png", "runs/mine/metrics.json", "predictions.csv", "annotated/new.mp4"),
     ROOT / "data/README.md": ("lists/train.csv", "lists/val.csv"),
 }
-# What stands for something else; `outputs/<run>` is the last run, see small_models/follow.py.
+# Placeholders and their values; `outputs/<run>` is the last run, see small_models/follow.py.
 FILLED_IN = {"<folder>": "/data/kinetics400", "<list>": "/data/kinetics400/annotations/val.csv"}
-# Nothing is to be downloaded: whoever tries finds nobody there.
+# Downloads fail: nothing answers at the address of the proxy.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Says how a command ended; seconds are those that it took."""
+    """The result of a command, with the seconds it took."""
 
     command: str
     code: int
@@ -66,28 +66,19 @@ def executed(document: Path) -> list[str]:
     return [command for command in standing_alone(read(document)) if not command.startswith(tuple(NOT_EXECUTED))]
 
 
-# The notebook is executed by tests/docs/test_notebook.py.
+# tests/docs/test_notebook.py executes the notebook.
 FOLLOWED = [document for document in DOCUMENTS if document.suffix == ".md" and executed(document)]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Runs commands as in a new terminal.
-
-    Args:
-        folder: where, with what `places.py` makes in it.
-        models: a folder with `weights` for the small models, and `configs`.
-    """
+    """Runs commands as in a new terminal, in `folder` (`places.py`), with `weights` and `configs` in `models`."""
 
     folder: Path
     models: Path
 
     def follow(self, document: Path) -> None:
-        """Executes the commands of a document in their order, then its programs, and looks for what they make.
-
-        Raises:
-            AssertionError: if one ends otherwise than it should, or a file is not there.
-        """
+        """Executes the commands of a document in order, then its programs, and checks exit codes and files."""
         commands = []
         for command in executed(document):
             commands += [BEFORE[command], command] if command in BEFORE else [command]
@@ -102,7 +93,7 @@ class Reader:
         assert [file for file in files if not (self.folder / file).is_file()] == []
 
     def run(self, commands: Sequence[str]) -> list[Step]:
-        """Runs commands in their order; `/data` and `/fast` are folders in the reader's own."""
+        """Runs commands in order; `/data` and `/fast` are folders below the reader's folder."""
         done = subprocess.run(
             [sys.executable, str(SMALL_MODELS / "follow.py")],
             input=json.dumps([self._place(command) for command in commands]),
@@ -127,7 +118,7 @@ class Reader:
 
 
 def small_environment(models: Path) -> dict[str, str]:
-    """Gives the variables with which every Python has small models and short recipes."""
+    """Returns the variables that give every Python small models and short recipes."""
     return {
         "PYTHONPATH": os.pathsep.join([str(SMALL_MODELS), str(ROOT)]),
         "VSWIN_WEIGHTS_DIR": str(models / "weights"),
@@ -136,5 +127,5 @@ def small_environment(models: Path) -> dict[str, str]:
 
 
 def explain(step: Step) -> str:
-    """Shows a command and the end of what it printed."""
+    """Returns a command and the end of its output."""
     return f"$ {step.command}\n{step.output[-3000:]}\n(code {step.code})"

@@ -1,4 +1,4 @@
-"""`CITATION.cff` says what the package says of itself."""
+"""`CITATION.cff` agrees with the package."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FIRST_RELEASE = "0.1.0"  # which the citation names until there is one
+FIRST_RELEASE = "0.1.0"  # the citation names this version until there is a release
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def citation() -> dict:
 
 def test_the_citation_is_of_the_newest_release_and_its_licence(citation):
     assert citation["cff-version"] == "1.2.0"
-    assert {"message", "title", "authors"} <= set(citation)  # what the format requires
-    # Not that of the installed package: an installation in a checkout is older than the release that is being made.
+    assert {"message", "title", "authors"} <= set(citation)  # required by the format
+    # The installed package may be older: a checkout keeps its version until the next installation.
     releases = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert citation["version"] == (releases[0] if releases else FIRST_RELEASE)
     assert f'license = "{citation["license"]}"' in (ROOT / "pyproject.toml").read_text()

@@ -1,7 +1,7 @@
-"""Every command and every setting in the documents: names, options and targets exist, configurations compose.
+"""Every command and setting in the documents is valid: names, options and targets exist, configurations compose.
 
-A command that stands alone must parse as it is. In running text, where commands are named without all that they need,
-its options must exist. The slow tests/docs/test_readme_end_to_end.py and its neighbours execute those that stand alone.
+A command that stands alone must parse as it is. For a command in running text, which may be incomplete, the options
+must exist. The slow tests/docs/test_*_end_to_end.py execute the commands that stand alone.
 """
 
 import functools
@@ -29,19 +29,19 @@ SCHEMAS = {
     "data_prepare": DataPrepareConfig,
     "data_show": DataShowConfig,
 }
-# `key=value` stands for any setting, and what is True or False is an argument in Python.
+# `key=value` is a placeholder, and words with True or False are Python arguments.
 SETTING = re.compile(r"(?!key=value)[a-z_]+(\.[a-z_0-9]+)*=(?!True|False)\S+")
 
 
 def plain(command: str) -> list[str]:
-    """Splits a command, with a word in the place of what a reader is to fill in."""
+    """Splits a command, with a word in place of each placeholder."""
     command = re.sub(r"<[^<>]*>", "x", command).replace("${", "$\\{")
-    command = re.sub(r" >>? \S+( +#.*)?$", "", command)  # the shell's
+    command = re.sub(r" >>? \S+( +#.*)?$", "", command)  # a shell redirection
     return [word for word in shlex.split(command) if word not in ("...", "|")]
 
 
 def first_choices(overrides: list[str]) -> list[str]:
-    """Takes the first run of a sweep; what goes to Hydra's launcher is not ours."""
+    """Returns the overrides of a sweep's first run, without those of Hydra's launcher."""
     own = [word for word in overrides if not word.startswith(("hydra", "--multirun"))]
     chosen = []
     for word in own:
@@ -58,17 +58,17 @@ def check_settings(name: str, overrides: list[str]) -> None:
 
 @functools.cache
 def compose_once(name: str, overrides: tuple[str, ...]) -> None:
-    """Composes as the entry points do; documents repeat themselves, and this takes a tenth of a second."""
+    """Composes as the entry points do, once: documents repeat settings, and composing takes a tenth of a second."""
     try:
         compose_config(name, [*overrides, *(implied_choices(overrides) if name == "evaluate" else ())], SCHEMAS[name])
     except InputError as error:
-        # Composed, and then told that it belongs into the other environment.
+        # The configuration composes, but needs the other environment.
         if not str(error).startswith("optimizer=adamw_addons needs TensorFlow Addons"):
             raise
 
 
 def check_vswin(words: list[str]) -> None:
-    """Parses a command of `vswin` as the program does, and composes what it is given."""
+    """Parses a command of `vswin` as the program does, and composes its overrides."""
     if words[0] in SCRIPTS:
         check_settings(words[0], [word for word in words[1:] if word not in ("--help",)])
         return
@@ -87,7 +87,7 @@ def check_vswin(words: list[str]) -> None:
 
 
 def find_command(words: list[str]) -> tuple:
-    """Finds a command and the words behind it; `model|step` are two commands."""
+    """Finds a command and the words after it; `model|step` are two commands."""
     command = get_command(app)
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         for word in words[0].split("|"):
@@ -97,7 +97,7 @@ def find_command(words: list[str]) -> tuple:
 
 
 def check_options(words: list[str]) -> None:
-    """Checks that a command exists, and each of its options."""
+    """Checks that a command and each of its options exist."""
     command, rest = find_command(words)
     known = {option for param in command.params for option in param.opts} | {"--help"}
     if command.name not in SCRIPTS:
@@ -134,7 +134,7 @@ def check_command(command: str, is_alone: bool) -> None:
 
 
 def check_named_settings(span: str) -> None:
-    """Checks that settings named in the text exist; those of one span go together."""
+    """Checks that settings named in the text exist; those of one span must compose together."""
     words = [word for word in plain(span) if "$" not in word]
     errors = []
     for entry_point, schema in SCHEMAS.items():

@@ -13,21 +13,21 @@ DOCKERFILES = [ROOT / "Dockerfile", ROOT / ".devcontainer" / "Dockerfile"]
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """Splits a Dockerfile into instructions and their arguments, continued lines joined."""
+    """Splits a Dockerfile into instructions and their arguments, and joins continued lines."""
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(line.split()[0], line.partition(" ")[2]) for line in joined.splitlines()]
 
 
 def copied() -> list[str]:
-    """Lists what the image of the command gets from the checkout."""
+    """Lists what the image with the command copies from the checkout."""
     return [
         source for word, rest in instructions(ROOT / "Dockerfile") if word == "COPY" for source in rest.split()[:-1]
     ]
 
 
 def is_sent(path: str) -> bool:
-    """Says whether `.dockerignore` lets a path through: its last pattern that matches the path or a folder decides."""
+    """Applies `.dockerignore` to a path: its last pattern that matches the path or a parent folder decides."""
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     parts = path.split("/")
     above = ["/".join(parts[: i + 1]) for i in range(len(parts))]

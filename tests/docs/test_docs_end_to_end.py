@@ -1,13 +1,10 @@
-"""The documents in docs/ are executed from beginning to end as their readers would do it, one model card among them.
-
-tests/docs/test_readme_end_to_end.py says how, and has the other documents; two files run side by side.
-"""
+"""Executes the documents in docs/, with one model card, in a file of its own so that two files run side by side."""
 
 import pytest
 from documents import ROOT, name
 from reader import FOLLOWED
 
-# The other cards have the same commands with other names, which tests/docs/test_commands.py has composed.
+# The other cards have the same commands with other names; tests/docs/test_commands.py composes them.
 CARD = "swin_base_patch244_window1677_sthv2"
 DOCUMENTS = [
     document

@@ -1,4 +1,4 @@
-"""The model cards: one for each published model, and every figure in them as the tables and recipes have it."""
+"""The model cards: one for each published model, with the figures of the tables and recipes."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from vswin.zoo import SIZES, configured_size, count_macs
 
 CARDS = Path(__file__).parents[2] / "docs" / "models"
 MODELS = published_models()
-# The headings of Hugging Face's model cards that say something here.
+# The headings of Hugging Face's model cards that apply here.
 HEADINGS = [
     "## Model Details",
     "### License",
@@ -27,7 +27,7 @@ HEADINGS = [
     "## Evaluation",
     "## Citation",
 ]
-# Numbers in names, and what is above all models.
+# Numbers in names that all cards may contain.
 NAMES = (
     r"mmaction2|top-[15]|Something v2|Kinetics-\d+|ImageNet-\d+K|TF-Hub|arXiv:\S+|CVPR \d+|CC BY 4\.0|Apache-2\.0"
     r"|uint8|RGB"
@@ -43,13 +43,13 @@ def gmacs(model: PublishedModel) -> str:
 
 
 def recipe(text: str) -> TrainConfig:
-    """Composes the recipe that a card names, and only one."""
+    """Composes the one recipe that a card names."""
     (experiment,) = re.findall(r"python train\.py (experiment=\w+)", text)
     return compose_config("train", [experiment], TrainConfig)
 
 
 def known_figures(model: PublishedModel, config: TrainConfig) -> set[str]:
-    """Lists every number that may stand in the text of a card."""
+    """Lists every number that the text of a card may contain."""
     size, counts = SIZES[model.size], official_counts(model.dataset)
     assert counts is not None
     accuracies = [model.top1, model.top5, model.hub_page.top1, model.hub_page.top5]

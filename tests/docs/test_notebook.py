@@ -1,7 +1,4 @@
-"""The notebook in docs/notebooks: valid, stored clean, and it runs from beginning to end with a right result.
-
-tests/docs/test_commands.py checks its commands with those of the other documents.
-"""
+"""The notebook in docs/notebooks is valid, stored clean, and runs to the end with the right result."""
 
 import copy
 import importlib.util
@@ -19,7 +16,7 @@ NOTEBOOK = FOLDER / "fine_tune.ipynb"
 
 @pytest.fixture(scope="module")
 def run():
-    """The script that runs and stores the notebook, as a module."""
+    """Imports the script that runs and stores the notebook."""
     spec = importlib.util.spec_from_file_location("run_notebook", FOLDER / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -54,7 +51,7 @@ def test_stored_outputs_hold_no_error_and_nothing_of_a_machine(notebook):
     texts = [json.dumps({**output, "data": {**output.get("data", {}), "image/png": ""}}) for output in outputs]
     # An absolute path, of this system or of Windows; "videos/s" and "64 / 64" are none.
     assert [text for text in texts if re.search(r"(?<![\w.<)])/(?:\w[\w.-]*/)+\w|[A-Z]:\\\\\w|~/", text)] == []
-    assert "\x1b[2K" not in printed(notebook)  # no bar that moves
+    assert "\x1b[2K" not in printed(notebook)  # no moving progress bar
     assert not re.search(r"oneDNN|cuInit|absl", printed(notebook))
     assert "top-1 0." in printed(notebook)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
@@ -81,7 +78,7 @@ def test_notebook_runs(run, notebook, tmp_path):
 
     work = tmp_path / "work"
     metrics = json.loads((work / "runs/motion/metrics.json").read_text())
-    assert metrics["top1"] > 0.5  # chance is 0.125; 0.9 where it was written
+    assert metrics["top1"] > 0.5  # chance is 0.125; the stored notebook reached 0.9
     assert f"top-1 {metrics['top1']:.3f}, chance 0.125" in printed(again)
     assert len(list((work / "videos").rglob("*.avi"))) == 1440
     for name in (

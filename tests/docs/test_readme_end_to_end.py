@@ -1,8 +1,7 @@
-"""The README and the documents of the data sets are executed from beginning to end as their readers would do it.
+"""Executes the README and the documents of the data sets from beginning to end.
 
-Every command that stands alone, then every program in Python, in the order of the document and in one folder. Models
-are small, recipes end after an epoch, videos are few, and nothing is downloaded (`conftest.py`); the commands are as
-they are written. What is not executed is listed in `reader.py`, with the reason.
+It runs every command that stands alone, then every Python program, unchanged, in order and in one folder, with small
+models, short recipes, few videos and no downloads (`conftest.py`). `reader.py` lists the exceptions and their reasons.
 """
 
 import pytest

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    # Not quietly: what is not logged does not count as a warning.
+    # Without `--quiet`, since only logged warnings count.
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr  # no module mkdocs: `make install` brings it
+    assert done.returncode == 0, done.stdout + done.stderr  # `make install` brings the module mkdocs
     return folder
 
 

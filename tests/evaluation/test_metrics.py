@@ -1,4 +1,4 @@
-"""Tests of `vswin.runs.metrics` against figures worked out by hand."""
+"""Tests of `vswin.runs.metrics` against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_confusion_matrix_has_labels_as_rows_and_leaves_out_missing_predictions(
 
 
 def test_mean_class_accuracy_leaves_out_a_class_without_videos_though_it_is_predicted():
-    # labels 0, 1; class 3 only predicted; class 2 never occurs: (1/2 + 1/1) / 2
+    # labels 0, 1; class 3 is only predicted; class 2 never occurs: (1/2 + 1/1) / 2
     assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, 3, 1])) == pytest.approx(0.75)
 
 
@@ -71,7 +71,7 @@ def official_mean_class_accuracy(predictions, labels):
 def test_mean_class_accuracy_and_matrix_agree_with_counting(pairs):
     labels, predictions = np.array(pairs).T
     official = official_mean_class_accuracy(predictions.tolist(), labels.tolist())
-    # The official code counts classes that were only predicted, as 0; with videos of every class it is the same.
+    # The official code counts classes without videos as 0 if predicted; with videos of every class both agree.
     num_classes = len(set(labels.tolist()))
     as_official = (
         mean_class_accuracy(labels, predictions) * num_classes / len({*labels.tolist(), *predictions.tolist()})
@@ -103,7 +103,7 @@ def test_top5_of_three_classes_is_top3():
 def test_score_classes_names_the_worst_mix_up_and_keeps_empty_classes():
     ranked = np.array([[0, 1], [1, 0], [1, 0], [1, 0], [-1, -1]])
     scores = score_classes(ranked, np.array([0, 0, 0, 1, 1]), 3)
-    # Class 0: one of three recognised, and predicted by mistake never; class 1: predicted for three videos, one right.
+    # Class 0: one of three recognised, never predicted wrongly; class 1: predicted for three videos, one right.
     assert scores[0] == (0, 3, pytest.approx(1 / 3), 1.0, 1.0, pytest.approx(0.5), 1, 2)
     assert scores[1] == (1, 2, 0.5, 0.5, pytest.approx(1 / 3), pytest.approx(0.4), -1, 0)
     assert scores[2][:2] == (2, 0)
@@ -118,7 +118,7 @@ def test_most_confused_are_ordered_by_number_then_share():
 
 
 def test_wilson_interval():
-    # Figures of Newcombe, Two-sided confidence intervals for the single proportion, 1998, table I, method 3.
+    # Values from Newcombe, Two-sided confidence intervals for the single proportion, 1998, table I, method 3.
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson_interval(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)

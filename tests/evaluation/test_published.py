@@ -1,4 +1,4 @@
-"""Tests of `vswin.evaluation.published`: which measurement may stand beside which published row."""
+"""Tests of `vswin.evaluation.published`: which measurement is comparable with which published row."""
 
 import pytest
 
@@ -11,7 +11,7 @@ STHV2 = "swin_base_patch244_window1677_sthv2"
 
 
 def make_clip(**changes):
-    """Gives the official Kinetics test protocol with changes."""
+    """Returns the official Kinetics test protocol with changes."""
     settings = {"num_frames": 32, "frame_stride": 2, "resize": 224, "crop": 224, "num_clips": 4}
     settings |= {"num_crops": 3, "sampling": "dense", "spacing": "centred", "views_per_step": 5}
     return ClipConfig(**settings | changes)

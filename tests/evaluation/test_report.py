@@ -1,4 +1,4 @@
-"""Tests of `vswin.evaluation.report`: what stands in the files and on the screen."""
+"""Tests of `vswin.evaluation.report`: what the files contain and the screen shows."""
 
 import csv
 import io
@@ -90,7 +90,7 @@ def test_confusion_matrix_is_a_picture_with_a_dark_diagonal(tmp_path, num_classe
     write_report(tmp_path, make_result(num_classes), UNPUBLISHED, {})
     image = cv2.imread(str(tmp_path / "confusion_matrix.png"))
     is_dark = image[:, :, 2] < 60
-    # 1/K of the matrix is dark; the text, the frame and half of the colour bar add to it.
+    # 1/K of the matrix is dark, and the text, the frame and half of the colour bar.
     assert 0.3 / num_classes < is_dark.mean() < 1.0 / num_classes + 0.1
     assert 300 < min(image.shape[:2]) <= max(image.shape[:2]) < 1600
 

@@ -1,4 +1,4 @@
-"""Tests of `vswin.evaluation.results`: rows of the table, and what happens to the files around it."""
+"""Tests of `vswin.evaluation.results`: rows of the table, and the files around it."""
 
 import dataclasses
 import json

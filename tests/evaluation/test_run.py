@@ -50,7 +50,7 @@ def write_video(path, seed):
 
 @pytest.fixture
 def videos(tmp_path):
-    """A folder with a training and a validation split of three classes."""
+    """Makes a folder with a training and a validation split of three classes."""
     root = tmp_path / "videos"
     for seed, name in enumerate(VAL_VIDEOS):
         write_video(root / "val" / f"{name}.avi", seed)
@@ -66,7 +66,7 @@ def model():
 
 
 def save(model, path, class_names=tuple(CLASSES), **changed):
-    """Saves a model; `changed` replaces weights, with `__` for the dot."""
+    """Saves a model with replaced weights; in their names `__` stands for the dot."""
     tensors = official_tensors(model)
     for name, value in changed.items():
         key = name.replace("__", ".")
@@ -76,7 +76,7 @@ def save(model, path, class_names=tuple(CLASSES), **changed):
 
 
 def save_constant(model, path):
-    """Saves a model that says `light`, then `middle`, then `dark`, whatever it sees."""
+    """Saves a model that ranks `light`, `middle`, `dark` for every video."""
     return save(model, path, cls_head__fc_cls__weight=0, cls_head__fc_cls__bias=[0, 2, 1])
 
 
@@ -171,7 +171,7 @@ def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_con
         "pyav": {"version": av.__version__, "videos": 0},
     }
     assert (protocol["dataset"]["num_videos"], protocol["dataset"]["num_missing"]) == (7, 0)
-    # Of names and classes, so that it stays when the videos move or are encoded anew.
+    # The hash is of names and classes, so it stays when videos are moved or encoded again.
     lines = sorted(f"{name.split('/')[1]}\t{name.split('/')[0]}\n" for name in VAL_VIDEOS)
     assert protocol["dataset"]["list_hash"] == hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
@@ -180,7 +180,7 @@ def test_clip_level_accuracy_judges_the_views_one_by_one(tmp_path, videos, model
     views = {
         name: vswin.load_views(videos / "val" / f"{name}.avi", 4, 1, 2, 3, resize=32, crop=32) for name in VAL_VIDEOS
     }
-    # A head that parts dark from light, and never says middle: on any processor some views are right and some wrong.
+    # A head that separates dark from light, never predicts middle, and on any processor is right on some views only.
     pooled = {name: model.features(frames).numpy().mean(axis=(1, 2, 3)) for name, frames in views.items()}
     dark, light = (
         np.concatenate([rows for name, rows in pooled.items() if name.startswith(label)]).mean(axis=0)
@@ -228,7 +228,7 @@ def test_probabilities_are_those_of_the_views_however_they_are_batched(
 
 
 def test_two_devices_give_exactly_what_one_gives(tmp_path, model, make_config):
-    """Seven videos in batches of four: the last one is padded, and one device has nothing but padding in it."""
+    """Seven videos in batches of four: the last batch is padded, and one device gets only padding."""
     weights = save(model, tmp_path / "model.h5")
     rows = []
     for strategy, batch_size in (("one_device", 2), ("mirrored", 4), ("mirrored", None)):
@@ -242,7 +242,7 @@ def test_two_devices_give_exactly_what_one_gives(tmp_path, model, make_config):
                 if not key.startswith("probability"):
                     assert value == expected[key]
                     continue
-                # Which clips share a matrix product decides the last bit of a float32.
+                # The clips in one matrix product decide the last bit of a float32.
                 assert float(value) == pytest.approx(float(expected[key]), abs=1.1e-6)
 
 
@@ -337,7 +337,7 @@ def test_progress_is_printed_as_lines_without_a_terminal(tmp_path, model, make_c
     run_evaluation(make_config(save(model, tmp_path / "model.h5"), batch_size=4))
     lines = [line for line in capsys.readouterr().out.splitlines() if " of 7 videos" in line]
     assert [line.split()[0] for line in lines] == ["4", "7"]
-    # The time of the first batch is mostly that of tracing the model.
+    # Tracing the model takes most of the time of the first batch.
     assert "videos/s" not in lines[0]
     assert "videos/s" in lines[1]
     assert lines[1].endswith("  0 s left")

@@ -1,4 +1,4 @@
-"""Evaluations that join the TensorBoard files of their training run, read back as TensorBoard reads them."""
+"""Evaluations that join the TensorBoard files of their training run, read as TensorBoard reads them."""
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def run(compose_train, tmp_path):
 
 @pytest.fixture
 def result(small_videos) -> Result:
-    """Two bright videos, one taken for dark, and two dark ones, one of which is bad."""
+    """Two bright videos, one predicted as dark, and two dark videos, one of which is bad."""
     labels, said = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
     ranked = np.stack([said, np.where(said < 0, -1, 1 - said)], axis=1)
     probabilities = np.tile(np.array([0.625, 0.375], "f4"), (4, 1))
@@ -91,7 +91,7 @@ def test_the_confusion_matrix_is_that_of_the_report_and_samples_have_captions_an
     np.testing.assert_array_equal(read_image(events, "test/confusion_matrix"), drawn)
 
     sheet = read_image(events, "test/samples")
-    # Six stills of each video that has a prediction, from its first frame to its last; gray, by their level.
+    # Six stills of each video with a prediction, from its first frame to its last; gray, by their level.
     levels = [[level + t for t in (0, 2, 4, 7, 9, 11)] for level in (200, 204, 40)]
     rows = [row for row in range(len(sheet)) if (np.abs(sheet[row, 20].astype(int) - 255) > 20).all()]
     starts = [row for row in rows if row - 1 not in rows]

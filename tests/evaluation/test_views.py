@@ -8,7 +8,7 @@ from vswin.evaluation.views import average_views, count_view_hits, view_logits
 
 
 def model_fn(clips):
-    """Gives the first pixel of a clip as logit 0, the last one as logit 1 and 1 as logit 2."""
+    """Returns the first pixel of a clip as logit 0, the last one as logit 1 and 1 as logit 2."""
     clips = tf.cast(clips, tf.float32)
     first, last = clips[:, 0, 0, 0, 0], clips[:, -1, -1, -1, -1]
     return tf.stack([first, last, tf.ones_like(first)], axis=1)  # [n, K]
@@ -59,11 +59,11 @@ def test_average_views_is_the_mean_of_probabilities_not_of_logits(views):
 
 
 def test_view_hits_judge_every_view_by_itself():
-    # Six classes, two videos of three views; the best class of each view is where its 9 is.
+    # Six classes, two videos of three views; the 9 marks the best class of each view.
     logits = np.zeros((2, 3, 6), "f4") + np.arange(6)[::-1]
     logits[0, 0, 2], logits[0, 1, 3], logits[0, 2, 2] = 9, 9, 9
     hits = count_view_hits(tf.constant(logits), tf.constant([2, 5]))
-    # Class 5 is the least of all in the views of the second video.
+    # Class 5 has the lowest logit in all views of the second video.
     assert hits.numpy().tolist() == [[2, 3], [0, 0]]
     assert count_view_hits(tf.constant(logits), tf.constant([-1, 0])).numpy().tolist() == [[0, 0], [3, 3]]
     assert count_view_hits(tf.constant(logits[..., :3]), tf.constant([1, 1])).numpy().tolist() == [[0, 3], [0, 3]]

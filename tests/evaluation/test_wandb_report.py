@@ -1,4 +1,4 @@
-"""Evaluations that join the wandb run of their training run, read back from what `wandb sync` would upload."""
+"""Evaluations that join the wandb run of their training run, read from what `wandb sync` would upload."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from vswin.training.wandb_log import open_wandb
 
 @pytest.fixture
 def run(compose_train, tmp_path, wandb_offline) -> Path:
-    """A training run of three epochs, two of which it has logged before it was stopped."""
+    """A training run of three epochs that was stopped after logging two."""
     folder = tmp_path / "my run"
     folder.mkdir()
     config = compose_train("logger=wandb", "logger.wandb_project=swins", "epochs=3")
@@ -33,7 +33,7 @@ def run(compose_train, tmp_path, wandb_offline) -> Path:
 
 @pytest.fixture
 def evaluate(run, compose_evaluate, wandb_offline):
-    """Logs a result; gives the session of wandb, and the folder of its files."""
+    """Logs a result; returns the wandb session and the folder of its files."""
 
     def evaluated(result: Result) -> tuple:
         config = compose_evaluate(f"run='{run}'", "wandb=true")
@@ -48,7 +48,7 @@ def evaluate(run, compose_evaluate, wandb_offline):
 
 
 def make_result(pairs, num_classes: int, paths=None) -> Result:
-    """Makes up an evaluation from (label, prediction) of each video; a prediction is -1 where there is none."""
+    """Makes an evaluation from (label, prediction) of each video; a prediction of -1 means a bad video."""
     labels = np.array([label for label, _ in pairs])
     size = min(5, num_classes)
     others = [[best, *(other for other in range(num_classes) if other != best)][:size] for _, best in pairs]
@@ -62,7 +62,7 @@ def make_result(pairs, num_classes: int, paths=None) -> Result:
 
 
 def entry_of(row: dict, key: str) -> dict:
-    """Gives what a row has of a table or film, of which wandb writes each field by itself."""
+    """Returns the fields of a table or film in a row; wandb writes each field separately."""
     return {name.removeprefix(f"{key}/"): value for name, value in row.items() if name.startswith(f"{key}/")}
 
 

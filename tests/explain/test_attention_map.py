@@ -1,4 +1,4 @@
-"""The weights shown are those that the block attends with, brought back from shifted and padded windows."""
+"""The weights shown are the block's attention weights, mapped back from shifted and padded windows."""
 
 import itertools
 
@@ -25,25 +25,25 @@ def test_weights_times_values_are_what_the_block_attends_to(model, clips, block)
     for t, h, w in corners:
         gaze = find_gaze(model, clips, 1, block, (min(2 * t, 8), 4 * h + 3, 4 * w))
         assert gaze.token == (t, h, w)
-        # A token of padding is all zeros, whose value is the offset.
+        # A padding token is all zeros, so its value is the offset.
         rest = 1 - gaze.weights.sum(axis=(1, 2, 3))
         found = np.einsum("bthw,bthwc->bc", gaze.weights, values) + rest[:, None] * offset
         np.testing.assert_allclose(found, attended[:, t, h, w], rtol=1e-4, atol=1e-4)
 
 
 def test_heads_are_averaged_and_no_token_looks_beyond_its_window(model, clips):
-    # In the third stage 5 x 5 x 3 tokens; windows of 4 x 3 x 3.
+    # The third stage has 5 x 5 x 3 tokens; windows have 4 x 3 x 3.
     gaze = find_gaze(model, clips, 3, 1, (0, 0, 0))
     assert gaze.weights.shape == (2, 5, 5, 3)
     np.testing.assert_allclose(gaze.weights.sum(axis=(1, 2, 3)), 1, rtol=1e-5)
     assert (gaze.weights[:, :4, :3] > 0).all()
     assert not gaze.weights[:, 4:].any()
     assert not gaze.weights[:, :, 3:].any()
-    # Shifted by 2, 1 and 0 (as the columns are no more than a window): frames 2 to 5, rows 1 to 3.
+    # Shifted by 2, 1 and 0 (as the window covers all columns): frames 2 to 5, rows 1 to 3.
     shifted = find_gaze(model, clips, 3, 2, (4, 16, 0)).weights
     assert shifted[:, 2:, 1:4].min() > 0
     assert not shifted[:, :2].any()
-    # What was rolled in from the other end is masked.
+    # Tokens rolled in from the other end are masked.
     wrapped = find_gaze(model, clips, 3, 2, (0, 0, 0)).weights
     assert (wrapped[:, :2, :1] > 0).all()
     assert max(wrapped[:, 2:].max(), wrapped[:, :, 1:].max()) < 1e-30
@@ -55,7 +55,7 @@ def test_the_middle_is_the_default_and_the_greatest_weight_is_one(model, clips):
     spread = gaze.spread((9, 76, 44))
     assert spread.shape == (2, 9, 76, 44)
     np.testing.assert_array_equal(spread.max(axis=(1, 2, 3)), 1)
-    # All pixels of a token are alike.
+    # All pixels of a token have the same value.
     np.testing.assert_array_equal(
         spread[:, 4:6, 32:40, 16:24], np.broadcast_to(spread[:, 4:5, 32:33, 16:17], (2, 2, 8, 8))
     )

@@ -1,4 +1,4 @@
-"""Heat over frames, sheets and films, looked at by their pixels."""
+"""The pixels of heat over frames, sheets and films."""
 
 import numpy as np
 
@@ -34,14 +34,14 @@ def test_without_heat_a_frame_is_gray_and_the_greatest_heat_is_red():
     hot = drawn[:, 4:]
     assert (hot[..., 0] > 120).all()
     assert (hot[..., 0] > hot[..., 1] + 60).all()
-    # The picture shows through.
+    # The picture stays visible.
     assert len(colours(hot)) > 4
 
 
 def test_a_sheet_has_eight_frames_of_each_clip_in_two_rows():
     sheet = np.asarray(draw_clips([make_clip(), make_clip()]))
     assert sheet.shape[1] == 2 * 16 + 8 * 240 + 7 * 4
-    rows = (sheet[:, 20] == 100).all(axis=1)  # of a gray picture
+    rows = (sheet[:, 20] == 100).all(axis=1)  # the level of the gray picture
     assert np.diff(rows.astype(int)).clip(min=0).sum() == 4  # two rows of two clips
     assert rows.sum() == 4 * 160
     few = draw_clips([make_clip(num_frames=3, height=20, width=20)])
@@ -54,7 +54,7 @@ def test_a_film_shows_every_frame_and_its_sides_are_even():
     assert len(film) == 10
     assert len({frame.shape for frame in film}) == 1
     assert all(side % 2 == 0 for side in film[0].shape[:2])
-    # Their times are all that differs.
+    # Only their times differ.
     assert not np.array_equal(film[0], film[1])
     assert np.array_equal(film[0], film[5])
 

@@ -1,4 +1,4 @@
-"""The map of Grad-CAM equals its formula, on any stage."""
+"""Grad-CAM's map equals its formula, on any stage."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_the_way_by_a_stage_is_that_of_the_model(model, clips, stage):
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_weights_of_earlier_stages_are_averages_of_the_gradient(model, clips, stage):
-    """By differences: adding a number to a channel everywhere changes the logit by the sum of its gradient."""
+    """By finite differences: adding a number to a channel everywhere changes the logit by the sum of its gradient."""
     features = stage_features(model, clips, stage).numpy()
     labels, step = [4, 0], 1e-2
     weights = np.zeros([2, features.shape[-1]])
@@ -65,7 +65,7 @@ def test_the_map_has_the_shape_of_the_clips_and_a_maximum_of_one(model, clips):
     np.testing.assert_array_equal(found.max(axis=(1, 2, 3)), 1)
     predicted = model(clips).numpy().argmax(axis=1).tolist()
     np.testing.assert_array_equal(found, grad_cam(model, clips, predicted, stage=4))
-    # Each clip is for itself.
+    # Each clip is independent of the others.
     np.testing.assert_allclose(found[1:], grad_cam(model, clips[1:]), atol=1e-4)
     assert not np.allclose(found, grad_cam(model, clips, predicted, stage=2), atol=0.1)
 

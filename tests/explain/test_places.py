@@ -1,4 +1,4 @@
-"""Tokens stand in the middle of the frames and pixels that they cover."""
+"""Tokens are at the centre of the frames and pixels that they cover."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_two_frames_of_a_patch_lie_on_either_side_of_its_place():
 
 
 def test_padding_at_the_end_moves_no_place():
-    # Of the last token only the first half is there.
+    # The last token covers only half its frames; the rest is padding.
     found = interpolate(np.array([0, 4, 8])[:, None, None], (5, 1, 1), (2, 1, 1))
     np.testing.assert_array_equal(found[:, 0, 0], [0, 1, 3, 5, 7])
 

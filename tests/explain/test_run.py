@@ -40,7 +40,7 @@ def test_a_film_a_sheet_and_the_numbers(run_folder, tmp_path):
     assert (about["method"], about["stage"]) == ("grad_cam", 4)
     assert (found["frames"].shape, found["map"].shape) == ((2, 4), (2, 2, 2, 2))
     np.testing.assert_array_equal(np.diff(found["frames"]), 2)
-    # By the public functions: the class is that of the average.
+    # With the public functions: the class has the highest average probability.
     views = vswin.load_views(VIDEO, 4, 2, num_clips=2, num_crops=1, resize=64, crop=64)
     model = open_model(str(run_folder), find_protocol(str(run_folder))).model
     probabilities = np.exp(model(views)) / np.exp(model(views)).sum(axis=1, keepdims=True)
@@ -52,7 +52,7 @@ def test_a_film_a_sheet_and_the_numbers(run_folder, tmp_path):
 
 @pytest.mark.parametrize(("label", "number"), [("Größe", 2), ("4", 4), ("3", 3)])
 def test_any_class_by_its_name_or_number(run_folder, tmp_path, label, number):
-    # Of "3", the name and the number agree.
+    # The class named "3" is also class number 3.
     question = Question(label, stage=2)
     run_explain([VIDEO], str(run_folder), Outputs(tmp_path / "out", has_maps=True), question)
     about = json.loads(str(np.load(tmp_path / "out" / "demo.npz")["about"]))

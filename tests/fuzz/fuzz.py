@@ -20,13 +20,13 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-_STATUS = struct.Struct("<QQQd")  # inputs begun, of them read, uncaught exceptions, when the last one began
+_STATUS = struct.Struct("<QQQd")  # inputs begun, inputs read, uncaught exceptions, when the last input began
 _POOL_SIZE = 300
 _MEMORY_BYTES = 16 * 2**30
 
 
 def main() -> int:
-    """Runs the command; 1 if anything went wrong."""
+    """Runs the command; returns 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0, help="of all targets together (5)")
     parser.add_argument("--targets", nargs="*", default=[], help="those to run (all)")
@@ -59,7 +59,7 @@ def _print_row(name: str, row: list[int], seconds: float) -> None:
 
 
 def _watch(name: str, seconds: float, arguments: argparse.Namespace) -> list[int]:
-    """Runs a target, again and again if it crashes or hangs: inputs, read, crashes, hangs, exceptions."""
+    """Runs a target, restarts it after a crash or hang, and counts inputs, read, crashes, hangs, exceptions."""
     row, started, attempt = [0] * 5, time.monotonic(), 0
     while (left := started + seconds - time.monotonic()) > 0 and (attempt == 0 or left > 5):
         attempt += 1
@@ -87,7 +87,7 @@ def _run_child(name: str, folder: Path, seconds: float, arguments: argparse.Name
         while child.poll() is None:
             time.sleep(0.2)
             begun, _, _, began = _read_status(folder)
-            if begun and deadline is None:  # what it takes to import TensorFlow is no time of the reader
+            if begun and deadline is None:  # the import of TensorFlow does not count
                 deadline = time.monotonic() + seconds
             is_hanging = begun > 0 and time.time() - began > arguments.hang_sec
             if is_hanging or (deadline and time.monotonic() > deadline):
@@ -110,7 +110,7 @@ def _keep(kept: Path, folder: Path) -> Path:
 
 
 def _fuzz(name: str, folder: Path, seed: int, findings: Path) -> int:
-    """Is the process of a target: damages, reads and notes until it is killed."""
+    """Runs in the process of a target: damages, reads and records until it is killed."""
     import resource
 
     from fuzz_edits import apply_edits, draw_edits
@@ -151,14 +151,14 @@ def _fuzz(name: str, folder: Path, seed: int, findings: Path) -> int:
 
 
 def _describe(error: BaseException) -> str:
-    """Names an exception by its kind and the line of ours that it came from."""
+    """Names an exception by its type and the line of our code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "vswin" in frame.filename]
     place = f"{Path(frames[-1].filename).stem}_{frames[-1].lineno}" if frames else "elsewhere"
     return f"{type(error).__name__}_{place}"
 
 
 def _keep_once(folder: Path, answer: str, files: Path, error: BaseException) -> None:
-    """Keeps the first input of each kind, with the trace beside it."""
+    """Keeps the first input of each kind, with its traceback."""
     kept = folder / re.sub(r"\W", "_", answer)
     if not kept.exists() and files.exists():
         _keep(kept, files)
@@ -187,15 +187,11 @@ def _replay(kept: Path) -> int:
 
 
 class ForbiddenError(BaseException):
-    """Says what a reader did that none may do."""
+    """Reports a forbidden action of a reader."""
 
 
 class Guard:
-    """Watches what a reader does: it may not write outside its folder, start programs or open connections.
-
-    Attributes:
-        folder: where it may write.
-    """
+    """Raises a ForbiddenError after a reader wrote outside `folder`, started a program or opened a connection."""
 
     _FORBIDDEN = (
         "os.system",
@@ -238,7 +234,7 @@ class Guard:
             self._check(event, target, arguments[-1] if event in ("os.remove", "os.rmdir") else -1)
 
     def _check(self, event: str, path: str | bytes, folder: int = -1) -> None:
-        """Notes a path that leads outside; it may be relative to an open folder."""
+        """Records a path outside the folder; it may be relative to an open folder."""
         base = os.readlink(f"/proc/self/fd/{folder}") if folder >= 0 else ""
         if not os.path.realpath(os.path.join(base, os.fsdecode(path))).startswith((self.folder, "/dev/")):
             self._seen.append(f"{event} {path!r}"[:200])

@@ -1,11 +1,11 @@
-"""Small damages to the bytes of a file, drawn at random or by Hypothesis."""
+"""Small edits that damage the bytes of a file, drawn at random or by Hypothesis."""
 
 import random
 from typing import NamedTuple
 
-# Values that sizes, counts and offsets break at.
+# Values at which sizes, counts and offsets break.
 INTEGERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**63, 2**64 - 1)
-# What readers of text break at, and names that lead elsewhere.
+# Texts at which readers break, and names that lead elsewhere.
 TOKENS = (
     *(
         b"\0",
@@ -54,13 +54,7 @@ _WEIGHTS = (4, 3, 3, 2, 2, 1, 1, 1, 3, 1)
 
 
 class Edit(NamedTuple):
-    """One damage.
-
-    Attributes:
-        kind: of KINDS.
-        place: where, as a share of the file, in [0, 1).
-        value: what, any number >= 0; each kind takes what it needs of it.
-    """
+    """One edit: a kind of KINDS, a fraction [0, 1) of the file as place, and a value >= 0 that each kind interprets."""
 
     kind: str
     place: float
@@ -68,19 +62,13 @@ class Edit(NamedTuple):
 
 
 def draw_edits(rng: random.Random) -> list[Edit]:
-    """Draws one to six damages, seldom more than two."""
+    """Draws one to six edits, rarely more than two."""
     count = 1 + min(int(rng.expovariate(1.3)), 5)
     return [Edit(kind, rng.random(), rng.getrandbits(32)) for kind in rng.choices(KINDS, _WEIGHTS, k=count)]
 
 
 def apply_edits(content: bytes, edits: list[Edit], other: bytes = b"") -> bytes:
-    """Damages the content of a file.
-
-    Args:
-        content: of the file.
-        edits: what to do to it, one after another.
-        other: of another file of its kind, for the damage that puts a piece of it in.
-    """
+    """Applies edits to a file in order; one kind inserts a piece of `other`, a file of the same kind."""
     changed = bytearray(content)
     for edit in edits:
         _apply(changed, edit, other or content)
@@ -116,7 +104,7 @@ def _apply(changed: bytearray, edit: Edit, other: bytes) -> None:
 
 
 def _change_digits(changed: bytearray, at: int, value: int) -> None:
-    """Puts another number in place of the next one that is written in digits."""
+    """Replaces the next number that is written in digits."""
     start = next((i for i in range(at, len(changed)) if changed[i : i + 1].isdigit()), None)
     if start is None:
         return

@@ -1,4 +1,4 @@
-"""Sound lists, data sets, videos and settings to damage. An input is a map of names to contents."""
+"""Sound lists, data sets, videos and settings to damage. An input maps names to contents."""
 
 import csv
 import hashlib
@@ -19,7 +19,7 @@ from vswin.config.load import CONFIG_DIR
 
 
 def lists() -> list[Files]:
-    """Lists of paths and labels, in all forms."""
+    """Makes lists of paths and labels, in all forms."""
     texts = (
         "a/1.avi 0\nb/2.avi 1\na/3.avi 0\nb/4.avi 1\n",
         "# ours\r\na/1.avi walk\r\nb/2.avi run\r\na/3.avi walk\r\nb/4.avi run\r\n",
@@ -38,7 +38,7 @@ def lists() -> list[Files]:
 
 
 def ucf101() -> list[Files]:
-    """Official lists of UCF101, with and without labels, and its numbering."""
+    """Makes official lists of UCF101, with and without labels, and its class indices."""
     names = ("ApplyEyeMakeup", "ApplyLipstick", "Archery")
     videos = [f"{name}/v_{name}_g0{group}_c01.avi" for name in names for group in (1, 2)]
     numbered = [f"{video} {1 + number // 2}\n" for number, video in enumerate(videos)]
@@ -57,7 +57,7 @@ def _numbering() -> bytes:
 
 
 def hmdb51() -> list[Files]:
-    """An official list of HMDB51."""
+    """Makes an official list of HMDB51."""
     lines = "".join(
         f"{name}_brush_hair_{name}.avi {use} \n" for name, use in (("a", 1), ("b #2;", 1), ("c", 2), ("d", 0))
     )
@@ -65,7 +65,7 @@ def hmdb51() -> list[Files]:
 
 
 def kinetics() -> list[Files]:
-    """Official lists of Kinetics as CSV and JSON."""
+    """Makes official lists of Kinetics as CSV and JSON."""
     rows = [("abseiling", "0aaaaaaaaaa", "1", "11", "train"), ("air drumming", "0bbbbbbbbbb", "20", "30", "train")]
     rows += [("abseiling", "0cccccccccc", "3", "13", "train"), ("air drumming", "0dddddddddd", "4.0", "14.0", "train")]
     text = io.StringIO()
@@ -78,7 +78,7 @@ def kinetics() -> list[Files]:
 
 
 def sthv2() -> list[Files]:
-    """Official lists of Something-Something v2 and its numbering."""
+    """Makes official lists of Something-Something v2 and its class indices."""
     names = ("Approaching something with your camera", "Attaching something to something")
     videos = [
         {"id": str(number), "label": "x", "template": names[number % 2].replace("something", "[something]")}
@@ -92,13 +92,13 @@ def sthv2() -> list[Files]:
 
 
 def tfrecord(records: list[bytes]) -> bytes:
-    """Writes records with checksums of zero, which nobody compares when a video is read."""
+    """Writes records with zero checksums, which are not compared when a video is read."""
     return b"".join(struct.pack("<QI", len(record), 0) + record + bytes(4) for record in records)
 
 
 @cache
 def packed() -> list[Files]:
-    """A packed data set of four videos; and as it was packed once, in TFRecord files."""
+    """Makes a packed data set of four videos, also in TFRecord files as packing once wrote."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     from vswin.config.schema import DataPrepareConfig, DatasetConfig
@@ -136,7 +136,7 @@ def packed() -> list[Files]:
 
 
 def with_hash(files: Files) -> Files:
-    """Puts the hash of a damaged list into the description, as whoever damages it on purpose would."""
+    """Updates the hash of a damaged list in the description, as an attacker would."""
     digest = hashlib.sha256(files["videos.csv"]).hexdigest().encode()
     try:
         description = json.loads(files["vswin.json"])
@@ -148,7 +148,7 @@ def with_hash(files: Files) -> Files:
 
 @cache
 def tfds() -> list[Files]:
-    """A data set of two videos, as TFDS prepares it."""
+    """Makes a data set of two videos, as TFDS prepares it."""
     import tensorflow as tf
     import tensorflow_datasets
 
@@ -173,7 +173,7 @@ def tfds() -> list[Files]:
 
 @cache
 def run_configs() -> list[Files]:
-    """The configurations of two training runs."""
+    """Makes the configurations of two training runs."""
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
@@ -190,7 +190,7 @@ def run_configs() -> list[Files]:
 
 
 def command_lines() -> list[Files]:
-    """Overrides, one a line."""
+    """Makes overrides, one per line."""
     lines = (
         "dataset=folder\ndataset.root=my/videos\nclip=16x4\nclip.crop=112",
         "dataset=ucf101\ndataset.split=2\ndataset.crop_area=[0.1,0.5]\n++dataset.decoder=pyav",
@@ -200,7 +200,7 @@ def command_lines() -> list[Files]:
 
 
 def results() -> list[Files]:
-    """A table of results with two rows."""
+    """Makes a table of results with two rows."""
     row = {
         "num_frames": 32,
         "frame_stride": 2,
@@ -227,7 +227,7 @@ def results() -> list[Files]:
 
 @cache
 def videos() -> list[Files]:
-    """Videos of eight frames in several containers and codecs."""
+    """Makes videos of eight frames in several containers and codecs."""
     found = []
     for name, codec, pixels in (
         ("a.mp4", "libx264", "yuv420p"),

@@ -1,4 +1,4 @@
-"""Sound weights to damage: for each format a few small files. An input is a map of names to contents."""
+"""Sound weights to damage: a few small files for each format. An input maps names to contents."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ def _network() -> dict[str, np.ndarray]:
 
 
 def written(write: Callable[[Path], None], name: str) -> bytes:
-    """Gives the content of a file that is written by a function of its path."""
+    """Returns the content of a file that `write` writes to its path."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         write(path)
@@ -37,7 +37,7 @@ def written(write: Callable[[Path], None], name: str) -> bytes:
 
 @cache
 def safetensors() -> list[Files]:
-    """Files of ours and of the library."""
+    """Makes files written by vswin and by the library."""
     metadata = {"size": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": [2, 2, 2]}}
     metadata["class_names"] = ["a", "b"]
     ours = written(lambda path: save_checkpoint(path, _network(), metadata), "a.safetensors")
@@ -45,12 +45,12 @@ def safetensors() -> list[Files]:
 
 
 def torch_files() -> list[Files]:
-    """Files of PyTorch, in both formats, of several training programs."""
+    """Makes PyTorch files in both formats, as several training programs write them."""
     return [{"a.pth": path.read_bytes()} for path in sorted(WEIGHT_FILES.glob("*.pth"))]
 
 
 def torch_pickles() -> list[Files]:
-    """The pickles of files of PyTorch alone; `with_zip` puts them into an archive with a storage."""
+    """Makes only the pickles of PyTorch files; `with_zip` puts them into an archive with a storage."""
     found = []
     for name in ("mmcv.pth", "mmengine.pth", "microsoft.pth", "bare.pth"):
         with zipfile.ZipFile(WEIGHT_FILES / name) as archive:
@@ -60,7 +60,7 @@ def torch_pickles() -> list[Files]:
 
 
 def with_zip(files: Files) -> Files:
-    """Puts a pickle into an archive as torch.save writes it, with storages."""
+    """Puts a pickle into an archive with storages, as torch.save does."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("a/data.pkl", files["data.pkl"])
@@ -72,7 +72,7 @@ def with_zip(files: Files) -> Files:
 
 @cache
 def saved_model() -> list[Files]:
-    """A SavedModel with the weights of a whole network under their official names, as we export it."""
+    """Makes a SavedModel with all weights of a network under their official names, as vswin exports it."""
     import tensorflow as tf
 
     from vswin.weights.names import from_official
@@ -90,7 +90,7 @@ def saved_model() -> list[Files]:
 
 @cache
 def tars() -> list[Files]:
-    """A SavedModel in a tar archive, with the extended headers of three kinds of them."""
+    """Makes a SavedModel in a tar archive, with three kinds of extended headers."""
     found = []
     for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         buffer = io.BytesIO()
@@ -105,12 +105,12 @@ def tars() -> list[Files]:
 
 @cache
 def archives() -> list[Files]:
-    """The same, compressed."""
+    """Makes the same archives, compressed."""
     return [{"a.tar.gz": gzip.compress(tars()[0]["a.tar"], 1)}]
 
 
 def with_checksums(files: Files) -> Files:
-    """Makes the checksums of damaged tar headers right, so that what stands in them is looked at."""
+    """Corrects the checksums of damaged tar headers, so that readers parse the headers."""
     content = bytearray(files["a.tar"])
     for start in range(0, len(content) - 511, 512):
         if content[start + 257 : start + 262] == b"ustar":

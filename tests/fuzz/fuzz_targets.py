@@ -1,4 +1,4 @@
-"""The readers of files that others made. Each must give a result, an `InputError` or a `DecodeError`, nothing else."""
+"""The readers of files by others. Each must return a result or raise an `InputError` or a `DecodeError`."""
 
 import os
 import tempfile
@@ -28,14 +28,14 @@ def _unchanged(files: Files) -> Files:
 
 @dataclass(frozen=True)
 class Target:
-    """A reader, and what it is given.
+    """A reader and its inputs.
 
     Attributes:
-        name: of the reader; the folder of its corpus is called so.
+        name: also the folder of its corpus.
         seeds: makes sound inputs.
-        read: reads all there is in a folder that holds the files of an input.
-        finish: makes damaged files consistent where a checksum would otherwise hide the damage.
-        share: of the time, relative to the others.
+        read: reads everything in a folder with the files of an input.
+        finish: repairs checksums and the like, which would otherwise hide the damage.
+        share: of the time, relative to the other readers.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Target:
 
 
 def write_files(files: Files, folder: Path) -> None:
-    """Writes an input."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +72,7 @@ def _dataset(name: str, folder: Path, **changes: object) -> DatasetConfig:
 
 
 def _read_list(name: str) -> Callable[[Path], None]:
-    """Reads a list twice, for training and for validation, with the videos that it named when it was sound."""
+    """Reads a list for training and for validation, with the videos that the sound list names."""
 
     def read(folder: Path) -> None:
         from vswin.data.catalog import load_catalog
@@ -114,7 +113,7 @@ _VIDEOS = {
 
 @cache
 def _video_root(name: str) -> Path:
-    """Makes the videos of a data set, empty; they are only looked for."""
+    """Makes empty files for the videos of a data set, which are only looked up."""
     root = Path(os.environ["VSWIN_FUZZ_FOLDER"]) / f"videos_{name}"
     for video in _VIDEOS[name]:
         (root / video).parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +166,7 @@ def _read_saved_model(folder: Path) -> None:
 
 
 def _use(tensors: dict[str, np.ndarray]) -> None:
-    """Reads every value; the files are small, so the values must be, too."""
+    """Reads every value; small files must contain small values."""
     assert sum(tensor.nbytes for tensor in tensors.values()) < 2**28
     for tensor in tensors.values():
         np.asarray(tensor).tobytes()
@@ -194,7 +193,7 @@ def _read_tfds(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> None:
-    """Evaluates and resumes a run as far as its configuration goes."""
+    """Evaluates and resumes a run as far as its configuration allows."""
     composed, trained = _composed()
     composed = composed.copy()
     composed.run = str(folder)
@@ -226,7 +225,7 @@ def _read_command_line(folder: Path) -> None:
 
     text = (folder / "overrides.txt").read_text(encoding="utf-8", errors="surrogateescape")
     overrides = [line.replace("\0", "") for line in text.split("\n") if line.replace("\0", "")]
-    check_overrides(overrides, TrainConfig)  # as train.py does, which leaves the rest to Hydra
+    check_overrides(overrides, TrainConfig)  # as train.py does before Hydra parses the rest
     compose_config("data_check", overrides, DataCheckConfig)
 
 
@@ -244,7 +243,7 @@ def _read_results(folder: Path) -> None:
 
 
 def _read_video(folder: Path) -> None:
-    """Reads the first frames and the last, by each decoder, from the disk and from memory."""
+    """Reads the first frames and the last with each decoder, from disk and from memory."""
     from vswin.data.decode import VideoReader
 
     (path,) = folder.iterdir()

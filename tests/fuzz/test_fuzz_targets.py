@@ -1,4 +1,4 @@
-"""Every reader of files of others: sound inputs are read, hostile ones answered, damaged ones one or the other."""
+"""Every reader of files by others reads sound inputs, refuses hostile ones, and reads or refuses damaged ones."""
 
 import os
 import tempfile
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 CORPUS = Path(__file__).parent / "corpus"
 CASES = sorted(case for case in CORPUS.glob("*/*") if case.is_dir())
-# Odd, and not wrong: a class may be called 999..., other lines may be sound, a name may hold bytes that are no text.
+# Odd but valid: a class may be called 999..., other lines may be sound, a name may contain bytes that are no text.
 HARMLESS = {
     "results/half_a_character",
     "video/index_points_before_the_start",
 }
-# What one input of these takes, in parts of a second; the others take hundredths.
+# Slow readers, and how many inputs they read in a second; the others take hundredths of a second per input.
 NUM_EXAMPLES = {"command_line": 12, "run_config": 20, "tfds": 12, "saved_model": 15, "tar": 15}
 
 edits = st.lists(
@@ -31,7 +31,7 @@ edits = st.lists(
 
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
-    """Watches what the readers do; they may write into temporary folders alone."""
+    """Watches the readers, which may only write into temporary folders."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("fuzz")
         patch.setenv("VSWIN_FUZZ_FOLDER", str(folder))
@@ -40,7 +40,7 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
 
 
 def read(target: Target, files: dict[str, bytes], guard: Guard) -> bool:
-    """Writes an input and has it read; says whether it was."""
+    """Writes an input and reads it; returns whether it was accepted."""
     with tempfile.TemporaryDirectory() as folder:
         write_files(target.finish(files), Path(folder, "input"))
         try:
@@ -54,7 +54,7 @@ def read(target: Target, files: dict[str, bytes], guard: Guard) -> bool:
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_sound_inputs_are_read(target, guard):
     accepted = [read(target, files, guard) for files in target.seeds()]
-    # Two more are there for the parts of the readers that they reach: no networks, or too many storages.
+    # Two unsound seeds cover further parts of the readers: no networks, or too many storages.
     assert accepted.count(False) <= (target.name in ("safetensors", "torch_pickle"))
 
 

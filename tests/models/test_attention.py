@@ -1,4 +1,4 @@
-"""Attention a few windows at a time gives what attention in all of them at once gives, gradients included."""
+"""Attention in chunks of a few windows equals attention in all windows at once, gradients included."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def draw(num_tokens: int = TOKENS) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def differentiate(qkv, bias, regions) -> list[np.ndarray]:
-    """Gives the attended values, and the gradients of all inputs for weights that differ everywhere."""
+    """Returns the attended values, and the gradients of all inputs for weights that differ everywhere."""
     with tf.GradientTape() as tape:
         tape.watch((qkv, bias))
         attended = attend(qkv, bias, regions)
@@ -104,9 +104,9 @@ def test_nothing_as_large_as_all_logits_is_kept_for_the_gradient(monkeypatch):
     [
         ([128, 392, 3, 3, 32], 128, 1 << 20, 2),  # the first block of Swin-T: 461,000 logits per window
         ([24, 10, 3, 2, 4], 24, 1_700, 8),
-        ([24, 10, 3, 2, 4], 12, 1_700, 6),  # two samples of 12 windows: a chunk lies inside one
+        ([24, 10, 3, 2, 4], 12, 1_700, 6),  # two samples of 12 windows: a chunk stays inside one sample
         ([7, 10, 3, 2, 4], 7, 1_300, 1),
-        ([7, 10, 3, 2, 4], 7, 100, 1),  # a window alone has more
+        ([7, 10, 3, 2, 4], 7, 100, 1),  # one window alone exceeds the limit
         ([7, 10, 3, 2, 4], 7, 1_400, None),
         ([7, 10, 3, 2, 4], None, 100, None),
         ([None, 10, 3, 2, 4], 7, 100, None),

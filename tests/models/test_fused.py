@@ -1,4 +1,4 @@
-"""Tests of `vswin.models.fused`: values and gradients are those of plain TensorFlow, compiled or not."""
+"""Tests of `vswin.models.fused`: values and gradients equal plain TensorFlow's, compiled or not."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vswin.models import fused
 
 @pytest.fixture(params=["compiled", "not compiled"])
 def way(request, monkeypatch):
-    """Compiles whatever the size, or nothing."""
+    """Compiles at any size, or never."""
     monkeypatch.setattr(fused, "MIN_ELEMENTS", 0 if request.param == "compiled" else 1 << 60)
     return request.param
 
@@ -19,7 +19,7 @@ def draw(*shape: int, dtype: str = "float32", scale: float = 1.0) -> tf.Tensor:
 
 
 def differentiate(function, *arguments):
-    """Gives the result and the gradients of a weighted sum of it."""
+    """Returns the result and the gradients of a weighted sum of it."""
     with tf.GradientTape() as tape:
         tape.watch(arguments)
         result = function(*arguments)

@@ -52,5 +52,5 @@ def test_merging_takes_neighbours_row_first():
     neighbours = []
     layer.norm.call = lambda values: neighbours.append(values.numpy()) or values
     assert layer(x).shape == (2, 1, 1, 2, 2)
-    # (0,0), (1,0), (0,1), (1,1) in (row, column); the column that pads the width is zero.
+    # (0,0), (1,0), (0,1), (1,1) in (row, column); the padding column is zero.
     assert neighbours[0][1, 0, 0].tolist() == [[1, 4, 2, 5], [3, 6, 0, 0]]

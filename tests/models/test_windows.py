@@ -25,7 +25,7 @@ def ramp(*shape):
 
 
 def cut_by_loop(x, window, shift):
-    """Rolls and cuts [B, T, H, W, C] the plain way."""
+    """Rolls and partitions [B, T, H, W, C] with plain loops."""
     x = np.roll(x, [-s for s in shift], axis=(1, 2, 3))
     (t, h, w), pieces = window, []
     for sample in x:

@@ -1,4 +1,4 @@
-"""A run with a tiny model, and videos whose frames tell their numbers."""
+"""A run with a tiny model, and videos whose gray levels encode the frame numbers."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,7 +27,7 @@ WriteRamp = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def write_ramp() -> WriteRamp:
-    """Writes a lossless video whose frame t is of gray 6 t + 3; any size, odd ones too."""
+    """Writes a lossless video whose frame t has gray level 6 t + 3; sizes may be odd."""
 
     def write(path: Path, num_frames: int, height: int = 48, width: int = 64, rate: float = 10) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def run_folder(tmp_path_factory) -> Path:
     )
     keras.utils.set_random_seed(1)
     model = vswin.build_model(configured_size(config.model), num_classes=len(NAMES))
-    # A new head is so faint that all classes are as likely.
+    # A new head gives all classes nearly the same probability.
     model.head.linear.kernel.assign(100 * model.head.linear.kernel)
     (folder / "checkpoints").mkdir(parents=True)
     save_config(config, folder / "config.yaml")
@@ -81,7 +81,7 @@ def exported(run_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(run_folder) -> VideoSwin:
-    """Builds the model of the run by the public functions."""
+    """Builds the model of the run with the public functions."""
     return vswin.build_model(
         vswin.zoo.ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3)),
         num_classes=len(NAMES),

@@ -8,7 +8,7 @@ ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
 
 
 def make_timeline(num_classes=4):
-    """The first class for 60 frames, then the second for 40."""
+    """Predicts the first class for 60 frames, then the second for 40."""
     probabilities = np.full((10, num_classes), 0.02, np.float32)
     probabilities[:6, 0] = probabilities[6:, 1] = 0.94
     return Timeline(np.arange(5.0, 100, 10), probabilities, 10.0)
@@ -24,12 +24,12 @@ def test_text_stands_out_from_any_picture_at_any_size(height, width, level):
     frame = np.full((height, width, 3), level, np.uint8)
     drawn = Annotator(make_timeline(), NAMES, 100, height, width).draw(frame, 10)
     assert (drawn.shape, drawn.dtype) == (frame.shape, np.uint8)
-    assert (frame == level).all()  # the frame itself is left alone
+    assert (frame == level).all()  # the frame itself is unchanged
     changed = np.flatnonzero((drawn != frame).any(axis=(1, 2)))
     assert (drawn[: max(0, changed[0] - 1)] == level).all()
     assert changed[-1] == height - 1
     assert height - changed[0] <= max(0.6 * height, 25)
-    # White letters on a background that is dark enough: 4.5 to 1 in WCAG's measure needs levels below 118.
+    # White letters on a dark background: WCAG's contrast of 4.5 to 1 needs levels below 118.
     bar_height = max(4, round(7 + 0.03 * min(height, width)) // 2)
     panel = drawn[changed[0] : height - bar_height]
     assert panel.max() > 240
@@ -42,7 +42,7 @@ def test_the_bar_shows_the_best_class_of_each_moment_and_the_mark_the_present():
     bar = annotator.draw(frame, 0)[-2].tolist()
     assert bar[20:185] == [list(ORANGE)] * 165
     assert bar[200:] == [list(BLUE)] * 120
-    # Frame 0 lies at the left, the last one at the right.
+    # Frame 0 is at the left, the last one at the right.
     assert [255, 255, 255] in bar[:5]
     last = annotator.draw(frame, 99)[-2].tolist()
     assert [255, 255, 255] in last[-5:]

@@ -1,4 +1,4 @@
-"""The path of a camera, walked with a file in its place: no camera is attached where this was tested."""
+"""Prediction from a camera, with a file in its place: no camera was attached where this was tested."""
 
 from contextlib import closing
 
@@ -19,7 +19,7 @@ def loaded(run_folder):
 
 
 def expected(model, grays):
-    """What the model says of a clip of plain frames, [K]."""
+    """Returns the model's prediction for a clip of plain frames, [K]."""
     clip = np.zeros((1, 4, 32, 32, 3), np.uint8) + np.array(grays, np.uint8)[None, :, None, None, None]
     logits = model(clip).numpy()[0]
     return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -45,7 +45,7 @@ def test_a_stream_shorter_than_a_clip_starts_again(loaded, model, write_ramp, tm
 
 
 class EndlessCamera:
-    """Gives frames for ever, as a camera does."""
+    """Returns frames without end, as a camera does."""
 
     name = "camera:7"
     is_closed = False

@@ -22,14 +22,14 @@ def videos(write_ramp, tmp_path_factory):
 
 
 def pooled(model, path):
-    """Averages of the features of each view, [V, C]."""
+    """Returns the pooled features of each view, [V, C]."""
     views = vswin.load_views(path, num_frames=4, num_clips=2, num_crops=3, resize=32, crop=32)
     return model.features(views).numpy().mean(axis=(1, 2, 3))
 
 
 def test_a_row_per_video_is_the_average_over_its_views(run_folder, model, videos, tmp_path, capsys):
     run_extract([str(videos)], str(run_folder), tmp_path / "f.npz")
-    with np.load(tmp_path / "f.npz") as file:  # which refuses pickles
+    with np.load(tmp_path / "f.npz") as file:  # numpy.load refuses pickles
         found = dict(file)
     assert found["features"].dtype == np.float32
     assert found["features"].shape == (4, 16)
@@ -51,7 +51,7 @@ def test_a_row_per_clip_is_the_average_over_its_crops_and_says_where_it_begins(r
     assert json.loads(table.schema.metadata[b"vswin"])["level"] == "clip"
     rows = table.to_pylist()
     assert [row["label"] for row in rows] == [None] * 6
-    # 28 frames leave 21 places for a clip that spans 8, so the two begin at 5 and 15; 12 leave 5: at 1 and 3.
+    # 28 frames leave 21 possible starts for a clip that spans 8: 5 and 15; 12 frames leave 5: 1 and 3.
     np.testing.assert_allclose([row["start_sec"] for row in rows], [0.5, 1.5, 0.1, 0.3, 0.25, 0.75])
     for i in range(0, 6, 2):
         views = pooled(model, rows[i]["path"]).reshape(3, 2, 16)  # crops, clips, C

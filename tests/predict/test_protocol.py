@@ -18,7 +18,7 @@ def clip_of(weights, *overrides):
 
 def test_a_run_is_predicted_as_it_is_evaluated(run_folder):
     protocol = find_protocol(str(run_folder))
-    assert tuple(vars(protocol.config.clip).values()) == OF_RUN  # the short side is that of the crop, not of training
+    assert tuple(vars(protocol.config.clip).values()) == OF_RUN  # the short side equals the crop, not the training size
     assert (protocol.config.average, protocol.config.init_from) == ("prob", str(run_folder))
     assert protocol.describe() == (
         "average of 6 views each (2 clips x 3 crops; 4 frames, one in 2; short side 32, 32 x 32 px)"

@@ -19,7 +19,7 @@ NAMES = ["wave", "jump rope", "Größe"]
 
 @pytest.fixture(scope="module")
 def videos(write_ramp, tmp_path_factory) -> Path:
-    """Five videos of two classes, one shorter than a clip, one upright."""
+    """Five videos of two classes; one is shorter than a clip, one is in portrait format."""
     root = tmp_path_factory.mktemp("videos")
     sizes = {"run/a": (20, 48, 64), "run/b": (31, 64, 48), "run/c": (5, 48, 64), "walk/a": (12, 40, 72)}
     for name, (num_frames, height, width) in sizes.items():
@@ -28,7 +28,7 @@ def videos(write_ramp, tmp_path_factory) -> Path:
 
 
 def expected(model, path, **changes) -> np.ndarray:
-    """What the public functions say of a video: the average of the views' probabilities, [K]."""
+    """Returns the public functions' prediction for a video: the average of the views' probabilities, [K]."""
     views = vswin.load_views(
         path, **{"num_frames": 4, "num_clips": 2, "num_crops": 3, "resize": 32, "crop": 32} | changes
     )  # [V, T, H, W, 3]
@@ -119,7 +119,7 @@ def test_bad_files_are_named_and_passed_over(run_folder, model, videos, write_ra
 
 @pytest.fixture(scope="module")
 def unnamed(run_folder, tmp_path_factory) -> Path:
-    """The weights of the run in a file that knows neither classes nor clips, nor which network they are of."""
+    """The run's weights in a file without metadata: no classes, clip or network."""
     path = tmp_path_factory.mktemp("unnamed") / "weights.safetensors"
     write_safetensors(path, open_checkpoint(run_folder).tensors, {})
     return path

@@ -36,10 +36,10 @@ def test_a_copy_has_the_size_the_rate_and_all_frames_of_the_video(
         assert float(stream.average_rate) == pytest.approx(rate)
         assert float(stream.duration * stream.time_base) == pytest.approx(num_frames / rate, abs=1e-3)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    # Each frame of the copy is that of the video: its gray tells the number, at the top, where nothing is written.
+    # Each frame of the copy equals the video's: the gray at the top, above the text, tells the number.
     grays = [frame[: height // 5].mean() for frame in frames]
     np.testing.assert_allclose(grays, 6 * np.arange(num_frames) + 3, atol=3)
-    # OpenCV, a stranger, reads it as well.
+    # OpenCV, an independent reader, reads it, too.
     capture = cv2.VideoCapture(str(target))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == num_frames
     assert capture.read()[1].shape == (height, width, 3)

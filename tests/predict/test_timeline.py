@@ -48,7 +48,7 @@ def test_with_segments_clips_are_around_each_moment_and_closer_in_a_short_video(
 
 
 def test_a_frame_has_the_average_of_the_clips_around_it():
-    # Clips of 8 frames, each half over the one before, that say a, a, b.
+    # Clips of 8 frames that overlap by half and predict a, a, b.
     timeline = Timeline(np.array([4.0, 8.0, 12.0]), np.array([[1, 0], [1, 0], [0, 1]], np.float32), 8.0)
     at = timeline.at(np.array([0, 4, 8, 10, 12, 16]))
     np.testing.assert_allclose(at[0], [1, 0], atol=1e-6)  # the third clip is 12 frames away

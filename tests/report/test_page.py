@@ -1,4 +1,4 @@
-"""Tests of `vswin.report`: what the page says, what it leaves out, and that it needs nothing beside it."""
+"""Tests of `vswin.report`: what the page says, what it leaves out, and that it needs no other file."""
 
 import base64
 import csv
@@ -41,13 +41,12 @@ PROTOCOL = {
 
 @pytest.fixture
 def run_folder(tmp_path) -> Path:
-    """An empty folder."""
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
 
 
 def fill_training(folder: Path, *overrides: str, top1: Sequence[float] = (0.25, 0.75, 0.5)) -> None:
-    """Writes what a training of `swin_micro` on `motion` does, with these shares right in validation."""
+    """Writes the files of a training of `swin_micro` on `motion`, with these top-1 values in validation."""
     config = compose_config("train", ["model=swin_micro", "dataset=motion", *overrides], TrainConfig)
     save_config(config, folder / "config.yaml")
     columns = ["epoch", "loss", "top1", "val_loss", "val_top1", "val_top5", "learning_rate"]
@@ -67,7 +66,7 @@ def fill_test(
     class_names: Sequence[str] = CLASSES,
     comparison: Comparison = UNPUBLISHED,
 ) -> None:
-    """Writes what an evaluation does: for each video path, label, prediction (-1: bad) and its probability."""
+    """Writes the files of an evaluation, from path, label, prediction (-1: bad) and probability of each video."""
     paths, labels, said, probabilities = zip(*answers, strict=True)
     others = [(label + 1) % len(class_names) for label in said]
     ranked = np.array([[best, -1 if best < 0 else other] for best, other in zip(said, others, strict=True)])
@@ -83,7 +82,7 @@ def fill_test(
 
 
 def many_answers(num_classes: int, num_videos: int) -> list[tuple[str, int, int, float]]:
-    """Draws answers of which about three quarters are right; a mistake is mostly one of two neighbours."""
+    """Draws predictions of which about three quarters are right; most mistakes are one of two neighbours."""
     rng = np.random.default_rng(0)
     answers = []
     for video in range(num_videos):
@@ -99,7 +98,7 @@ _LINKS = {"href", "src", "srcset", "xlink:href", "data", "poster", "action"}
 
 
 class Page(HTMLParser):
-    """Reads a page: its text by section and line, its elements, and whether each ends where it should."""
+    """Parses a page: its text by section and line, its elements, and whether each is closed correctly."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -150,7 +149,7 @@ def read_page(folder):
 
 
 def section(page, heading):
-    """Gives the lines below a heading, up to the next one of the same kind."""
+    """Returns the lines below a heading, up to the next heading of the same level."""
     start = page.lines.index(f"## {heading}") + 1
     end = next((i for i in range(start, len(page.lines)) if page.lines[i].startswith("## ")), len(page.lines))
     return page.lines[start:end]
@@ -180,7 +179,7 @@ def test_a_training_shows_its_figures_and_how_to_test_it(run_folder):
     assert table[0].startswith("epoch | loss | top1 | val_loss | val_top1")
     assert table[2].startswith("2 | 1.2500 | 0.7500 | 1.7500 | 0.7500 | 1 | 5.00e-04")
     assert section(page, "Test")[1:] == [f"vswin evaluate run={run_folder}"]
-    # Mixup is set, and nothing else; three epochs are the default.
+    # Only mixup is set; three epochs are the default.
     assert section(page, "Configuration")[:3] == [
         "key | value | default",
         "augment.mixup | 0.8 | 0.0",
@@ -236,7 +235,7 @@ def test_names_are_text_nothing_is_fetched_and_plots_have_the_colours_of_the_pag
     assert "&lt;script&gt;alert(&#39;run&#39;)&lt;/script&gt;" in html
     assert all(link.startswith(("#", "data:image/webp;base64,")) for link in page.links), page.links
     assert len(page.ids) == len(set(page.ids))
-    # Names of kinds of XML are the only addresses, and nothing is fetched from them.
+    # The only addresses are XML namespaces, which browsers do not fetch.
     assert set(re.findall(r"https?://[^\"' <]+", html)) <= {
         "http://www.w3.org/1999/xlink",
         "http://www.w3.org/2000/svg",

@@ -1,4 +1,4 @@
-"""Tests of vswin.runs.environment: what is recorded, and that none of it is needed."""
+"""Tests of vswin.runs.environment: what is recorded, and that none of it is required."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def test_a_damaged_file_is_begun_anew(tmp_path, text):
 def test_a_checkout_has_a_revision_and_may_be_changed(tmp_path, monkeypatch):
     assert describe_checkout(tmp_path) is None
     git(tmp_path, "init", "-q")
-    assert describe_checkout(tmp_path) is None  # There is no revision yet.
+    assert describe_checkout(tmp_path) is None  # there is no commit yet
     (tmp_path / "code.py").write_text("1")
     git(tmp_path, "add", "code.py")
     git(tmp_path, "commit", "-qm", "first")

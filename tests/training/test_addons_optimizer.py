@@ -1,4 +1,4 @@
-"""What `optimizer=adamw_addons` refuses, everywhere; and how it trains, where TensorFlow Addons is installed."""
+"""What `optimizer=adamw_addons` always refuses, and how it trains if TensorFlow Addons is installed."""
 
 import importlib
 import importlib.metadata
@@ -119,7 +119,7 @@ def test_it_is_a_multi_optimizer_of_two_adamws(compose_train):
 @pytest.mark.parametrize("groups", ["backbone_and_head", "official", "mmaction2"])
 @pytest.mark.parametrize("strategy_name", ["one_device", "mirrored"])
 def test_ten_steps_equal_those_of_our_adamw(compose_train, strategy_name, groups):
-    """Gradients of all sizes, down to where epsilon counts; replicas get different ones."""
+    """Gradients of all sizes, down to those where epsilon matters; replicas get different ones."""
     strategy, finals = make_strategy(strategy_name), {}
     for name in ("adamw", "adamw_addons"):
         config = compose_train(f"optimizer={name}", f"optimizer.groups={groups}", "optimizer.backbone_multiplier=0.1")

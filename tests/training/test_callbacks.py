@@ -71,7 +71,7 @@ def test_rate_and_speed_are_added_to_the_logs(report):
 
 
 def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(report, monkeypatch):
-    """Its first two steps belong to an earlier session: here, two steps of 7.5 clips take 3 seconds."""
+    """The first two steps belong to an earlier session; here, two steps of 7.5 clips take 3 seconds."""
     clock = iter([10.0, 11.0, 13.0, 14.0])
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     report.on_epoch_begin(0)
@@ -83,7 +83,7 @@ def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(r
 
 
 def test_the_rate_of_every_group_is_logged(report):
-    """The topmost layer's where layers differ; `learning_rate` is the base of them all, not the backbone's."""
+    """With layer decay, the topmost layer's rate is logged; `learning_rate` is the base rate, not the backbone's."""
     groups = {"a": ParameterGroup("head", 1.0, 0.0), "b": ParameterGroup("bias tables", 0.5, 0.0)}
     groups |= {"c": ParameterGroup("backbone", 0.05, 0.0), "d": ParameterGroup("backbone", 0.1, 0.0)}
     for optimizer in (AdamW(0.5, groups), keras.mixed_precision.LossScaleOptimizer(AdamW(0.5, groups))):

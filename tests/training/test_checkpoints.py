@@ -1,4 +1,4 @@
-"""States and best weights on the disk: what is written in the background is what was there at the call."""
+"""States and best weights on the disk: the background thread writes the values from the time of the call."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def make_checkpoints(folder: Path, patience: int | None = None, size: ModelSize 
 
 
 def train_epochs(checkpoints: Checkpoints, *val_top1: float, first: int = 0) -> None:
-    """Ends epochs; the head's bias tells by which one a state was left: [epoch, 0, 0], counted from 1."""
+    """Ends epochs; a state's head bias tells its epoch: [epoch, 0, 0], counted from 1."""
     for epoch, top1 in enumerate(val_top1, start=first):
         checkpoints.trainer.model.head.linear.bias.assign([epoch + 1, 0, 0])
         checkpoints.on_epoch_end(epoch, {"val_top1": top1})
@@ -136,7 +136,7 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
     assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
-    # The same epoch once more, on a device that does not repeat itself exactly.
+    # The same epoch again, on a device that is not deterministic.
     train_epochs(second, 0.7, 0.72, first=1)
     assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
     assert read_metadata(tmp_path)["val_top1"] == 0.75
@@ -366,7 +366,7 @@ def test_without_a_whole_state_there_is_an_error_with_the_way_out(tmp_path):
     (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(InputError, match=r"every state in .* is damaged; copy them again, or start anew"):
         make_files(tmp_path)[0].read_newest("start anew")
-    # Nor does it start over when it is asked once more.
+    # A second call does not start over, either.
     with pytest.raises(InputError, match=r"every state in .* is damaged"):
         make_files(tmp_path)[0].read_newest("start anew")
 

@@ -47,7 +47,7 @@ def values(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def take_steps(trainer: Trainer, *seeds: int) -> list[dict[str, np.ndarray]]:
-    """Takes a step for each seed; returns the weights after each."""
+    """Takes a step for each seed; returns the weights after each step."""
     step, after = tf.function(trainer.train_step), []
     for seed in seeds:
         step(make_batch(seed))
@@ -123,7 +123,7 @@ def test_a_step_that_loss_scaling_skips_does_not_move_the_average():
     assert_equal(values(trainer.average.model), before)
     trainer.optimizer._loss_scale._current_loss_scale.assign(8.0)
     steps = take_steps(trainer, 2)
-    kept = np.float32(0.2)  # Keras counts the skipped step: (1 + 2) / (10 + 2) would be more.
+    kept = np.float32(0.2)  # Keras counts the skipped step: (1 + 2) / (10 + 2) would be larger
     assert_equal(values(trainer.average.model), {k: kept * before[k] + (1 - kept) * steps[0][k] for k in before}, 1e-6)
 
 
@@ -156,7 +156,7 @@ def test_two_devices_hold_the_same_average(precision):
 
 
 def test_validation_measures_both():
-    """The weights always name class 0, their average always class 1; one clip is of class 0, three are of class 1."""
+    """The weights always predict class 0, their average always class 1; one clip has class 0, three have class 1."""
     trainer = make_trainer(0.5)
     for model, label in ((trainer.model, 0), (trainer.average.model, 1)):
         weights = named_weights(model)
@@ -183,7 +183,7 @@ def make_checkpoints(folder: Path, trainer: Trainer, patience: int | None = None
 
 
 def train_epochs(checkpoints: Checkpoints, *tops: tuple[float, float], first: int = 0) -> None:
-    """Ends epochs; the bias of the head tells by which: [epoch, 0, 0] in the weights, [0, epoch, 0] in the average."""
+    """Ends epochs; the head bias tells the epoch: [epoch, 0, 0] in the weights, [0, epoch, 0] in the average."""
     for epoch, (top1, ema_top1) in enumerate(tops, start=first):
         named_weights(checkpoints.trainer.model)[HEAD_BIAS].assign([epoch + 1, 0, 0])
         named_weights(checkpoints.trainer.average.model)[HEAD_BIAS].assign([0, epoch + 1, 0])
@@ -197,7 +197,7 @@ def test_the_best_of_both_are_kept_and_a_run_stands_for_the_better(tmp_path, cap
     train_epochs(checkpoints, (0.2, 0.1), (0.6, 0.3))
     assert vswin.read_checkpoint(tmp_path)[HEAD_BIAS].tolist() == [2, 0, 0]
     train_epochs(checkpoints, (0.4, 0.6), first=2)
-    # Equally good: the averaged ones.
+    # On a tie the averaged weights are chosen.
     assert vswin.read_checkpoint(tmp_path)[HEAD_BIAS].tolist() == [0, 3, 0]
     assert open_checkpoint(tmp_path).path == tmp_path / "checkpoints" / "best_ema.safetensors"
     assert read_metadata(tmp_path / "checkpoints" / "best.safetensors")["epoch"] == 2

@@ -1,4 +1,4 @@
-"""Which weights are trained, at which rate, and what freezing spares."""
+"""Which weights are trained, with which rate, and what freezing saves."""
 
 from collections import Counter
 
@@ -80,7 +80,7 @@ def test_frozen_weights_are_counted(weights, make_config):
 
 
 def test_multipliers_of_swin_micro_by_hand():
-    """Six blocks in stages of 1, 2, 2 and 1: layers 0 to 7, of which the topmost has the whole rate."""
+    """Six blocks in stages of 1, 2, 2 and 1: layers 0 to 7; the topmost has the full rate."""
     depths = find_size("swin_micro").depths
     expected = {
         "backbone.patch_embed.": 2**-7,
@@ -101,7 +101,7 @@ def test_multipliers_of_swin_micro_by_hand():
 
 
 def test_the_layers_of_swin_tiny_are_those_of_the_official_image_recipe():
-    """Figures of SimMIM's get_swin_layer for depths 2, 2, 6, 2."""
+    """From SimMIM's get_swin_layer for depths 2, 2, 6, 2."""
     depths = SIZES["swin_tiny"].depths
     layers = {
         "backbone.patch_embed.norm.bias": 0,
@@ -238,7 +238,7 @@ FROZEN = {
     "kind", ["one stage", *(pytest.param(kind, marks=pytest.mark.slow) for kind in FROZEN if kind != "one stage")]
 )
 def test_frozen_weights_keep_their_bits_and_all_others_move(kind):
-    """Without gradient, moments or decay; in micro-batches and rematerialised, too."""
+    """No gradients, moments or decay, even with micro-batches and rematerialisation."""
     frozen = FROZEN[kind]
     trainer = make_trainer(frozen, micro_batches=2, remat=True)
     before = values(trainer.model)
@@ -290,7 +290,7 @@ def test_no_gradient_is_computed_below_the_first_trained_weight(remat):
         graph = tf.function(trainer._gradients).get_concrete_function(batch, draws, tf.constant(4.0)).graph
         return Counter(operation.type for operation in graph.get_operations())
 
-    # A softmax in the attention of each of three blocks, a second one where it is rematerialised; a GELU has an Erf.
+    # The attention of each of three blocks has one softmax, or two if rematerialised; each GELU has an Erf.
     assert count(LINEAR_PROBE)["Softmax"] == 3
     assert count(LINEAR_PROBE)["BatchMatMulV2"] == 6
     assert count(FROZEN["one stage"])["Softmax"] == (5 if remat else 3)

@@ -63,7 +63,7 @@ def test_python_code_is_told_which_keys_continue_its_run():
 
 @pytest.fixture
 def stop() -> SaveAndStop:
-    """Makes a stop for a run of 3 epochs with 5 steps each, whose first epoch is saved."""
+    """Makes a `SaveAndStop` for a run of 3 epochs with 5 steps each, whose first epoch is saved."""
     saved: list[tuple[int, int]] = []
     checkpoints = SimpleNamespace(steps_per_epoch=5, place="epoch 1", saved=saved, waits=[])
     checkpoints.finish_saving = lambda: checkpoints.waits.append(1)
@@ -79,7 +79,7 @@ def stop() -> SaveAndStop:
 
 
 def send(stop: SaveAndStop, number: int) -> None:
-    """Sends this process a signal and waits until it is noted."""
+    """Sends this process a signal and waits until it is recorded."""
     os.kill(os.getpid(), number)
     deadline = time.monotonic() + 20
     while stop._caught is None:
@@ -127,7 +127,7 @@ def test_a_signal_in_the_last_step_or_the_validation_lets_the_epoch_be_completed
         train()
     assert caught.value.code == 130
     assert stop.checkpoints.saved == []
-    # What is saved after the epoch is on the disk before the process ends.
+    # The state saved after the epoch is on the disk before the process ends.
     assert stop.checkpoints.waits == [1]
 
 
@@ -200,7 +200,7 @@ def test_outside_of_the_main_thread_training_works_and_signals_are_left_alone(st
 
 
 def test_a_second_signal_ends_the_process_inside_a_step_that_takes_minutes():
-    """The step stands in C code, which does not return to Python: there, a handler of Python's would not run."""
+    """The step runs C code that does not return to Python, so a Python signal handler would not run."""
     code = (
         "import hashlib\n"
         "from types import SimpleNamespace\n"
@@ -226,7 +226,7 @@ def clock(monkeypatch):
 
 
 def run_epochs(clock, minutes, steps, epochs=2, seconds_per_step=60):
-    """Takes steps, five per epoch; gives the (epoch, steps done) of the states."""
+    """Takes steps, five per epoch; returns the (epoch, steps done) of the states."""
     saved, checked = [], []
     checkpoints = SimpleNamespace(steps_per_epoch=5, finish_written=lambda: None)
     checkpoints.save_state = lambda epoch, steps_done, wait: saved.append((epoch, steps_done, wait))

@@ -1,4 +1,4 @@
-"""The logs of a run: its history, TensorBoard, read back as TensorBoard reads it, and wandb's samples."""
+"""The logs of a run: its history, TensorBoard as TensorBoard reads it, and wandb's samples."""
 
 import csv
 import resource
@@ -162,7 +162,7 @@ def figures(folder: Path, key: str) -> list[tuple[int, float]]:
 
 @pytest.fixture
 def start(compose_train, tmp_path):
-    """Begins a session of a run with some epoch, counted from 0."""
+    """Begins a session of a run at any epoch, counted from 0."""
 
     def started(first_epoch: int, *overrides: str, best_top1: float = -1.0, run: str = "run") -> TensorBoardLog:
         log = TensorBoardLog(tmp_path / run / "tensorboard", compose_train(*overrides), first_epoch, best_top1)
@@ -173,7 +173,7 @@ def start(compose_train, tmp_path):
 
 
 def wait_for_next_second() -> None:
-    """Event files are read in the order of their names, which say the second they are of."""
+    """TensorBoard reads event files in the order of their names, which contain the second."""
     now = int(time.time())
     while int(time.time()) == now:
         time.sleep(0.01)
@@ -203,7 +203,7 @@ def test_a_session_that_goes_on_after_what_was_logged_drops_nothing(start, tmp_p
 
 
 def ask_for_settings(folder: Path) -> tuple[api_pb2.Experiment, dict[str, api_pb2.SessionGroup]]:
-    """Asks TensorBoard what its tab HPARAMS shows of the runs in a folder: its columns, and the row of each run."""
+    """Asks TensorBoard for the HPARAMS tab of the runs in a folder: its columns, and the row of each run."""
     runs = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(folder))))
     columns = GetExperiment(RequestContext(), context, "", api_pb2.GetExperimentRequest(include_metrics=True)).run()
@@ -257,7 +257,7 @@ SIZE = ModelSize(embed_dim=8, depths=(1, 1), num_heads=(1, 2), patch_size=(2, 4,
 
 @pytest.fixture
 def catalog(small_videos) -> Catalog:
-    """Four bright videos, one of which is gone, and three dark ones."""
+    """Four bright videos, one of which is missing, and three dark ones."""
     paths = [*(small_videos / "bright" / f"{number}.avi" for number in range(4))]
     paths += [small_videos / "dark" / f"{number}.avi" for number in range(3)]
     paths[1] = paths[1].with_name("gone.avi")

@@ -1,4 +1,4 @@
-"""Two logical devices train as one does on the same global batches; `tests/conftest.py` splits the CPU."""
+"""Two logical devices train like one device on the same global batches; `tests/conftest.py` splits the CPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def train(make_augment) -> Callable[..., tuple]:
         data = strategy.distribute_datasets_from_function(
             lambda _: make_train_dataset(records, CLIP, augment, True, order, BadVideos())
         )
-        # Epochs of one step, so that the history has the loss of each.
+        # Epochs have one step, so the history has the loss of each step.
         history = trainer.fit(data, steps_per_epoch=1, epochs=NUM_STEPS, verbose=0).history
         return history["loss"], [variable.numpy() for variable in model.trainable_variables], trainer
 
@@ -70,7 +70,7 @@ def on_one_device(train):
 
 @pytest.mark.parametrize("rate", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_two_devices_take_the_steps_of_one(train, small_videos, on_one_device, rate):
-    """The last batch of each epoch of 12 videos is whole; dropout and drop path draw the same on both."""
+    """Epochs of 12 videos have no partial batch; dropout and drop path draw the same on both devices."""
     one, weights, _ = on_one_device(small_videos, rate)
     two, mirrored_weights, trainer = train(small_videos, "mirrored", rate)
     assert trainer.distribute_strategy.num_replicas_in_sync == 2
@@ -134,7 +134,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_an_error_with_the_nearest_siz
     ],
 )
 def test_compiled_steps_are_those_of_a_run_that_is_not(train, small_videos, on_one_device, strategy, options):
-    """With dropout and drop path, whose masks would be others if XLA drew them."""
+    """With dropout and drop path, whose masks would differ if XLA drew them."""
     plain, weights, _ = on_one_device(small_videos, 0.3)
     compiled, compiled_weights, trainer = train(small_videos, strategy, 0.3, jit=True, **options)
     assert trainer._differentiate.function_spec is not None

@@ -47,7 +47,7 @@ def test_the_share_of_cutmix_is_what_its_box_leaves():
     assert (top >= 0).all()
     assert (left + width <= WIDTH).all()
     np.testing.assert_allclose(share, 1 - height * width / (HEIGHT * WIDTH), atol=1e-6)
-    # The expected area is that of a uniform share, less what the edges cut off.
+    # The expected area is that of a uniform share, minus what the edges cut off.
     assert 0.5 < share.mean() < 0.75
     assert top.max() > HEIGHT / 2
 
@@ -161,7 +161,7 @@ def test_boxes_have_the_geometry_of_timm():
     assert 0.28 < aspect.min() < 0.32
     assert aspect.max() < 3.5
     assert abs(np.median(np.log(aspect))) < 0.1
-    # Wherever a box is, its place is uniform over what is left.
+    # The position of a box is uniform over all positions where it fits.
     place = (top / np.maximum(HEIGHT - height, 1))[erased]
     assert abs(place.mean() - 0.5) < 0.03
 

@@ -100,7 +100,7 @@ def test_six_steps_equal_the_official_ones(golden_model, official_config):
     np.testing.assert_allclose(losses, golden["losses"], rtol=1e-4)
     for name, (change, norm) in golden["param_delta_and_norm_after_6"].items():
         after = weights[name].numpy()
-        # The key's bias has no effect, so Adam walks along the rounding errors of its gradient.
+        # The key's bias has no effect, so Adam follows the rounding errors of its gradient.
         tolerance = 0.1 if name.endswith("qkv.bias") else 5e-3
         assert np.linalg.norm(after) == pytest.approx(norm, rel=tolerance / 10), name
         assert np.linalg.norm(after - before[name]) == pytest.approx(change, rel=tolerance), name
@@ -127,7 +127,7 @@ def test_slices_are_treated_as_dense():
 def test_clip_norm_limits_the_global_norm():
     variables = [tf.Variable([0.0], name="a"), tf.Variable([0.0], name="b")]
     group = ParameterGroup("all", 1.0, 0.0)
-    # epsilon dominates, so the step shows the size of the clipped gradient.
+    # epsilon dominates, so the step shows the size of the clipped gradient
     optimizer = AdamW(1.0, {"a:0": group, "b:0": group}, epsilon=1e6, clip_norm=1.0)
     optimizer.apply_gradients(zip([tf.constant([3.0]), tf.constant([4.0])], variables, strict=True))
     np.testing.assert_allclose([v.numpy()[0] for v in variables], [-0.6e-6, -0.8e-6], rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Small runs on real files, in process: what is written, resumed, refused."""
+"""Small runs on real files, in this process: what they write, resume and refuse."""
 
 import csv
 from pathlib import Path

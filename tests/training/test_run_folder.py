@@ -45,7 +45,7 @@ def test_resume_with_another_configuration_names_the_keys(compose_train):
 
 
 def test_resume_into_a_new_folder_starts_there(compose_train):
-    """So one and the same command can be given again and again by a scheduler."""
+    """A scheduler can therefore repeat the same command."""
     assert open_run_folder(compose_train("output_dir=b", "resume=true")).is_dir()
 
 

@@ -33,7 +33,7 @@ def test_a_sheet_has_two_rows_of_eight_frames_for_each_clip(compose_show, tmp_pa
         assert sheet.size[1] > 2 * 2 * 112
     run_show(dataclasses.replace(compose_show("num_clips=3"), output=str(tmp_path / "a.gif")))
     with Image.open(tmp_path / "a.gif") as film:
-        # Frames that look the same are stored once, and last longer.
+        # GIF stores equal frames once, with a longer duration.
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
     assert len(durations) > 1
     assert sum(durations) == 8 * 100

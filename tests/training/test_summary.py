@@ -48,7 +48,7 @@ def test_the_summary_divides_the_batch_and_its_memory(compose_train):
     assert parts["batch"].startswith("8 clips (global), 4 per device in 2 micro-batches, 17 steps per epoch")
     assert parts["devices"].startswith("2 logical CPUs (")
     activations = [float(summary["memory"].split("activations ")[1].split(")")[0]) for summary in (whole, parts)]
-    window = 6 * 24 * 392**2 * 4 / 1e9  # of the last stage, whose logits are there whatever the number of clips
+    window = 6 * 24 * 392**2 * 4 / 1e9  # the last stage; its logits exist for any number of clips
     assert activations[0] - window == pytest.approx(4 * (activations[1] - window), rel=1e-2)
     assert summarise(compose_train("runtime.remat=true"))["memory"].endswith(", blocks computed twice")
 
@@ -63,7 +63,7 @@ def test_the_summary_warns_of_more_memory_than_there_is(compose_train):
     ("hosts", "devices"), [(["a", "b", "c"], 2), (["a", "b", "a"], 4)], ids=["each its own host", "two share one"]
 )
 def test_the_memory_is_that_of_the_devices_of_this_machine_alone(hosts, devices, compose_train, monkeypatch):
-    """Three workers with two devices each; this one is the first."""
+    """Three workers have two devices each; this is the first worker."""
     cluster = {"worker": [f"{host}:{port}" for port, host in enumerate(hosts)]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
     extended = SimpleNamespace(worker_devices=("/device:CPU:0", "/device:CPU:1"))
@@ -116,7 +116,7 @@ def test_the_summary_counts_the_steps_of_repeats(compose_train):
     assert "17 steps per epoch" in summary["batch"]
 
 
-# One stage of one block: 2 x 2 x 2 tokens of 8 channels, all in one window of one head.
+# One stage with one block: 2 x 2 x 2 tokens of 8 channels, all in one window with one head.
 SIZE = ModelSize(8, (1,), (1,), window_size=(2, 2, 2))
 CLIP = (4, 8, 8)
 LOGITS, TOKENS = 8 * 8 * 4, 8 * 8 * 4
@@ -155,7 +155,7 @@ def test_frozen_weights_need_neither_gradient_nor_moments_and_what_is_below_them
 
 @pytest.mark.parametrize(("spared", "measured"), [(Spared(27_850_470, 12), 0.51), (Spared(1_539_486, 4), 1.41)])
 def test_the_estimate_is_near_the_measured_peak_of_a_partly_frozen_swin_tiny(spared, measured):
-    """As below, with model.freeze=[backbone.*] and model.freeze_stages=2."""
+    """Measured as below, with model.freeze=[backbone.*] and model.freeze_stages=2."""
     memory = estimate_step(SIZES["swin_tiny"], 400, (32, 224, 224), 1, "float32", False, True, spared)
     assert memory.total / 1e9 == pytest.approx(measured, rel=0.15)
 
@@ -172,7 +172,7 @@ def test_the_estimate_is_near_the_measured_peak_of_swin_tiny(precision, remat, m
 
 @pytest.mark.parametrize(("remat", "measured"), [(False, 3.49), (True, 1.82)])
 def test_a_gpu_has_the_logits_of_all_windows_at_once(remat, measured):
-    """As above, without chunks: no GPU was there to measure."""
+    """As above, without chunks; not measured, as no GPU was available."""
     memory = estimate_step(SIZES["swin_tiny"], 400, (32, 224, 224), 1, "float32", remat, is_cpu=False)
     assert memory.total / 1e9 == pytest.approx(measured, rel=0.15)
 

@@ -50,9 +50,9 @@ def weights_of(trainer: Trainer) -> list[np.ndarray]:
 
 
 def test_a_slot_of_weight_0_changes_nothing():
-    """What is in it does not change a bit of a step, and three clips with it have the gradients of three alone.
+    """The slot's content changes no bit of a step, and the gradients equal those of a batch without the slot.
 
-    Gradients, since AdamW makes the rounding of tiny ones as large as a step.
+    Gradients are compared because AdamW enlarges the rounding of tiny gradients to whole steps.
     """
     size = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.0)
     batch = make_batch(4) | {"weights": tf.constant([1.0, 1.0, 1.0, 0.0])}
@@ -78,7 +78,7 @@ def test_a_batch_without_any_weight_takes_no_wrong_step():
 
 
 def test_draws_follow_the_step_and_the_position():
-    """Two trainers of one seed agree with dropout on; what a clip meets depends on its position."""
+    """Two trainers with the same seed agree with dropout on; the draws of a clip depend on its position."""
     batch = make_batch(4)
     first, second = make_trainer(4, dropout=0.5), make_trainer(4, dropout=0.5)
     losses = [[float(t.train_step(batch)["loss"]) for _ in range(2)] for t in (first, second)]
@@ -122,7 +122,7 @@ def test_low_precision_takes_about_the_same_step(precision):
 
 @contextmanager
 def without_fusion():
-    """Keeps TensorFlow from fusing products with what follows them."""
+    """Keeps TensorFlow from fusing products with the operations after them."""
     tf.config.optimizer.set_experimental_options({"remapping": False})
     try:
         yield
@@ -131,7 +131,7 @@ def without_fusion():
 
 
 def gradients_of(trainer: Trainer, batch: dict[str, tf.Tensor]) -> list[np.ndarray]:
-    """Computes the gradients of a first step, compiled as `fit` compiles them."""
+    """Computes the gradients of a first step, compiled as in `fit`."""
     draws = trainer.make_draws(batch, 0)
     total = tf.reduce_sum(batch["weights"])
     compute = trainer._gradients if trainer.micro_batches == 1 else trainer._summed_gradients
@@ -146,7 +146,7 @@ def assert_equal_gradients(given: list[np.ndarray], expected: list[np.ndarray]) 
 
 @pytest.mark.parametrize(("parts", "dropout"), [(2, 0.0), (6, 0.5)])
 def test_micro_batches_give_the_gradients_of_the_whole_batch(parts, dropout):
-    """Even with dropout and drop path on, since the draws follow the position in the global batch."""
+    """Even with dropout and drop path, since draws follow the position in the global batch."""
     batch = make_batch(6) | {"weights": tf.constant([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])}
     whole = gradients_of(make_trainer(6, dropout), batch)
     assert_equal_gradients(gradients_of(make_trainer(6, dropout, micro_batches=parts), batch), whole)
@@ -174,8 +174,7 @@ def test_rematerialised_gradients_are_the_same_with_dropout_and_drop_path_on():
 
 @pytest.mark.slow
 def test_rematerialised_gradients_are_the_same_in_bfloat16():
-    """Bit by bit where every operation rounds its result: fused ones, on processors with AVX-512, round at their end,
-    and which are fused depends on what else a graph needs."""
+    """Bit by bit without fusion: on AVX-512 a fused operation rounds at its end, and fusion depends on the graph."""
     set_precision("bfloat16")
     batch = make_batch(4)
     plain, rematerialised = (make_trainer(4, dropout=0.5, remat=remat) for remat in (False, True))
@@ -189,7 +188,7 @@ def test_rematerialised_gradients_are_the_same_in_bfloat16():
 
 
 def mixed_batch() -> dict[str, tf.Tensor]:
-    """Makes six clips of which the fourth does not count, so that the third has no partner either."""
+    """Makes six clips; the fourth has weight 0, so the third has no partner, either."""
     return make_batch(6) | {"weights": tf.constant([1.0, 1.0, 1.0, 0.0, 1.0, 1.0])}
 
 
@@ -232,7 +231,7 @@ def test_the_model_meets_erased_then_mixed_clips_and_the_loss_mixed_smoothed_tar
 
 
 def test_accuracy_counts_the_label_with_the_larger_share():
-    """A model of nothing but a bias that always names class 0, on pairs of a clip of class 0 and one of class 1."""
+    """The model has only a bias and always predicts class 0; each pair has a clip of class 0 and one of class 1."""
     trainer = make_trainer(6, mixing=Mixing(mixup=0.8))
     head = trainer.model.head.trainable_variables
     for variable in head:

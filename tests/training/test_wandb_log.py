@@ -1,4 +1,4 @@
-"""Real runs of wandb without a network, read back from the files that `wandb sync` would upload."""
+"""Real runs of wandb without a network, read from the files that `wandb sync` would upload."""
 
 import gc
 import hashlib
@@ -105,7 +105,7 @@ def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path,
     with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
         children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
         (service,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "wandb-core\n"]
-        # Its object would complain of being thrown away without having seen the end.
+        # Otherwise the Popen object would warn when it is deleted before the process has ended.
         (process,) = [thing for thing in gc.get_objects() if isinstance(thing, Popen) and thing.pid == service]
         process.kill()
         process.wait()
@@ -120,7 +120,7 @@ def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path,
 
 
 def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
-    """What wandb is asked for; the run itself would need a network."""
+    """Checks what wandb is asked for; the run itself would need a network."""
     asked = {}
 
     def init(**arguments):
@@ -132,7 +132,7 @@ def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
         return True
 
     monkeypatch.setattr(wandb, "init", init)
-    # A real key would make wandb's service look for its server, also when it ends.
+    # With a real key, wandb's service would look for its server, even when it ends.
     monkeypatch.setattr(wandb, "login", login)
     refused = "which cannot start: no route to the server; set WANDB_MODE=offline or leave out logger=wandb"
     with pytest.raises(InputError, match=refused), open_wandb(compose_train("logger=wandb"), tmp_path):
@@ -143,14 +143,14 @@ def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def model():
-    """A network of 83,000 numbers, so that a copy of its files would be seen."""
+    """A network of 83,000 parameters, so large that a copy of its files would be noticed."""
     size = ModelSize(embed_dim=32, depths=(1, 1), num_heads=(1, 2), patch_size=(2, 4, 4), window_size=(2, 2, 2))
     return vswin.build_model(size, num_classes=3)
 
 
 @pytest.fixture
 def train(compose_train, tmp_path, model):
-    """Logs two epochs in a folder that has the weights of some, e.g. `train({"best": 1})`; gives the folder."""
+    """Logs two epochs with the best weights of given epochs, e.g. `train({"best": 1})`; returns the folder."""
 
     def trained(best: dict[str, int], *overrides: str) -> Path:
         folder = tmp_path / "run"
@@ -169,7 +169,7 @@ def train(compose_train, tmp_path, model):
 
 
 def describe(artifact, folder: Path) -> tuple:
-    """Gives what an artifact says of itself, its file checked against that on the disk."""
+    """Returns the metadata of an artifact after comparing its file with that on the disk."""
     (entry,) = artifact.manifest.contents
     path = Path(entry.local_path)
     assert path.name == entry.path

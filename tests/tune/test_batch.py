@@ -1,4 +1,4 @@
-"""The search for the largest batch, against limits made up, and the limits of control groups."""
+"""The search for the largest batch with simulated limits, and the memory limits of control groups."""
 
 import psutil
 import pytest

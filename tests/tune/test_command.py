@@ -1,4 +1,4 @@
-"""`vswin tune` on the command line: real steps, what is written and printed, bad input."""
+"""`vswin tune` on the command line: real steps, its files and output, and bad input."""
 
 import csv
 import re
@@ -84,7 +84,7 @@ def test_a_folder_with_files_is_left_alone(tune, small_videos, tmp_path):
 
 
 def in_shell(folder, *arguments):
-    """Runs `vswin ARGUMENT ...` in a process of its own; gives what it prints."""
+    """Runs `vswin ARGUMENT ...` in a separate process; returns its output."""
     command = [sys.executable, "-c", "from vswin.cli import main; main()", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def in_shell(folder, *arguments):
 
 
 def suggested_command(printed, introduction):
-    """Finds the command that is printed below a line; gives its words after `vswin`."""
+    """Finds the command that is printed below a line; returns its words after `vswin`."""
     lines = printed.splitlines()
     program, *words = shlex.split(lines[lines.index(introduction) + 1])
     assert (program, words[0]) == ("vswin", "train")

@@ -1,11 +1,11 @@
-"""Curves made up, whose answers are known."""
+"""Simulated curves whose answers are known."""
 
 import numpy as np
 import pytest
 
 from vswin.tune.curve import smooth, suggest
 
-RATES = np.geomspace(1e-7, 1, 141)  # 20 steps a decade
+RATES = np.geomspace(1e-7, 1, 141)  # 20 steps per decade
 
 
 def falling_then_diverging(noise=0.0):

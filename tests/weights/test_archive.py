@@ -19,7 +19,7 @@ FILES = {
 
 
 def tar_of(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w:gz", form: int = tarfile.PAX_FORMAT) -> bytes:
-    """Makes an archive of contents, and of members without one."""
+    """Makes an archive of files with contents, and of members without contents."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:
         for name, content in members.items():
@@ -40,7 +40,7 @@ def member(kind: bytes, target: str = "", name: str = "x", size: int = 0) -> tar
 
 @pytest.fixture
 def unpack(tmp_path):
-    """Unpacks an archive whose name says nothing of its kind."""
+    """Unpacks an archive whose name does not show its format."""
 
     def unpack(content: bytes) -> Path:
         (tmp_path / "model").write_bytes(content)
@@ -53,7 +53,7 @@ def unpack(tmp_path):
 
 @pytest.fixture
 def refuse(tmp_path, unpack):
-    """Checks the error, and that nothing is left elsewhere."""
+    """Checks the error, and that nothing was written elsewhere."""
 
     def refuse(content: bytes, problem: str = "") -> None:
         with pytest.raises(InputError, match=rf"model .*{problem}") as caught:
@@ -133,13 +133,13 @@ def test_headers_that_claim_what_cannot_be_are_refused(refuse, wrap):
 def test_an_archive_cut_anywhere_is_refused_or_misses_files(unpack, refuse, mode):
     members = dict(reversed(FILES.items()))
     content = tar_of(members, mode)
-    # A tar file is padded with up to 10,240 zero bytes that carry nothing.
+    # A tar file ends with up to 10,240 zero bytes without content.
     for length in [*range(1, 2000, 111), *range(2000, len(content) - 20_000, 9973), len(content) - 20_000]:
         try:
             folder = unpack(content[:length])
         except InputError:
             continue
-        # A header that is cut off is the end to `tarfile`.
+        # `tarfile` takes a truncated header for the end.
         assert (mode, is_saved_model(folder)) == ("w", False)
     if mode == "w:gz":
         changed = bytearray(content)

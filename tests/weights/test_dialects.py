@@ -24,7 +24,7 @@ PATCHES = "backbone.patch_embed.proj.weight"
 
 
 def fingerprints(shapes):
-    """Fills tensors with the number of their place, at no cost in memory."""
+    """Fills each tensor with its index, without using memory."""
     return {name: np.broadcast_to(np.float32(i), shape) for i, (name, shape) in enumerate(shapes.items())}
 
 
@@ -259,7 +259,7 @@ def test_wrong_ranks_and_shapes_are_refused(official, name, shape):
 
 @pytest.fixture
 def variables():
-    """Gives the variables of a SavedModel of the TF-Hub collection, each filled with the number of its place."""
+    """Makes the variables of a SavedModel of the TF-Hub collection, each filled with its index."""
     found = []
     for place, line in enumerate((FILES / "tfhub_saved_model.txt").read_text().splitlines()):
         name, dtype, shape = line.split(maxsplit=2)

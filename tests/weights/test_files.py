@@ -45,7 +45,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path, name):
-    """The largest size of a file is a limit of the system that fails in the middle of a write, as a full disk does."""
+    """The system's limit on the file size fails in the middle of a write, as a full disk does."""
     path = tmp_path / name
     save_checkpoint(path, TENSORS, {"num_classes": 2})
     before = path.read_bytes()

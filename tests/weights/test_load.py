@@ -121,7 +121,7 @@ def make(size: ModelSize, num_classes: int | None = 5, dialect: str = OFFICIAL, 
 
 
 def make_image(window: int) -> Checkpoint:
-    """Makes the weights of an image network of the same size: one frame per patch, a flat window."""
+    """Makes weights of an image network of the same size: patches of one frame, flat windows."""
     checkpoint = make(ModelSize(8, (1, 2), (1, 2), (1, window, window), (1, 4, 4)), None, IMAGE_2D)
     patches = "backbone.patch_embed.proj.weight"
     checkpoint.tensors[patches] = checkpoint.tensors[patches][:, :, 0]

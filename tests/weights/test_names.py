@@ -18,7 +18,7 @@ def test_names_and_counts_are_the_official_ones_of_swin_tiny():
     assert set(named_weights(model)) == set(groups)
     counts = json.loads((PARITY / "param_counts.json").read_text())
     count = counts["swin_tiny_patch244_window877_kinetics400_1k"]
-    # The official state dict also holds one buffer, relative_position_index, per block.
+    # The official state dict also holds one buffer per block, relative_position_index.
     assert len(named_weights(model)) == count["state_dict_keys"] - model.size.num_blocks
 
 

@@ -4,7 +4,7 @@ import pytest
 from vswin.errors import InputError
 from vswin.weights.resize_bias import resize_bias_table
 
-# Of torch.nn.functional.interpolate (2.x, float32, align_corners=False) on 0, 1, 4, 9, 16.
+# From torch.nn.functional.interpolate (2.x, float32, align_corners=False) on 0, 1, 4, 9, 16.
 SQUARES = [0.0, 1.0, 4.0, 9.0, 16.0]
 BICUBIC_TO_9 = [-0.1008, 0.1481, 0.7106, 2.0041, 4.0, 6.3388, 9.9726, 14.0741, 16.7058]
 BICUBIC_TO_3 = [0.1481, 4.0, 14.0741]
@@ -29,7 +29,7 @@ def test_time_is_linear_as_in_torch(extent, expected):
 
 
 def test_three_axes_equal_torch():
-    # sin(0 .. 149) as the table of two heads for a window of (3, 2, 3), resized by torch in space and then in time.
+    # sin(0 .. 149) as a table of two heads for windows of (3, 2, 3), resized by torch in space and then in time.
     table = np.sin(np.arange(150, dtype=np.float32)).reshape(75, 2)
     resized = resize_bias_table(table, (3, 2, 3), (5, 4, 2))
     assert resized.shape == (9 * 7 * 3, 2)

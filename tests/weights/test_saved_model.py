@@ -25,7 +25,7 @@ class Block(keras.layers.Layer):
 
 
 class Model(keras.Model):
-    """Holds a list of layers that hold layers, as the TF-Hub port does, and more than ten variables: 10 is after 9."""
+    """Holds a list of layers with nested layers, as the TF-Hub port does, and over ten variables: 10 comes after 9."""
 
     def __init__(self):
         super().__init__()

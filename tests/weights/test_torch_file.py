@@ -1,4 +1,4 @@
-"""Files of PyTorch: sound ones give their tensors, all others one error, run nothing and take no memory."""
+"""PyTorch files: sound ones return their tensors; all others give one error, run nothing and take no memory."""
 
 import collections
 import io
@@ -47,11 +47,11 @@ EVERY_KIND = {
 }
 
 
-# Files, written without PyTorch: parts of pickles as bytes stand for themselves.
+# Files written without PyTorch; bytes are parts of pickles and are written unchanged.
 
 
 def encode(value: object) -> bytes:
-    """Writes a value without the frame of a pickle."""
+    """Encodes a value without a pickle's protocol header and STOP."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, tuple):
@@ -107,7 +107,7 @@ GOOD = zip_of(pickled({"a": tensor()}))
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads a file of this content."""
+    """Reads a file with this content."""
 
     def read(content: bytes) -> dict[str, np.ndarray]:
         (tmp_path / "a.pth").write_bytes(content)
@@ -118,7 +118,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def refuse(read):
-    """Checks that a file of this content is one short error, and how much memory that takes."""
+    """Checks that a file with this content gives one short error, and how much memory reading it takes."""
 
     def refuse(content: bytes, problem: str = "") -> None:
         tracemalloc.start()
@@ -342,9 +342,9 @@ def test_getattr_stands_for_four_methods_and_nothing_else(read, refuse):
     "content",
     [
         b"\x80\x02K\x01)R.",  # a call of a number
-        b"\x80\x02X\x02\x00\x00\x00os)R.",  # a call of a text
-        b"\x80\x02ctorch\nTensor\n)R)R.",  # a call of what a call returned
-        b"\x80\x02ctorch\nTensor\nK\x01R.",  # arguments that are no tuple
+        b"\x80\x02X\x02\x00\x00\x00os)R.",  # a call of a string
+        b"\x80\x02ctorch\nTensor\n)R)R.",  # a call of a call's result
+        b"\x80\x02ctorch\nTensor\nK\x01R.",  # arguments that are not a tuple
         b"\x80\x02ctorch\nTensor\n)}\x92.",  # NEWOBJ_EX
         b"\x80\x02]}b.",  # the state of a list
         b"\x80\x02\x82\x01.",  # EXT1
@@ -353,16 +353,16 @@ def test_getattr_stands_for_four_methods_and_nothing_else(read, refuse):
         b"(cposix\nsystem\nU\x02lso.",  # OBJ
         b"Pid\n.",  # PERSID
         b"\x80\x05\x97.",  # NEXT_BUFFER
-        b"\x80\x04K\x01K\x02\x93.",  # a global named by numbers
+        b"\x80\x04K\x01K\x02\x93.",  # a global whose names are numbers
         b"\x80\x02K\x01K\x02a.",  # APPEND to a number
         b"\x80\x02K\x01K\x02K\x03s.",  # SETITEM of a number
         b"\x80\x02}(K\x01u.",  # a key without a value
-        b"\x80\x02h\x05.",  # an empty place of the memo
+        b"\x80\x02h\x05.",  # an empty memo index
         *(
             b"\x80\x02" + opcode + b"."
             for opcode in (b"", b"q\x05", b"0", b"1", b"t", b"(K\x01s", b"\x87", b"R", b"b", b"Q")
         ),
-        b"\x80\x02Nr\xff\xff\xff\xff.",  # a place of the memo beyond all bounds
+        b"\x80\x02Nr\xff\xff\xff\xff.",  # a memo index beyond all bounds
         b"\x80\x02X\xff\xff\xff\xffa.",
         b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xffa.",
         b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00a.",
@@ -373,7 +373,7 @@ def test_getattr_stands_for_four_methods_and_nothing_else(read, refuse):
         b"\x80\x04\x95\x00\x00\x00\x00\x00\x01\x00\x00.",
         b"\x80\x02c" + b"a" * 100_000 + b"\nb\n.",
         b"\x80\x02X\x03\x00\x00\x00\xed\xa0\x80" + tensor() + b"\x86.",
-        b"\x80\x02}X\x03\x00\x00\x00\xed\xa0\x80" + tensor() + b"s.",  # half a character as a name
+        b"\x80\x02}X\x03\x00\x00\x00\xed\xa0\x80" + tensor() + b"s.",  # a lone surrogate as a name
         b"I" + b"9" * 100_000 + b"\n.",
         b"\x80",
         b"",
@@ -397,7 +397,7 @@ def test_pickles_that_cost_more_than_they_weigh(read, refuse):
     for content in (
         b"}(K\x01" + doubling + doubling + b"K\x02u",  # a key that takes forever to hash
         b"}(" + deep + b"K\x02u",
-        b"(" + deep + b"\x91",  # and one of a set
+        b"(" + deep + b"\x91",  # and such an element of a set
         b"(" + pairs + again * 10_000 + b"t",
         b"(" + long + (named("torch.Tensor") + b"h\x01R0") * 20_000 + b"t",
     ):
@@ -467,13 +467,13 @@ def test_archives_that_are_none_of_pytorch_are_refused(refuse):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_what_a_directory_claims_is_refused_or_makes_no_difference(read, compression):
     good = zip_of(pickled({"a": tensor()}), {}, compression)
-    entry = good.rindex(b"PK\x01\x02")  # of the storage
+    entry = good.rindex(b"PK\x01\x02")  # the storage's entry
     for offset, layout, value in [
         (8, "<H", 1),  # encrypted
         (16, "<I", 7),  # the checksum
         (20, "<II", (10**6, 10**6)),  # the sizes
         (20, "<II", (10, 10)),
-        (42, "<I", 3),  # where it begins
+        (42, "<I", 3),  # its offset
         (42, "<I", 2**31),
     ]:
         content = bytearray(good)

@@ -1,4 +1,4 @@
-"""A folder of videos of many kinds, good and bad, and what packs it."""
+"""A folder with good and bad videos of many kinds, and functions that pack it."""
 
 import shutil
 from collections.abc import Callable
@@ -29,7 +29,7 @@ BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "
 
 @pytest.fixture(scope="session")
 def video_set(tmp_path_factory: pytest.TempPathFactory, encode, bad_files) -> Path:
-    """Makes class folders of videos in every usual container, sound and broken ones."""
+    """Makes class folders with sound and broken videos in every usual container."""
     root = tmp_path_factory.mktemp("video_set")
     for class_name in ("first", "second"):
         (root / class_name).mkdir()
@@ -44,8 +44,6 @@ def video_set(tmp_path_factory: pytest.TempPathFactory, encode, bad_files) -> Pa
 
 @pytest.fixture(scope="session")
 def make_dataset() -> MakeDataset:
-    """Configures a data set of class folders."""
-
     def make(root: Path, **changes: object) -> DatasetConfig:
         values = {
             "name": "folder",
@@ -72,8 +70,6 @@ def make_dataset() -> MakeDataset:
 
 @pytest.fixture(scope="session")
 def pack(make_dataset) -> Pack:
-    """Packs a folder of videos."""
-
     def run(root: Path, output: Path, **changes: object) -> Path:
         values = {"shards": 2, "short_side": None, "beam": None, **changes}
         run_prepare(DataPrepareConfig(dataset=make_dataset(root), output_dir=str(output), **values))
@@ -84,13 +80,12 @@ def pack(make_dataset) -> Pack:
 
 @pytest.fixture(scope="session")
 def packed(video_set, pack, tmp_path_factory) -> Path:
-    """Packs the videos of `video_set`."""
     return pack(video_set, tmp_path_factory.mktemp("packed") / "packed")
 
 
 @pytest.fixture(scope="session")
 def to_tfrecord() -> Callable[[Path], None]:
-    """Turns the files of a data set into TFRecord, which TFDS writes by itself, and packing wrote once."""
+    """Converts the files of a data set to TFRecord, which TFDS still writes and packing once wrote."""
 
     def convert(folder: Path) -> None:
         for path in folder.glob("*.array_record-*"):

@@ -25,7 +25,7 @@ Configure = Callable[..., DataPrepareConfig]
 
 @pytest.fixture
 def configure(small_videos: Path, tmp_path: Path) -> Configure:
-    """Configures the packing of 12 videos, 10 for training, in 3 files, and 2 for validation."""
+    """Configures packing: 10 training videos in 3 files, and 2 validation videos."""
 
     def make(**changes: object) -> DataPrepareConfig:
         dataset = {"name": "folder", "root": str(small_videos), "source": None, "val_fraction": 0.17, "split": 1}
@@ -125,7 +125,7 @@ def test_space_is_looked_at_first(configure, tmp_path: Path, monkeypatch) -> Non
 
 
 def failing_at(monkeypatch, name: str, error: OSError) -> None:
-    """Lets the reading of one video fail while it is packed."""
+    """Makes the reading of one video fail during packing."""
     original = prepare._shrink
 
     def shrink(entry, *arguments):
@@ -221,7 +221,7 @@ def test_what_differs_from_its_video_is_found_and_made_anew(
 
 
 def test_a_full_disk_is_said_and_leaves_no_halves(configure, small_videos, tmp_path: Path) -> None:
-    """A limit on the size of files fails like a full disk, in the library's own threads."""
+    """A limit on the file size fails like a full disk, in the library's own threads."""
     with (small_videos / "dark" / "0.avi").open("ab") as file:
         file.write(os.urandom(3_000_000))
     code = f"""
@@ -250,7 +250,7 @@ def test_larger_videos_are_re_encoded_and_others_kept(configure, small_videos, t
 
 
 def test_a_decoder_that_crashes_costs_a_video_its_re_encoding_alone(configure, small_videos, tmp_path, monkeypatch):
-    """A name that is not UTF-8 crashes OpenCV with a real segmentation fault where it is not refused."""
+    """Without our check, OpenCV really crashes at a name that is not UTF-8, with a segmentation fault."""
     content = (small_videos / "dark" / "0.avi").read_bytes()
     crash = os.path.join(os.fsencode(small_videos), b"dark", b"crash\xe9.avi")
     Path(os.fsdecode(crash)).write_bytes(content)
@@ -298,7 +298,7 @@ def test_videos_that_are_no_files_and_names_outside_the_root(configure, small_vi
 
 
 class Steps(list):
-    """Stands for a part of a pipeline of Beam: what was put behind it, by itself run at once."""
+    """Stands for Beam's pipeline and collections, and runs each step immediately."""
 
     def __or__(self, step):
         return Steps(pickle.loads(pickle.dumps(element)) for element in step(self))
@@ -311,7 +311,7 @@ class Steps(list):
 
 
 def test_beam_packs_what_the_cores_do(configure, tmp_path: Path, monkeypatch) -> None:
-    """Elements and function are pickled as for workers elsewhere."""
+    """Elements and function are pickled, as for remote workers."""
     beam = types.SimpleNamespace(
         Pipeline=lambda options: Steps(),
         Create=lambda elements: lambda steps: elements,

@@ -1,4 +1,4 @@
-"""TFDS's own builder of UCF101 on a small archive; only the download is left out."""
+"""TFDS's own builder of UCF101 on a small archive, without the download."""
 
 import dataclasses
 import os
@@ -34,13 +34,13 @@ CLASSES = read_class_names("ucf101")
 
 
 def video_name(class_name: str, group: int) -> str:
-    # The lists have HandstandPushups in the folder and HandStandPushups in the file, the archive Handstand in both.
+    # The lists say HandstandPushups for the folder and HandStandPushups for the file; the archive says Handstand twice.
     return f"v_{class_name}_g{group:02d}_c01.avi"
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory, encode) -> dict[str, str]:
-    """Makes archives laid out as those that the builder downloads."""
+    """Makes archives in the layout of those the builder downloads."""
     folder = tmp_path_factory.mktemp("archives")
     with zipfile.ZipFile(folder / "videos.zip", "w") as videos, zipfile.ZipFile(folder / "splits.zip", "w") as splits:
         for subset, classes, first_group in (("train", TRAIN, 8), ("test", TEST, 1)):
@@ -60,7 +60,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory, encode) -> dict[str, str]
 
 @pytest.fixture(scope="module")
 def offline(archives, tmp_path_factory: pytest.TempPathFactory):
-    """Gives TFDS the archives in place of a download, and the program ffmpeg."""
+    """Gives TFDS the archives instead of a download, and the program ffmpeg."""
     program = tmp_path_factory.mktemp("bin") / "ffmpeg"
     program.write_text(f'#!/bin/sh\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
@@ -73,7 +73,7 @@ def offline(archives, tmp_path_factory: pytest.TempPathFactory):
 
 
 def prepare(dataset):
-    """Has TFDS prepare a data set, on a machine with little space as well."""
+    """Makes TFDS prepare a data set, even on a machine with little space."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfds_sets, "_download_bytes", lambda name: 1_000_000)
         return load_tfds(dataset, CLASSES)
@@ -81,7 +81,7 @@ def prepare(dataset):
 
 @pytest.fixture(scope="module")
 def tfds_dir(offline, make_dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Has TFDS prepare split 1, as `dataset.download=true` does."""
+    """Prepares split 1 with TFDS, as `dataset.download=true` does."""
     folder = tmp_path_factory.mktemp("tfds")
     prepare(ucf101(make_dataset, folder, download=True))
     return folder
@@ -107,7 +107,7 @@ def test_prepared_split_has_the_videos_of_the_lists(tfds_dir, make_dataset) -> N
 def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_dataset, tmp_path: Path) -> None:
     _, train, val, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
     copy = shutil.copytree(find_prepared(ucf101(make_dataset, tfds_dir)), tmp_path / "copy")
-    to_tfrecord(copy)  # which `as_dataset` reads
+    to_tfrecord(copy)  # the format that `as_dataset` reads
     builder = tfds.builder_from_directory(copy)
     for records, split in ((train, "train"), (val, "test")):
         encoded = list(builder.as_dataset(split, decoders={"video": tfds.decode.SkipDecoding()}))
@@ -117,7 +117,7 @@ def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_data
             with store.open(path) as reader:
                 frames = reader.read(np.arange(reader.num_video_frames), lambda frame: frame)
             assert label == int(raw["label"]) == int(example["label"])
-            # TFDS takes the faster of libjpeg's two transforms, OpenCV the exact one.
+            # TFDS uses libjpeg's faster transform, OpenCV the exact one.
             exact = [tf.io.decode_jpeg(image, dct_method="INTEGER_ACCURATE") for image in raw["video"]]
             assert np.array_equal(frames, exact)
             assert frames.shape == example["video"].shape == (len(exact), 144, 176, 3)
@@ -254,7 +254,7 @@ def test_data_sets_without_a_name_in_tfds_say_so(make_dataset) -> None:
 def test_data_sets_without_videos_are_refused(make_dataset, tmp_path: Path) -> None:
     with tfds.testing.tmp_dir(str(tmp_path)) as folder:
         builder = tfds.testing.DummyDataset(data_dir=folder)
-        # Not looked for on the network, where TFDS would wait for most of a minute.
+        # Otherwise TFDS would look for it on the network, for most of a minute.
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
         with pytest.raises(InputError, match=r"no data set of labelled videos: .* and has id"):
             load_tfds(make_dataset(Path("none"), tfds="dummy_dataset", tfds_dir=folder))

@@ -1,8 +1,7 @@
 """Runs commands one after another, as a reader does: `python follow.py < commands.json`.
 
-Importing TensorFlow takes longer than most commands do with small models. So it is imported once, and `python ...` and
-`vswin ...` run in forks of this process, in which nothing of TensorFlow was used, and of vswin imported what every
-Python has here. Commands that need a shell, or another program, are given to a shell.
+Most commands with small models take less time than importing TensorFlow. So this process imports it once, without using
+it, and runs `python ...` and `vswin ...` in forks. Other commands, and those that need a shell, run in a shell.
 """
 
 import gc
@@ -28,8 +27,8 @@ import tf_keras  # noqa: F401
 
 
 def main() -> None:
-    """Runs the commands of standard input; prints code, output and seconds of each as a line of JSON."""
-    gc.freeze()  # or each fork would copy all of it when it ends
+    """Runs the commands of standard input; prints exit code, output and seconds of each as a line of JSON."""
+    gc.freeze()  # otherwise each fork would copy all memory when it ends
     for command in json.load(sys.stdin):
         start = time.monotonic()
         command = command.replace("outputs/<run>", _newest_run())
@@ -50,13 +49,13 @@ def main() -> None:
 
 
 def _newest_run() -> str:
-    """Gives the run that a reader would take for `outputs/<run>`: the last one that was trained."""
+    """Returns the folder that a reader would take for `outputs/<run>`: the last run that was trained."""
     runs = sorted(Path("outputs").glob("*/config.yaml"), key=lambda path: path.stat().st_mtime_ns)
     return str(runs[-1].parent) if runs else "outputs/none"
 
 
 def _become(words: list[str], output: int) -> None:
-    """Does in this process what `python ...` or `vswin ...` does in one of its own."""
+    """Runs `python ...` or `vswin ...` in this process."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)

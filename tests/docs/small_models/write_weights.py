@@ -1,4 +1,4 @@
-"""Writes weights of every published name, random and small, as PyTorch would: `python write_weights.py FOLDER`."""
+"""Writes small random weights for every published name, as PyTorch would: `python write_weights.py FOLDER`."""
 
 import pickle
 import re
@@ -14,7 +14,7 @@ from vswin.published import PublishedWeights, all_published
 from vswin.zoo import SIZES, official_shapes
 
 
-# What a file of PyTorch names. Pickle looks for it in the module that it says it is from.
+# Names that PyTorch's files contain. Pickle looks them up in the module they claim.
 class FloatStorage:
     __module__ = "torch"
 
@@ -28,7 +28,7 @@ sys.modules["torch._utils"] = types.SimpleNamespace(_rebuild_tensor_v2=_rebuild_
 
 
 class _Tensor:
-    """Pickles as a tensor does: a storage of its own, and how to look at it."""
+    """Pickles like a tensor: its own storage, and the view of it."""
 
     def __init__(self, key: int, values: np.ndarray) -> None:
         self.key, self.values = str(key), values
@@ -45,7 +45,7 @@ class _Storage:
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: object) -> tuple | None:
-        """Names a storage, whose values stand in a file beside the pickle."""
+        """Names a storage, whose values are in a file beside the pickle."""
         if not isinstance(value, _Storage):
             return None
         return ("storage", FloatStorage, value.tensor.key, "cpu", value.tensor.values.size)
@@ -64,7 +64,7 @@ def write_torch_file(path: Path, key: str, tensors: dict[str, np.ndarray]) -> No
 
 
 def draw(weights: PublishedWeights, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Draws weights under their official names; those of an image network are called as Microsoft's are."""
+    """Draws weights under official names, or under Microsoft's names for an image network."""
     tensors = {}
     side = 2 * int(re.findall(r"window(\d+)", weights.name)[0]) - 1
     for name, shape in official_shapes(SIZES[weights.size], weights.num_classes).items():

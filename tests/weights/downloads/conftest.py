@@ -15,12 +15,11 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 class FileServer:
-    """Serves files, and follows a plan for the first requests.
+    """Serves `files` (bytes by name), follows a plan for the first requests, and records all `requests`.
 
-    `files` are bytes by file name. Each request takes the first entry of `plan`, if there is one: a dict that may
-    have `status`, `headers`, `cut` (bytes after which the line breaks), `pause` (after the first half: seconds, or
-    an event to wait for), `no_ranges`, `chunked` and `length` (announced). `requests` lists the name, the range asked
-    for, and the bytes sent of each.
+    Each request takes the first entry of `plan`, a dict with any of `status`, `headers`, `cut` (bytes until the line
+    breaks), `pause` (after the first half: seconds, or an event to wait for), `no_ranges`, `chunked` and `length`
+    (announced). An entry of `requests` has the name, the requested range and the bytes sent.
     """
 
     def __init__(self, is_secure: bool = False) -> None:
@@ -48,14 +47,13 @@ class FileServer:
 
     @property
     def bytes_sent(self) -> int:
-        # A client may have its last byte before the thread that sent it has counted it.
+        # A client may receive the last byte before the sending thread has counted it.
         deadline = time.monotonic() + 10
         while self._num_answering and time.monotonic() < deadline:
             time.sleep(0.001)
         return sum(request["sent"] for request in self.requests)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answers one request."""
         step = self.plan.pop(0) if self.plan else {}
         name = handler.path.split("/")[-1]
         entry = {"name": name, "path": handler.path, "range": handler.headers.get("Range"), "sent": 0}
@@ -83,7 +81,7 @@ class FileServer:
         handler.close_connection = True
 
     def _send(self, handler: BaseHTTPRequestHandler, entry: dict, part: bytes, step: dict) -> None:
-        """Sends a body, in two pieces if there is a pause, and counts what went out."""
+        """Sends a body, in two pieces if there is a pause, and counts the bytes sent."""
         if step.get("chunked"):
             part = b"%x\r\n%s\r\n" % (len(part), part) + (b"" if "cut" in step else b"0\r\n\r\n")
         pause = step.get("pause")
@@ -124,7 +122,7 @@ class FileServer:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """Serves files over http; whatever is not on this machine is behind a proxy that nobody runs."""
+    """Serves files over http; all other machines are behind a proxy that does not exist."""
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{_closed_port()}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running = FileServer()

@@ -46,7 +46,7 @@ print(download.fetch(sys.argv[1]))
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Gives every test a cache of its own, and no patience."""
+    """Gives every test its own cache, and retries without pauses."""
     monkeypatch.delenv("VSWIN_WEIGHTS_DIR", raising=False)
     monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "PAUSES_SEC", (0.0, 0.0, 0.0))
@@ -55,7 +55,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mirror(server, monkeypatch):
-    """Makes the server the mirror; the owners' addresses cannot be reached."""
+    """Makes the server the mirror; the owners' addresses are unreachable."""
     monkeypatch.setenv("VSWIN_WEIGHTS_DIR", f"{server.url}/mirror/")
     server.files[OFFICIAL] = BODY
     return server
@@ -63,7 +63,6 @@ def mirror(server, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Makes the user's folder."""
     own = tmp_path / "own"
     own.mkdir()
     monkeypatch.setenv("VSWIN_WEIGHTS_DIR", str(own))
@@ -86,7 +85,7 @@ def mount(tmp_path):
 
 
 def start(sha256_prefix=""):
-    """Fetches in another process, from a source whose owner gives a hash or none."""
+    """Fetches in another process, from a source with or without a published hash."""
     return subprocess.Popen([sys.executable, "-c", FETCH, TINY, sha256_prefix], stdout=-1, stderr=-1, text=True)
 
 
@@ -301,7 +300,7 @@ def test_a_full_disk_is_an_error_that_names_it(mirror, mount, monkeypatch):
     monkeypatch.setenv("VSWIN_CACHE", str(disk))
     with pytest.raises(InputError, match=rf"2 MB are to be downloaded to {disk}/weights.*VSWIN_CACHE"):
         fetch(TINY)
-    # Another program may fill the disk meanwhile.
+    # Another program may fill the disk during the download.
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "disk_usage", lambda folder: Mock(free=10**9))
         with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(No space left.*VSWIN_CACHE"):
@@ -385,7 +384,7 @@ def test_a_damaged_record_counts_as_none(path, text):
     assert read_record(path)["sha256"] == DIGEST
 
 
-# Where files are
+# Locations of files
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch):

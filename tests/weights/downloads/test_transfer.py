@@ -14,7 +14,7 @@ from vswin.weights.download import TransferError, download
 
 BODY = random.Random(1).randbytes(2_000_000)
 NAME = "weights.pth"
-# What a line that breaks or stalls has brought of a chunk is lost.
+# A connection that breaks or stalls loses its incomplete chunk.
 CHUNK = 1 << 16
 
 
@@ -65,7 +65,7 @@ def test_without_a_hash_every_try_starts_anew(url, server, partial):
 
 
 def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial, monkeypatch):
-    # For this test alone: a loaded machine may need a second for an answer.
+    # Only in this test: a loaded machine may need a second to answer.
     monkeypatch.setattr(module, "STALL_SEC", 2.0)
     server.plan = [{"pause": 30.0}]
     assert get(url, partial) == BODY
@@ -126,7 +126,7 @@ def test_a_refusal_is_not_asked_again(url, server, partial, status):
 
 @pytest.mark.parametrize("status", [408, 429, 503])
 def test_a_server_in_trouble_is_asked_a_few_times(url, server, partial, status):
-    # However long it asks for patience.
+    # Even if its Retry-After is long.
     server.plan = [{"status": status, "headers": {"Retry-After": "3600"}}] * 2
     assert get(url, partial) == BODY
     server.plan = [{"status": status}] * 20

@@ -1,6 +1,6 @@
 """Makes the files beside it: `python make_files.py`, with PyTorch, safetensors, mmengine-lite and yacs installed.
 
-The tests do not run this; they read what it wrote.
+The tests only read the files it wrote.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def ramp(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def every_kind() -> dict[str, torch.Tensor]:
-    """Tensors of every kind a state dict may have; test_torch_file.py knows the values."""
+    """Makes tensors of every kind a state dict may have; test_torch_file.py knows the values."""
     shared = ramp(24)
     tied = ramp(2, 2)
     tensors = {
@@ -60,7 +60,7 @@ def every_kind() -> dict[str, torch.Tensor]:
 
 
 def as_mmcv() -> dict:
-    """What mmcv 1.x and the official repository write."""
+    """Makes what mmcv 1.x and the official repository write."""
     state_dict = collections.OrderedDict(every_kind())
     state_dict._metadata = collections.OrderedDict({"": {"version": 1}, "backbone": {"version": 2}})
     meta = {
@@ -76,7 +76,7 @@ def as_mmcv() -> dict:
 
 
 def as_mmengine() -> dict:
-    """What MMEngine writes while training: histories, schedules and the state of AdamW beside the weights."""
+    """Makes what MMEngine writes while training: histories, schedules and the state of AdamW beside the weights."""
     model = torch.nn.Sequential(collections.OrderedDict(backbone=torch.nn.Linear(3, 2), head=torch.nn.Linear(2, 2)))
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
@@ -100,7 +100,7 @@ def as_mmengine() -> dict:
 
 
 def as_microsoft() -> dict:
-    """What Microsoft's and torchvision's training scripts write: settings as objects of several kinds."""
+    """Makes what Microsoft's and torchvision's training scripts write: settings as objects of several kinds."""
     return {
         "model": {"patch_embed.proj.weight": ramp(2, 2), "head.bias": ramp(2)},
         "config": CfgNode({"MODEL": {"NAME": "swin", "DEPTHS": [2, 2]}}),
