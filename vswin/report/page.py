@@ -290,7 +290,7 @@ def _list_settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _is_other_weights(run: Run) -> bool:
-    """Tells whether the evaluation in the folder of a training run tested the weights of another run."""
+    """Tells whether the evaluation in the folder of a training run tested weights from elsewhere."""
     weights = run.protocol.get("weights")
     file = weights.get("file") if isinstance(weights, dict) else None
     if run.config is None or not isinstance(file, str):
