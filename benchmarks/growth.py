@@ -122,7 +122,7 @@ def measure_list(root: Path) -> dict[str, float]:
 
 
 def _make_list(root: Path, count: int) -> None:
-    """Lists hard links to copies of one clip in ten classes; symbolic links would count as one video."""
+    """Writes a list of hard links to copies of one clip, in ten classes; symbolic links would count as one video."""
     with _opened(root / "list.txt") as file:
         for start in range(0, count, _FILES_PER_FOLDER):
             folder = root / f"{start // _FILES_PER_FOLDER:04d}"

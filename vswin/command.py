@@ -116,7 +116,7 @@ def words(metavar: str, text: str, **more: Any) -> Any:
 
 
 def run(app: typer.Typer) -> None:
-    """Runs the command named on the command line, or says in one paragraph what is wrong with the line."""
+    """Runs the command named on the command line, or explains in one paragraph what is wrong with the line."""
     # Help is as wide as the terminal, up to a readable width.
     os.environ.setdefault("TERMINAL_WIDTH", str(min(shutil.get_terminal_size().columns, _WIDEST)))
     root = get_command(app)

@@ -1,7 +1,7 @@
 """decord with the transforms of mmaction2's training pipeline in NumPy and OpenCV, on one thread; see `protocol.py`.
 
-A random clip of `num_frames` frames, stride 2, short side 256, a random resized crop (8 to 100 % of the area, aspect 3/4
-to 4/3) to `size` x `size`, a flip with probability 1/2. Clips stay uint8, as vswin normalises them on the device.
+A random clip of `num_frames` frames with stride 2, short side 256, a random resized crop (area 8 to 100 %, 3/4 to 4/3)
+to `size` x `size`, a flip with probability 1/2. Clips stay uint8, as vswin normalises them on the device.
 """
 
 from __future__ import annotations

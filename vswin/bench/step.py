@@ -34,7 +34,7 @@ class Way(NamedTuple):
 
 
 def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Way]:
-    """Lists the variants: each precision alone, and with each other setting; one micro-batch is no variant."""
+    """Lists the variants: each precision alone, and with each other setting; one micro-batch adds no variant."""
     check_precisions(precisions)
     check_counts({"--micro-batches": micro_batches})
     ways = []

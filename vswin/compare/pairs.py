@@ -167,11 +167,7 @@ def _find_problem(first: Run, second: Run, left: np.ndarray, right: np.ndarray) 
 
 
 def _match(first: Run, one: Predictions, second: Run, other: Predictions) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Finds common videos by the kind of name that matches most: path, path in the data set, or file name.
-
-    Returns:
-        Indices of the videos in the first and in the second run, int64 [N] each, and notes on the matching.
-    """
+    """Finds common videos by the kind of name that matches most; gives indices in both runs, int64 [N], and notes."""
     attempts: list[tuple[Sequence[str], Sequence[str], str]] = [(one.paths, other.paths, "")]
     root, other_root = first.test_set.get("root"), second.test_set.get("root")
     is_same_data = first.test_set.get("name") == second.test_set.get("name")

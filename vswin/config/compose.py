@@ -84,7 +84,8 @@ def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
 def quote_paths(words: Sequence[str], schema: type) -> list[str]:
     """Quotes the values of path keys for Hydra, as a path may have any characters, including `~`.
 
-    `null`, sweeps, and values already quoted or escaped for Hydra stay as they are, as do all other words.
+    Under `--multirun`, the parts of a sweep `a,b` are quoted one by one. All other words, `null`, other sweeps, and
+    values already quoted or escaped for Hydra stay as they are.
     """
     keys = list_keys(schema)
     quoted = []

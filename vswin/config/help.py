@@ -57,7 +57,7 @@ def _files(group: str, option: str) -> Iterator[Path]:
 
 
 def read_defaults(path: Path) -> list[tuple[str, str]]:
-    """Reads the groups and options in the defaults of a file; an option of its own group has the group ""."""
+    """Reads (group, option) of each default of a file; the group is "" for an option of the file's own group."""
     found = filter(None, map(_DEFAULT.fullmatch, path.read_text(encoding="utf-8").splitlines()))
     choices = [((match["group"] or "").partition("@")[0].strip("/"), match["option"]) for match in found]
     return [(group, option) for group, option in choices if not group.startswith("hydra")]

@@ -14,7 +14,7 @@ from vswin.report.contact_sheet import Panel, draw_sheet
 _SHEET_FRAMES = 8
 _SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels; two frames of a film fill the narrowest sheet
 _OPACITY = 0.7  # of heat 1
-_BRIGHTEST = 225  # colour of heat 1 in the map of the colours 0 to 255
+_BRIGHTEST = 225  # index 0..255 in the colour map, for heat 1
 _MARK, _MARK_EDGE = (255, 255, 255), (0, 0, 0)
 
 
@@ -80,10 +80,7 @@ def draw_heat(frame: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _choose_frames(clip: HeatedClip) -> list[int]:
-    """Spreads the frames of a sheet over the clip; if a token is marked, only over the frames with heat.
-
-    A token attends only within its window, so the frames before and after it would show nothing.
-    """
+    """Spreads a sheet's frames over the clip, or over the frames with heat, as a token attends only in its window."""
     first, last = 0, len(clip.frames) - 1
     if any(clip.boxes):
         first, last = np.flatnonzero(clip.heat.any(axis=(1, 2)))[[0, -1]].tolist()

@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
         names: The k names of the classes.
         probabilities: float32 [k].
         problem: Why a video is bad; otherwise empty.
-        seconds: When the clip ends in the stream of a camera; None for a file.
+        seconds: Time at which the clip ends in the stream of a camera, in seconds; None for a file.
     """
 
     path: str

@@ -46,7 +46,7 @@ from vswin.runs.metrics import (
 CLASSES_NAME = "class_accuracy.png"
 _NUM_PAIRS = 20
 _NUM_WORST, _NUM_BEST = 20, 10
-# The report shows the whole confusion matrix up to 20 classes, otherwise the 12 classes that are confused most.
+# Most classes for the whole confusion matrix; otherwise the number of most confused classes in the part that is shown.
 _MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
 # Of the strongest cell of the matrix: its number must be readable on a light and on a dark page.
 _OPACITY = 0.6
@@ -191,10 +191,7 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes
 def _shade_matrix(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], pairs: Sequence[Confusion]
 ) -> dict[str, Any]:
-    """Gives the rows of the confusion matrix, or of its part with the most frequent mistakes.
-
-    Each cell has its count, its opacity, and whether it is on the diagonal.
-    """
+    """Gives rows of the confusion matrix or its most confused part; cells are (count, opacity, is on the diagonal)."""
     matrix, num_videos = confusion_matrix(labels, predictions, len(names)), np.bincount(labels, minlength=len(names))
     chosen = list(range(len(names)))
     is_whole = len(names) <= _MAX_WHOLE_MATRIX
@@ -269,10 +266,7 @@ def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
-    """Lists key, default and value of each setting that differs from `vswin train model=... dataset=...`.
-
-    None if this version does not know the model or the data set.
-    """
+    """Lists key, default and value of each changed setting; None if this version lacks the model or the data set."""
     named = [f"{group}={config.get(f'{group}.name')}" for group in ("model", "dataset")]
     try:
         defaults = dict(flatten(dataclasses.asdict(compose_config("train", named, TrainConfig))))

@@ -52,7 +52,7 @@ def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
 
 
 def report_or_say_why(folder: Path, frames: FrameLoader | None = None) -> str:
-    """Makes the report at the end of a run, which succeeds in any case; returns the report's path or the problem."""
+    """Makes the report at the end of a run; returns a sentence with its path, or with an error that ends no run."""
     try:
         report, *_ = make_report(folder, frames)
     # No error of the report may end hours of work.
