@@ -1,4 +1,4 @@
-"""Measure evaluation, decoding included: all views of a video at once, as it takes them, against one after another.
+"""Measure evaluation with decoding: all views of a video at once, as in `evaluate.py`, against one view at a time.
 
 python benchmarks/evaluation.py                                    swin_micro, 4 clips x 3 crops of 32 x 224 x 224
 python benchmarks/evaluation.py model=swin_tiny --videos a.mp4     overrides as for evaluate.py
@@ -39,16 +39,16 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
 
     Args:
         videos: files.
-        overrides: of the evaluation's configuration, e.g. `["model=swin_tiny", "clip.num_frames=16"]`; clips are dense
-            and centred, with three crops.
-        rounds: how often all videos are evaluated in each way.
+        overrides: of the evaluation's configuration, e.g. `["model=swin_tiny", "clip.num_frames=16"]`; clips must be
+            dense and centred, with three crops.
+        rounds: evaluations of all videos with each variant.
 
     Returns:
-        A row for one view after another and one for all at once, with `videos_per_second`; beside them, without the
-        model and on one thread, what reading takes in either way.
+        A row for one view at a time and a row for all views at once, with `videos_per_second`; as references, the
+        reading of each variant, without the model and on one thread.
 
     Raises:
-        InputError: if the configuration is wrong, or the two ways differ in what they predict.
+        InputError: if the configuration is wrong, or the predictions of the two variants differ.
     """
     config = compose_config("evaluate", ["dataset=kinetics400", "init_from=null", *overrides], EvaluateConfig)
     clip = config.clip
@@ -96,7 +96,7 @@ def _all_views(model: VideoSwin, videos: Sequence[str], clip: ClipConfig, averag
 
 
 def _one_by_one(model: VideoSwin, videos: Sequence[str], clip: ClipConfig) -> Callable[[], np.ndarray]:
-    """Makes a function that decodes and predicts each view by itself: float32 [videos, K]."""
+    """Makes a function that decodes and predicts one view at a time: float32 [videos, K]."""
     loader = FrameLoader()
     predict = tf.function(lambda clips: tf.nn.softmax(model(clips, training=False)))
 
@@ -134,7 +134,7 @@ def _check_equal(one_by_one: np.ndarray, all_views: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     parser.add_argument("--videos", type=Path, nargs="+")

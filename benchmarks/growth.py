@@ -1,11 +1,11 @@
-"""Measure how cost grows with the work: with the size of clips, and with the number of videos.
+"""Measure how cost grows with the size of clips, and with the number of videos.
 
     python benchmarks/growth.py clips --json clips.json --plot docs/images/growth_clips.png
     python benchmarks/growth.py records --json records.json --plot docs/images/growth_records.png
 
-`clips` runs the forward pass of swin_tiny on clips of more frames, more pixels, and more clips at once, each in a
-process of its own, and compares time and memory with those of the smallest clip times the number of tokens. `records`
-makes lists of up to a million videos, real files behind hard links, and times reading them, and the first batch.
+`clips` runs the forward pass of swin_tiny on clips with more frames, on more pixels, and on more clips per batch, each
+in a separate process. It compares time and memory with linear growth in the number of tokens from the smallest clip.
+`records` makes lists of up to a million videos (hard links to real files), and times the list and the first batch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Table = dict[str, list[dict[str, float]]]
 
 
 def list_workloads() -> dict[str, list[Workload]]:
-    """Lists three series, in each of which one thing grows."""
+    """Lists three series; one quantity grows in each."""
     return {
         "frames": [Workload(MODEL, frames, 112, 1) for frames in FRAMES],
         "pixels of a side": [Workload(MODEL, 8, size, 1) for size in SIZES],
@@ -60,7 +60,7 @@ def list_workloads() -> dict[str, list[Workload]]:
 
 
 def measure_clips(rounds: int) -> Table:
-    """Measures every series: the value, tokens of the patch embedding, seconds (median), and GB that a pass takes."""
+    """Measures every series: the value, tokens of the patch embedding, seconds (median), and GB of a pass."""
     found: Table = {}
     for title, workloads in list_workloads().items():
         found[title] = []
@@ -84,7 +84,7 @@ def measure_one(workload: Workload, rounds: int) -> dict[str, float]:
 
 
 def measure_records(counts: Iterable[int]) -> Table:
-    """Measures lists: seconds to read and check them, seconds from there to the first batch, and GB of both."""
+    """Measures lists: seconds to read and check a list, seconds from then to the first batch, and GB of both."""
     found: Table = {"videos": []}
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
@@ -98,7 +98,7 @@ def measure_records(counts: Iterable[int]) -> Table:
 
 
 def measure_list(root: Path) -> dict[str, float]:
-    """Starts training on a list as far as the first batch, in this process."""
+    """Starts the training pipeline on a list in this process, up to the first batch and ten more."""
     overrides = ["dataset=folder", f"dataset.root={root}", "batch_size=2", "clip=8x1_64px", "augment=none"]
     overrides += [f"dataset.{split}_list={root / 'list.txt'}" for split in ("train", "val")]
     config = compose_config("train", overrides, TrainConfig)
@@ -122,7 +122,7 @@ def measure_list(root: Path) -> dict[str, float]:
 
 
 def _make_list(root: Path, count: int) -> None:
-    """Makes a list of videos in ten classes: hard links to copies of one clip, as symbolic ones would be one video."""
+    """Writes a list of hard links to copies of one clip, in ten classes; symbolic links would count as one video."""
     with _opened(root / "list.txt") as file:
         for start in range(0, count, _FILES_PER_FOLDER):
             folder = root / f"{start // _FILES_PER_FOLDER:04d}"
@@ -139,7 +139,7 @@ def _opened(path: Path) -> Any:
 
 
 def print_clips(table: Table) -> None:
-    """Prints each series, with how time and memory grow from one row to the next against the tokens."""
+    """Prints each series, with the growth of time and memory from the first row relative to the tokens."""
     for title, rows in table.items():
         lines = [[title, "s", "us/token", "time / linear", "GB", "memory / linear"]]
         for row in rows:
@@ -160,7 +160,7 @@ def print_clips(table: Table) -> None:
 
 
 def print_records(table: Table) -> None:
-    """Prints the lists, and how much more ten times as many videos take."""
+    """Prints the lists, and how the time grows from each list to the next."""
     rows = table["videos"]
     keys = [key for key in rows[0] if key != "value"]
     lines = [[f"{row['value']:,}", *(f"{row[key]:.3g}" for key in keys)] for row in rows]
@@ -171,13 +171,9 @@ def print_records(table: Table) -> None:
 
 
 def plot(table: Table, keys: dict[str, str], reference: str, path: Path) -> None:
-    """Draws each series on logarithmic axes, with a line that grows as `reference` does.
+    """Draws each series on logarithmic axes into a PNG, with a line proportional to `reference`.
 
-    Args:
-        table: the series.
-        keys: figure -> its name and unit.
-        reference: what the cost should grow with, at most.
-        path: PNG to write.
+    `keys` maps each figure to its name and unit; the cost should grow at most as fast as `reference`.
     """
     import matplotlib.pyplot as plt
 
@@ -200,7 +196,7 @@ def plot(table: Table, keys: dict[str, str], reference: str, path: Path) -> None
 
 
 def main() -> None:
-    """Measures what is asked for, prints a table, and writes JSON and a plot where asked to."""
+    """Measures, prints a table, and writes JSON and a plot with `--json` and `--plot`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["clips", "records", "one", "list"], help="the last two are the parts of those")
     parser.add_argument("part", nargs="?", help=argparse.SUPPRESS)

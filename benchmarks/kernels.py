@@ -1,10 +1,10 @@
-"""Count what a GPU would be asked to do in one block: kernels after XLA, bytes they move, ranks of transposes.
+"""Count the work of one block on a GPU: kernels after XLA, the bytes that they move, and the ranks of transposes.
 
-No GPU is needed: XLA compiles for the processor at hand, which fuses much as for a GPU, but cuts a normalisation or a
-softmax into more kernels. Each instruction of the compiled program counts as a kernel that reads its operands and
-writes its result once, caches aside. Attention is in all windows at once, as on a GPU.
+No GPU is needed: XLA compiles for the CPU at hand. It fuses much as for a GPU, but cuts a normalisation or a softmax
+into more kernels. Each instruction of the compiled program counts as a kernel that reads its operands and writes its
+result once, without caches. Attention runs in all windows at once, as on a GPU.
 
-    python benchmarks/kernels.py                      the first block of swin_tiny on one clip of 32 x 224 x 224
+    python benchmarks/kernels.py                      the second block of swin_tiny on one clip of 32 x 224 x 224
     python benchmarks/kernels.py --precision bfloat16
 """
 
@@ -26,19 +26,19 @@ from vswin.runtime import console, set_precision
 from vswin.zoo import SIZES
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
-# What names, places or views memory without touching it.
+# Instructions that name, allocate or view memory without touching it.
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "iota", "broadcast"}
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)")
 _SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
 class Kernel(NamedTuple):
-    """Is an instruction that does something.
+    """An instruction that does work.
 
     Args:
         kind: its operation, e.g. "fusion" or "dot".
-        name: what XLA calls it.
-        num_bytes: read and written.
+        name: its name in XLA.
+        num_bytes: bytes read and written.
     """
 
     kind: str
@@ -47,11 +47,7 @@ class Kernel(NamedTuple):
 
 
 def list_kernels(text: str) -> list[Kernel]:
-    """Lists what the entry of a compiled program does.
-
-    Args:
-        text: HLO after optimisation.
-    """
+    """Lists the kernels in the entry of a compiled program, given as HLO after optimisation."""
     sizes: dict[str, int] = {}
     kernels = []
     for name, shape, kind, operands in _instructions(text[text.index("\nENTRY") :]):
@@ -63,7 +59,7 @@ def list_kernels(text: str) -> list[Kernel]:
 
 
 def transpose_ranks(text: str) -> list[int]:
-    """Gives the rank of each transpose that a program asks for, in HLO before optimisation."""
+    """Gives the rank of each transpose in a program, given as HLO before optimisation."""
     shapes = [shape for _, shape, kind, _ in _instructions(text) if kind == "transpose"]
     return [len(_SHAPE.findall(shape)[0][1].split(",")) for shape in shapes]
 
@@ -74,16 +70,16 @@ def count_bytes(dtype: str, extents: str) -> int:
 
 
 def _instructions(text: str) -> Iterator[tuple[str, ...]]:
-    """Gives name, shape, operation and operands of every line that has them."""
+    """Gives name, shape, operation and operands of every instruction."""
     for line in text.splitlines():
-        # Comments inside long lists of operands, e.g. /*index=5*/.
+        # Remove comments inside long lists of operands, e.g. /*index=5*/.
         found = _INSTRUCTION.match(re.sub(r"/\*.*?\*/", "", line))
         if found:
             yield found.groups()
 
 
 def make_block(clip_shape: tuple[int, int, int], precision: str) -> tuple[Callable[..., object], tf.Tensor]:
-    """Makes the second block of swin_tiny, whose windows are shifted, and tokens for it, [1, T, H, W, C]."""
+    """Makes the second block of swin_tiny, whose windows are shifted, and its input, tokens [1, T, H, W, C]."""
     size = SIZES["swin_tiny"]
     set_precision(precision)
     block = SwinBlock3D(size.embed_dim, size.num_heads[0], size.window_size)
@@ -106,14 +102,14 @@ def make_block(clip_shape: tuple[int, int, int], precision: str) -> tuple[Callab
 
 
 def measure(run: Callable[..., object], x: tf.Tensor) -> tuple[list[Kernel], list[int]]:
-    """Compiles a function for tokens and gives its kernels, and the ranks of the transposes it asks for."""
+    """Compiles a function of tokens; gives its kernels, and the ranks of its transposes before optimisation."""
     compiled = tf.function(run, jit_compile=True, autograph=False)
     read = compiled.experimental_get_compiler_ir(x)
     return list_kernels(read(stage="optimized_hlo")), transpose_ranks(read(stage="hlo"))
 
 
 def main() -> None:
-    """Counts and prints."""
+    """Prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=32, help="frames of the clip (32)")
     parser.add_argument("--size", type=int, default=224, help="pixels of a frame's side (224)")

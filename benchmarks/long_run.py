@@ -1,8 +1,8 @@
-"""Watch what a long run holds: memory, open files, threads and time per step must not grow.
+"""Check a long run for leaks: memory, open files, threads and time per step must not grow.
 
 The first part starts `python train.py` (swin_micro on motion, validated after each epoch, a state saved every 100
-steps) and looks at its process from outside; the second draws clips from the training pipeline in this process. A
-slope is fitted to the samples after the first fifth, in which caches and pools fill.
+steps) and samples its process from outside. The second part draws clips from the training pipeline in this process.
+A line is fitted to the samples after the first fifth, during which caches and pools fill.
 
     python benchmarks/long_run.py --epochs 10 --clips 50000
 """
@@ -49,10 +49,7 @@ def look_at(process: psutil.Process) -> dict[str, float]:
 def fit(samples: list[dict[str, float]], work: float, unit: str) -> dict[str, dict[str, float]]:
     """Fits a line to each quantity after the warm-up.
 
-    Args:
-        samples: at equal distances.
-        work: what was done in all, in units of which the slope is given per 1,000.
-        unit: its name.
+    The samples are at equal intervals of the total `work`; the slope is given per 1,000 units of work.
     """
     kept = samples[int(WARM_UP_SHARE * len(samples)) :]
     done = np.linspace(WARM_UP_SHARE, 1, len(kept)) * work / 1000
@@ -65,19 +62,19 @@ def fit(samples: list[dict[str, float]], work: float, unit: str) -> dict[str, di
 
 
 def watch_training(folder: Path, epochs: int) -> dict[str, dict[str, float]]:
-    """Trains in a process of its own and samples it."""
+    """Trains in a separate process and samples it."""
     overrides = ["output_dir=run", f"epochs={epochs}", "save_steps=100"]
     process = psutil.Popen([sys.executable, str(ROOT / "train.py"), *overrides], cwd=folder)
     samples = []
     while process.poll() is None:
         try:
             samples.append(look_at(process))
-        except psutil.Error:  # It has just ended.
+        except psutil.Error:  # The process has just ended.
             break
         time.sleep(SECONDS_BETWEEN)
     if process.wait() != 0:
         raise SystemExit("the run has failed")
-    # While it ends, a process gives everything back.
+    # A process releases everything while it ends.
     found = fit(samples[:-5], epochs * STEPS_PER_EPOCH, "steps")
     with (folder / "run" / "history.csv").open() as file:
         speeds = [BATCH_SIZE / float(row["clips_per_sec"]) for row in csv.DictReader(file)]
@@ -112,7 +109,7 @@ def report(title: str, found: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Prints the slopes, and writes them as JSON where asked to."""
+    """Prints the slopes, and writes them as JSON with `--json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of 200 steps; 0 leaves training out (10)")
     parser.add_argument("--clips", type=int, default=50_000, help="clips of the pipeline; 0 leaves it out (50000)")

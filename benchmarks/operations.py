@@ -1,10 +1,10 @@
-"""Record a few forward passes or training steps: a profile for TensorBoard, and what each type of operation took.
+"""Record a few forward passes or training steps: a profile for TensorBoard, and the time of each operation type.
 
     python benchmarks/operations.py model profiles                     swin_tiny on one clip of 32 x 224 x 224
     python benchmarks/operations.py step profiles --precision bfloat16
 
-TensorBoard shows the folder with tensorboard-plugin-profile. Times are summed over the threads that start operations,
-without what ran inside an operation. Kernels of a GPU are in the profile alone.
+TensorBoard shows the folder with tensorboard-plugin-profile. Times are sums over the threads that start operations,
+without nested operations. Kernels of a GPU appear only in the profile.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _NUM_SHOWN = 15
 
 
 class Operation(NamedTuple):
-    """Holds what operations of one type took, per run.
+    """The operations of one type, per run.
 
     Args:
-        name: their type, e.g. "MatMul"; "XLA " and the name of a fusion for what XLA has compiled.
-        number: how many there were.
-        seconds: they took, on all threads that start operations together, without the operations inside them.
+        name: their type, e.g. "MatMul"; for operations compiled by XLA, "XLA " and the name of the fusion.
+        number: number of operations.
+        seconds: their time, summed over all threads that start operations, without nested operations.
     """
 
     name: str
@@ -47,11 +47,10 @@ class Operation(NamedTuple):
 
 
 def record(folder: Path, run: Callable[[], object]) -> tuple[float, list[Operation]]:
-    """Records a few runs of something that has run before; a profile that is there is replaced.
+    """Records a few runs of a function that has run before; replaces an existing profile.
 
     Returns:
-        Seconds of a run while it was recorded, which slows it down, and where the time of the host went, the slowest
-        operations first.
+        Seconds per run (recording slows a run down), and the operations of the host, the slowest first.
     """
     shutil.rmtree(folder / "plugins", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,7 @@ def record(folder: Path, run: Callable[[], object]) -> tuple[float, list[Operati
 
 
 def read_operations(folder: Path) -> list[Operation]:
-    """Adds up the operations of a profile that `record` wrote, per run and by type, the slowest first."""
+    """Adds up the operations in a profile written by `record`, per run and type, the slowest first."""
     totals: dict[str, tuple[int, int]] = {}
     for path in folder.rglob("*.xplane.pb"):
         space = xplane_pb2.XSpace.FromString(path.read_bytes())
@@ -88,7 +87,7 @@ def _named_events(plane: Any, line: Any) -> Iterator[tuple[int, int, str]]:
 
 
 def _operation_name(plane: Any, event: Any) -> str | None:
-    """Gives the type of the operation that an event is of; None for other events, as of the thread pools."""
+    """Gives the type of an event's operation; None for other events, e.g. of thread pools."""
     metadata = plane.event_metadata[event.metadata_id]
     if metadata.display_name and metadata.name.endswith(f":{metadata.display_name}"):
         return metadata.display_name
@@ -96,17 +95,13 @@ def _operation_name(plane: Any, event: Any) -> str | None:
         key = plane.stat_metadata[stat.metadata_id].name
         if key in ("hlo_op", "kernel_type"):
             value = stat.str_value or plane.stat_metadata[stat.ref_value].name
-            # Operations of XLA are numbered.
+            # Remove the numbers of XLA's operations.
             return f"XLA {re.sub(r'[.][0-9.]+$', '', value)}" if key == "hlo_op" else value
     return None
 
 
 def _self_times(events: Iterable[tuple[int, int, str]]) -> Iterator[tuple[str, int]]:
-    """Takes from each event the time of those inside it.
-
-    Args:
-        events: of one thread, in order, so that they are inside each other or apart.
-    """
+    """Subtracts the time of nested events from each event; `events` are those of one thread, in order."""
     open_events: list[list[Any]] = []  # end, name, own time
     for start, end, name in events:
         while open_events and open_events[-1][0] <= start:
@@ -124,7 +119,7 @@ def _close(open_events: list[list[Any]]) -> tuple[str, int]:
 
 
 def main() -> None:
-    """Records what the command line says."""
+    """Records with the options of the command line, and prints the slowest operations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("model", "step"))
     parser.add_argument("folder", type=Path)

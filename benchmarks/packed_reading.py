@@ -1,7 +1,7 @@
-"""Measure the reading of packed videos against that of the same videos as files.
+"""Measure how fast packed videos are read, against the same videos as files.
 
-The clips of tests/clips are packed, and random clips of 32 frames are read from them by some threads, as training
-does. On a local disk the two should be alike: packing pays on network drives. Runs alternate and medians are compared.
+The videos of tests/clips are packed, and threads read random clips of 32 frames, as in training. On a local disk both
+should be equally fast: packing pays on network drives. Runs alternate, and medians are compared.
 
     python benchmarks/packed_reading.py --threads 2
 """
@@ -32,7 +32,7 @@ NUM_CLIPS = 60
 
 
 def measure(loader: FrameLoader, paths: Sequence[str], num_threads: int) -> float:
-    """Reads random clips; gives clips per second."""
+    """Reads random clips; returns clips per second."""
 
     def load(number: int) -> None:
         rng = np.random.default_rng(number)
@@ -46,7 +46,7 @@ def measure(loader: FrameLoader, paths: Sequence[str], num_threads: int) -> floa
 
 
 def pack(folder: Path) -> DatasetConfig:
-    """Packs the clips of the tests, as a data set of two classes."""
+    """Packs the clips of the tests as a data set with two classes."""
     lines = [f"{path},{number % 2}" for number, path in enumerate(CLIPS_OF_THE_TESTS)]
     (folder / "videos.csv").write_text("\n".join(lines))
     dataset = DatasetConfig(
@@ -65,7 +65,7 @@ def pack(folder: Path) -> DatasetConfig:
 
 
 def main() -> None:
-    """Prints clips per second of each way, and its ratio to files."""
+    """Prints clips per second of each variant, and the ratio to files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2, help="threads that decode (2)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (5)")
@@ -81,7 +81,7 @@ def main() -> None:
         for _ in range(arguments.repeats + 1):
             for name, (loader, paths) in ways.items():
                 rates[name].append(measure(loader, paths, arguments.threads))
-    # The first of each warms up.
+    # The first run of each is a warm-up.
     medians = {name: statistics.median(measured[1:]) for name, measured in rates.items()}
     for name, measured in rates.items():
         spread = f"{min(measured[1:]):.2f} to {max(measured[1:]):.2f}"

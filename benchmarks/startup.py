@@ -1,6 +1,6 @@
 """Measure how long a user waits for the help of train.py, and for the first training step.
 
-python benchmarks/startup.py                                       swin_micro on motion, which is made beforehand
+python benchmarks/startup.py                                       swin_micro on motion, generated beforehand
 python benchmarks/startup.py model=swin_tiny dataset=ucf101        your own run
 """
 
@@ -29,13 +29,13 @@ def bench_startup(overrides: Sequence[str], rounds: int) -> Result:
     """Times processes from their start.
 
     Args:
-        overrides: of the training run whose first step is waited for, e.g. `["dataset=folder", "dataset.root=..."]`;
-            without a data set, motion is made beforehand.
-        rounds: how often each process is started.
+        overrides: of the training run, e.g. `["dataset=folder", "dataset.root=..."]`; without a data set, motion is
+            generated beforehand.
+        rounds: starts of each process.
 
     Returns:
-        Rows for `train.py --help` and for the first step, until it is taken and its state is saved; a bare Python and
-        the import of TensorFlow as references. `notes` lists the modules that the help imports.
+        Rows for `train.py --help` and for the first step, until its state is saved; as references, a bare Python and
+        the import of TensorFlow. `notes` list the packages that the help imports.
 
     Raises:
         InputError: if a process fails.
@@ -100,7 +100,7 @@ def _describe_failure(command: Sequence[str], code: int, output: str) -> str:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Runs the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     parser.add_argument("--rounds", type=int, default=3)

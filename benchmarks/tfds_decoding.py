@@ -1,9 +1,9 @@
-"""Measure the reading of a data set that TFDS has prepared: only the sampled frames, against all of them.
+"""Measure how fast a data set prepared by TFDS is read: decoding only the sampled frames, against all frames.
 
-TFDS stores the frames of a video as JPEG images. vswin decodes the 32 frames of a clip, `tfds.load` those of the
-whole video. The data set is prepared as `tfds.load` does it (TFRecord) and as `dataset.download=true` does
-(ArrayRecord). It is made here from the clips of tests/clips, cut to the mean length of UCF101 (186 frames) at its size
-of 320 x 240. All run in tf.data with the same number of threads; runs alternate and medians are compared.
+TFDS stores the frames of a video as JPEG images. vswin decodes the 32 frames of a clip, `tfds.load` all frames of the
+video. The data set is prepared both as by `tfds.load` (TFRecord) and as by `dataset.download=true` (ArrayRecord). It
+consists of the clips of tests/clips, cut to the mean length of UCF101 (186 frames) and scaled to its size, 320 x 240.
+All variants run in tf.data with the same number of threads; runs alternate, and medians are compared.
 
     python benchmarks/tfds_decoding.py
 """
@@ -61,7 +61,7 @@ class MeasuredVideos(tfds.core.GeneratorBasedBuilder):
 
 
 def measure_sampled(dataset: DatasetConfig, num_threads: int) -> float:
-    """Reads a random clip of every video; gives videos per second."""
+    """Reads a random clip of every video; returns videos per second."""
     _, records, _, store = load_tfds(dataset)
     loader, rng = FrameLoader(store=store), np.random.default_rng(0)
 
@@ -77,7 +77,7 @@ def measure_sampled(dataset: DatasetConfig, num_threads: int) -> float:
 
 
 def measure_all(folder: Path, num_threads: int) -> float:
-    """Has TFDS decode every video and takes a clip of it; gives videos per second."""
+    """Lets TFDS decode every video, and takes a clip of it; returns videos per second."""
     builder = tfds.builder_from_directory(folder)
     read_config = tfds.ReadConfig(num_parallel_calls_for_decode=num_threads)
     videos = builder.as_dataset("train", read_config=read_config)
@@ -95,7 +95,7 @@ def _count_per_second(dataset: tf.data.Dataset, num_threads: int) -> float:
 
 
 def main() -> None:
-    """Prints videos per second of both ways, and their ratio."""
+    """Prints videos per second of each variant, and the ratio to decoding all frames."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="threads that decode (1)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (5)")
@@ -113,7 +113,7 @@ def main() -> None:
             for file_format, (dataset, _) in prepared.items():
                 rates[f"sampled, {file_format}"].append(measure_sampled(dataset, arguments.threads))
             rates["all"].append(measure_all(prepared["tfrecord"][1], arguments.threads))
-    # The first of each warms up.
+    # The first run of each is a warm-up.
     medians = {name: statistics.median(measured[1:]) for name, measured in rates.items()}
     for name, measured in rates.items():
         print(

@@ -1,8 +1,8 @@
 """Measure what fine-tuning gains over training from scratch, at equal steps.
 
-`swin_micro` is trained on the built-in `motion` data set (or taken from a run), then fine-tuned on another task with
-other classes and few videos: objects that move along two coordinates at once, such as `left_and_up` or
-`turn_and_grow`. Training from scratch takes the same steps on the same clips.
+`swin_micro` is trained on the built-in `motion` data set (or taken from a run), then fine-tuned on a second task with
+other classes and few videos: objects that change along two coordinates at once, such as `left_and_up` or
+`turn_and_grow`. Training from scratch takes the same number of steps on the same clips.
 
     python benchmarks/transfer.py --output outputs/transfer
 """
@@ -35,7 +35,7 @@ RECIPE = ("dataset=folder", "clip=8x1_64px", "dataset.allow_flip=false", "datase
 
 
 def make_videos(root: Path, train_per_class: int, val_per_class: int) -> None:
-    """Makes the videos of the second task; no scene is one of the first."""
+    """Makes the videos of the second task; none of their scenes occurs in the first task."""
     for subset, count in (("train", train_per_class), ("val", val_per_class)):
         for label, (name, motions) in enumerate(CLASSES.items()):
             folder = root / subset / name

@@ -1,7 +1,7 @@
-"""How the commands of `vswin` are declared, how their help looks, and what TAB offers behind them.
+"""Declare the commands of `vswin`, format their help, and complete their words on TAB.
 
-Files alone are completed by the shell itself. All of the rest is read from the commands, the files of `configs/` and
-the schemas, so that a new command or key needs nothing here.
+The shell itself completes plain file names. All other completions come from the commands, the files of `configs/` and
+the schemas, so that a new command or key needs no change here.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from vswin.console import printable_lines
 from vswin.published import all_published
 
 _NARROW, _WIDEST = 60, 100
-# bash takes `=` for the end of a word, so it is given what stands behind it; behind a key nothing is to be added.
+# bash splits words at `=`, so it gets only the part after `=`; no space may follow a key.
 _FOR_BASH = r"""_vswin_completion() {
     local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT}
     local -x _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=$line
@@ -54,7 +54,7 @@ _USING_MODELS = ("predict", "extract", "explain")  # whose --set takes keys of a
 
 
 class _Command(TyperCommand):
-    """A command whose help is that of its configuration, or whose options keep their names in a narrow window."""
+    """A command that shows the help of its configuration, or keeps option names whole in a narrow window."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         name, columns = "_".join(ctx.command_path.split()[1:]), shutil.get_terminal_size().columns
@@ -67,7 +67,7 @@ class _Command(TyperCommand):
 
 
 def command(group: typer.Typer, panel: str | None = None, is_for_hydra: bool = False) -> Callable[..., Any]:
-    """Declares a command: the paragraphs of its docstring are laid out anew, and examples stand at its end."""
+    """Declares a command; its help is the docstring with rewrapped paragraphs and the examples at the end."""
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         text, _, examples = (getdoc(function) or "").partition("\n\nExamples:\n")
@@ -86,7 +86,7 @@ def command(group: typer.Typer, panel: str | None = None, is_for_hydra: bool = F
 
 
 def group_of(text: str, end: str, has_version: bool = False) -> typer.Typer:
-    """Makes a command of commands, which prints its help if none of them is named."""
+    """Makes a group of commands, which prints its help if no command is named."""
     group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     option = typer.Option("--version", help="print the version", metavar="", hidden=not has_version)
 
@@ -106,18 +106,18 @@ def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
 
 
 def flag(name: str, text: str) -> Any:
-    """Declares an option that is given or not."""
+    """Declares an option without a value."""
     return typer.Option(name, metavar="", help=text)
 
 
 def words(metavar: str, text: str, **more: Any) -> Any:
-    """Declares what is given without the name of an option."""
+    """Declares positional arguments."""
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
 def run(app: typer.Typer) -> None:
-    """Runs the command named on the command line, or says in one paragraph what is wrong with its words."""
-    # Help is as wide as the terminal, up to what can be read.
+    """Runs the command named on the command line, or explains in one paragraph what is wrong with the line."""
+    # Help is as wide as the terminal, up to a readable width.
     os.environ.setdefault("TERMINAL_WIDTH", str(min(shutil.get_terminal_size().columns, _WIDEST)))
     root = get_command(app)
     if "_VSWIN_COMPLETE" in os.environ:  # a shell asks, see `completion_script`
@@ -137,27 +137,27 @@ def run(app: typer.Typer) -> None:
 
 
 def completion_script(shell: str) -> str:
-    """Writes what a shell has to read once; each TAB then asks `vswin` itself."""
+    """Writes the script that a shell must read once; each TAB then asks `vswin` itself."""
     if shell == "bash":
         return _FOR_BASH
     return get_completion_script(prog_name="vswin", complete_var="_VSWIN_COMPLETE", shell=shell)
 
 
 def complete_weights(incomplete: str) -> list[str]:
-    """Offers published names, the folders of runs, and files."""
+    """Offers published names, run folders and files."""
     runs = [os.path.dirname(path) for path in sorted(glob.glob("outputs/*/config.yaml"))]
     return [*(weights.name for weights in all_published()), *runs, *_complete_path(incomplete)]
 
 
 def complete_source() -> list[str]:
-    """Offers the names of copies of published weights."""
+    """Offers the names of the copies of published weights, as `source` takes them."""
     return sorted({copy.name for weights in all_published() for copy in weights.sources})
 
 
 def complete_override(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers keys of a command's configuration, level by level, and behind the `=` what a key can be set to.
+    """Offers the keys of a command's configuration, level by level, and the values of a key after `=`.
 
-    Whole words are given, e.g. "model=swin_tiny"; a group comes as "optimizer=" and as "optimizer.".
+    Offers are whole words, e.g. "model=swin_tiny"; a group is offered as "optimizer=" and "optimizer.".
     """
     command = "_".join(context.command_path.split()[1:])
     name = command if command in SCHEMAS else "evaluate" if command in _USING_MODELS else "train"

@@ -1,8 +1,8 @@
-"""A minute's proof that an installation trains as it should; called by `vswin selftest`.
+"""Check within a minute that an installation trains correctly: `vswin selftest`.
 
-The first steps of a small run by the official recipe have known losses: data, decoder, augmentation, model, loss,
-optimizer and schedule all have a part in them, so whatever is wrong with one shows. Colours and labels, which change
-them little, are compared before.
+The first steps of a small run by the official recipe have known losses. These depend on data, decoder, augmentation,
+model, loss, optimizer and schedule, so an error in any of them shows. Colours and labels change the losses little and
+are therefore checked first.
 """
 
 import json
@@ -34,17 +34,17 @@ from vswin.training.setup import build_trainer
 from vswin.zoo import configured_size
 
 NUM_STEPS = 50
-# Red above blue and blue above red, RGB; Motion JPEG keeps them to within a few levels.
+# RGB, one mostly red and one mostly blue; Motion JPEG changes them by a few levels only.
 _COLOURS = [[200, 60, 20], [30, 90, 210]]
 _COLOUR_TOLERANCE = 12
 _LOSSES = Path(__file__).with_name("selftest.json")
 
 
 def run_selftest(config: TrainConfig, record: bool = False) -> None:
-    """Trains for fifty steps and compares the loss of each with the one that is stored.
+    """Trains for fifty steps and compares the loss of each step with the stored one.
 
-    With `record` the losses are stored instead, for those who changed the training on purpose. An `InputError` if a
-    loss differs by more than rounding and the order of sums can explain.
+    `record` stores the losses instead, after an intended change of the training. An `InputError` if a loss differs by
+    more than rounding and the order of sums can explain.
     """
     started = time.perf_counter()
     strategy = make_strategy(config.runtime.strategy)
@@ -67,7 +67,7 @@ def run_selftest(config: TrainConfig, record: bool = False) -> None:
 
 
 def _train(config: TrainConfig, strategy: tf.distribute.Strategy) -> list[float]:
-    """Takes the steps; returns the loss of each."""
+    """Runs the training steps; returns the loss of each."""
     set_precision(config.runtime.precision)
     check_divides(config.batch_size, strategy.num_replicas_in_sync, config.runtime.micro_batches)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def _train(config: TrainConfig, strategy: tf.distribute.Strategy) -> list[float]
                 catalog.train, config.clip, config.augment, config.dataset.allow_flip, order, bad
             )
         )
-        # An "epoch" of one step, so that the loss that Keras reports is that of the step.
+        # Epochs of one step, so that Keras reports the loss of each step.
         history = trainer.fit(batches, epochs=NUM_STEPS, steps_per_epoch=1, verbose=0)
     if len(bad) > 0:
         raise InputError(f"{len(bad)} of the videos that were just written cannot be decoded: {bad.rows()[0]}")
@@ -92,7 +92,7 @@ def _train(config: TrainConfig, strategy: tf.distribute.Strategy) -> list[float]
 
 
 def _check_colours() -> None:
-    """Decodes a video of known colours with each decoder: red taken for blue would change the losses very little."""
+    """Decodes a video of known colours with each decoder: swapped red and blue would hardly change the losses."""
     written = np.zeros((2, 32, 48, 3), np.uint8)  # [T, H, W, 3]
     written[:, :, :24], written[:, :, 24:] = _COLOURS
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def _check_colours() -> None:
 
 
 def _check_labels(catalog: Catalog) -> None:
-    """Compares the label of each video with the class folder that it was written into."""
+    """Compares the label of each video with its class folder."""
     for path, label in (*catalog.train, *catalog.val):
         class_name = Path(path).parent.name
         if not 0 <= label < len(catalog.class_names) or catalog.class_names[label] != class_name:

@@ -1,4 +1,4 @@
-"""The mean over the official splits of a data set, a training and an evaluation of each: `vswin splits`."""
+"""Train and evaluate on each official split of a data set, and average the results: `vswin splits`."""
 
 import json
 import os
@@ -21,23 +21,23 @@ from vswin.weights.checkpoint import open_weights
 
 SPLITS = (1, 2, 3)
 _FIGURES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
-# Of a protocol: what may differ between two tests of the same weights on the same videos.
+# Keys of a protocol that may differ between two tests of the same weights on the same videos.
 _ELSEWHERE = ("weights", "dataset", "decoder", "short_sides", "date", "vswin", "tensorflow")
 
 
 def run_splits(config: TrainConfig, overrides: Sequence[str]) -> None:
-    """Trains on each split, tests each under the published protocol, and prints the mean.
+    """Trains on each split, tests each model under the published protocol, and prints the mean.
 
-    Each training and test is a process of its own and takes no memory from the next. What an earlier call with the same
-    `output_dir` has done is not done again.
+    Each training and each test is a separate process and takes no memory from the next. Work that an earlier call with
+    the same `output_dir` has finished is not repeated.
 
     Args:
         config: the run of a split, checked.
-        overrides: the command line behind it.
+        overrides: the command line of the run.
 
     Raises:
-        InputError: if the data set has no splits, or the command line says what is decided here.
-        SystemExit: if a training or an evaluation fails; it has said why.
+        InputError: if the data set has no splits, or the command line sets `dataset.split` or `resume`.
+        SystemExit: if a training or an evaluation fails, after it has printed the reason.
     """
     if config.dataset.name not in WITH_SPLITS:
         raise InputError(
@@ -69,7 +69,7 @@ def _call(script: str, *overrides: str) -> None:
 
 
 def _is_tested(folder: Path, overrides: Sequence[str]) -> bool:
-    """Tells whether a run holds the evaluation that `evaluate.py` would make of it now."""
+    """Tells whether a run already holds the evaluation that `evaluate.py` would write now."""
     config = compose_evaluation(overrides, run=str(folder))
     wanted = _identity(describe_protocol(config, open_weights(str(config.init_from)), load_tested(config)))
     try:
@@ -79,7 +79,7 @@ def _is_tested(folder: Path, overrides: Sequence[str]) -> bool:
 
 
 def _identity(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes from a protocol what is the same wherever and whenever the same weights are tested in the same way."""
+    """Takes the part of a protocol that does not depend on where and when the same test of the same weights runs."""
     kept = {key: value for key, value in protocol.items() if key not in _ELSEWHERE}
     videos = {key: protocol["dataset"][key] for key in ("name", "split", "num_videos", "list_hash")}
     return kept | videos | {"weights": protocol["weights"]["sha256"]}

@@ -1,4 +1,4 @@
-"""Measure vswin beside other implementations, each in a process and an environment of its own, in turns.
+"""Measure vswin and other implementations in turns, each in its own process and environment.
 
     python benchmarks/peers/install.py                                      once
     python benchmarks/peers/compare.py forward --precision float32 bfloat16
@@ -29,7 +29,7 @@ from vswin.runtime import console
 HERE = Path(__file__).resolve().parent
 CLIPS = HERE.parents[1] / "tests" / "clips"
 VIDEOS = [str(CLIPS / name) for name in ("demo.mp4", "test.avi", "flipping_a_pancake.mkv")]
-# Task -> peer -> the ways in which it can do that.
+# Task -> peer -> variants in which the peer can do the task.
 VARIANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "forward": {"keras_cv": ("graph", "onednn", "xla"), "torchvision": ("eager", "compiled")},
     "step": {"keras_cv": ("graph", "onednn", "xla"), "torchvision": ("eager", "compiled")},
@@ -38,10 +38,10 @@ VARIANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 
 
 def list_contenders(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str], Case]]:
-    """Lists what is compared, vswin first: name, command and case.
+    """Lists the contenders, vswin first: name, command and case.
 
     Raises:
-        InputError: if a peer does not know the task, or is not installed, or no peer knows one of the ways.
+        InputError: if a peer does not have the task or is not installed, or if no peer has a requested variant.
     """
     task, known = arguments.task, VARIANTS[arguments.task]
     peers = list(known) if arguments.peers is None else arguments.peers
@@ -72,19 +72,19 @@ def list_contenders(arguments: argparse.Namespace) -> Iterator[tuple[str, list[s
 
 
 def compare(contenders: Sequence[tuple[str, list[str], Case]], rounds: int, clips: int) -> Result:
-    """Starts all contenders, lets them take turns, and asks what memory they took.
+    """Starts all contenders, runs them in turns, and asks for their memory.
 
     Args:
         contenders: name, command and case of each.
-        rounds: runs of each.
-        clips: of a run.
+        rounds: runs of each contender.
+        clips: clips per run.
 
     Returns:
-        A row for each that can do it, with `clips_per_second`, and of training steps the memory; `notes` says of the
-        others why they cannot, and names the versions.
+        A row for each contender that can run the case, with `clips_per_second`, and the memory of training steps.
+        `notes` list the versions, and why the other contenders cannot run it.
 
     Raises:
-        InputError: if the first cannot.
+        InputError: if the first contender cannot run its case.
     """
     case = contenders[0][2]
     options = {"frames": case.num_frames, "size": case.size, "batch": case.batch_size}
@@ -114,7 +114,7 @@ def compare(contenders: Sequence[tuple[str, list[str], Case]], rounds: int, clip
 
 
 def main() -> None:
-    """Measures and prints a table; vswin is its first row, and the others' speed is a multiple of its."""
+    """Measures and prints a table; vswin is the first row, and speeds are multiples of its speed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=list(VARIANTS), help="what is measured")
     parser.add_argument("--peers", nargs="+", metavar="PEER", help="keras_cv, torchvision; input: decord (all)")

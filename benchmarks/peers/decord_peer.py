@@ -1,7 +1,7 @@
 """decord with the transforms of mmaction2's training pipeline in NumPy and OpenCV, on one thread; see `protocol.py`.
 
-A random clip of `num_frames` x 2 frames, short side 256, a random resized crop (8 to 100 % of the area, 3/4 to 4/3) to
-`size` x `size`, a flip of every second clip. The clips stay bytes: what vswin normalises on the device is left out.
+A random clip of `num_frames` frames with stride 2, short side 256, a random resized crop (area 8 to 100 %, 3/4 to 4/3)
+to `size` x `size`, a flip with probability 1/2. Clips stay uint8, as vswin normalises them on the device.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import decord
 import numpy as np
 from protocol import Case, serve
 
-# As many as `vswin.bench.input` times.
+# The number of clips that `vswin.bench.input` times.
 NUM_CLIPS = 36
 FRAME_STRIDE, SHORT_SIDE = 2, 256
 
 
 def build(case: Case) -> Callable[[], object]:
-    """Makes what loads clips, video after video."""
+    """Makes a function that loads clips from each video in turn."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Makes an environment for each peer, `.venv-peers/<peer>`, from its requirements; torch takes 5 GB.
+"""Create an environment for each peer, `.venv-peers/<peer>`, from its requirements; torch takes 5 GB.
 
 python benchmarks/peers/install.py
 python benchmarks/peers/install.py keras_cv decord
@@ -17,12 +17,12 @@ ENVIRONMENTS = HERE.parents[1] / ".venv-peers"
 
 
 def find_python(peer: str) -> Path:
-    """Says where the Python of a peer is, or would be."""
+    """Gives the path of a peer's Python, whether or not the peer is installed."""
     return ENVIRONMENTS / peer / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def main() -> None:
-    """Installs the peers that are named, or all."""
+    """Installs the named peers, or all peers."""
     peers = sorted(path.stem for path in (HERE / "requirements").glob("*.txt"))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(peers)}; without, all")

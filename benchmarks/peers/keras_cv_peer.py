@@ -1,6 +1,6 @@
-"""keras-cv's VideoSwinT with a head, as a graph, the same with oneDNN, or compiled by XLA; see `protocol.py`.
+"""keras-cv's VideoSwinT with a head, as a graph, as a graph with oneDNN, or compiled by XLA; see `protocol.py`.
 
-Its clips are normalised beforehand.
+The clips are normalised before the measurement.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def build(case: Case) -> Callable[[], object]:
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if case.precision == "bfloat16" else "float32")
     shape = (case.num_frames, case.size, case.size, 3)
-    # Its defaults are those of Swin-T; the class named VideoSwinTBackbone wants a preset that is not there.
+    # The defaults are those of Swin-T; the class VideoSwinTBackbone needs a preset that does not exist.
     backbone = keras_cv.models.VideoSwinBackbone(include_rescaling=False, input_shape=shape)
     pooled = keras.layers.GlobalAveragePooling3D()(backbone.output)
     logits = keras.layers.Dense(NUM_CLASSES, dtype="float32")(pooled)

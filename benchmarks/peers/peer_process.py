@@ -1,4 +1,4 @@
-"""The side of `compare.py` in the talk with a peer; see `protocol.py`."""
+"""Start a peer from `compare.py`, and exchange messages with it; see `protocol.py`."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _OURS = ("TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 class PeerError(Exception):
-    """Says why a peer cannot do what it is asked for."""
+    """A peer cannot do its task; the message says why."""
 
 
 class PeerProcess:
-    """Starts a peer and lets it run; as a context it ends with the block.
+    """Starts a peer and runs it; as a context manager, it ends the peer after the block.
 
     Args:
-        command: that starts it, without the case.
-        case: what it does.
+        command: starts the peer, without the case.
+        case: the task of the peer.
 
     Attributes:
-        versions: package -> version, as the peer says.
+        versions: package -> version, as reported by the peer.
 
     Raises:
-        PeerError: if it cannot do that, or ends.
+        PeerError: if the peer cannot do its task, or its process ends.
     """
 
     def __init__(self, command: Sequence[str], case: Case) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with this object)
         arguments = [*command, json.dumps(asdict(case))]
-        # What vswin sets on import must not reach the others.
+        # Variables that vswin sets on import must not reach the peers.
         environment = {key: value for key, value in os.environ.items() if key not in _OURS}
         self._process = subprocess.Popen(
             arguments,
@@ -55,7 +55,7 @@ class PeerProcess:
             raise
 
     def __enter__(self) -> PeerProcess:
-        """Changes nothing."""
+        """Returns the running peer."""
         return self
 
     def __exit__(
@@ -65,11 +65,11 @@ class PeerProcess:
         self.close()
 
     def run(self) -> float:
-        """Lets the peer run once; returns the seconds that it took."""
+        """Runs the peer once; returns the seconds of the run."""
         return self._ask("run")["seconds"]
 
     def peaks(self) -> tuple[float, float]:
-        """Asks for the peak of the peer's memory before its first run, and until now, in GB."""
+        """Asks for the peak memory of the peer in GB: before its first run, and until now."""
         answer = self._ask("peak")
         return answer["before_gb"], answer["peak_gb"]
 

@@ -1,9 +1,9 @@
-"""How a peer talks with `compare.py`: it is a process that does one thing again and again, once for each line it gets.
+"""The messages between `compare.py` and a peer, a process that runs one task again for each line of input.
 
-A peer is started with its case as JSON and says `{"ready": {package: version}}`, or `{"error": text}` where it cannot
-do that. Then each line on its standard input is a wish: `run` is answered with `{"seconds": ...}`, `peak` with
-`{"before_gb": ..., "peak_gb": ...}`. It ends when its input does. Needs nothing but the standard library, since it is
-imported in the environments of all peers.
+A peer starts with its case as JSON and prints `{"ready": {package: version}}`, or `{"error": text}` if it cannot run
+the case. Then each line on its standard input is a request: it answers `run` with `{"seconds": ...}`, and `peak` with
+`{"before_gb": ..., "peak_gb": ...}`. The peer ends when its input ends. This module needs only the standard library,
+since the environments of all peers import it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Case:
-    """Says what a peer does when it runs.
+    """The task of a peer.
 
     Args:
         task: `forward`, `step` (AdamW, cross entropy, no augmentation) or `input` (load training clips).
-        variant: one of the ways in which the peer can do it, e.g. "compiled".
+        variant: one of the peer's variants of the task, e.g. "compiled".
         precision: `float32` or `bfloat16`.
         num_frames: frames of a clip.
         size: pixels of a frame's side.
-        batch_size: clips at once.
+        batch_size: clips per batch.
         videos: files to load clips from.
     """
 
@@ -41,15 +41,15 @@ class Case:
 
 
 def serve(build: Callable[[Case], Callable[[], object]], packages: Sequence[str]) -> None:
-    """Answers the wishes on the standard input until it ends.
+    """Answers the requests on standard input until it ends.
 
     Args:
-        build: makes of a case what runs, ready but for what the first run does; raises what it likes if it cannot. What
-            it makes may return a number: seconds that it has taken itself.
-        packages: whose versions to name.
+        build: makes the function that runs a case, or raises any exception if it cannot. The first run of the function
+            is a warm-up. The function may return its own time in seconds.
+        packages: packages whose versions to report.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # libraries print what they like
+    os.dup2(2, 1)  # what libraries print goes to standard error
     try:
         run = build(Case(**json.loads(sys.argv[1])))
     except Exception as error:
@@ -72,12 +72,12 @@ def serve(build: Callable[[Case], Callable[[], object]], packages: Sequence[str]
 
 
 def _explain(error: Exception) -> str:
-    """Writes an error on one line; of long ones the end, which in TensorFlow's says what was wrong."""
+    """Writes an error on one line; keeps the end of a long one, where TensorFlow says what is wrong."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text if len(text) < 300 else '... ' + text[-300:]}"
 
 
 def peak_gb() -> float:
-    """Reads the largest resident memory of this process so far; Linux."""
+    """Reads the peak resident memory of this process in GB; Linux only."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM:"))

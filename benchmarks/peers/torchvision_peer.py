@@ -1,6 +1,6 @@
 """torchvision's Swin3D-T, eager or compiled; see `protocol.py`.
 
-Its clips are normalised beforehand. bfloat16 is autocast, as training uses it.
+The clips are normalised before the measurement. bfloat16 runs under autocast, as in training.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""vswin as a peer among others; see `protocol.py`."""
+"""vswin as a peer; see `protocol.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from protocol import Case, serve
 
 
 def build(case: Case) -> Callable[[], object]:
-    """Makes what a case says."""
+    """Makes the function that runs a case."""
     if case.task == "input":
         from vswin.bench.input import compose_input, time_batches
         from vswin.data.frames import FrameLoader

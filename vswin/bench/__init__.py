@@ -1,1 +1,1 @@
-"""Benchmarks with one command each: `vswin bench model|step|input|eval|startup`."""
+"""Benchmarks with one command each: `vswin bench model|step|input`."""

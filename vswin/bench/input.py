@@ -26,7 +26,7 @@ from vswin.errors import InputError
 
 BATCH_SIZE = 6
 NUM_BATCHES = 6
-# Of the videos that are made: pixels of the shorter side, as in the usual copies of Kinetics; width and height before.
+# Generated videos: pixels of the short side, as in the usual copies of Kinetics; width and height before resizing.
 _SHORT_SIDE = 256
 _DRAWN = (640, 480)
 _RATE = 25.0
@@ -35,17 +35,17 @@ _RATE = 25.0
 def bench_input(
     videos: Sequence[str], overrides: Sequence[str], threads: Sequence[int], isolate: bool, rounds: int
 ) -> Result:
-    """Times the pipeline of the official Kinetics recipe, or of what is changed in it by overrides.
+    """Times the input pipeline of the official Kinetics recipe, with overrides.
 
     Args:
-        videos: files, read again and again.
-        overrides: of the training configuration, e.g. `["clip=16x4"]`.
-        threads: numbers of threads that decode; each is tried.
-        isolate: whether decoding in processes of its own is tried as well.
-        rounds: times 36 clips of each.
+        videos: files, read repeatedly.
+        overrides: changes of the training configuration, e.g. `["clip=16x4"]`.
+        threads: numbers of decoding threads to try.
+        isolate: whether to try decoding in separate processes as well.
+        rounds: measurements of 36 clips for each contender.
 
     Returns:
-        A row per number of threads and way of decoding, with `clips_per_second`.
+        A row per number of threads and variant of decoding, with `clips_per_second`.
     """
     check_counts({"--threads": min(threads)})
     config = compose_input(overrides)
@@ -69,12 +69,12 @@ def bench_input(
 
 
 def compose_input(overrides: Sequence[str]) -> TrainConfig:
-    """Composes a training run by the official Kinetics recipe, or what is changed in it."""
+    """Composes a training run by the official Kinetics recipe, with overrides."""
     return compose_config("train", ["dataset=kinetics400", *overrides], TrainConfig)
 
 
 def time_batches(config: TrainConfig, videos: Sequence[str], num_threads: int, loader: FrameLoader) -> float:
-    """Times 36 clips after a first batch, which fills the pipeline: seconds.
+    """Times 36 clips, in seconds, after a first batch that fills the pipeline.
 
     An `InputError` if a video cannot be decoded.
     """
@@ -98,7 +98,7 @@ def time_batches(config: TrainConfig, videos: Sequence[str], num_threads: int, l
 
 @contextmanager
 def videos_at(paths: Sequence[Path] | None, num_videos: int = 3, num_frames: int = 150) -> Iterator[list[str]]:
-    """Gives the videos to measure with: those that are named, or some that are made, and gone afterwards."""
+    """Gives the videos to measure with: the named files, or generated videos, which are deleted afterwards."""
     if paths is None:
         with tempfile.TemporaryDirectory(prefix="vswin_bench_") as folder:
             yield [str(_make_video(Path(folder, f"{number}.mp4"), number, num_frames)) for number in range(num_videos)]
@@ -110,7 +110,7 @@ def videos_at(paths: Sequence[Path] | None, num_videos: int = 3, num_frames: int
 
 
 def _make_video(path: Path, seed: int, num_frames: int) -> Path:
-    """Draws a video and encodes it: coarse and fine texture that drifts, turns and comes nearer, and grain."""
+    """Draws and encodes a video: coarse and fine texture that drifts, turns and grows, with grain."""
     rng = np.random.default_rng(seed)
     width, height = _DRAWN
     scene = np.mean([_draw_texture(rng, cells) for cells in (6, 24, 96)], axis=0)  # [2W, 2W, 3]
@@ -132,6 +132,6 @@ def _make_video(path: Path, seed: int, num_frames: int) -> Path:
 
 
 def _draw_texture(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Draws random colours on a grid and blends them, uint8 [2W, 2W, 3] for frames of width W."""
+    """Interpolates random colours on a grid, uint8 [2W, 2W, 3] for frames of width W."""
     colours = rng.integers(0, 256, (cells, cells, 3), np.uint8)
     return cv2.resize(colours, (2 * _DRAWN[0], 2 * _DRAWN[0]), interpolation=cv2.INTER_CUBIC)

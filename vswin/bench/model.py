@@ -1,4 +1,4 @@
-"""`vswin bench model`: the forward pass, against what a large matrix product of the same precision reaches."""
+"""`vswin bench model`: the forward pass, compared with a large matrix product of the same precision."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,19 +15,19 @@ from vswin.runtime import set_precision
 from vswin.zoo import count_macs, find_size
 
 NUM_CLASSES = 400
-# Rows and columns of the product that says what the machine can do: large enough for its best, and 17 GFLOP.
+# Side of the matrix product that measures the machine: large enough for the highest rate; 17 GFLOP.
 _SIDE = 2048
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Says which network computes how much; an `InputError` if there is no such network, or a number is below 1.
+    """A network and the size of its input; an `InputError` if the network does not exist, or a number is below 1.
 
     Attributes:
         model: key of `vswin.zoo.SIZES`.
         num_frames: frames of a clip.
         size: pixels of a frame's side.
-        batch_size: clips at once.
+        batch_size: clips per batch.
     """
 
     model: str
@@ -36,7 +36,7 @@ class Workload:
     batch_size: int
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be computed."""
+        """Refuses a workload that cannot run."""
         find_size(self.model)
         check_counts({"--frames": self.num_frames, "--size": self.size, "--batch": self.batch_size})
 
@@ -46,13 +46,13 @@ class Workload:
         return 2 * self.batch_size * count_macs(find_size(self.model), self.num_frames, self.size, self.size)
 
     def make_clips(self) -> tf.Tensor:
-        """Makes random clips, uint8 [B, T, H, W, 3]; always the same."""
+        """Makes random clips, uint8 [B, T, H, W, 3], the same ones every time."""
         shape = (self.batch_size, self.num_frames, self.size, self.size, 3)
         return tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
 def check_precisions(precisions: Sequence[str]) -> None:
-    """Refuses a precision that is none, or stands there twice."""
+    """Refuses unknown and repeated precisions."""
     for precision in precisions:
         if precision not in PRECISIONS:
             raise InputError(f"--precision {precision}: one or more of {', '.join(PRECISIONS)}")
@@ -61,7 +61,7 @@ def check_precisions(precisions: Sequence[str]) -> None:
 
 
 def bench_model(workload: Workload, precisions: Sequence[str], rounds: int) -> Result:
-    """Times the forward pass in one or more precisions, which take turns; see `time_runs`."""
+    """Times the forward pass in one or more precisions, in turns; see `time_runs`."""
     check_precisions(precisions)
     runs = {precision: (precision, make_forward(workload, precision)) for precision in precisions}
     options = {**asdict(workload), "precision": list(precisions)}
@@ -69,7 +69,7 @@ def bench_model(workload: Workload, precisions: Sequence[str], rounds: int) -> R
 
 
 def make_forward(workload: Workload, precision: str) -> Callable[[], object]:
-    """Builds a model with random weights and makes a function that runs it on the same clips each time."""
+    """Builds a model with random weights; returns a function that runs it on the same clips each time."""
     set_precision(precision)
     model = build_model(workload.model, NUM_CLASSES)
     set_precision("float32")
@@ -86,19 +86,19 @@ def time_runs(
     num_clips: int,
     rounds: int,
 ) -> Result:
-    """Times runs of the network in turns, with large matrix products beside them.
+    """Times runs of the network in turns with each other and with large matrix products.
 
     Args:
         benchmark: see `Result`.
         options: see `Result`.
         runs: name -> precision and run.
-        flops: floating-point operations of the matrix products of a run.
-        num_clips: clips of a run.
-        rounds: how often each runs.
+        flops: floating-point operations of the matrix products in a run.
+        num_clips: clips per run.
+        rounds: number of rounds.
 
     Returns:
-        A row per run with `clips_per_second` and `share_of_floor`, the share of the time that its matrix products
-        would take at the rate of a large one; those as references, with `gflops`.
+        A row per run with `clips_per_second` and `share_of_floor`: the matmul bound, i.e. the time of the run's matrix
+        products at the rate of a large one, as a share of the run's time. Large products are references with `gflops`.
     """
     products = {f"matmul {precision}": timed(_make_product(precision)) for precision, _ in runs.values()}
     contenders = {name: timed(run) for name, (_, run) in runs.items()}

@@ -1,4 +1,4 @@
-"""What all benchmarks share: contenders take turns; the result is a table and a JSON file, also beside a stored one."""
+"""The base of all benchmarks: contenders run in turns; results are printed, written as JSON and compared."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from vswin.errors import InputError
 from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
 
-# Figure of a row -> its heading and how it is written.
+# Figure of a row -> its heading and its number format.
 _COLUMNS = {
     "clips_per_second": ("clips/s", "{:.2f}"),
     "videos_per_second": ("videos/s", "{:.2f}"),
@@ -26,12 +26,12 @@ _COLUMNS = {
 }
 
 
-# Runs once and says how many seconds it took; one that lives in another process has its own clock.
+# Runs once and returns its time in seconds; a contender in another process has its own clock.
 Contender: TypeAlias = Callable[[], float]
 
 
 def timed(run: Callable[[], object]) -> Contender:
-    """Makes a contender of what runs in this process; when it returns, its work is done, on a GPU as well."""
+    """Makes a contender of a function in this process; all its work must be done when it returns, also on a GPU."""
 
     def contender() -> float:
         start = time.perf_counter()
@@ -42,12 +42,12 @@ def timed(run: Callable[[], object]) -> Contender:
 
 
 def interleave(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Lets every contender run once in each round.
+    """Runs every contender once in each round.
 
-    The rounds of `warm_up`, in which graphs are traced, caches and pools filled, come first and do not count.
+    The first `warm_up` rounds trace graphs and fill caches and pools; they do not count.
 
     Returns:
-        Name -> seconds of each round that counts.
+        Name -> seconds of each counted round.
     """
     check_counts({"--rounds": rounds})
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -64,7 +64,7 @@ def interleave(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Refuses an option that counts something and is below 1."""
+    """Refuses counts below 1, given by option."""
     for option, count in counts.items():
         if count < 1:
             raise InputError(f"{option} {count}: at least 1")
@@ -72,13 +72,7 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 @dataclass
 class Row:
-    """Holds what was measured of one contender.
-
-    Args:
-        name: of the contender.
-        seconds: of each round.
-        figures: what follows from them or was measured besides; keys of `_COLUMNS`.
-    """
+    """The measurements of one contender: seconds of each round, and further figures by keys of `_COLUMNS`."""
 
     name: str
     seconds: Sequence[float]
@@ -92,15 +86,15 @@ class Row:
 
 @dataclass
 class Result:
-    """Holds what a benchmark found.
+    """The result of a benchmark.
 
     Args:
         benchmark: its name, e.g. "model".
-        options: what was asked for; two results with other options cannot be compared.
-        rows: the contenders, which are compared with the first.
-        references: what was measured beside them and is compared with nothing.
-        machine: where, see `describe_machine`.
-        notes: what else was found out, e.g. versions.
+        options: its options; results with different options cannot be compared.
+        rows: the contenders; each is compared with the first.
+        references: further measurements, which are not compared.
+        machine: see `describe_machine`.
+        notes: further information, e.g. versions.
     """
 
     benchmark: str
@@ -111,7 +105,7 @@ class Result:
     notes: dict[str, list[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Gives everything as values JSON knows; `speed` is that of the first row divided into each row's."""
+        """Gives everything as JSON values; `speed` of a row is a multiple of the first row's."""
         return {
             "benchmark": self.benchmark,
             "options": dict(self.options),
@@ -127,10 +121,10 @@ def _as_json(row: Row) -> dict[str, Any]:
 
 
 def print_result(result: Result, stored: Path | None = None) -> None:
-    """Prints a table: medians, smallest and largest, speed as a multiple of the first row's.
+    """Prints a table: median, smallest and largest time, and speed as a multiple of the first row's.
 
-    With a `stored` result also how many times as fast each row is now; an `InputError` if that is none of the same
-    benchmark with the same options.
+    With a `stored` result, the table also shows the speed as a multiple of the stored one; an `InputError` if the
+    stored benchmark or its options differ.
     """
     before = {} if stored is None else load_medians(stored, result)
     rows = [*result.rows, *result.references]
@@ -150,7 +144,7 @@ def print_result(result: Result, stored: Path | None = None) -> None:
 
 
 def load_medians(path: Path, result: Result) -> dict[str, float]:
-    """Reads the medians of a stored result, name of a row -> seconds; an `InputError` if the two cannot be compared."""
+    """Reads the medians of a stored result, row name -> seconds; an `InputError` if the two cannot be compared."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         named = [stored["benchmark"], stored["options"]]

@@ -1,4 +1,4 @@
-"""`vswin bench step`: a training step as `fit` takes it, and how much memory it needs."""
+"""`vswin bench step`: a training step as `fit` runs it, and its memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,12 +15,12 @@ from vswin.errors import InputError
 from vswin.training.memory import estimate_run
 from vswin.training.trial import prepare_step, run_trial
 
-# The backward pass has two products for each of the forward pass.
+# The backward pass has two matrix products for each one of the forward pass.
 _PRODUCTS_PER_STEP = 3
 
 
 class Way(NamedTuple):
-    """Says how a step is computed, by the keys of `runtime`."""
+    """A variant of the training step, by keys of `runtime`."""
 
     precision: str
     remat: bool = False
@@ -28,13 +28,13 @@ class Way(NamedTuple):
     jit: bool = False
 
     def __str__(self) -> str:
-        """Names what is not as usual."""
+        """Names the precision, and the settings that are not the default."""
         parts = f", {self.micro_batches} micro-batches" if self.micro_batches > 1 else ""
         return self.precision + (", remat" if self.remat else "") + parts + (", jit" if self.jit else "")
 
 
 def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Way]:
-    """Lists the contenders: each precision as usual, and with each of the others by itself; one part is none."""
+    """Lists the variants: each precision alone, and with each other setting; one micro-batch adds no variant."""
     check_precisions(precisions)
     check_counts({"--micro-batches": micro_batches})
     ways = []
@@ -47,9 +47,9 @@ def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: b
 
 
 def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
-    """Times training steps in one or more ways, which take turns; see `time_runs`.
+    """Times one or more variants of the training step, in turns; see `time_runs`.
 
-    What is computed twice does not count. An `InputError` if the batch cannot be cut into the parts.
+    The FLOPs leave out recomputed blocks. An `InputError` if the micro-batches do not divide the batch.
     """
     for way in ways:
         check_divides(workload.batch_size, 1, way.micro_batches)
@@ -59,20 +59,20 @@ def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
 
 
 def make_step(workload: Workload, way: Way) -> Callable[[], None]:
-    """Makes a function that takes a step of the recipe on one device, on the same clips each time."""
+    """Makes a function that runs a training step of the recipe on one device, on the same clips each time."""
     config = compose_config("train", _overrides(workload, way), TrainConfig)
     return prepare_step(config, NUM_CLASSES, workload.make_clips())
 
 
 def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
-    """Measures the memory that a step takes, in a process of its own.
+    """Measures the memory of a training step in a separate process.
 
     Returns:
-        `step_gb`, by how much steps raise the peak of the process; `process_gb`, that peak; and `estimated_gb`, what a
-        run would say beforehand. In GB, on a GPU of the device.
+        `step_gb`, the rise of the peak through the steps; `process_gb`, the peak; `estimated_gb`, the estimate that a
+        run prints beforehand. In GB, of the process, or of the device if it is a GPU.
 
     Raises:
-        InputError: if the process fails; on a small machine it is killed.
+        InputError: if the process fails, e.g. because a small machine kills it.
     """
     is_cpu = not tf.config.list_physical_devices("GPU")
     trial = run_trial(_overrides(workload, way), NUM_CLASSES, None, is_cpu)
@@ -86,7 +86,7 @@ def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
 
 
 def _overrides(workload: Workload, way: Way) -> list[str]:
-    """Makes the command line of the run that would take such steps."""
+    """Makes the overrides of a run with such steps."""
     overrides = {
         "model": workload.model,
         "dataset": "kinetics400",

@@ -1,1 +1,1 @@
-"""Runs side by side: what they reached, what differed, and whether the difference is more than chance."""
+"""Compare runs: their results, their settings, and whether their accuracies differ by more than chance."""

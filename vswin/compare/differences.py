@@ -1,4 +1,4 @@
-"""What differed between runs: their configuration, how they were tested, versions and machines."""
+"""List what differed between runs: configuration, evaluation protocol, versions and machines."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from vswin.runs.files import Run
 
 ABSENT = "-"
 _VERSIONS = ("vswin", "tensorflow")
-# Of the protocol of an evaluation: what is no setting, or stands in rows of its own.
+# Keys of an evaluation's protocol that are not settings, or have rows of their own.
 _NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model", *_VERSIONS}
 
 
 class Difference(NamedTuple):
-    """Hold a setting that not all runs share, with its value for each run as on a command line, or `ABSENT`."""
+    """A setting and its value for each run, written as on a command line, or `ABSENT`."""
 
     key: str
     values: list[str]
 
 
 def config_differences(runs: Sequence[Run]) -> list[Difference]:
-    """Lists the keys of the configuration whose values differ among the runs that have one."""
+    """Lists the configuration keys whose values differ among the runs that have a configuration."""
     return _differing([run.config for run in runs], is_setting)
 
 
 def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
-    """Lists the settings that differ among the evaluations, the name and the split of the data set among them."""
+    """Lists the settings that differ among the evaluations, including the name and the split of the data set."""
     settings: list[dict[str, Any] | None] = []
     for run in runs:
         kept = {key: value for key, value in run.protocol.items() if key not in _NO_SETTINGS}
@@ -37,7 +37,7 @@ def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
 
 
 def environment(runs: Sequence[Run]) -> list[Difference]:
-    """Lists what is known of versions and devices, whether it differs or not."""
+    """Lists the known versions and devices, whether or not they differ."""
     known = [Difference("devices of the training", [run.devices or ABSENT for run in runs])]
     for name in _VERSIONS:
         values = [format_value(run.protocol[name]) if name in run.protocol else ABSENT for run in runs]

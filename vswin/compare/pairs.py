@@ -1,4 +1,4 @@
-"""Compare two evaluations video by video, and say in a sentence what that shows."""
+"""Compare two evaluations video by video, and state the result in a sentence."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """Hold the difference between two runs on the videos that both were tested on.
+    """The difference between two runs on the videos that both were tested on.
 
     Attributes:
-        first, second: Letters of the run that is compared with, and of the one that is better or worse.
-        problem: Why there is no test; empty if there is one.
-        notes: What a reader has to know besides, e.g. that protocols differ.
-        num_videos: Videos that both have, N.
-        num_first_has_alone, num_second_has_alone: Videos that only one has, which are left out.
-        num_only_first, num_only_second, num_both: Of the N, those that one alone, or both got right.
-        interval: Of the difference, in the fraction of videos, 95 % for all tests of the comparison together
+        first, second: Letters of the reference run, and of the run that is better or worse.
+        problem: Why there is no test; otherwise empty.
+        notes: Further facts for the reader, e.g. that protocols differ.
+        num_videos: Videos that both runs have, N.
+        num_first_has_alone, num_second_has_alone: Videos that only one run has, which are left out.
+        num_only_first, num_only_second, num_both: Of the N videos, those that only one run, or both runs, got right.
+        interval: Interval of the difference, as a fraction of videos, 95 % for all tests of the comparison together
             (Bonferroni); see `difference_interval`. It excludes 0 exactly when `corrected_p` < 0.05.
-        p_value, corrected_p: See `mcnemar_p`; the same, corrected for the number of tests (Bonferroni).
+        p_value, corrected_p: See `mcnemar_p`; `corrected_p` accounts for the number of tests (Bonferroni).
     """
 
     first: str
@@ -55,9 +55,9 @@ class Pair:
 
 
 def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
-    """Tests runs against the first one, or each against each, corrected for the number of tests.
+    """Tests runs against the first one, or all pairs of runs, corrected for the number of tests.
 
-    Those without `predictions.csv` are passed over, but for the first.
+    Runs without `predictions.csv` are skipped, except the first.
     """
     tested = [run for run in runs if run.predictions is not None]
     chosen = itertools.combinations(tested, 2) if is_all else ((runs[0], run) for run in tested if run is not runs[0])
@@ -72,11 +72,11 @@ def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
 
 
 def compare_pair(first: Run, second: Run) -> Pair:
-    """Tests whether a run and another one, which has predictions, are right equally often on the videos of both.
+    """Tests whether two runs are right equally often on their common videos; `second` must have predictions.
 
     Returns:
-        The difference, not corrected; or why there is none to speak of: no predictions, no video in common, other
-        labels, other classes to choose among.
+        The difference, not corrected, or the problem that prevents a test: no predictions, no common video, different
+        labels, or different sets of classes.
     """
     one, other = first.predictions, second.predictions
     assert other is not None
@@ -106,7 +106,7 @@ def compare_pair(first: Run, second: Run) -> Pair:
 
 
 def say_pair(pair: Pair) -> str:
-    """Says in a sentence what a pair shows, by its interval and p-value, which agree."""
+    """States in a sentence what a pair shows, by its interval and p-value, which agree."""
     first, second, videos = pair.first, pair.second, count_of(pair.num_videos, "video")
     if pair.problem:
         return f"{second} and {first} cannot be compared: {pair.problem}."
@@ -128,14 +128,14 @@ def say_pair(pair: Pair) -> str:
 
 
 def list_notes(pair: Pair) -> list[str]:
-    """Lists what a reader has to know besides: how many videos were left out, and the notes of the pair."""
+    """Lists further facts for the reader: how many videos were left out, and the notes of the pair."""
     alone = ((pair.first, pair.num_first_has_alone), (pair.second, pair.num_second_has_alone))
     parts = [f"{count_of(count, 'video')} that only {label} has" for label, count in alone if count]
     return [*([f"the test sets differ: left out {' and '.join(parts)}"] if parts else []), *pair.notes]
 
 
 def _points(share: float, sign: str = "") -> str:
-    """Writes an end of an interval so that what is not 0 is not written as 0."""
+    """Writes an end of an interval so that only 0 is written as 0."""
     points = 100 * share
     return f"{points:{sign}{'.1f' if abs(points) >= 0.05 or points == 0 else '.1g'}}"
 
@@ -144,7 +144,7 @@ def _find_problem(first: Run, second: Run, left: np.ndarray, right: np.ndarray) 
     """Says why two runs cannot be compared on videos with these indices; empty if they can."""
     assert first.predictions is not None
     assert second.predictions is not None
-    # In another order, as another file list gives it, they are the same ones.
+    # The order of the names depends on the file list and does not matter.
     names, other_names = set(first.class_names), set(second.class_names)
     if names and other_names and names != other_names:
         only = [printable(name) for name in sorted(names ^ other_names)]
@@ -167,11 +167,7 @@ def _find_problem(first: Run, second: Run, left: np.ndarray, right: np.ndarray) 
 
 
 def _match(first: Run, one: Predictions, second: Run, other: Predictions) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Finds the videos that both have, by the kind of name that finds most: path, path in the data set, or file name.
-
-    Returns:
-        Their indices in the first and in the second, int64 [N] each, and notes on how that was done.
-    """
+    """Finds common videos by the kind of name that matches most; gives indices in both runs, int64 [N], and notes."""
     attempts: list[tuple[Sequence[str], Sequence[str], str]] = [(one.paths, other.paths, "")]
     root, other_root = first.test_set.get("root"), second.test_set.get("root")
     is_same_data = first.test_set.get("name") == second.test_set.get("name")
@@ -206,7 +202,7 @@ def _match(first: Run, one: Predictions, second: Run, other: Predictions) -> tup
 
 
 def _index(names: Iterable[str]) -> dict[tuple[str, int], int]:
-    """Gives the index of each name; of a name that stands there several times, the n-th goes with the other's n-th."""
+    """Gives (name, n) -> index of the n-th occurrence of a name, so that repeated names are matched in order."""
     seen: dict[str, int] = defaultdict(int)
     indices = {}
     for index, name in enumerate(names):

@@ -34,17 +34,17 @@ def run_compare(
     json_file: Path | None = None,
     is_overwriting: bool = False,
 ) -> None:
-    """Prints what runs reached, what differed between them, and whether the difference is more than chance.
+    """Prints the results of runs, how the runs differed, and whether their accuracies differ by more than chance.
 
     Args:
-        arguments: Run folders and patterns, see `list_runs`; two runs at least.
-        is_all_pairs: Whether each run is tested against each, and not against the first alone.
-        plot: Where to draw the validation by epoch.
+        arguments: Run folders and patterns, see `list_runs`; at least two runs.
+        is_all_pairs: Whether all pairs of runs are tested, not only each run against the first.
+        plot: Where to draw the validation results by epoch.
         json_file: Where to write everything, a file or `STDOUT`.
-        is_overwriting: Whether files that are there may be replaced.
+        is_overwriting: Whether outputs may replace existing files.
 
     Raises:
-        InputError: If there are fewer than two runs, a file of theirs is damaged, or an output cannot be written.
+        InputError: If there are fewer than two runs, one of their files is damaged, or an output cannot be written.
     """
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise InputError(f"--plot {plot}: the name of a picture ends in {', '.join(_PICTURES)}")
@@ -73,7 +73,7 @@ def run_compare(
             with replacing(json_file) as partial:
                 partial.write_text(text, encoding="utf-8")
     if plot is not None:
-        # Half a second that only those who draw should wait.
+        # The import takes half a second, and only plots need it.
         from vswin.report.plots import draw_comparison
 
         draw_comparison(plot, runs)
@@ -82,7 +82,7 @@ def run_compare(
 
 
 def name_folders(folders: Sequence[Path]) -> list[str]:
-    """Names different folders by the ends of their paths, as long as it takes to tell them apart."""
+    """Names each folder by the shortest end of its path that no other folder has."""
     parts = [folder.resolve().parts for folder in folders]
     names = [""] * len(folders)
     for length in range(1, max(map(len, parts)) + 1):
@@ -93,7 +93,7 @@ def name_folders(folders: Sequence[Path]) -> list[str]:
 
 
 def label_runs(count: int) -> list[str]:
-    """Gives each of so many runs a letter: a ... z, aa, ab ..."""
+    """Gives each of `count` runs a letter: a ... z, aa, ab ..."""
     words = (
         letters for length in itertools.count(1) for letters in itertools.product(string.ascii_lowercase, repeat=length)
     )
@@ -103,7 +103,7 @@ def label_runs(count: int) -> list[str]:
 def as_json(
     runs: Sequence[Run], differences: Sequence[Difference], known: Sequence[Difference], pairs: Sequence[Pair]
 ) -> dict[str, Any]:
-    """Gives a whole comparison as values JSON knows; accuracies are fractions, what is not known is null."""
+    """Gives a whole comparison as JSON values; accuracies are fractions, unknown values are null."""
 
     def by_run(rows: Sequence[Difference]) -> dict[str, Mapping[str, str]]:
         return {row.key: {run.label: value for run, value in zip(runs, row.values, strict=True)} for row in rows}
@@ -135,7 +135,7 @@ def as_json(
 
 
 def _finite(value: Any) -> Any:
-    """Replaces what JSON has no word for, however deep."""
+    """Replaces NaN and infinities, which JSON does not have, by None at every depth."""
     match value:
         case float():
             return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Is one model better than another on the same videos: exact McNemar test, and the interval that agrees with it."""
+"""Test whether one model is better than another on the same videos: exact McNemar test and a matching interval."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NUM_HALVINGS = 60
 
 
 def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
-    """Tests whether two models are right equally often, by the videos that one of them alone got right.
+    """Tests whether two models are right equally often, by the videos that only one of them got right.
 
-    If they are, each of these videos is as likely to be the one's as the other's, whatever the others are.
+    If they are, each of these videos belongs to either model with the same probability, independently of the others.
 
     Returns:
-        The exact two-sided p-value, 0..1; 1 where there are no such videos.
+        The exact two-sided p-value, 0..1; 1 if there are no such videos.
 
     Source: Q. McNemar, Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages,
         1947, with the binomial distribution in place of its approximation.
@@ -25,7 +25,7 @@ def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
     count, smaller = num_only_first + num_only_second, min(num_only_first, num_only_second)
     if 2 * smaller == count:
         return 1.0
-    # Whole numbers up to the one division: nothing underflows, however many videos there are.
+    # Integers up to the only division: nothing underflows, however many videos there are.
     ways = tail = 1
     for chosen in range(1, smaller + 1):
         ways = ways * (count - chosen + 1) // chosen
@@ -36,12 +36,12 @@ def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
 def difference_interval(
     num_only_first: int, num_only_second: int, num_videos: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Says how large accuracy of the second - accuracy of the first, -1..1, may be on other videos of the same kind.
+    """Gives the interval of accuracy of the second - accuracy of the first, -1..1, for other videos of the same kind.
 
-    The difference is the share of the videos that one model alone gets right, times the surplus of those that are the
-    second model's. The limits of both factors (Wilson; Clopper and Pearson, which inverts the exact McNemar test) are
-    combined as Zou and Donner do. Where that would contradict the test, the limits are multiplied, so that the
-    interval excludes 0 exactly when `mcnemar_p` < 1 - level.
+    The difference is a product: the share of the videos that only one model gets right, times the surplus of the second
+    model among them. The limits of both factors (Wilson; Clopper and Pearson, which inverts the exact McNemar test) are
+    combined by the method of Zou and Donner. Where that would contradict the test, the limits are multiplied instead,
+    so that the interval excludes 0 exactly when `mcnemar_p` < 1 - level.
 
     Source: G. Y. Zou and A. Donner, Construction of Confidence Limits about Effect Measures: A General Approach, 2008.
     """
@@ -63,7 +63,7 @@ def _largest_difference(num_only_first: int, num_only_second: int, num_videos: i
 
 
 def _smallest_share(hits: int, count: int, chance: float) -> float:
-    """Finds the share of hits at which so many of `count` or more come with that chance."""
+    """Finds the share of hits at which `hits` or more of `count` have the probability `chance`."""
     if hits == 0:
         return 0.0
     numbers = np.arange(hits, count + 1)

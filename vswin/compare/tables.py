@@ -1,4 +1,4 @@
-"""Print a comparison: what was reached, what differed, and what that shows."""
+"""Print a comparison: the results of the runs, their differences, and the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INDENT = 3
 
 
 def print_runs(console: Console, runs: Sequence[Run]) -> None:
-    """Prints a row for each run: what it reached."""
+    """Prints a row with the results of each run."""
     lines = [list(_HEADINGS)]
     for run in runs:
         figures, test = sum_up(run), run.metrics or {}
@@ -47,7 +47,7 @@ def print_runs(console: Console, runs: Sequence[Run]) -> None:
 
 
 def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Difference]) -> None:
-    """Prints a line for each setting that differs: its values, and which runs have them."""
+    """Prints a line for each setting that differs: its values, and the runs with each value."""
     _heading(console, "What differed")
     without = [run.label for run in runs if run.config is None]
     if without:
@@ -61,7 +61,7 @@ def print_differences(console: Console, runs: Sequence[Run], rows: Sequence[Diff
 
 
 def print_environment(console: Console, runs: Sequence[Run], rows: Sequence[Difference]) -> None:
-    """Prints a line for each version and machine that is known: which runs have it, or that all have it."""
+    """Prints a line for each known version and device: the runs with each value, or that all runs have it."""
     for row in rows:
         owners = _group_by_value(runs, row)
         silent = owners.pop(ABSENT, [])
@@ -72,7 +72,7 @@ def print_environment(console: Console, runs: Sequence[Run], rows: Sequence[Diff
 
 
 def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
-    """Prints a sentence for each pair, and below it what a reader has to know."""
+    """Prints a sentence for each pair, and its notes below it."""
     _heading(console, "Is the difference more than chance? Top-1 of the test, video by video")
     untested = [run.label for run in runs if run.predictions is None]
     if untested:
@@ -95,7 +95,7 @@ def print_pairs(console: Console, runs: Sequence[Run], pairs: Sequence[Pair]) ->
 
 
 def _group_by_value(runs: Sequence[Run], row: Difference) -> dict[str, list[str]]:
-    """Gives value -> letters of the runs that have it, in the order of the runs."""
+    """Gives value -> letters of its runs, in the order of the runs."""
     owners: dict[str, list[str]] = {}
     for run, value in zip(runs, row.values, strict=True):
         owners.setdefault(value, []).append(run.label)

@@ -34,7 +34,7 @@ def check_values(config: "TrainConfig | EvaluateConfig | ClipConfig") -> None:
 
 
 def check_model(model: "ModelConfig") -> None:
-    """Checks that the numbers of `ModelConfig` describe a network that could be built."""
+    """Checks that the network of a `ModelConfig` can be built and has at most 1e10 parameters."""
     num_parameters = count_parameters(configured_size(model), 1)
     if num_parameters > _MOST_PARAMETERS:
         raise InputError(
@@ -44,7 +44,7 @@ def check_model(model: "ModelConfig") -> None:
 
 
 def check_clip(clip: "ClipConfig") -> None:
-    """Checks that a frame holds the crop, and that one clip of segments covers the video."""
+    """Checks that a frame holds the crop, and that `sampling=segments` has one clip."""
     if clip.resize < clip.crop:
         raise InputError(
             f"clip.resize={clip.resize} is smaller than clip.crop={clip.crop}: the short side must hold the "
@@ -55,7 +55,7 @@ def check_clip(clip: "ClipConfig") -> None:
 
 
 def check_augment(augment: "AugmentConfig") -> None:
-    """Checks the order of pairs, and the hue."""
+    """Checks that pairs are in ascending order, and that the hue strength is at most 0.5."""
     for key in ("crop_area", "crop_aspect"):
         low, high = vars(augment)[key]
         if low > high:
@@ -79,13 +79,13 @@ def check_random_is_meant(init_from: str | None, named: Sequence[str]) -> None:
 def check_divides(
     batch_size: int, num_replicas: int, micro_batches: int = 1, in_pairs: bool = False, repeats: int = 1
 ) -> None:
-    """Checks that a global batch can be divided among devices, and what each gets into micro-batches.
+    """Checks that a global batch can be divided equally among devices, and among the micro-batches of each.
 
     Args:
         batch_size: clips, or videos, of the global batch.
-        num_replicas: devices, each of which gets as much.
-        micro_batches: parts of what a device gets.
-        in_pairs: whether neighbours in a part are mixed, so that it must hold an even number.
+        num_replicas: number of devices.
+        micro_batches: number of parts per device.
+        in_pairs: whether neighbours in a part are mixed, so that a part must hold an even number.
         repeats: clips of each video in the batch.
     """
     unit = math.lcm(num_replicas * micro_batches * (2 if in_pairs else 1), repeats)
@@ -103,7 +103,7 @@ def check_divides(
 
 
 def check_addons(config: "TrainConfig") -> None:
-    """Refuses what the optimizers of TensorFlow Addons cannot do or were not tested with."""
+    """Refuses settings that the optimizers of TensorFlow Addons do not support, or were not tested with."""
     optimizer, model = config.optimizer, config.model
     settings: list[tuple[str, Any, Any]] = [
         ("optimizer.clip_norm", optimizer.clip_norm, None),

@@ -1,4 +1,4 @@
-"""Composes a configuration from `configs/` as Hydra would for an entry point; for the commands of `vswin.cli`."""
+"""Compose a configuration from `configs/` as Hydra does for an entry point; used by the commands of `vswin.cli`."""
 
 import os
 import re
@@ -17,18 +17,18 @@ from vswin.config.load import CONFIG_DIR, check_overrides, from_run, implied_cho
 from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError
 
-# Lines of Hydra's that help nobody who only gave a wrong value.
+# Lines in Hydra's errors that do not help a user who gave a wrong value.
 _ASIDE = re.compile("https://|object_type=|Config search path|provider=")
 
 _MULTIRUN = ("--multirun", "-m", "hydra.mode=MULTIRUN")
-# A part of a sweep `a,b`: commas in quotes and in `${}` belong to it.
+# A part of a sweep `a,b`; commas in quotes and in `${}` belong to the part.
 _PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|[^,])+""")
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def compose_config(name: str, overrides: Sequence[str], schema: type[ConfigT]) -> ConfigT:
-    """Composes `configs/<name>.yaml` with what a command line says, e.g. ["model=swin_base"], and checks it.
+    """Composes `configs/<name>.yaml` with the overrides of a command line, e.g. ["model=swin_base"], and checks it.
 
     Raises:
         InputError: if a key, a choice or a value is wrong.
@@ -42,16 +42,16 @@ def compose_evaluation(
     init_from: str | None = None,
     clip: Mapping[str, Any] | None = None,
 ) -> EvaluateConfig:
-    """Composes an evaluation as `evaluate.py` does, of weights whose paths may have any characters, and checks it.
+    """Composes and checks an evaluation as `evaluate.py` does; the paths of the weights may have any characters.
 
     Args:
         overrides: e.g. `["clip.num_clips=1"]`.
-        run: the folder of a training run; its model, data set and clip are taken.
-        init_from: weights; a published name brings its model and its protocol. With `run`, one of its checkpoints.
-        clip: values of `clip` that the weights bring; the overrides come first.
+        run: the folder of a training run, which sets model, data set and clip.
+        init_from: weights; a published name sets its model and its protocol. With `run`, one of its checkpoints.
+        clip: values of `clip` that come with the weights; the overrides take precedence.
 
     Raises:
-        InputError: if a key, a choice or a value is wrong, or the run is none.
+        InputError: if a key, a choice or a value is wrong, or `run` is not a training run.
     """
     implied = implied_choices([f"init_from={init_from}", *overrides])
     composed = _compose("evaluate", [*overrides, *implied], EvaluateConfig)
@@ -69,9 +69,9 @@ def compose_evaluation(
 def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
     check_overrides(overrides, schema)
     store = ConfigStore.instance().store
-    store("train_schema", TrainConfig)  # those of `vswin data` build on it
+    store("train_schema", TrainConfig)  # the schemas of `vswin data` build on it
     store(f"{name}_schema", schema)
-    # An entry point that Hydra started is inside of Hydra, of which there can be one at a time.
+    # Hydra allows one instance at a time, and an entry point may already run inside one.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -82,9 +82,10 @@ def _compose(name: str, overrides: Sequence[str], schema: type) -> Any:
 
 
 def quote_paths(words: Sequence[str], schema: type) -> list[str]:
-    """Quotes for Hydra what a command line says of keys that hold paths, which may have any characters, `~` among them.
+    """Quotes the values of path keys for Hydra, as a path may have any characters, including `~`.
 
-    `null`, sweeps, and what is quoted or escaped for Hydra already stay as they are, as do all other words.
+    Under `--multirun`, the parts of a sweep `a,b` are quoted one by one. All other words, `null`, other sweeps, and
+    values already quoted or escaped for Hydra stay as they are.
     """
     keys = list_keys(schema)
     quoted = []
@@ -97,7 +98,7 @@ def quote_paths(words: Sequence[str], schema: type) -> list[str]:
 
 
 def _quote(value: str, is_sweep: bool) -> str:
-    with suppress(HydraException, ValueError):  # what is not Hydra's grammar is a path
+    with suppress(HydraException, ValueError):  # a value outside Hydra's grammar is a path
         parsed = OverridesParser.create().parse_override(f"key={value}")
         read = parsed.value() if parsed.value_type is ValueType.ELEMENT else None
         is_as_hydra_wants = isinstance(read, str) and (read == value or value.lstrip()[:1] in "'\"" or "\\" in value)
@@ -110,7 +111,7 @@ def _quote(value: str, is_sweep: bool) -> str:
 
 @contextmanager
 def hydra_errors(kinds: tuple[type[Exception], ...] = (HydraException,)) -> Iterator[None]:
-    """Turns Hydra's errors about a command line, or those of other `kinds`, into an `InputError` of one paragraph."""
+    """Turns Hydra's errors about a command line, or errors of other `kinds`, into an `InputError` of one paragraph."""
     try:
         yield
     except kinds as error:

@@ -1,7 +1,7 @@
-"""`train.py --help`, `evaluate.py --help` and the help of `vswin data`: the files of `configs/` as they stand.
+"""`train.py --help`, `evaluate.py --help` and the help of `vswin data`: the files of `configs/`, unchanged.
 
-Hydra's own help has no comments and takes seconds; with settings beside it, e.g.
-`train.py dataset=ucf101 --help`, it still prints what they compose.
+Hydra's own help has no comments and takes seconds. With overrides, e.g. `train.py dataset=ucf101 --help`, Hydra still
+prints the configuration that they compose.
 """
 
 import re
@@ -18,7 +18,7 @@ _DEFAULT = re.compile(r" *- (?:override )?(?:(?P<group>[\w/@.]+): )?(?P<option>\
 
 
 def print_help_if_asked(arguments: Sequence[str], command: str, program: str | None = None) -> None:
-    """Prints the help and ends the program if the command line asks for that and nothing else."""
+    """Prints the help and ends the program if the command line asks for help and nothing else."""
     if list(arguments) in (["--help"], ["-h"]):
         print(describe(command, program))
         raise SystemExit(0)
@@ -29,7 +29,7 @@ def describe(command: str, program: str | None = None) -> str:
 
     Args:
         command: the name of a file in `configs/`, without its ending.
-        program: the words it is called by; without them it is "python train.py" or "python evaluate.py".
+        program: how the command is called; None stands for "python train.py" or "python evaluate.py".
     """
     own = CONFIG_DIR / f"{command}.yaml"
     chosen = [(group, option) for group, option in read_defaults(own) if group]
@@ -48,7 +48,7 @@ def describe(command: str, program: str | None = None) -> str:
 
 
 def _files(group: str, option: str) -> Iterator[Path]:
-    """Finds the file of an option, after those it builds on."""
+    """Finds the file of an option, after the files that it builds on."""
     file = CONFIG_DIR / group / f"{option}.yaml"
     if file.is_file():  # neither `null` nor `_self_`
         for other, base in read_defaults(file):
@@ -57,7 +57,7 @@ def _files(group: str, option: str) -> Iterator[Path]:
 
 
 def read_defaults(path: Path) -> list[tuple[str, str]]:
-    """Reads which option of each group a file takes; one that it builds on has "" for its group."""
+    """Reads (group, option) of each default of a file; the group is "" for an option of the file's own group."""
     found = filter(None, map(_DEFAULT.fullmatch, path.read_text(encoding="utf-8").splitlines()))
     choices = [((match["group"] or "").partition("@")[0].strip("/"), match["option"]) for match in found]
     return [(group, option) for group, option in choices if not group.startswith("hydra")]

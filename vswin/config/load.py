@@ -1,7 +1,7 @@
-"""From what Hydra composed to checked dataclasses.
+"""Turn what Hydra composed into checked dataclasses.
 
-The entry points compose a configuration with Hydra and hand it to `load_config`; everything below them receives
-the dataclasses of `vswin.config.schema`.
+The entry points compose a configuration with Hydra and pass it to `load_config`; all other code receives the
+dataclasses of `vswin.config.schema`.
 """
 
 import difflib
@@ -22,15 +22,15 @@ from vswin.errors import InputError, nearest
 from vswin.published import find_published
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# What stands beside the package in a checkout (configs/, data/, train.py, evaluate.py) stands in its folder
-# `_root` once installed from a wheel.
+# configs/, data/, train.py and evaluate.py are beside the package in a checkout, and in its folder `_root` in an
+# installation from a wheel.
 ROOT = _PACKAGE / "_root" if (_PACKAGE / "_root").is_dir() else _PACKAGE.parent
 CONFIG_DIR = ROOT / "configs"
 DATA_DIR = ROOT / "data"
 
 _MAX_SAVED_CHARS = 100_000
 _MAX_SAVED_DEPTH = 20
-# Where a run writes, when it gives up, and how it is computed where that leaves its steps as they are.
+# Keys of where a run writes, when it stops, and how it computes its steps without changing their results.
 _NOT_COMPARED = (
     *("output_dir", "resume", "patience", "save_minutes", "save_steps", "keep_states"),
     *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
@@ -42,14 +42,14 @@ ConfigT = TypeVar("ConfigT", bound=TrainConfig | EvaluateConfig)
 
 
 def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
-    """Turns what Hydra composed into checked dataclasses, with every interpolation resolved.
+    """Turns what Hydra composed into checked dataclasses, with all interpolations resolved.
 
     Args:
         composed: a configuration whose defaults list starts with the schema.
         schema: the dataclass of the command, e.g. `TrainConfig`.
 
     Raises:
-        InputError: if a value is missing, of the wrong type or out of range, or does not go with another one.
+        InputError: if a value is missing, of the wrong type or out of range, or conflicts with another one.
     """
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
@@ -69,12 +69,11 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
 
 
 def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Replaces the model, the data set and the clip of an evaluation by those of the training run it names, if any.
+    """Replaces the model, data set and clip of an evaluation by those of the training run that it names, if any.
 
     Args:
-        composed: what Hydra composed from `configs/evaluate.yaml`.
-        overrides: the command line, e.g. `["run=outputs/x", "clip.num_clips=1"]`; what it names keeps the
-            composed value.
+        composed: the configuration that Hydra composed from `configs/evaluate.yaml`.
+        overrides: the command line, e.g. `["run=outputs/x", "clip.num_clips=1"]`; its keys keep their composed values.
 
     Raises:
         InputError: if the run does not exist, or the command line names other weights as well.
@@ -86,7 +85,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise InputError(f"run={composed.run} and init_from={composed.init_from}: give one of them")
     saved, merged = load_saved(composed.run), composed.copy()
     try:
-        # Training resizes for random crops, the test has a size of its own.
+        # Training resizes for random crops; the test has its own size.
         saved.clip.pop("resize", None)
         for group in ("model", "dataset", "clip"):
             if group not in named:
@@ -96,9 +95,9 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for key in filter(_is_plain, named):
         OmegaConf.update(merged, key, OmegaConf.select(composed, key))
     if set(_LISTS) & set(named):
-        # A list that is given to be tested on stands alone.
+        # A list on the command line replaces all lists of the run.
         merged.dataset.update({key.partition(".")[2]: None for key in set(_LISTS) - set(named)})
-    # The folder of a run stands for the better of its weights.
+    # The folder of a run stands for its better weights, raw or averaged.
     merged.init_from = composed.run
     if composed.weights in ("raw", "ema"):
         name = "best" if composed.weights == "raw" else "best_ema"
@@ -114,7 +113,7 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def implied_choices(overrides: Sequence[str]) -> list[str]:
-    """Chooses the model and the data set that a published name stands for, where the command line does not.
+    """Chooses the model and the data set of a published name, unless the command line chooses them.
 
     E.g. ["init_from=swin_tiny_patch244_window877_kinetics400_1k"] implies ["model=swin_tiny", "dataset=kinetics400"].
     """
@@ -128,10 +127,10 @@ def implied_choices(overrides: Sequence[str]) -> list[str]:
 
 
 def load_saved(run: str | Path) -> DictConfig:
-    """Reads the configuration that a training run wrote into its folder; it may come from somebody else.
+    """Reads the configuration in the folder of a training run; the folder may come from somebody else.
 
     Raises:
-        InputError: if there is none, it is damaged, or it holds what no run writes.
+        InputError: if the file is missing or damaged, or holds something that no run writes.
     """
     path = Path(run) / "config.yaml"
     if not path.is_file():
@@ -142,7 +141,7 @@ def load_saved(run: str | Path) -> DictConfig:
         saved = OmegaConf.load(io.StringIO(text))
     except InputError:
         raise
-    # What PyYAML and OmegaConf say of texts that are none of theirs.
+    # PyYAML and OmegaConf raise these for text that is not a configuration.
     except (
         yaml.YAMLError,
         OmegaConfBaseException,
@@ -175,13 +174,13 @@ def flatten(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _check_plain(path: Path, text: str) -> None:
-    """Refuses references: to values elsewhere, the environment among them, and to parts of the text, which multiply."""
+    """Refuses interpolations, which could read the environment, and YAML aliases, which could multiply the text."""
     if len(text) > _MAX_SAVED_CHARS:
         raise InputError(f"{path} has {len(text):,} characters, far more than a run writes; name another run")
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_SAVED_DEPTH:  # PyYAML takes minutes on brackets by the thousand
+        if depth > _MAX_SAVED_DEPTH:  # PyYAML takes minutes for thousands of brackets
             raise InputError(f"{path}:{event.start_mark.line + 1}: nested deeper than a run writes; name another run")
         if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.ScalarEvent) and "${" in event.value):
             raise InputError(f"{path}:{event.start_mark.line + 1}: a reference, which no run writes; name another run")
@@ -190,8 +189,8 @@ def _check_plain(path: Path, text: str) -> None:
 def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection[str] = ()) -> list[str]:
     """Lists the keys whose values differ from those of an earlier run, e.g. ["epochs: 30 there, 20 here"].
 
-    Where a run writes, what it logs, when it gives up, how many devices share a step and in which process it decodes
-    are not compared, nor are the keys that are `passed_over`.
+    It does not compare where a run writes, what it logs, when it stops, how many devices share a step, in which process
+    it decodes, and the keys in `passed_over`.
     """
     here, there = OmegaConf.structured(config), load_saved(run)
     differing = []
@@ -199,7 +198,7 @@ def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection
         if key in _NOT_COMPARED or key in passed_over or key.startswith("logger"):
             continue
         new = OmegaConf.select(here, key)
-        # A key that an earlier version did not know has the value that it stands for by default.
+        # A key that an earlier version did not know counts as equal.
         old = OmegaConf.select(there, key, default=new)
         is_same_frames = key == "dataset.cache" and {old, new} <= {"ram", "disk"}
         if old != new and not OmegaConf.is_dict(new) and not is_same_frames:
@@ -208,27 +207,27 @@ def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    """Writes a configuration as YAML, every value resolved."""
+    """Writes a configuration as YAML with all values resolved."""
     with replacing(path) as partial:
         OmegaConf.save(OmegaConf.structured(config), partial)
 
 
 def check_overrides(overrides: Iterable[str], schema: type) -> None:
-    """Checks the names on a command line, so that a misspelt one is answered with the nearest.
+    """Checks the names on a command line; the error for a misspelt name suggests the nearest one.
 
-    Hydra's own grammar (`~key`, `hydra.*`, options) is left to Hydra.
+    Hydra itself checks its own grammar (`~key`, `hydra.*`, options).
 
     Raises:
-        InputError: if a group has no such choice, or there is no such key.
+        InputError: if a key, or a choice of a group, does not exist.
     """
     keys = list_keys(schema)
     for override in overrides:
         key, equals, value = override.partition("=")
-        # Hydra would add a key by `+`, and nothing would ever read it.
+        # With `+`, Hydra would add a key that no code reads.
         key = key.lstrip("+")
         if equals and not key:
             raise InputError(f"{override[:80]!r} has no key before the `=`; see --help")
-        if re.search(r"\d{300}", value):  # neither Hydra nor OmegaConf is ready for it
+        if re.search(r"\d{300}", value):  # Hydra and OmegaConf cannot handle it
             raise InputError(f"{key}={value[:60]}...: there is no number of so many digits in a configuration")
         if not equals or not _is_plain(key):
             continue
@@ -242,7 +241,7 @@ def check_overrides(overrides: Iterable[str], schema: type) -> None:
 
 
 def _nearest_key(key: str, keys: Sequence[str]) -> str:
-    """Says which keys come close, first those of the same last word or its initials, e.g. "lr" of "learning_rate"."""
+    """Suggests similar keys, first keys with the same last word or its initials, e.g. "lr" for "learning_rate"."""
     group, _, word = key.rpartition(".")
     same = []
     for other in keys:
@@ -257,7 +256,7 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
 
 
 def list_choices(group: str) -> list[str]:
-    """Lists the options of a group, e.g. "swin_tiny" of "model"; none if there is no such group."""
+    """Lists the options of a group, e.g. "swin_tiny" of "model"; empty if the group does not exist."""
     groups = {path.name: path for path in CONFIG_DIR.iterdir() if path.is_dir()}
     return sorted(path.stem for path in groups[group].glob("*.yaml")) if group in groups else []
 

@@ -1,7 +1,7 @@
 """The schema of a configuration: one dataclass per config group, and one per command.
 
-Default values stand in `configs/*.yaml`, so the fields here have none; the exception is `ModelConfig`, where
-`None` means "as the size in `vswin.zoo.SIZES` says". A field states its range, its choices, or that it is a path.
+Default values are in `configs/*.yaml`, so the fields here have none, except in `ModelConfig`: there `None` means the
+value of the size in `vswin.zoo.SIZES`. A field states its range, its choices, or that it is a path.
 `vswin.config.load` fills these dataclasses and checks them.
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-# OmegaConf's mark for a value that has to be given; written out, so that nothing below the entry points needs it.
+# OmegaConf's mark for a mandatory value, written out so that code below the entry points does not need OmegaConf.
 MISSING: Any = "???"
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -20,10 +20,10 @@ AVERAGES = ("prob", "score")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a key takes, from `low` to `high`, and `also` one outside of these.
+    """The numbers that a key takes: from `low` to `high`, and `also`, one number outside of this range.
 
-    As in mathematics, the `ends` "[" and "]" belong to it, "(" and ")" do not. Of a list, `lengths` are the shortest
-    and the longest, or the only one, and each of its numbers is in the range.
+    As in mathematics, "[" and "]" in `ends` include the limit, "(" and ")" exclude it. For a list, `lengths` are the
+    shortest and the longest length, or the only length, and each number must be in the range.
     """
 
     low: float
@@ -33,7 +33,7 @@ class Range:
     lengths: tuple[int, ...] = ()
 
     def __contains__(self, value: Any) -> bool:
-        """Tells whether a number, or all of a list, are among them; NaN never is."""
+        """Tells whether a number, or each number of a list, is in the range; NaN never is."""
         if self.lengths:
             one = dataclasses.replace(self, lengths=())
             return self.lengths[0] <= len(value) <= self.lengths[-1] and all(number in one for number in value)
@@ -42,7 +42,7 @@ class Range:
         return value == self.also or (is_above and is_below)
 
     def __str__(self) -> str:
-        """Says them, e.g. "above 0 and at most 1"."""
+        """Describes the range, e.g. "above 0 and at most 1"."""
         low, high = "above" if self.ends[0] == "(" else "at least", "below" if self.ends[1] == ")" else "at most"
         count = f"{' to '.join(map(str, self.lengths))} numbers, each " if self.lengths else ""
         also = "" if self.also is None else f", or {self.also:g}"
@@ -62,12 +62,12 @@ def choice(*values: str | int | None) -> Any:
 
 
 def path(default: Any = MISSING) -> Any:
-    """Declares a path, which the command line takes as the shell gives it."""
+    """Declares a path; the command line takes it exactly as the shell passes it."""
     return field(default=default, metadata={"is_path": True})
 
 
 def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
-    """Lists the keys of a configuration with their fields, groups among them, e.g. "clip" and "clip.crop"."""
+    """Lists the keys of a configuration with their fields, including groups, e.g. "clip" and "clip.crop"."""
     keys = {}
     for own in dataclasses.fields(schema):
         keys[prefix + own.name] = own
@@ -78,7 +78,7 @@ def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[An
 
 @dataclass
 class ModelConfig:
-    """What is trained: a size of `vswin.zoo.SIZES`, its starting weights and the recipe they call for."""
+    """The network: a size of `vswin.zoo.SIZES`, its initial weights and the recipe that they need."""
 
     name: str = MISSING
     init_from: str | None = path()
@@ -89,7 +89,7 @@ class ModelConfig:
     resize_bias: bool = MISSING
     freeze_stages: int = number(0, 100)
     freeze: list[str] = MISSING
-    # None: as in vswin.zoo.SIZES
+    # None: the value in vswin.zoo.SIZES
     embed_dim: int | None = number(1, 8_192, default=None)
     depths: list[int] | None = number(1, 1_000, "[]", 1, 8, default=None)
     num_heads: list[int] | None = number(1, 8_192, "[]", 1, 8, default=None)
@@ -100,7 +100,7 @@ class ModelConfig:
 
 @dataclass
 class DatasetConfig:
-    """Which videos, with which labels: see `vswin.data.catalog`."""
+    """The videos and their labels: see `vswin.data.catalog`."""
 
     name: str = MISSING
     root: str = path()
@@ -110,7 +110,7 @@ class DatasetConfig:
     download: bool = MISSING
     train_list: str | None = path()
     val_list: str | None = path()
-    # None: the data set's own
+    # None: the test list of the data set
     test_list: str | None = path(None)
     val_fraction: float = number(0, 1, "[)")
     allow_missing: bool = MISSING
@@ -131,7 +131,7 @@ class DatasetConfig:
 
 @dataclass
 class ClipConfig:
-    """How frames become clips and views; pixels and frames."""
+    """How frames become clips and views; sizes are in pixels and frames."""
 
     num_frames: int = number(1, 4_096)
     frame_stride: int = number(1, 10_000)
@@ -144,14 +144,14 @@ class ClipConfig:
     views_per_step: int = number(1, 1_000_000)
 
     def __post_init__(self) -> None:
-        """Takes the word that the API once had for it."""
+        """Accepts "uniform", the former name of "segments" in the API."""
         if self.sampling == "uniform":
             self.sampling = "segments"
 
 
 @dataclass
 class AugmentConfig:
-    """Random changes of training clips; one draw per clip, alike for all its frames."""
+    """Random changes of training clips; all frames of a clip share one draw."""
 
     crop_area: list[float] = number(0, 1, "(]", 2)
     crop_aspect: list[float] = number(0, 100, "(]", 2)
@@ -161,7 +161,7 @@ class AugmentConfig:
     rand_augment_magnitude: int = number(0, 30)
     color_jitter: list[float] = number(0, 100, "[]", 4)
     erasing: float = number(0, 1)
-    # Below 0.05 most draws of Beta(alpha, alpha) are 0 or 1 within the precision of numbers.
+    # Below 0.05, most draws of Beta(alpha, alpha) are 0 or 1 within floating-point precision.
     mixup: float = number(0.05, 100, also=0)
     cutmix: float = number(0.05, 100, also=0)
     label_smoothing: float = number(0, 1)
@@ -201,7 +201,7 @@ class RuntimeConfig:
 
 @dataclass
 class LoggerConfig:
-    """Which logs a training run writes besides what it prints."""
+    """The logs that a training run writes besides its output in the terminal."""
 
     tensorboard: bool = MISSING
     csv: bool = MISSING
@@ -257,7 +257,7 @@ class EvaluateConfig:
 
 @dataclass
 class DataCheckConfig(TrainConfig):
-    """A look at every file of a data set, given as for training: `configs/data_check.yaml`."""
+    """A check of every file of a data set, configured as for training: `configs/data_check.yaml`."""
 
     decode: bool = MISSING
     report: str | None = path()
@@ -266,7 +266,7 @@ class DataCheckConfig(TrainConfig):
 
 @dataclass
 class DataPrepareConfig(TrainConfig):
-    """The packing of a data set's files, given as for training: `configs/data_prepare.yaml`."""
+    """The packing of a data set's files, configured as for training: `configs/data_prepare.yaml`."""
 
     shards: int = number(1, 500)  # each stays open while training reads
     short_side: int | None = number(16, 8_192)

@@ -1,1 +1,1 @@
-"""What of a clip speaks for a class, and where a token looks: `vswin explain`."""
+"""Grad-CAM and attention maps of video clips: `vswin explain`."""

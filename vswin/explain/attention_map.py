@@ -1,4 +1,4 @@
-"""Where a token looks: the weights that its window's attention gives to each token, averaged over heads."""
+"""Compute the attention map of a token: its attention to each token of its window, averaged over heads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vswin.zoo import Triple
 
 
 class Gaze(NamedTuple):
-    """Where a token looks.
+    """The attention map of a token.
 
     Attributes:
-        weights: Of the tokens of the grid, float32 [B, T', H', W']; 0 outside the window. They sum to 1 but for what
-            goes to tokens of padding.
+        weights: Attention to each token of the grid, float32 [B, T', H', W']; 0 outside the window. The sum is 1 minus
+            the attention to padding tokens.
         token: Position of the token in the grid.
         extents: Frames, rows and columns that a token covers.
     """
@@ -37,19 +37,19 @@ class Gaze(NamedTuple):
         return (frame, row, column), self.extents
 
     def spread(self, shape: Triple) -> np.ndarray:
-        """Maps the weights to a clip (T, H, W), divided by the largest: float32 [B, T, H, W] in [0, 1]."""
+        """Spreads the weights, divided by the largest one, over a clip (T, H, W): float32 [B, T, H, W] in [0, 1]."""
         largest = self.weights.max(axis=(1, 2, 3), keepdims=True)
         return spread(self.weights / largest, shape, self.extents)
 
 
 def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place: Triple | None = None) -> Gaze:
-    """Computes where a token looks in one block, of clips uint8 [B, T, H, W, 3] RGB.
+    """Computes the attention map of a token in one block, for clips uint8 [B, T, H, W, 3] RGB.
 
-    Stages, and blocks in their stage, count from 1; blocks of even number have shifted windows. `place` is a frame, row
-    and column of the clip, counted from 0, which the token covers; None takes the middle.
+    Stages, and blocks within a stage, count from 1; even blocks have shifted windows. `place` is a position that the
+    token covers, as frame, row and column of the clip, counted from 0; None takes the middle.
 
     Raises:
-        InputError: if there is no such stage, block or place.
+        InputError: if the stage, block or position does not exist.
         TypeError: if the clips are not uint8.
     """
     extents = find_extents(model.size, stage)
@@ -69,13 +69,13 @@ def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place
 
 
 def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarray:
-    """Gives the weights, float32 [B, T', H', W'], of one token of [B, T', H', W', C]."""
+    """Gives the attention, float32 [B, T', H', W'], of one token to all tokens of x, [B, T', H', W', C]."""
     windows = stage.plan_windows(x)[(block - 1) % 2]
     own_block = stage.blocks[block - 1]
     grid, size = np.array(x.shape[1:4]), windows.size.numpy()
     padded = grid + -grid % size
     num_tokens = int(size.prod())
-    # Of all windows, only the token's own is computed.
+    # Only the window of the token is computed.
     window, number = divmod(int(windows.inverse[np.ravel_multi_index(token, padded)]), num_tokens)
     cut = to_windows(own_block.norm1(x), windows)  # [B*nW, N, C]
     cut = tf.reshape(cut, [x.shape[0], -1, num_tokens, x.shape[-1]])[:, window]  # [B, N, C]

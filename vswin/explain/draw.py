@@ -1,4 +1,4 @@
-"""Draw heat over the frames of clips: a contact sheet, and the frames of a film."""
+"""Draw heat over the frames of clips, as a contact sheet and as the frames of a film."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from PIL import Image
 from vswin.report.contact_sheet import Panel, draw_sheet
 
 _SHEET_FRAMES = 8
-_SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels of a frame; two of a film fill the narrowest sheet
-_OPACITY = 0.7  # of the greatest heat
-_BRIGHTEST = 225  # of the 255 colours of the map
+_SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels; two frames of a film fill the narrowest sheet
+_OPACITY = 0.7  # of heat 1
+_BRIGHTEST = 225  # index 0..255 in the colour map, for heat 1
 _MARK, _MARK_EDGE = (255, 255, 255), (0, 0, 0)
 
 
 class HeatedClip(NamedTuple):
-    """A clip and where it is hot.
+    """A clip and its heat.
 
     Attributes:
         frames: uint8 [T, H, W, 3] RGB.
         heat: float32 [T, H, W] in [0, 1].
-        numbers: Numbers of the frames in the file, int64 [T].
-        seconds: When they are shown, float64 [T]; NaN where the file does not say.
+        numbers: Indices of the frames in the file, int64 [T].
+        seconds: Times of the frames, float64 [T]; NaN where the file has no timestamps.
         title: One line.
-        lines: Further text, broken where it is long.
-        boxes: What to mark in each frame, (top, left, height, width) in pixels, or None; T of them.
+        lines: Further text; long lines are broken.
+        boxes: Box to mark in each of the T frames, (top, left, height, width) in pixels, or None.
     """
 
     frames: np.ndarray
@@ -41,7 +41,7 @@ class HeatedClip(NamedTuple):
 
 
 def draw_clips(clips: Sequence[HeatedClip]) -> Image.Image:
-    """Draws a contact sheet: of each clip up to eight frames, evenly spread, above as they are, below with heat."""
+    """Draws a contact sheet: up to eight evenly spread frames of each clip, unchanged above and with heat below."""
     panels = []
     for clip in clips:
         chosen = _choose_frames(clip)
@@ -55,9 +55,9 @@ def draw_clips(clips: Sequence[HeatedClip]) -> Image.Image:
 
 
 def draw_film(clips: Sequence[HeatedClip]) -> Iterator[np.ndarray]:
-    """Draws the frames of a film, uint8 [H, W, 3] RGB of even sides: clip after clip, as it is and with heat.
+    """Draws the frames of a film, uint8 [H, W, 3] RGB with even sides: clip after clip, unchanged beside heated.
 
-    Titles and lines of all clips have the same length when broken.
+    The texts of all clips must break into the same number of lines, so that all frames have one size.
     """
     for clip in clips:
         unit = "frame" if np.isnan(clip.seconds[0]) else "second"
@@ -68,22 +68,19 @@ def draw_film(clips: Sequence[HeatedClip]) -> Iterator[np.ndarray]:
 
 
 def draw_heat(frame: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lays heat, float32 [H, W] in [0, 1], over a frame, uint8 [H, W, 3] RGB: gray where there is none.
+    """Lays heat, float32 [H, W] in [0, 1], over a frame, uint8 [H, W, 3] RGB, which becomes gray.
 
-    The hotter, the more of a colour shows: from blue by green and yellow to red.
+    More heat shows more colour: from blue through green and yellow to red.
     """
     gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]  # [H, W, 1]
-    # The map ends in a dark red, which on a dark picture would not look like the most.
+    # The map ends in a dark red, which would not look like the largest heat on a dark picture.
     colors = cv2.applyColorMap(np.rint(_BRIGHTEST * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]  # [H, W, 3]
     share = _OPACITY * heat[..., None]  # [H, W, 1]
     return np.rint((1 - share) * gray + share * colors).astype(np.uint8)
 
 
 def _choose_frames(clip: HeatedClip) -> list[int]:
-    """Spreads the frames of a sheet over the clip; where something is marked, over those with heat alone.
-
-    What is marked is a token, which looks no farther than its window: on either side of it nothing would show.
-    """
+    """Spreads a sheet's frames over the clip, or over the frames with heat, as a token attends only in its window."""
     first, last = 0, len(clip.frames) - 1
     if any(clip.boxes):
         first, last = np.flatnonzero(clip.heat.any(axis=(1, 2)))[[0, -1]].tolist()
@@ -91,7 +88,7 @@ def _choose_frames(clip: HeatedClip) -> list[int]:
 
 
 def _draw_pair(clip: HeatedClip, index: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives a frame at a height, as it is and with heat; what is marked is marked in both."""
+    """Scales a frame to a height, unchanged and with heat, and marks the box in both."""
     frame = _scale(clip.frames[index], height)
     heated = draw_heat(frame, np.clip(_scale(clip.heat[index], height), 0, 1))
     box = clip.boxes[index]

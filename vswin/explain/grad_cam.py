@@ -1,24 +1,24 @@
-"""Grad-CAM for Video Swin Transformers: which places and times of a clip speak for a class.
+"""Grad-CAM for Video Swin Transformers: which positions and times of a clip speak for a class.
 
 With the features A of a stage, [T', H', W', C], and the logit y of a class:
 
     weight of a channel   a[c] = mean over t, h, w of dy / dA[t, h, w, c]
     map                   L[t, h, w] = max(0, sum over c of a[c] * A[t, h, w, c])
 
-interpolated to the clip and divided by its largest value there. The features of the last stage are those after the
-final normalisation, the input of the head. The head averages them and is linear, so there the weights are the head's
-own, the map is the class activation map of Zhou et al. (2016), and what it adds up to before the maximum is taken is
-the logit but for its bias.
+The map is interpolated to the clip and divided by its largest value there. The features of the last stage are taken
+after the final normalisation; they are the input of the head. The head averages them and is linear. Therefore the
+channel weights there are those of the head (up to a constant factor), the map is the class activation map of Zhou et
+al. (2016), and its sum before taking the maximum is the logit without its bias.
 
-A token of a late stage has seen what is around it, and the farther the later the stage. So a map says where the
-features lie that speak for a class, and need not say that the pixels there are the cause; and it does not show what
-speaks against it. Earlier stages have finer grids, and weights that are only a first-order guess.
+A token of a late stage has seen its surroundings, in later stages farther. A map therefore shows where the features
+lie that speak for a class: the pixels there need not be the cause, and the map does not show what speaks against the
+class. Earlier stages have finer grids, but their channel weights are only a first-order approximation.
 
 Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
 
-The network runs in two parts: clips to the features of a stage, or to the input of a block, and features to logits.
-These are graphs, of which TensorFlow keeps one for each model, stage and shape. Without them, what is compiled inside
-the layers would be traced anew for each shape on the way, which TensorFlow warns of.
+The network runs as two graphs: clips to the features of a stage (or to the input of a block), and features to logits.
+TensorFlow keeps a graph for each model, stage and shape. Without them, the functions compiled inside the layers would
+be traced again for each shape, and TensorFlow warns about that.
 """
 
 from __future__ import annotations
@@ -36,20 +36,17 @@ from vswin.zoo import ModelSize, Triple
 def grad_cam(
     model: VideoSwin, clips: np.ndarray, labels: Sequence[int] | None = None, stage: int | None = None
 ) -> np.ndarray:
-    """Shows what of clips, uint8 [B, T, H, W, 3] RGB, speaks for a class.
+    """Shows which parts of clips, uint8 [B, T, H, W, 3] RGB, speak for a class; the model must have a head.
 
-    Args:
-        model: with a head.
-        clips: as above.
-        labels: a class for each clip; None: the one with the largest logit.
-        stage: whose features, counted from 1; None: the last.
+    `labels` are a class for each clip; None takes the class with the largest logit. `stage` counts from 1; None takes
+    the features of the last stage.
 
     Returns:
-        float32 [B, T, H, W] in [0, 1]: 1 is the largest value of each clip, and a clip in which nothing speaks for its
-        class is 0 everywhere.
+        float32 [B, T, H, W] in [0, 1]: 1 is the largest value of each clip. A clip without evidence for its class
+        is 0 everywhere.
 
     Raises:
-        InputError: if there is no such stage or class, or there are more or fewer labels than clips.
+        InputError: if the stage or a class does not exist, or the number of labels is not the number of clips.
         TypeError: if the clips are not uint8.
     """
     stage = len(model.size.depths) if stage is None else stage
@@ -61,10 +58,10 @@ def grad_cam(
 
 
 def make_maps(model: VideoSwin, features: tf.Tensor, labels: Sequence[int], stage: int) -> np.ndarray:
-    """Computes the maps L of the formula, float32 [B, T', H', W'], from what `stage_features` gives.
+    """Computes the maps L of the formula, float32 [B, T', H', W'], from the output of `stage_features`.
 
     Raises:
-        InputError: if there is no such class, or there are more or fewer labels than clips.
+        InputError: if a class does not exist, or the number of labels is not the number of clips.
     """
     if len(labels) != len(features):
         raise InputError(f"{len(labels)} labels for {len(features)} clips; give one for each")
@@ -91,9 +88,9 @@ def normalize(maps: np.ndarray) -> np.ndarray:
 
 
 def stage_features(model: VideoSwin, clips: np.ndarray, stage: int) -> tf.Tensor:
-    """Computes the features of a stage, counted from 1, before patches are merged; those of the last one normalised.
+    """Computes the features of a stage, counted from 1, before patch merging; the last stage's are normalised.
 
-    Clips uint8 [B, T, H, W, 3] RGB, others are a TypeError, become float32 [B, T', H', W', C].
+    Clips uint8 [B, T, H, W, 3] RGB become float32 [B, T', H', W', C]; another dtype raises a `TypeError`.
     """
     return _stage_features(model, tf.constant(clips), stage)
 
@@ -107,7 +104,7 @@ def _stage_features(model: VideoSwin, clips: tf.Tensor, stage: int) -> tf.Tensor
 
 @tf.function(autograph=False)
 def block_input(model: VideoSwin, clips: tf.Tensor, stage: int, block: int) -> tf.Tensor:
-    """Computes what goes into a block, both counted from 1: [B, T', H', W', C] from clips, uint8 [B, T, H, W, 3]."""
+    """Computes the input of a block, [B, T', H', W', C], from clips, uint8 [B, T, H, W, 3]; both count from 1."""
     x = model.backbone.patch_embed(model.normalize(clips))
     for earlier in model.backbone.stages[: stage - 1]:
         x = earlier(x)
@@ -116,7 +113,7 @@ def block_input(model: VideoSwin, clips: tf.Tensor, stage: int, block: int) -> t
 
 @tf.function(autograph=False)
 def finish(model: VideoSwin, features: tf.Tensor, stage: int) -> tf.Tensor:
-    """Computes logits, float32 [B, K], from what `stage_features` gives."""
+    """Computes logits, float32 [B, K], from the output of `stage_features`."""
     backbone = model.backbone
     merge = backbone.stages[stage - 1].downsample
     if merge is None:  # the last stage
@@ -128,12 +125,12 @@ def finish(model: VideoSwin, features: tf.Tensor, stage: int) -> tf.Tensor:
 
 
 def find_extents(size: ModelSize, stage: int) -> Triple:
-    """Says how many frames, rows and columns of a clip a token of a stage, counted from 1, covers.
+    """Gives the number of frames, rows and columns of a clip that a token of a stage, counted from 1, covers.
 
-    That is a patch in the first stage, and twice as many rows and columns in each later one.
+    A token covers one patch in the first stage, and twice as many rows and columns in each later stage.
 
     Raises:
-        InputError: if there is no such stage.
+        InputError: if the stage does not exist.
     """
     num_stages = len(size.depths)
     if not 1 <= stage <= num_stages:
@@ -143,18 +140,18 @@ def find_extents(size: ModelSize, stage: int) -> Triple:
 
 
 def interpolate(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
-    """Interpolates numbers of tokens, [..., T', H', W'], linearly to those of a clip, float32 [..., T, H, W].
+    """Interpolates the values of tokens, [..., T', H', W'], linearly to a clip, float32 [..., T, H, W].
 
-    The number of a token stands in the middle of what it covers, so that of two frames between them; beyond the
-    middle of the first and of the last token it stays the same. A token at the end that covers padding as well is no
-    exception: grids are padded at their end, which moves no place.
+    The value of a token applies at the middle of the pixels and frames that it covers; before the first and after the
+    last middle, the value stays constant. This also holds for a token at the end that covers padding: padding at the
+    end moves no position.
     """
     t, h, w = (_weigh(*axis) for axis in zip(shape, grid.shape[-3:], extents, strict=True))  # [T, T'], ...
     return np.einsum("...abc,ta,hb,wc->...thw", grid, t, h, w, optimize=True).astype(np.float32)
 
 
 def spread(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
-    """Gives all pixels that a token covers its number: [..., T', H', W'] becomes [..., T, H, W]."""
+    """Repeats the value of each token for all pixels that it covers: [..., T', H', W'] becomes [..., T, H, W]."""
     for axis, extent in zip((-3, -2, -1), extents, strict=True):
         grid = np.repeat(grid, extent, axis=axis)
     frames, rows, columns = shape
@@ -162,7 +159,7 @@ def spread(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
 
 
 def _weigh(num_places: int, num_tokens: int, extent: int) -> np.ndarray:
-    """Weighs the tokens of an axis for each frame, row or column: [num_places, num_tokens]."""
+    """Gives the weight of each token of an axis for each frame, row or column: [num_places, num_tokens]."""
     places = (np.arange(num_places) + 0.5) / extent - 0.5
     each = [np.interp(places, np.arange(num_tokens), one) for one in np.eye(num_tokens)]
     return np.stack(each, axis=1)

@@ -1,4 +1,4 @@
-"""Explain what a model says of videos: `vswin explain`."""
+"""Explain a model's predictions for videos: `vswin explain`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vswin.report.contact_sheet import save_sheets
 from vswin.runtime import logger, start_log
 from vswin.zoo import Triple
 
-# One clip is what a person looks at, and float32 what small gradients need; both can be set otherwise.
+# A person looks at one clip, and small gradients need float32; overrides may change both.
 _DEFAULTS = ("clip.num_clips=1", "clip.num_crops=1", "runtime.precision=float32")
 _LEGEND = "gray: nothing; from blue by green and yellow to red: the more, up to the most in this clip"
 _CROPS = {1: ("centre",), 3: ("left or top", "right or bottom", "centre")}
@@ -44,10 +44,10 @@ class Question(NamedTuple):
     """What to explain.
 
     Attributes:
-        label: Name or number of the class that Grad-CAM is for; None: the one that is predicted.
-        stage: Whose features it takes, counted from 1; None: the last.
-        block: Stage and block, counted from 1, whose attention is shown instead; None: Grad-CAM.
-        place: Frame, row and column of the token that attends; None: the middle.
+        label: Name or number of the class for Grad-CAM; None: the predicted class.
+        stage: Stage whose features Grad-CAM takes, counted from 1; None: the last.
+        block: Stage and block, counted from 1, whose attention is shown; None: Grad-CAM.
+        place: Position in the clip, as frame, row and column, of the token that attends; None: the middle.
     """
 
     label: str | None = None
@@ -57,28 +57,28 @@ class Question(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What is written: to which folder, whether with the numbers, whether in the place of files that are there."""
+    """The output folder, whether maps are written as arrays too, and whether existing files may be replaced."""
 
     folder: Path
     has_maps: bool = False
     is_overwriting: bool = False
 
     def files(self, film: Path) -> list[Path]:
-        """Lists what is written for a video, by the name of its film."""
+        """Lists the files to write for a video, given its film."""
         return [film.with_suffix(suffix) for suffix in (".mp4", ".png", ".npz")[: 2 + self.has_maps]]
 
 
 class Answer(NamedTuple):
-    """What was found in the V views of a video.
+    """The result for the V views of a video.
 
     Attributes:
         views: uint8 [V, T, H, W, 3] RGB.
         heat: float32 [V, T, H, W] in [0, 1].
-        map: The same before it was brought to the clip and divided by its largest value, float32 [V, T', H', W'].
-        title: What is shown, in a line.
-        method: How it was found, in part of a line.
-        about: What was asked, for machines.
-        token: First place and extents of the token that attends, each (frames, rows, columns); None for Grad-CAM.
+        map: The heat before it is brought to the clip and divided by its largest value, float32 [V, T', H', W'].
+        title: What is shown, in one line.
+        method: How it was computed, as part of a line.
+        about: Metadata of the answer, written with the maps.
+        token: First position and extents of the token that attends, each (frames, rows, columns); None for Grad-CAM.
     """
 
     views: np.ndarray
@@ -98,13 +98,13 @@ def run_explain(
     overrides: Sequence[str] = (),
     classes: Path | None = None,
 ) -> None:
-    """Explains what a model says of videos, in a film and a contact sheet for each.
+    """Explains a model's predictions for videos, in a film and a contact sheet for each.
 
-    `arguments` are files, folders and patterns, see `find_videos`; `weights` the model, and `overrides` change how
-    videos become views and where it runs, see `find_protocol`; `classes` is a file with a class name per line.
+    `arguments` are files, folders and patterns, see `find_videos`. `weights` name the model, and `overrides` change the
+    views and where the model runs, see `find_protocol`. `classes` is a file with one class name per line.
 
     Raises:
-        InputError: if there are no such videos, model, class, stage or block, or something cannot be written.
+        InputError: if there are no such videos, model, class, stage or block, or an output cannot be written.
         SystemExit: with code 1, if videos could not be decoded; all others are explained.
     """
     start_log(None)
@@ -116,7 +116,7 @@ def run_explain(
     check_outputs([file for film in films.values() for file in outputs.files(film)], outputs.is_overwriting)
     loaded = open_model(weights, find_protocol(weights, [*_DEFAULTS, *overrides]), classes)
     label = None if question.label is None else _find_label(question.label, loaded)
-    # Known before anything is decoded.
+    # Refuse a wrong stage before anything is decoded.
     find_extents(loaded.model.size, _choose_stage(loaded, question))
     logger.info(f"{weights}: {loaded.protocol.origin}")
     num_bad = 0
@@ -140,7 +140,7 @@ def run_explain(
 
 
 def _load(loaded: LoadedModel, path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, Fraction | None]:
-    """Gives the views, uint8 [V, T, H, W, 3], numbers and seconds of their frames, [num_clips, T], and the rate."""
+    """Gives the views, uint8 [V, T, H, W, 3], the indices and times of their frames, [num_clips, T], and the rate."""
     config = loaded.protocol.config
     decoder, timeout = config.dataset.decoder, config.dataset.clip_timeout_sec
     views = load_protocol_views(path, config.clip, FrameLoader(decoder, timeout, store=loaded.store))
@@ -167,10 +167,10 @@ def _find_label(text: str, loaded: LoadedModel) -> int:
 
 
 def _show_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int | None, question: Question) -> Answer:
-    """Shows what speaks for a class; the predicted one is that of the average over the views."""
+    """Shows what speaks for a class; by default, the class that the average over the views predicts."""
     model = loaded.model
     stage = _choose_stage(loaded, question)
-    # One view after the other, so that many of them need no more memory.
+    # One view at a time, so that many views need no more memory.
     features = [stage_features(model, view[None], stage) for view in views]
     logits = tf.concat([finish(model, of_view, stage) for of_view in features], axis=0)  # [V, K]
     probabilities = tf.nn.softmax(logits).numpy().mean(axis=0)  # [K]
@@ -179,7 +179,7 @@ def _show_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int | 
     maps = np.concatenate([make_maps(model, of_view, [chosen], stage) for of_view in features])  # [V, T', H', W']
     heat = normalize(interpolate(maps, views.shape[1:4], find_extents(model.size, stage)))
     name, probability = loaded.class_names[chosen], float(probabilities[chosen])
-    # The number first: a long name is cut at its end.
+    # The probability comes first: a long name is cut at its end.
     title = f"{100 * probability:.1f} % {name}"
     method = f"Grad-CAM of stage {stage}" + ("" if maps.any() else ", where nothing speaks for this class")
     about = {"method": "grad_cam", "stage": stage, "class": name, "label": chosen, "probability": probability}
@@ -187,7 +187,7 @@ def _show_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int | 
 
 
 def _show_attention(loaded: LoadedModel, views: np.ndarray, question: Question) -> Answer:
-    """Shows where a token looks."""
+    """Shows the attention map of a token."""
     stage, block = question.block or (1, 1)
     gazes = [find_gaze(loaded.model, view[None], stage, block, question.place) for view in views]
     maps = np.concatenate([gaze.weights for gaze in gazes])  # [V, T', H', W']
@@ -200,7 +200,7 @@ def _show_attention(loaded: LoadedModel, views: np.ndarray, question: Question) 
 
 
 def _heat(loaded: LoadedModel, path: str, answer: Answer, numbers: np.ndarray, seconds: np.ndarray) -> list[HeatedClip]:
-    """Puts the views of a video together with their captions."""
+    """Combines the views of a video with heat and captions."""
     clip = loaded.protocol.config.clip
     tokens = " x ".join(map(str, answer.map.shape[1:]))
     heated = []
@@ -230,7 +230,7 @@ def _write(
 ) -> None:
     frames = draw_film(clips)
     first = next(frames)
-    # As fast as the video itself, though frames are left out.
+    # The film runs as fast as the video, although it leaves out frames.
     numbers = clips[0].numbers
     step = max(1, round(float(np.median(np.diff(numbers))))) if len(numbers) > 1 else 1
     height, width = first.shape[:2]

@@ -1,1 +1,1 @@
-"""Predictions for videos of one's own, and their features: `vswin predict`, `vswin extract`."""
+"""Predictions and features of your own videos: `vswin predict`, `vswin extract`."""

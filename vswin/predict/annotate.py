@@ -1,6 +1,6 @@
-"""Write on frames what a model says of them: the best classes now, and a bar of the best class over time.
+"""Draw a model's predictions on video frames: the best classes now, and a bar of the best class over time.
 
-What it says at each moment comes from clips that overlap, and their average around each frame.
+The prediction at each frame is a weighted average of the overlapping clips around it.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from vswin.data.transforms import center_crop, resize_short_side
 
 T = TypeVar("T")
 
-# Okabe and Ito's colours, which most people tell apart, without black; classes beyond them share a gray.
+# Okabe and Ito's colours, which most people tell apart, without black; all further classes share a gray.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _OTHER = (150, 150, 150)
-# A word with the space before it, or a part of one up to an underscore or the like.
+# A word with the space before it, or its part up to an underscore, slash or hyphen.
 _PIECE = re.compile(r"\s*[^\s_/-]*[_/-]|\s*[^\s_/-]+|\s+")
 _WHITE, _FAINT, _BLACK = (255, 255, 255), (200, 200, 200), (0, 0, 0)
-_SHADE = 0.32  # of the picture shows through behind the text
+_SHADE = 0.32  # share of the picture's brightness behind the text
 _SMALLEST_FONT = 9
 _MOST_CLASSES = 3
-_SMALL_FRAME = 128  # pixels of its height
-_LARGEST_SHARE, _LARGEST_SHARE_OF_SMALL = 0.42, 0.6  # of a frame's height, for all that is written
+_SMALL_FRAME = 128  # height in pixels
+_LARGEST_SHARE, _LARGEST_SHARE_OF_SMALL = 0.42, 0.6  # of a frame's height, for text and bar
 
 
 class Timeline(NamedTuple):
-    """The probabilities of clips, float32 [n, K], by the frame in their middle, float64 [n], increasing.
+    """The probabilities of n clips, float32 [n, K], and the frame index at the centre of each, float64 [n], increasing.
 
-    `reach` is the frames from one clip's first to its last: a clip counts for the frames up to so far from its centre,
-    the less the farther.
+    `reach` is the number of frames from a clip's first frame to its last. A clip counts for frames up to this distance
+    from its centre; its weight falls with the distance.
     """
 
     centres: np.ndarray
@@ -49,9 +49,9 @@ class Timeline(NamedTuple):
     reach: float
 
     def at(self, frames: np.ndarray) -> np.ndarray:
-        """Averages the clips around frames, numbers [m]: probabilities, float32 [m, K]; each row sums to 1.
+        """Averages the clips around frames with indices [m]: probabilities, float32 [m, K]; each row sums to 1.
 
-        Frames beyond the reach of all clips have those of the nearest.
+        A frame beyond the reach of all clips gets the probabilities of the nearest clip.
         """
         distances = np.abs(np.asarray(frames, np.float64)[:, None] - self.centres)  # [m, n]
         weights = np.maximum(1 - distances / max(self.reach, 1), 0)
@@ -67,10 +67,10 @@ def make_timeline(
     classify: Callable[[np.ndarray], np.ndarray],
     on_clips: Callable[[int, int], None],
 ) -> Timeline:
-    """Classifies clips all along a video; decoding works ahead of the model.
+    """Classifies clips along the whole video; decoding runs ahead of the model.
 
-    `classify` makes probabilities, float32 [n, K], of clips, uint8 [n, T, crop, crop, 3], which have the centre of each
-    frame; `on_clips` is told how many are done, and of how many.
+    `classify` turns centre-cropped clips, uint8 [n, T, crop, crop, 3], into probabilities, float32 [n, K]. `on_clips`
+    receives the number of clips done and their total.
 
     Raises:
         DecodeError: if the video cannot be decoded to its end.
@@ -85,13 +85,13 @@ def make_timeline(
 
 
 def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
-    """Places clips all along a video, each half over the one before, the last one at the end.
+    """Places clips along the whole video: each overlaps half of the previous one, and the last ends with the video.
 
-    With "segments", whose one clip covers the video and so would say the same throughout, clips are as if "dense",
-    closer together where there is no room for two.
+    "segments" sampling takes one clip from the whole video, so the prediction would never change. Its clips are placed
+    as for "dense" instead, with a smaller stride where the video is too short for two clips.
 
     Returns:
-        Frame numbers, int64 [n, T], in [0, num_video_frames). A video shorter than a clip starts again.
+        Frame indices, int64 [n, T], in [0, num_video_frames). A video shorter than a clip starts again.
     """
     stride = clip.frame_stride
     if clip.sampling == "segments":
@@ -101,14 +101,14 @@ def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
         return segments(num_video_frames, clip.num_frames)[None]  # [1, T]
     if last < 0:
         return uniform_clips(num_video_frames, clip.num_frames, stride, 1)
-    # All on one grid, so that clips share their frames.
+    # All clips are on one grid, so that they share frames.
     hop = max(1, clip.num_frames // 2) * stride
     starts = np.unique([*range(0, last + 1, hop), last // stride * stride])
     return starts[:, None] + stride * np.arange(clip.num_frames)  # [n, T]
 
 
 def _read_clips(reader: FrameReader, clip: ClipConfig, placed: np.ndarray) -> Iterator[np.ndarray]:
-    """Reads clips, uint8 [n, T, crop, crop, 3], a step of the model at a time, each frame once."""
+    """Yields clips, uint8 [n, T, crop, crop, 3], for one model step at a time; reads each frame once."""
     kept: dict[int, np.ndarray] = {}
     for start in range(0, len(placed), clip.views_per_step):
         numbers = placed[start : start + clip.views_per_step]
@@ -117,12 +117,12 @@ def _read_clips(reader: FrameReader, clip: ClipConfig, placed: np.ndarray) -> It
             frames = center_crop(reader.read(missing, partial(resize_short_side, size=clip.resize)), clip.crop)
             kept |= dict(zip(missing.tolist(), frames, strict=True))
         yield np.stack([np.stack([kept[number] for number in row]) for row in numbers.tolist()])
-        # Later clips start later.
+        # Later clips start later and no longer need these frames.
         kept = {number: frame for number, frame in kept.items() if number > numbers[-1].min()}
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """Makes each item while the one before it is in use."""
+    """Prepares each item in a thread while the previous one is in use."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, items, None)
         while (item := waiting.result()) is not None:
@@ -131,17 +131,17 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 class Annotator:
-    """Draws on the frames of one video; all sizes follow from that of the frame, and stay the same all along.
+    """Draws on the frames of one video; all sizes follow from the frame size and stay the same throughout.
 
-    Over the lower edge of the picture stand up to three classes with their probabilities, as many as there is room for,
-    and the bar: a column of pixels for each moment, in the colour of its best class, and a mark at the present one. In
-    a frame too narrow for that the name of the best class has it to itself.
+    The lower part of the frame shows up to three classes with their probabilities, as many as fit, and the bar below
+    them. Each pixel column of the bar is a moment in the colour of its best class; a mark shows the current moment. A
+    frame too narrow for this shows only the name of the best class and the bar.
     """
 
     def __init__(
         self, timeline: Timeline, class_names: Sequence[str], num_frames: int, height: int, width: int
     ) -> None:
-        """Prepares what all frames, of so many pixels, share; `class_names` are those of the timeline."""
+        """Prepares what all frames of this size in pixels share; `class_names` are the timeline's K classes."""
         self._timeline = timeline
         self._names = [printable(name) for name in class_names]
         self._num_frames = num_frames
@@ -163,7 +163,7 @@ class Annotator:
         self._height = min(height, fixed + (self._num_lines + self._num_classes - 1) * self._line_height)
 
     def draw(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Draws on a copy of a frame of this number, uint8 [H, W, 3] RGB."""
+        """Draws on a copy of the frame with index `number`, uint8 [H, W, 3] RGB."""
         probabilities = self._timeline.at(np.array([number]))[0]  # [K]
         best = np.argsort(-probabilities, kind="stable")[: self._num_classes]
         drawn = frame.copy()
@@ -189,14 +189,14 @@ class Annotator:
 
     @cached_property
     def _colors(self) -> dict[int, tuple[int, int, int]]:
-        """Gives the classes that are ever the best their colours, those that are for longest first."""
+        """Assigns colours to the classes of the bar, the most frequent first."""
         labels, counts = np.unique(self._best_labels, return_counts=True)
         ordered = labels[np.argsort(-counts, kind="stable")].tolist()
         return dict(zip(ordered, _COLORS, strict=False))
 
     @cached_property
     def _bar(self) -> np.ndarray:
-        """Draws the bar, uint8 [bar_height, W, 3], a dark line above it."""
+        """Draws the bar, uint8 [bar_height, W, 3], with a dark line at the top."""
         row = np.array([self._color(label) for label in self._best_labels.tolist()], np.uint8)  # [W, 3]
         bar = np.repeat(row[None], self._bar_height, axis=0)  # [bar_height, W, 3]
         bar[0] = 0
@@ -206,7 +206,7 @@ class Annotator:
         return self._colors.get(label, _OTHER)
 
     def _mark(self, panel: np.ndarray, number: int) -> None:
-        """Marks the present in the bar: white between black edges, whole at either end of it."""
+        """Marks the current frame in the bar, white between black edges, and never cuts the mark off."""
         half = max(1, self._bar_height // 8)
         with_edge = half + max(1, half // 2)
         center = int((number + 0.5) * self._width / self._num_frames)
@@ -215,7 +215,7 @@ class Annotator:
             panel[-self._bar_height :, center - reach : center + reach + 1] = color
 
     def _count_lines(self) -> int:
-        """Counts the lines that the longest name among the best ones needs."""
+        """Counts the lines that the longest name among the best classes needs."""
         return max(len(self._break(self._names[label])) for label in np.unique(self._best_labels).tolist())
 
     def _write(
@@ -227,7 +227,7 @@ class Annotator:
         probability: float,
         color: tuple[int, int, int],
     ) -> None:
-        """Writes a class: a patch of its colour, its name, and at the right its probability."""
+        """Writes a class: a patch of its colour, its name, and its probability at the right."""
         middle = top + self._line_height // 2
         own_color = self._color(label)
         if self._is_narrow:
@@ -251,18 +251,18 @@ class Annotator:
 
     @property
     def _room(self) -> float:
-        """Gives the pixels that a name has in a line."""
+        """Gives the width in pixels that a name may take."""
         return self._width - self._text_left if self._is_narrow else self._room_beside_percent
 
     def _fit(self, name: str, num_lines: int) -> list[str]:
-        """Breaks a name into at most so many lines; what there is no room for becomes an ellipsis."""
+        """Breaks a name into at most `num_lines` lines; an ellipsis replaces the rest."""
         lines = self._break(name)
         if len(lines) > num_lines:
             lines[num_lines - 1 :] = [self._shorten("".join(lines[num_lines - 1 :]))]
         return [line.strip() for line in lines]
 
     def _break(self, name: str) -> list[str]:
-        """Breaks a name between words, and a word that is too long by itself between letters; nothing is lost."""
+        """Breaks a name between words, and a word wider than a line between letters; no character is lost."""
         lines = [""]
         for piece in _PIECE.findall(name):
             if self._fits(lines[-1] + piece):
@@ -276,7 +276,7 @@ class Annotator:
         return lines
 
     def _shorten(self, text: str) -> str:
-        """Cuts a text so that it fits with an ellipsis."""
+        """Cuts a text so that it fits together with an ellipsis."""
         while text and not self._fits(f"{text}…"):
             text = text[:-1]
         return f"{text.rstrip()}…"
@@ -286,5 +286,5 @@ class Annotator:
 
 
 def _font_path() -> str:
-    """Finds a font with most alphabets, which matplotlib brings."""
+    """Finds the font that ships with matplotlib; it covers most alphabets."""
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

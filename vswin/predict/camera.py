@@ -1,4 +1,4 @@
-"""Predict what a camera sees, again and again. Tested with files in the place of a camera, as none was at hand."""
+"""Predict the latest clip of a camera repeatedly; tested with video files, as no camera was at hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vswin.predict.model import Classifier, LoadedModel
 from vswin.predict.results import Prediction, rank
 from vswin.runtime import logger
 
-# Ctrl-C is noticed between two waits.
+# Ctrl-C takes effect between two waits.
 _WAIT_SEC = 0.2
 
 
@@ -26,16 +26,16 @@ def predict_camera(
 ) -> Generator[Prediction, None, None]:
     """Predicts the latest clip whenever half of its frames are new, or as often as the model can.
 
-    A clip has the centre of each frame; its frames are as far apart as those of the model's clips. `source` is the
-    number of the camera, or a file that stands in for one; `seconds` says how long to watch, None until the caller
-    stops or the stream ends.
+    Clips are cropped at the centre and have the frame stride of the model. `source` is the number of the camera, or a
+    file in place of a camera; `seconds` limits how long to watch, None watches until the caller stops or the stream
+    ends.
 
     Raises:
         InputError: if there is no such camera, or it gives no frames.
     """
     clip = loaded.protocol.config.clip
     classify = Classifier(loaded)
-    # The model is traced before the clock runs.
+    # Trace the model before the clock starts.
     classify(np.zeros((1, clip.num_frames, clip.crop, clip.crop, 3), np.uint8))
     offsets = clip.frame_stride * np.arange(clip.num_frames)  # [T]
     with closing(Camera(source)) as camera:
@@ -48,7 +48,7 @@ def predict_camera(
 
 
 class _Recent:
-    """Keeps the latest frames of a camera, read by a thread, so that a slow model leaves no gaps in a clip."""
+    """Keeps the latest frames of a camera; a thread reads them, so that a slow model leaves no gaps in a clip."""
 
     def __init__(self, camera: Camera, size: int, num_kept: int, seconds: float | None) -> None:
         self._camera = camera
@@ -64,7 +64,7 @@ class _Recent:
         self._thread.start()
 
     def wait(self) -> bool:
-        """Waits for half a clip of new frames, or for the end; false if there is nothing new at the end."""
+        """Waits for half a clip of new frames, or the end of the stream; returns whether there are new frames."""
         num_kept = self._frames.maxlen or 1
         with self._changed:
             while not self._is_over and (len(self._frames) < num_kept or 2 * self._num_new < num_kept):
@@ -74,13 +74,13 @@ class _Recent:
             return self._num_new > 0
 
     def latest(self) -> tuple[np.ndarray, float]:
-        """Gives the latest frames, uint8 [n, H, W, 3], and when the last one came, in seconds since the start."""
+        """Gives the latest frames, uint8 [n, H, W, 3], and the time of the last one, in seconds since the start."""
         with self._changed:
             self._num_new = 0
             return np.stack(self._frames), self._at  # [n, H, W, 3]
 
     def close(self) -> None:
-        """Ends the thread; it may wait for one more frame."""
+        """Ends the thread, which may wait for one more frame."""
         with self._changed:
             self._is_over = True
         self._thread.join()

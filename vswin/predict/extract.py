@@ -1,4 +1,4 @@
-"""Write the features that a model computes of videos, `vswin extract`: as `.npz` for NumPy, or Parquet for tables."""
+"""Write the features that a model computes for videos, as `.npz` or Parquet files: `vswin extract`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEVELS = ("video", "clip")
 
 
 class Row(NamedTuple):
-    """The features of a clip or of a video, float32 [C], and where it begins in the video."""
+    """The features of a clip or a video, float32 [C], and its start in the video in seconds."""
 
     entry: Input
     start_sec: float
@@ -48,12 +48,12 @@ def run_extract(
 
     Args:
         arguments: files, folders and patterns, see `find_videos`.
-        weights: the model, with a head or without; see `find_protocol`.
+        weights: the model, with or without a head; see `find_protocol`.
         output: `.npz` or `.parquet`, see `write_features`.
-        overrides: change how videos become views, and where the model runs.
-        level: "video", a row for each video, the average over all its views; or "clip", a row for each clip, the
-            average over its crops.
-        is_overwriting: whether a file that is there may be replaced.
+        overrides: change the views, and where the model runs.
+        level: "video", one row per video, the average over its views; or "clip", one row per clip, the average over its
+            crops.
+        is_overwriting: whether `output` may replace an existing file.
 
     Raises:
         InputError: if there are no such videos or model, or the output cannot be written.
@@ -112,7 +112,7 @@ def _compute(loaded: LoadedModel, inputs: Sequence[Input], level: str, bad: BadV
 
 
 def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
-    """Says in seconds where the clips of a video begin; NaN where its file does not say."""
+    """Gives the start of each clip in seconds; NaN where the file has no timestamps."""
     config = loaded.protocol.config
     try:
         with loaded.store.open(path, config.dataset.decoder, config.dataset.clip_timeout_sec) as reader:
@@ -123,14 +123,14 @@ def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
 
 
 class Features(NamedTuple):
-    """The rows of a file.
+    """The content of a feature file.
 
     Attributes:
         features: float32 [N, C].
         paths: N video files.
-        start_sec: Where in the video each row begins, float64 [N].
-        labels: Name of the class by the folder layout, N of them; empty where there is none.
-        about: How they were computed, as JSON.
+        start_sec: Start of each row in its video, in seconds, float64 [N].
+        labels: N class names from the folder layout; empty where there is none.
+        about: Metadata as JSON: how the features were computed.
     """
 
     features: np.ndarray
@@ -141,7 +141,7 @@ class Features(NamedTuple):
 
 
 def check_format(path: Path) -> None:
-    """Checks before the work that a file can be written: an InputError for another ending, or without pyarrow."""
+    """Refuses an output with another ending than `FORMATS`, or Parquet without pyarrow, with an `InputError`."""
     if path.suffix not in FORMATS:
         raise InputError(f"--output {path}: the ending says the format: {' or '.join(FORMATS)}")
     if path.suffix == ".parquet":
@@ -151,11 +151,11 @@ def check_format(path: Path) -> None:
 def write_features(path: Path, features: Features) -> None:
     """Writes features, the whole file or nothing.
 
-    `.npz`, which `np.load(path)` reads without pickles, has the arrays `features`, `path`, `start_sec` and `label`, and
-    the text `about`. `.parquet` has columns of these names, `features` as lists of C numbers, `label` null where there
-    is none, and `about` under `vswin` in the schema's metadata.
+    `.npz` has the arrays `features`, `path`, `start_sec` and `label`, and the text `about`; `np.load(path)` reads it
+    without pickle. `.parquet` has columns of the same names: `features` holds lists of C numbers, a missing `label` is
+    null, and `about` stands in the schema's metadata under `vswin`.
     """
-    # File names may hold bytes that are no UTF-8.
+    # File names may hold bytes that are not UTF-8.
     names = [name.encode(errors="backslashreplace").decode() for name in features.paths]
     with replacing(path) as partial:
         if path.suffix == ".parquet":

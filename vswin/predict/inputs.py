@@ -1,4 +1,4 @@
-"""Which videos a command line means: files, folders, patterns and cameras."""
+"""Find the videos that a command line names: files, folders, patterns and cameras."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CAMERA = re.compile(r"camera(?::(\d+))?")
 
 
 class Input(NamedTuple):
-    """A video: its file, its path below the folder or the fixed part of the pattern, and the folder it lies in there.
+    """A video: its file, and its name, the path below the given folder or below the fixed part of the pattern.
 
-    That folder, `label`, names its class by the usual layout; it is empty where there is none.
+    `label` is the class by the usual layout: the name of the folder that holds the video, or empty.
     """
 
     path: str
@@ -34,13 +34,13 @@ class Input(NamedTuple):
 
 
 def find_videos(arguments: Sequence[str]) -> list[Input]:
-    """Lists the videos that arguments stand for, each real file once, in their order; says what folders hold besides.
+    """Lists the videos that the arguments name, each real file once, in order; logs what else the folders hold.
 
-    Arguments are files, folders (the videos anywhere below them, by their endings) and patterns such as
-    `videos/**/*.mp4`. Whether the videos can be decoded is not known yet.
+    Arguments are files, folders (all videos below them, by their endings) and patterns such as `videos/**/*.mp4`. The
+    videos are not opened yet.
 
     Raises:
-        InputError: if an argument stands for nothing.
+        InputError: if an argument matches no video.
     """
     found: dict[str, Input] = {}
     for argument in arguments:
@@ -50,10 +50,10 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
 
 
 def find_camera(arguments: Sequence[str]) -> int | None:
-    """Gives the number of the camera that arguments ask for; None if they ask for none.
+    """Gives the number of the camera that the arguments name; None if they name no camera.
 
     Raises:
-        InputError: if they ask for something else as well.
+        InputError: if they name something else besides a camera.
     """
     found = [_CAMERA.fullmatch(argument) for argument in arguments if not Path(argument).exists()]
     cameras = [camera for camera in found if camera is not None]
@@ -69,7 +69,7 @@ def _expand(argument: str) -> Iterator[Input]:
     if path.is_dir():
         yield from _in_folder(path, path)
     elif os.path.lexists(path):
-        # Whatever its ending: a file that was named is tried.
+        # A file that is named is tried, whatever its ending.
         yield Input(argument, path.name)
     elif glob.has_magic(argument):
         yield from _matches(argument)
@@ -80,7 +80,7 @@ def _expand(argument: str) -> Iterator[Input]:
 
 
 def _matches(pattern: str) -> Iterator[Input]:
-    """Lists what a pattern matches; files are named from its last folder without wildcards on."""
+    """Lists the videos that match a pattern; their names start below its last folder without wildcards."""
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     if "**" in Path(pattern).parts:
         parts = Path(pattern).parts[len(root.parts) :]
@@ -113,7 +113,7 @@ def _name(path: Path, root: Path) -> Input:
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tells whether a path fits a pattern with `**`, which `glob` would follow in circles."""
+    """Tells whether a path matches a pattern with `**`; `glob` would follow symbolic links in circles."""
     if not pattern or not parts:
         return not parts and all(part == "**" for part in pattern)
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""Open a model with what belongs to it, and run it on views; called by `vswin.predict`."""
+"""Open a model with its protocol and class names, and run it on views."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from vswin.zoo import configured_size
 
 
 class LoadedModel(NamedTuple):
-    """A model ready to run, in the scope of `strategy`, the devices of this machine; `store` opens video files.
+    """A model ready to run in the scope of `strategy`, on the devices of this machine; `store` opens video files.
 
-    `class_names` are K names, the numbers of the classes where nobody names them: then `has_names` is false.
+    `class_names` are K names. Where no names are known, they are the class numbers and `has_names` is false.
     """
 
     model: VideoSwin
@@ -38,25 +38,25 @@ class LoadedModel(NamedTuple):
     store: VideoStore
 
     def describe(self) -> str:
-        """Says in a line what is averaged, and on what it is computed."""
+        """Describes in one line what is averaged, the precision and the devices."""
         config = self.protocol.config
         return f"{self.protocol.describe()}, {config.runtime.precision} on {describe_devices(self.strategy)}"
 
     def predict(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
-        """Predicts videos; decoding works ahead of the model, and `bad` collects those that cannot be decoded.
+        """Predicts videos; decoding runs ahead of the model, and `bad` collects videos that cannot be decoded.
 
         Yields:
-            Of each batch `indices` of the paths, int32 [B], -1 for padding, `labels`, int32 [B], -1 where the
-            video is bad, and `probabilities`, float32 [B, K].
+            For each batch: `indices` into `paths`, int32 [B], -1 for padding; `labels`, int32 [B], -1 for a bad video;
+            `probabilities`, float32 [B, K].
         """
         return predict_batches(self.model, self.strategy, self._load(paths, bad), self.protocol.config)
 
     def compute_features(self, paths: Sequence[str], bad: BadVideos) -> Iterator[BatchPredictions]:
-        """Computes what the head gets to see of every view.
+        """Computes the features that the head receives, for every view.
 
         Yields:
-            `indices` and `labels` as `predict` does, and `features`, float32 [B, V, C], the averages over time,
-            height and width after the last stage.
+            For each batch: `indices` and `labels` as in `predict`; `features`, float32 [B, V, C], the averages over
+            time, height and width after the last stage.
         """
         views_per_step = self.protocol.config.clip.views_per_step
 
@@ -81,7 +81,7 @@ class LoadedModel(NamedTuple):
         )
 
     def _batch_size(self, num_videos: int) -> int:
-        """Takes as many videos at once as fill a step of views on each device, and no more than there are."""
+        """Chooses as many videos per batch as fill one step of views on each device, but no more than there are."""
         config, num_replicas = self.protocol.config, self.strategy.num_replicas_in_sync
         if config.batch_size is not None:
             return config.batch_size
@@ -90,7 +90,7 @@ class LoadedModel(NamedTuple):
 
 
 class Classifier:
-    """Classifies clips one batch after the other, on the first device, whatever their number."""
+    """Classifies batches of any number of clips on the first device."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         clip = loaded.protocol.config.clip
@@ -106,13 +106,12 @@ class Classifier:
 
 
 def open_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:
-    """Opens a model; the configuration of its protocol says where it runs, and in which precision.
+    """Opens a model; the configuration of its protocol sets its devices and precision.
 
-    `classes` is a file with a class name per line, instead of the names that come with the weights. Weights without a
-    head are an error where `needs_head`.
+    `classes` is a file with one class name per line; it replaces the names stored with the weights.
 
     Raises:
-        InputError: if there are no such weights, or they, the names and the configuration do not fit together.
+        InputError: if the weights do not exist, lack a head that is needed, or do not match names or configuration.
     """
     config = protocol.config
     named = None if classes is None else _read_names(classes)
@@ -129,7 +128,7 @@ def open_model(weights: str, protocol: Protocol, classes: Path | None = None, ne
 
 
 def _choose_strategy(name: str) -> str:
-    """Takes the devices of this machine alone: a job of several processes would wait for all of them."""
+    """Uses only the devices of this machine: a job of several processes would wait for all of them."""
     if name == "multi_worker":
         raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
     if name == "auto":

@@ -1,6 +1,6 @@
-"""How a model wants its videos: from what `--model` names to the configuration of an evaluation.
+"""Find the protocol of a model: from the name given as `--model` to the configuration of an evaluation.
 
-Predictions of a video are then those of `vswin evaluate`.
+Predictions for a video therefore equal those of `vswin evaluate`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vswin.runs.files import read_metrics
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import is_saved_model, read_input_shape
 
-# What may be set beside the model; the rest of an evaluation's keys says where its videos are and where it writes.
+# Keys of an evaluation that may be set here; the other keys say where its videos are and where it writes.
 _KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")
 _DATA_KEYS = ("dataset.decoder", "dataset.clip_timeout_sec", "dataset.isolate")
 _CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS, "average": AVERAGES}
@@ -30,10 +30,10 @@ class Protocol(NamedTuple):
     """How videos become predictions.
 
     Attributes:
-        config: The configuration of an evaluation with these weights; its data set says how to decode.
-        origin: Where the protocol comes from, in words.
-        is_known: Whether it comes from somewhere, or is assumed.
-        has_size: Whether the size of the network was set by hand.
+        config: The configuration of an evaluation with these weights; `dataset` says how to decode.
+        origin: Where the protocol comes from, as text.
+        is_known: Whether the protocol comes from a run or the weights; otherwise it is assumed.
+        has_size: Whether an override sets the size of the network.
     """
 
     config: EvaluateConfig
@@ -42,7 +42,7 @@ class Protocol(NamedTuple):
     has_size: bool
 
     def describe(self) -> str:
-        """Says in a line what is averaged."""
+        """Describes in one line what is averaged."""
         clip = self.config.clip
         frames = count_of(clip.num_frames, "frame")
         if clip.sampling == "segments":
@@ -60,19 +60,19 @@ class Protocol(NamedTuple):
 
 
 def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
-    """Finds out how a model was trained to see videos.
+    """Finds the protocol with which a model expects its videos.
 
     Args:
-        weights: a run folder, one of its checkpoints, a published name, or weights in a file or a SavedModel. Those
-            of ours say their clips; for others those of Kinetics are assumed.
-        overrides: keys of an evaluation that change it, e.g. `["clip.num_clips=1"]`.
+        weights: a run folder, one of its checkpoints, a published name, or weights in a file or a SavedModel. Files of
+            vswin state their clips; for others, the clips of Kinetics are assumed.
+        overrides: keys of an evaluation that change the protocol, e.g. `["clip.num_clips=1"]`.
 
     Raises:
         InputError: if there is no such model, or a key or value is wrong.
     """
     _check_keys(overrides)
     found = _find_source(weights)
-    # A choice of clips replaces all that is known of them.
+    # A chosen clip configuration replaces all known keys of `clip`.
     is_chosen = any(override.startswith("clip=") for override in overrides)
     kept = [override for override in found.overrides if not (is_chosen and override.startswith("clip."))]
     config = compose_evaluation([*kept, *overrides], **found.brought)
@@ -87,7 +87,7 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
 
 
 class _Source(NamedTuple):
-    """What weights bring: arguments of `compose_evaluation`, keys that those of the user follow, and that in words."""
+    """What weights bring: arguments of `compose_evaluation`, overrides below those of the user, and their origin."""
 
     brought: dict[str, Any]
     overrides: list[str]
@@ -104,7 +104,7 @@ def _find_source(weights: str) -> _Source:
         return _Source({"run": str(run), "init_from": checkpoint}, tested, origin)
     if not os.path.lexists(weights):
         return _Source({"init_from": weights}, [], f"protocol published for {_find_dataset(weights)}")
-    # Videos by themselves are a folder of them.
+    # Videos without a data set count as a folder of videos.
     folder = ["dataset=folder"]
     clip = _read_clip(weights, open_checkpoint(weights).metadata.get("clip"))
     if clip:
@@ -120,7 +120,7 @@ def _values(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _read_tested(path: Path) -> list[str]:
-    """Reads from what an evaluation wrote how it was done, as overrides; empty if there was none."""
+    """Reads the protocol of an evaluation from its metrics, as overrides; empty if there is none."""
     protocol = (read_metrics(path) or {}).get("protocol")
     if protocol is None:
         return []
@@ -132,7 +132,7 @@ def _read_tested(path: Path) -> list[str]:
 
 
 def _find_run(path: Path) -> Path | None:
-    """Gives the run folder that a path is, or whose checkpoint it is."""
+    """Gives the run folder that a path names, or the one of a checkpoint."""
     if (path / "config.yaml").is_file():
         return path
     run = path.absolute().parent.parent
@@ -168,10 +168,10 @@ def _group(override: str) -> str:
 
 
 def _read_clip(weights: str, clip: Any) -> dict[str, int | str]:
-    """Takes from what weights say of their clips what a test needs; they may come from anybody."""
+    """Checks the clip settings stored with weights, which may come from anybody, and takes those that a test needs."""
     if clip is None:
         return {}
-    # Training resizes for random crops; the test has a size of its own.
+    # Training resizes for random crops; the test has its own size.
     keys = [key for key in ClipConfig.__dataclass_fields__ if key != "resize"]
     if not isinstance(clip, Mapping) or not all(_is_sound(key, clip.get(key)) for key in keys):
         raise InputError(f"{weights}: what it says of its clips is damaged ({clip})")

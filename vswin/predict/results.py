@@ -31,10 +31,10 @@ class Prediction(NamedTuple):
     Attributes:
         path: The file, or the camera.
         labels: Classes, best first, int64 [k]; empty for a bad video.
-        names: Their names, k of them.
-        probabilities: Theirs, float32 [k].
-        problem: What is wrong with a bad video, else empty.
-        seconds: Where in the stream of a camera the clip ends; None for a file.
+        names: The k names of the classes.
+        probabilities: float32 [k].
+        problem: Why a video is bad; otherwise empty.
+        seconds: Time at which the clip ends in the stream of a camera, in seconds; None for a file.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Prediction(NamedTuple):
 def rank(
     path: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int, seconds: float | None = None
 ) -> Prediction:
-    """Takes the `top_k` best classes of probabilities, float32 [K]; of equal ones, the smaller number comes first."""
+    """Takes the `top_k` best classes of probabilities, float32 [K]; among equal ones, the smaller label comes first."""
     labels = np.argsort(-probabilities, kind="stable")[:top_k]  # [k]
     return Prediction(path, labels, [class_names[label] for label in labels], probabilities[labels], "", seconds)
 
@@ -66,7 +66,7 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
     if prediction.problem:
         console.print(Text(f"{title}: passed over, {printable(prediction.problem)}", style="red"))
         return
-    # A style of the whole print would be that of a bar below it, too.
+    # A style given to `print` itself would also colour a bar below it.
     console.print(Text(title, style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     has_bar = console.width >= _NARROWEST_WITH_BAR
@@ -81,10 +81,10 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
 
 
 def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
-    """Checks that files, `STDOUT` passed over, can be written, before work is done for them.
+    """Checks before the work starts that files can be written; skips `STDOUT`.
 
     Raises:
-        InputError: if a file is there already and is not to be replaced, or its folder cannot be made.
+        InputError: if a path is a folder or a file that may not be replaced, or its folder cannot be created.
     """
     for path in paths:
         if path == STDOUT:
@@ -97,7 +97,7 @@ def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder where there is none; an InputError if it cannot be made."""
+    """Creates a folder if there is none; an `InputError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,7 +105,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, predictions: Sequence[Prediction], about: Mapping[str, Any]) -> None:
-    """Writes predictions as one JSON object, whole or not at all, behind `about`: how they were made.
+    """Writes predictions as one JSON object, the whole file or nothing; the metadata `about` comes first.
 
     A bad video has an `error` instead of a `top` list.
     """
@@ -114,9 +114,9 @@ def write_json(path: Path, predictions: Sequence[Prediction], about: Mapping[str
 
 
 def write_csv(path: Path, predictions: Sequence[Prediction], top_k: int) -> None:
-    """Writes predictions as CSV, whole or not at all: the columns of an evaluation's `predictions.csv`, and `error`.
+    """Writes predictions as CSV, the whole file or nothing.
 
-    There is a column `seconds` where they come from a camera.
+    The columns are those of an evaluation's `predictions.csv`, `seconds` for a camera, and `error`.
     """
     has_seconds = any(prediction.seconds is not None for prediction in predictions)
     best = [f"{word}_{number}" for number in range(1, top_k + 1) for word in ("class", "probability")]
@@ -144,7 +144,7 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    # A file name may hold bytes that are no UTF-8.
+    # A file name may hold bytes that are not UTF-8.
     content = text.encode(errors="backslashreplace")
     if path == STDOUT:
         sys.stdout.buffer.write(content)

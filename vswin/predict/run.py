@@ -1,4 +1,4 @@
-"""Predict what is done in videos: `vswin predict`."""
+"""Predict the actions in videos: `vswin predict`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vswin.runtime import console, logger, start_log
 
 
 class Outputs(NamedTuple):
-    """Where predictions go besides the terminal: files, each may be `STDOUT`, and a folder for annotated videos."""
+    """Where predictions go besides the terminal: files or `STDOUT`, and a folder for annotated videos."""
 
     json: Path | None = None
     csv: Path | None = None
@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 
     @property
     def files(self) -> list[Path]:
-        """Lists the files to write, `STDOUT` among them."""
+        """Lists the files to write, including `STDOUT`."""
         return [path for path in (self.json, self.csv) if path is not None]
 
 
@@ -52,22 +52,22 @@ def run_predict(
     outputs: Outputs | None = None,
     seconds: float | None = None,
 ) -> list[Prediction]:
-    """Predicts videos, prints the best classes of each, and writes what is asked for.
+    """Predicts videos, prints the best classes of each, and writes the outputs.
 
     Args:
         arguments: files, folders, patterns, or a camera, see `vswin.predict.inputs`.
         weights: the model, see `find_protocol`.
-        overrides: change how videos become views, and where the model runs.
-        classes: a file with a class name per line, for weights that do not name theirs.
-        top_k: best classes of each video.
-        outputs: where they go.
-        seconds: how long a camera is watched; None: until Ctrl-C.
+        overrides: change the views, and where the model runs.
+        classes: a file with one class name per line, for weights without class names.
+        top_k: number of classes for each video.
+        outputs: where predictions go besides the terminal.
+        seconds: how long to watch a camera; None: until Ctrl-C.
 
     Returns:
-        What was predicted, bad videos included, in order.
+        The predictions in order, including bad videos.
 
     Raises:
-        InputError: if there are no such videos or model, or something cannot be written.
+        InputError: if there are no such videos or model, or an output cannot be written.
         SystemExit: with code 1, if videos could not be decoded; all others are predicted.
     """
     outputs = outputs or Outputs()
@@ -86,7 +86,7 @@ def run_predict(
         raise InputError("--save goes with files; record the camera first, e.g. with ffmpeg, and predict the recording")
     inputs = [] if camera is not None else find_videos(arguments)
     targets = name_outputs(inputs, outputs.save, outputs.is_overwriting) if outputs.save is not None else {}
-    # Of a camera the latest clip is seen, the centre of its frames.
+    # A camera gives one view at a time: the latest clip, cropped at the centre.
     one_view = [] if camera is None else ["clip.num_clips=1", "clip.num_crops=1"]
     protocol = find_protocol(weights, [*overrides, *one_view])
     loaded = open_model(weights, protocol, classes)
@@ -103,7 +103,7 @@ def run_predict(
                 predictions.append(prediction)
     except KeyboardInterrupt:
         is_interrupted = True
-    # What there is, is written, whatever comes after it.
+    # Write the predictions made so far, even after Ctrl-C.
     _write(outputs, predictions, top_k, weights, loaded)
     logger.info(loaded.describe())
     if is_interrupted and camera is None:
@@ -119,7 +119,7 @@ def run_predict(
 
 
 def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:
-    """Predicts files in their order."""
+    """Predicts files in order."""
     bad = BadVideos()
     paths = [entry.path for entry in inputs]
     with closing(show_progress(loaded.predict(paths, bad), len(paths), "predict")) as batches:

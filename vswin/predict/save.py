@@ -26,13 +26,13 @@ from vswin.runtime import console, logger
 def name_outputs(
     inputs: Sequence[Input], folder: Path, is_overwriting: bool, option: str = "--save"
 ) -> dict[str, Path]:
-    """Names the films made of videos: as the videos are below the folder that was given, with the ending `.mp4`.
+    """Names the film of each video: `folder` and the name of the video, with the ending `.mp4`; video path -> film.
 
-    Where two would have one name, the later one keeps its own ending as well, and a number if need be. `option` is what
-    named the folder, for errors. Gives the path of each film by that of its video.
+    If two films would have the same name, the later one keeps its own ending as well, and gets a number if needed.
+    `option` is the option that named the folder, for errors.
 
     Raises:
-        InputError: if a film would take the place of a file, of a video that is read in any case.
+        InputError: if a film would replace one of the videos, or a file although not `is_overwriting`.
     """
     targets: dict[str, Path] = {}
     taken: set[Path] = set()
@@ -55,10 +55,7 @@ def name_outputs(
 
 
 def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
-    """Writes annotated copies of videos, `targets` by their paths; says how many were left out.
-
-    Those that cannot be read to their end are.
-    """
+    """Writes annotated copies, `targets` by video path; returns how many videos failed to decode and were left out."""
     if not targets:
         return 0
     num_left_out = 0
@@ -71,7 +68,7 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
             name = escape(printable(target.name))
             task = bar.add_task(f"{number} of {len(targets)}: {name}", total=None, note="clips")
             try:
-                # Without a time limit, which is one for a clip: this reads the whole video, twice.
+                # No time limit: the configured one is for a clip, but this reads the whole video twice.
                 with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
                     num_clips = _save(loaded, classify, reader, target, partial(bar.update, task))
             except DecodeError as error:
@@ -87,7 +84,7 @@ def save_annotated(loaded: LoadedModel, targets: Mapping[str, Path]) -> int:
 def _save(
     loaded: LoadedModel, classify: Classifier, reader: FrameReader, target: Path, show: Callable[..., None]
 ) -> int:
-    """Writes the copy of one video, of its size, rate and number of pictures, without sound; says of how many clips."""
+    """Writes the copy of a video with its size, rate and frame count, without sound; returns the number of clips."""
 
     def on_clips(done: int, total: int) -> None:
         show(completed=done, total=total)
@@ -100,7 +97,7 @@ def _save(
     annotator = Annotator(timeline, loaded.class_names, num_frames, height, width)
 
     def draw() -> Iterator[np.ndarray]:
-        # Frame by frame, for those of 4K are large.
+        # Frame by frame, as 4K frames are large.
         for number in numbers.tolist():
             show(completed=number, total=num_frames, note="frames")
             yield annotator.draw(reader.read(np.array([number]), _whole)[0], number)  # [H, W, 3]

@@ -1,1 +1,1 @@
-"""The report of a run: one page that needs nothing beside it, and pictures of its plots."""
+"""The report of a run: one self-contained page, and images of its plots."""

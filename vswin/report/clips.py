@@ -1,4 +1,4 @@
-"""Choose the clips that a report shows, and make small moving pictures of them."""
+"""Choose the clips that a report shows, and make small animations of them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from vswin.runs.files import Predictions
 
 _HEIGHT, _WIDEST = 112, 200  # pixels
 _NUM_FRAMES = 14
-_MILLISECONDS = 130  # that a frame is shown
+_MILLISECONDS = 130  # per frame
 _SECONDS_FOR_ONE, _SECONDS_FOR_ALL = 5.0, 20.0
 
 
 class Clip(NamedTuple):
-    """Hold a video as a report shows it.
+    """A video as a report shows it.
 
     Attributes:
-        film: An animated WebP, in base64; empty if there is none.
-        still: A frame of it, the same.
+        film: An animated WebP in base64; empty if there is none.
+        still: One frame as WebP in base64; empty if there is none.
         size: Width and height in pixels.
-        problem: Why there is no picture; else empty.
+        problem: Why there is no picture; otherwise empty.
     """
 
     path: str
@@ -48,9 +48,9 @@ class Clip(NamedTuple):
 
 
 def choose_clips(predictions: Predictions, count: int) -> tuple[list[Clip], list[Clip]]:
-    """Chooses the videos that were right, and those that were wrong, with the highest probability.
+    """Chooses up to `count` right and up to `count` wrong predictions with the highest probabilities.
 
-    Of the right ones there is one of each class before a second one.
+    Among the right predictions, each class comes once before any class comes twice.
     """
     order = np.argsort(-predictions.probabilities, kind="stable").tolist()
     right = [index for index in order if predictions.is_right[index]]
@@ -65,10 +65,10 @@ def choose_clips(predictions: Predictions, count: int) -> tuple[list[Clip], list
 
 
 def open_videos(test_set: Mapping[str, Any]) -> FrameLoader:
-    """Opens the videos of an evaluation, `protocol.dataset` of `metrics.json`; of a packed data set the records."""
+    """Opens the videos of an evaluation, given `protocol.dataset` of its `metrics.json`; reads packed data sets too."""
     root = test_set.get("root")
     store: VideoStore = VIDEO_FILES
-    # If it cannot be read, each of its videos is not there.
+    # If the packed data set cannot be read, each of its videos counts as missing.
     with suppress(InputError, OSError, ValueError):
         if isinstance(root, str) and is_packed(root):
             store = open_packed(root)
@@ -76,7 +76,7 @@ def open_videos(test_set: Mapping[str, Any]) -> FrameLoader:
 
 
 def draw_clips(clips: Sequence[Clip], frames: FrameLoader) -> list[Clip]:
-    """Gives clips their pictures, or says why there is none; none is begun after 20 seconds."""
+    """Adds pictures to clips, or the reason why there is none; starts no clip after 20 seconds."""
     end = time.monotonic() + _SECONDS_FOR_ALL
     drawn = []
     for clip in clips:

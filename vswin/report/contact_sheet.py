@@ -1,6 +1,6 @@
-"""Draw frames of clips with captions: a picture, or a film whose every frame is one.
+"""Draw frames of clips with captions: one contact sheet, or a film of sheets.
 
-Nothing here knows where the frames come from; `vswin.training.show`, `vswin.explain` and evaluations fill the panels.
+The callers provide the frames: `vswin.training.show`, `vswin.explain` and evaluations fill the panels.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _NARROWEST = 640
 
 
 class Panel(NamedTuple):
-    """Hold what is drawn for one clip: a title, further lines, and images, uint8 [h, w, 3], in rows of equal length."""
+    """The drawing of one clip: a title, further lines, and images, uint8 [h, w, 3], in rows of equal length."""
 
     title: str
     lines: list[str]
@@ -35,7 +35,7 @@ class Panel(NamedTuple):
 
 
 def draw_sheet(panels: Sequence[Panel]) -> Image.Image:
-    """Draws panels, at least one, below each other; the sides of the sheet are even, as films need them."""
+    """Draws one or more panels below each other; the sheet has even sides, as films need them."""
     width = max(_NARROWEST, *(sum(width + _GAP for width in panel.column_widths) - _GAP for panel in panels))
     font, bold = ImageFont.load_default(_FONT_SIZE), ImageFont.load_default(_FONT_SIZE + 2)
     texts = [[part for line in panel.lines for part in _break(printable(line), font, width)] for panel in panels]
@@ -89,13 +89,13 @@ def outline(frame: np.ndarray, top: int, left: int, height: int, width: int) -> 
 
 
 def save_sheets(sheets: Sequence[Image.Image], path: Path, frames_per_sec: float) -> None:
-    """Writes one sheet as `.png`, or several of one size as a `.gif` or `.mp4`, in place of an old file."""
+    """Writes one sheet as `.png`, or several sheets of one size as `.gif` or `.mp4`; replaces an old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         if path.suffix == ".png":
             sheets[0].save(partial, format="PNG")
         elif path.suffix == ".gif":
-            # One palette for all, or the colours would flicker.
+            # One palette for all frames, or the colours would flicker.
             palette = sheets[len(sheets) // 2].quantize(255)
             frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
             milliseconds = round(1000 / frames_per_sec)

@@ -1,4 +1,4 @@
-"""Put a report together: from what is known of a run to one page of HTML that needs nothing beside it."""
+"""Build the report of a run: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ from vswin.runs.metrics import (
 CLASSES_NAME = "class_accuracy.png"
 _NUM_PAIRS = 20
 _NUM_WORST, _NUM_BEST = 20, 10
-# Up to so many classes the whole confusion matrix can be read; of more, so many of those that are confused most.
+# Most classes for the whole confusion matrix; otherwise the number of most confused classes in the part that is shown.
 _MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
-# Of the strongest cell of the matrix; the numbers in it have to be read on a light and on a dark page.
+# Of the strongest cell of the matrix: its number must be readable on a light and on a dark page.
 _OPACITY = 0.6
 _VERSIONS = {
     **{"vswin": "vswin", "python": "Python", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"},
@@ -59,10 +59,10 @@ _VERSIONS = {
 def write_page(
     run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
 ) -> tuple[str, dict[str, bytes]]:
-    """Writes the page of a run, with SVG elements of its curves, and clips that were right and that were wrong.
+    """Builds the page of a run, with SVG elements of its curves, and its clips with right and wrong predictions.
 
     Returns:
-        HTML, and plots to lie beside it: name -> PNG.
+        The HTML, and plots to store beside it: name -> PNG.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -109,10 +109,10 @@ def write_page(
 
 
 def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
-    """Lists the figures that are read first, of the test and of the training: name, value, and a line below it."""
+    """Lists the main figures of the test and the training: name, value, and a line below it."""
     tiles, figures = [], sum_up(run)
     if run.metrics is not None:
-        # With five classes or fewer every video is among the best five.
+        # With five classes or fewer, top-5 says nothing.
         keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
         for key, name in keys.items():
             interval = format_interval(run.metrics.get(f"{key}_interval"))
@@ -140,7 +140,7 @@ def _describe_progress(run: Run) -> str:
 
 
 def _tabulate_epochs(run: Run) -> list[list[str]]:
-    """Gives headings and rows of the history, in as many digits as a person reads."""
+    """Gives headings and rows of the history, rounded for reading."""
     if run.history is None:
         return []
     table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
@@ -159,10 +159,10 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
 
 
 def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
-    """Gives the most confused classes, the confusion matrix, the table of classes and, of many, their plot."""
+    """Gives the most confused classes, the confusion matrix, the table of classes and, for many classes, a plot."""
     if run.predictions is None:
         return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
-    # Names to indices, in the order of the labels as far as it is known.
+    # Map names to indices, in the order of the labels where it is known.
     found = run.predictions
     names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
     indices = {name: index for index, name in enumerate(names)}
@@ -172,7 +172,7 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes
     pairs = most_confused(labels, predictions, len(names), _NUM_PAIRS)
     scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
     rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
-    # Shown at once are all classes, or where they are many, the worst and the best.
+    # Show all classes at once, or the worst and the best of many.
     shown, plot, pictures = [("", rows)], "", {}
     if len(rows) > _NUM_WORST + _NUM_BEST:
         best = rows[-_NUM_BEST:][::-1]
@@ -191,15 +191,12 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes
 def _shade_matrix(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], pairs: Sequence[Confusion]
 ) -> dict[str, Any]:
-    """Gives the rows of the confusion matrix, or of the part with the most frequent mistakes.
-
-    Each cell has its count, how strongly it is coloured, and whether it is on the diagonal.
-    """
+    """Gives rows of the confusion matrix or its most confused part; cells are (count, opacity, is on the diagonal)."""
     matrix, num_videos = confusion_matrix(labels, predictions, len(names)), np.bincount(labels, minlength=len(names))
     chosen = list(range(len(names)))
     is_whole = len(names) <= _MAX_WHOLE_MATRIX
     if not is_whole:
-        # Those that are confused with each other stand beside each other.
+        # Classes that are confused with each other stand next to each other.
         chosen = list(dict.fromkeys(label for pair in pairs for label in (pair.label, pair.predicted)))[:_NUM_IN_PART]
     counts = matrix[np.ix_(chosen, chosen)]
     others, bad = matrix[chosen].sum(axis=1) - counts.sum(axis=1), num_videos[chosen] - matrix[chosen].sum(axis=1)
@@ -209,7 +206,7 @@ def _shade_matrix(
     for row, label in enumerate(chosen):
         shares = counts[row] / max(num_videos[label], 1)
         cells = [
-            # The root keeps a mix-up of a few percent visible.
+            # The square root keeps confusions of a few percent visible.
             (int(count), round(_OPACITY * math.sqrt(share), 3), column == row)
             for column, (count, share) in enumerate(zip(counts[row], shares, strict=True))
         ]
@@ -218,7 +215,7 @@ def _shade_matrix(
 
 
 def _describe_test(run: Run) -> list[tuple[str, str]]:
-    """Says how a run was tested; what is not known is left out."""
+    """Describes how a run was tested; leaves out what is unknown."""
     protocol, test_set = run.protocol, run.test_set
     weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
     views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
@@ -247,7 +244,7 @@ def _describe_test(run: Run) -> list[tuple[str, str]]:
 
 
 def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Says what a session ran on; what is not known is left out."""
+    """Describes what a session ran on; leaves out what is unknown."""
     git, gpus = session.get("git"), session.get("gpus")
     code = ""
     if isinstance(git, dict):
@@ -269,10 +266,7 @@ def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
-    """Lists key, default and value of what was configured otherwise than `vswin train model=... dataset=...` does.
-
-    None where the model or the data set is not one of this version.
-    """
+    """Lists key, default and value of each changed setting; None if this version lacks the model or the data set."""
     named = [f"{group}={config.get(f'{group}.name')}" for group in ("model", "dataset")]
     try:
         defaults = dict(flatten(dataclasses.asdict(compose_config("train", named, TrainConfig))))
@@ -290,7 +284,7 @@ def _list_settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _is_other_weights(run: Run) -> bool:
-    """Tells whether a folder holds a training and an evaluation of weights that are not its own."""
+    """Tells whether the evaluation in the folder of a training run tested weights from elsewhere."""
     weights = run.protocol.get("weights")
     file = weights.get("file") if isinstance(weights, dict) else None
     if run.config is None or not isinstance(file, str):
@@ -303,7 +297,7 @@ def _keep_known(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _format_time(value: Any) -> str:
-    """Writes a time as people do; as it is if it is none."""
+    """Writes an ISO time in UTC, to the minute; leaves other values as they are."""
     try:
         return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
     except (TypeError, ValueError):

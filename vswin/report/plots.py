@@ -1,4 +1,4 @@
-"""Every plot of runs and evaluations: curves over the epochs, accuracies of classes, confusion matrices; no display."""
+"""Draw the plots of runs and evaluations without a display: curves, class accuracies and confusion matrices."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from vswin.errors import InputError
 from vswin.runs.files import Run
 from vswin.runs.metrics import confusion_matrix
 
-# Okabe and Ito's colours, which most people tell apart; their yellow is darkened and their black gray. Lower case, as
-# they stand in an SVG, where the colours of the page's style sheet, light or dark, take their place.
+# Okabe and Ito's colours, which most people tell apart, with a darker yellow and gray instead of black. Lower case as
+# in SVG, where the light or dark colours of the page's style sheet replace them.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#e69f00", "#7f7f7f")
 _INK, _GRID = "#333333", "#bbbbbb"
-# Eight colours and five styles have no common divisor: 40 lines differ, and neighbours do in both.
+# Eight colours and five styles have no common divisor: 40 lines differ, and neighbours differ in both.
 _STYLES = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)))
 _SIZE = (5.4, 3.1)  # inches
-# Text stays text, in the font of the page, and no name is a formula.
+# Text in an SVG stays text in the font of the page; names are not parsed as formulas.
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
-# Rates of which one is so many times another are not seen on the same linear axis.
+# Learning rates with at least this ratio get a logarithmic axis.
 _LOG_RATIO = 5
-# Up to so many classes the confusion matrix shows counts, and names on its axes.
+# Largest number of classes for which the confusion matrix shows counts, and names on its axes.
 _MAX_COUNTS, _MAX_NAMES = 20, 110
 _LONGEST_NAME = 80  # characters in a legend
 
 
 class _Line(NamedTuple):
-    """Hold a line: its name in the legend, numbers, float64 [E], epochs, and which colour and style it has."""
+    """A line: its name in the legend, its values, float64 [E], their epochs, and the indices of colour and style."""
 
     name: str
     values: np.ndarray
@@ -53,13 +53,12 @@ class _Line(NamedTuple):
 
 
 def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
-    """Draws loss, accuracy, learning rates and throughput of a training, as far as its history has them.
+    """Draws loss, accuracy, learning rates and throughput of a training run, as far as its history has them.
 
-    Args:
-        history: Column -> its values, float64 [E]; `epoch` among them.
+    `history` maps column -> values, float64 [E], and contains `epoch`.
 
     Returns:
-        An SVG element for each plot, and a PNG of all; both empty if there is nothing to draw.
+        An SVG element for each plot, and a PNG of all plots; both empty if there is nothing to draw.
     """
 
     def lines(*wanted: tuple[str, str, int, int]) -> list[_Line]:
@@ -69,7 +68,7 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
             if column in history and np.isfinite(history[column]).any()
         ]
 
-    # A line for each rate; groups of weights that have the same one share it.
+    # One line for each learning rate; groups of weights with the same rate share a line.
     columns = [column for column in history if column.startswith("lr_")] or ["learning_rate"]
     groups: dict[bytes, list[str]] = {}
     for column in columns:
@@ -113,7 +112,7 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
 
 
 def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
-    """Draws the accuracies of K classes, fractions 0..1, the lowest first: an SVG element and a PNG."""
+    """Draws the accuracies of K classes, fractions 0..1, sorted from the lowest: an SVG element and a PNG."""
     values = np.sort(shares)
 
     def draw(axes: Axes) -> None:
@@ -134,12 +133,9 @@ def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
 
 
 def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """Draws the confusion matrix as PNG; colours are shares of a row, so that rare classes show as well.
+    """Draws the confusion matrix as PNG; colours are shares of a row, so that rare classes are visible too.
 
-    Args:
-        labels: int [N].
-        predictions: int [N]; -1 for no prediction.
-        class_names: K names.
+    `labels` and `predictions` are int [N], with -1 for no prediction; `class_names` are K names.
     """
     names, num_classes = [printable(name) for name in class_names], len(class_names)
     matrix = confusion_matrix(labels, predictions, num_classes)
@@ -149,7 +145,7 @@ def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_nam
         side = max(3.5, num_classes * (0.5 if num_classes <= _MAX_COUNTS else 0.18))
     figure = Figure(figsize=(side, side))
     axes = figure.add_axes((0, 0, 1, 1))
-    # The root keeps a mix-up of a few percent visible.
+    # The square root keeps confusions of a few percent visible.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     axes.set(xlabel="prediction", ylabel="label")
     axes.set_title(f"{count_of(len(labels), 'video')}, top-1 {100 * np.mean(predictions == labels):.2f} %")
@@ -167,14 +163,12 @@ def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_nam
 
 
 def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
-    """Draws top-1 and loss in validation by epoch, a line for each run that has a history.
+    """Draws validation top-1 and loss by epoch, one line for each run that has a history.
 
-    Args:
-        path: The picture, of the kind that its ending names. Its folder exists.
-        runs: The runs.
+    The ending of `path` sets the picture format; its folder must exist.
 
     Raises:
-        InputError: If none has a history.
+        InputError: If no run has a history.
     """
     drawn = [(run, run.history) for run in runs if run.history is not None]
     if not drawn:
@@ -189,9 +183,9 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
             if column in history and np.isfinite(history[column]).any()
         ]
         _draw_lines(axes, lines, title, is_share=column == "val_top1", has_legend=False)
-        axes.autoscale(axis="y")  # Runs may be close to each other, and far from 0.
+        axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
         for line in lines:
-            # Where the eye looks for whose line it is; of a run of one epoch the point is all there is.
+            # The label stands at the end of the line; a run of one epoch is only this point.
             last = int(np.flatnonzero(np.isfinite(line.values))[-1])
             end, color = (line.epochs[last], line.values[last]), _look(line.color)["color"]
             axes.plot(*end, "o", color=color, markersize=4)
@@ -202,15 +196,15 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
     for index, (run, _) in enumerate(drawn):
         name = printable(run.name)
         if len(name) > _LONGEST_NAME:
-            # Names of runs differ at their ends.
+            # Names of runs usually differ at their ends.
             name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
         handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
     legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
     for text in legend.get_texts():
-        text.set_parse_math(False)  # A name may hold dollars.
+        text.set_parse_math(False)  # A name may contain dollar signs.
     picture = io.BytesIO()
     with warnings.catch_warnings():
-        # A name may hold letters that the font does not have.
+        # A name may contain letters that the font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
     with replacing(path) as partial_file:
@@ -247,7 +241,7 @@ def _draw_lines(
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if is_share else plain)
     axes.margins(x=0.03)
     if num_epochs == 1:
-        axes.set_xlim(lines[0].epochs[0] - 1, lines[0].epochs[0] + 1)  # There are no parts of an epoch.
+        axes.set_xlim(lines[0].epochs[0] - 1, lines[0].epochs[0] + 1)  # no ticks at fractions of an epoch
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _dress(axes)
     if has_legend and any(line.name for line in lines):
@@ -271,7 +265,7 @@ def _as_svg(draw: Callable[[Axes], None]) -> str:
     text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
-    # The names of groups are the same in every plot, and nothing refers to them.
+    # The ids of groups repeat in every plot, and nothing refers to them.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
     variables = {_INK: "ink", _GRID: "grid"} | {color: f"line-{index}" for index, color in enumerate(PALETTE)}
     for color, name in variables.items():

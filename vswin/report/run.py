@@ -20,16 +20,16 @@ _NUM_CLIPS = 6
 
 
 def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
-    """Writes `report.html` into the folder of a run or an evaluation, and its plots as PNG, from the files there.
+    """Writes `report.html` and PNG plots into the folder of a run or an evaluation, from the files there.
 
-    The videos of the evaluation are opened as its files say, unless `frames` loads them.
+    `frames` loads the videos of the evaluation; None opens them as the files of the evaluation say.
 
     Returns:
-        What was written, the report first; each file takes the place of an earlier one.
+        The written files, the report first; each replaces an earlier one.
 
     Raises:
-        InputError: If there is no such folder, or a file in it is damaged.
-        OSError: If something cannot be written.
+        InputError: If the folder does not exist, or a file in it is damaged.
+        OSError: If a file cannot be written.
     """
     check_is_run(folder)
     run = read_run("", folder.resolve().name, folder)
@@ -41,7 +41,7 @@ def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
         drawn = draw_clips([*worst, *best], frames or open_videos(run.test_set))
         worst, best = drawn[: len(worst)], drawn[len(worst) :]
     page, pictures = write_page(run, curves, best, worst)
-    # A class or a file may have a name that is no UTF-8.
+    # A class or a file may have a name that is not UTF-8.
     contents = {REPORT_NAME: page.encode(errors="backslashreplace")}
     contents |= {CURVES_NAME: picture} if picture else {}
     contents |= pictures
@@ -52,10 +52,10 @@ def make_report(folder: Path, frames: FrameLoader | None = None) -> list[Path]:
 
 
 def report_or_say_why(folder: Path, frames: FrameLoader | None = None) -> str:
-    """Makes the report at the end of a run, whose success does not depend on it; says where it is, or why not."""
+    """Makes the report at the end of a run; returns a sentence with its path, or with an error that ends no run."""
     try:
         report, *_ = make_report(folder, frames)
-    # Whatever it is, hours of work do not end in it.
+    # No error of the report may end hours of work.
     except Exception as error:
         again = shlex.join(["vswin", "report", str(folder)])
         return (
@@ -66,10 +66,10 @@ def report_or_say_why(folder: Path, frames: FrameLoader | None = None) -> str:
 
 
 def run_report(arguments: Sequence[str]) -> None:
-    """Makes the reports of run folders and patterns, see `list_runs`, and prints where they are.
+    """Makes the reports of run folders and patterns, see `list_runs`, and prints their paths.
 
     Raises:
-        InputError: If an argument stands for no run, or files of some of them are damaged; all others are done then.
+        InputError: If an argument matches no run, or if runs have damaged files; the other reports are still made.
     """
     problems = []
     for folder in list_runs(arguments):

@@ -1,1 +1,1 @@
-"""Settings found by trying: the learning rate by a range test, and the largest batch that fits into memory."""
+"""Find settings by trials: the learning rate by a range test, and the largest batch that fits into memory."""

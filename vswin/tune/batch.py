@@ -15,13 +15,13 @@ from vswin.runtime import console, logger, program, start_log
 from vswin.training.memory import estimate_run
 from vswin.training.trial import Trial, run_trial
 
-# Python, TensorFlow and the traced graph, which the estimate does not count.
+# Memory of Python, TensorFlow and the traced graph, which the estimate leaves out.
 _PROCESS_GB = 1.0
-# Where the configuration does not say how many classes there are, the head is as large as that of Kinetics-400; that
-# is said, and it is little beside the activations.
+# Without `dataset.num_classes` the head has the classes of Kinetics-400. The log says so, and the head is small beside
+# the activations.
 _NUM_CLASSES = 400
 _REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
-# What a trial may take of what is free; the rest is for the machine, and for the input pipeline of a real run.
+# Share of the free memory for a trial; the rest is for the machine and for the input pipeline of a real run.
 _SHARE = 0.9
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -30,22 +30,22 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 def run_tune_batch(
     config: TrainConfig, overrides: Sequence[str], limit_gb: float | None, max_batch: int
 ) -> dict[int, Trial]:
-    """Tries batch sizes and prints which fit, how fast each is, and the override to use.
+    """Tries batch sizes; prints which fit, how fast each is, and the override to use; returns the trials by batch size.
 
     Args:
         config: the run, checked.
-        overrides: the command line it was composed of.
-        limit_gb: memory a process may take; None for what is free.
-        max_batch: the largest size that is tried.
+        overrides: the command line of the run.
+        limit_gb: memory limit of a process; None for the free memory, or for all memory of a GPU.
+        max_batch: the largest size to try.
 
-    Returns:
-        What was tried, by batch size; an `InputError` if not even the smallest fits.
+    Raises:
+        InputError: if not even the smallest batch fits.
     """
     start_log(None)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     is_cpu = num_gpus == 0
     limit = free_gb() if limit_gb is None and is_cpu else limit_gb
-    # Mixing takes pairs, and videos may come several times.
+    # Mixing needs pairs, and a batch holds each video `augment.repeats` times.
     unit = math.lcm(2 if config.augment.mixup > 0 or config.augment.cutmix > 0 else 1, config.augment.repeats)
     if max_batch < unit:
         raise InputError(f"--max-batch {max_batch}: the augmentation of this run takes batches of {unit} clips or more")
@@ -67,7 +67,7 @@ def run_tune_batch(
         logger.info(f"  {count_of(batch_size, 'clip')}: " + (f"{trial.peak_gb:.2f} GB" if trial.fits else trial.reason))
         return trial.fits
 
-    # The first is a power of two at about a quarter of what the estimate says fits, so that smaller ones are timed.
+    # Start at a power of two near a quarter of the estimated largest batch, so that smaller batches are timed too.
     first = 1
     if limit is not None:
         one, two = (_estimate(config, count, is_cpu, runtime.remat) for count in (1, 2))
@@ -108,7 +108,7 @@ def _print_table(config: TrainConfig, tried: dict[int, Trial], is_cpu: bool) -> 
         if trial.fits:
             lines.append([str(size), f"{trial.peak_gb:.2f}", estimate, f"{size / trial.seconds:.2f}", "fits"])
         else:
-            # Of a process that was ended, nobody knows how much it would have taken.
+            # A process that was killed would have needed an unknown amount.
             lines.append([str(size), f"> {trial.peak_gb:.2f}", estimate, "-", trial.reason])
     console.print()
     print_table(console, lines, texts=(4,))
@@ -118,7 +118,7 @@ def _print_table(config: TrainConfig, tried: dict[int, Trial], is_cpu: bool) -> 
 
 
 def _suggest_overrides(config: TrainConfig, overrides: Sequence[str], largest: int, unit: int, devices: int) -> None:
-    """Prints the overrides that follow: for the largest batch, and for the batch of the recipe."""
+    """Prints the overrides for the largest batch, and for the batch of the recipe."""
     total = largest * devices
     rate = config.optimizer.learning_rate * total / config.batch_size
     kept = [word for word in overrides if word.partition("=")[0] not in _REPLACED]
@@ -144,15 +144,15 @@ def find_largest(fits: Callable[[int], bool], start: int, unit: int, most: int) 
     Up to 16 units the answer is exact; beyond, it is at most a sixteenth below the largest.
 
     Args:
-        fits: tries a number; what fits, fits smaller, too. Asked once for each number.
+        fits: tries a number, each at most once; if a number fits, all smaller ones must fit.
         start: the first guess; rounded down to a multiple.
-        unit: what the number must be a multiple of, >= 1.
-        most: the largest that is tried, >= unit.
+        unit: >= 1.
+        most: the largest number to try, >= unit.
 
     Returns:
         The number; 0 if not even one unit fits.
     """
-    low, high = 0, most // unit + 1  # in units: the largest that is known to fit, the smallest that is not
+    low, high = 0, most // unit + 1  # in units: the largest known to fit, the smallest ruled out
     guess = min(max(1, start // unit), most // unit)
     while low < high - 1 and (low == 0 or high - low > max(1, low // 16)):
         if fits(guess * unit):
@@ -165,16 +165,13 @@ def find_largest(fits: Callable[[int], bool], start: int, unit: int, most: int) 
 
 
 def find_knee(clips_per_second: dict[int, float]) -> int:
-    """Finds the smallest batch that is nearly as fast as the fastest, within 5 %."""
+    """Finds the smallest batch whose speed is within 5 % of the fastest."""
     best = max(clips_per_second.values())
     return min(size for size, speed in clips_per_second.items() if speed >= 0.95 * best)
 
 
 def count_parts(share: int, largest: int, unit: int) -> int | None:
-    """Counts the fewest equal parts, of which each is a multiple of `unit`, so that `largest` clips hold one.
-
-    None if there are none.
-    """
+    """Counts the fewest equal parts that are multiples of `unit` and at most `largest`; None if there are none."""
     for parts in range(1, share // unit + 1):
         if share % (parts * unit) == 0 and share // parts <= largest:
             return parts
@@ -182,15 +179,15 @@ def count_parts(share: int, largest: int, unit: int) -> int | None:
 
 
 def free_gb() -> float:
-    """Gives nine tenths of the memory that is free, in GB, also counting the limits of the control groups."""
+    """Gives nine tenths of the free memory, in GB, within the limits of the control groups."""
     return _SHARE * min([psutil.virtual_memory().available, *cgroup_free(_CGROUPS, _OWN_CGROUP)]) / 1e9
 
 
 def cgroup_free(root: Path, own: Path) -> list[int]:
-    """Reads what the control groups of this process leave it, as containers and Slurm set them.
+    """Reads how much memory the control groups of this process (set by containers and Slurm) leave.
 
-    `root` is where the groups are mounted, and the file `own` names those of this process. Gives bytes for each group
-    with a limit; file caches, which give way, count as free.
+    `root` is the mount point of the groups; the file `own` names the groups of this process. Gives bytes for each group
+    with a limit; file caches count as free, as the kernel drops them when memory is needed.
     """
     free = []
     for line in own.read_text().splitlines() if own.is_file() else ():
@@ -203,7 +200,7 @@ def cgroup_free(root: Path, own: Path) -> list[int]:
         else:
             continue
         path = base / group.lstrip("/")
-        # Within a container the path may be that outside of it; its own group is then the root.
+        # Inside a container, the path may be the one outside of it; then the container's own group is the root.
         for folder in (folder for folder in (path, *path.parents) if folder == base or base in folder.parents):
             try:
                 limit = (folder / limit_name).read_text().strip()

@@ -1,4 +1,4 @@
-"""Checks what `vswin tune` is asked for, before TensorFlow is imported."""
+"""Check the options of `vswin tune` before TensorFlow is imported."""
 
 import math
 
@@ -10,7 +10,7 @@ _FEWEST_STEPS = 20
 
 
 def check_sweep(smallest: float, largest: float, steps: int) -> None:
-    """Refuses rates that do not rise from above 0, and too few steps for a curve."""
+    """Refuses learning rates without 0 < smallest < largest, and too few steps for a curve."""
     if not (math.isfinite(largest) and 0 < smallest < largest):
         raise InputError(f"--min {smallest:g} --max {largest:g}: two learning rates with 0 < smallest < largest")
     if steps < _FEWEST_STEPS:
@@ -18,7 +18,7 @@ def check_sweep(smallest: float, largest: float, steps: int) -> None:
 
 
 def check_search(limit_gb: float | None, max_batch: int) -> None:
-    """Refuses limits of a search for a batch size that leave nothing to try."""
+    """Refuses limits that leave no batch size to try."""
     if limit_gb is not None and not (math.isfinite(limit_gb) and limit_gb > 0):
         raise InputError(f"--limit-gb {limit_gb:g}: gigabytes above 0")
     if max_batch < 1:
@@ -26,7 +26,7 @@ def check_search(limit_gb: float | None, max_batch: int) -> None:
 
 
 def check_alone(config: TrainConfig) -> None:
-    """Refuses a process that is one of several workers, and a run that is to be resumed."""
+    """Refuses a process that is one of several workers, and `resume=true`."""
     strategy = config.runtime.strategy
     if strategy == "multi_worker" or (strategy == "auto" and find_cluster() is not None):
         raise InputError(

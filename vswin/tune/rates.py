@@ -34,22 +34,22 @@ from vswin.training.trainer import Trainer
 from vswin.tune.curve import Suggestion, draw_curve, smooth, suggest
 from vswin.weights.names import named_weights
 
-# Where the running mean of the loss stands at so many times its best, nothing is to be learned any more.
+# The test ends when the running mean of the loss exceeds this multiple of its minimum.
 _DIVERGED = 4.0
 _MOMENTUM = 0.9
-# Steps that float16 may leave out beyond those asked for, while it looks for the scale of the loss.
+# Extra steps for float16, which skips steps while it searches for the loss scale.
 _SKIPPED = 50
 
 
 @dataclasses.dataclass
 class Curve:
-    """Holds what a range test saw.
+    """The measurements of a range test.
 
     Args:
         rates: base learning rate of each step.
-        losses: of its batch before the step moves the weights; finite.
-        has_diverged: whether it ended because the loss rose too far or was not finite.
-        num_bad: videos that could not be decoded.
+        losses: finite loss of each step's batch, before the step changes the weights.
+        has_diverged: whether the test ended because the loss rose too far or was not finite.
+        num_bad: number of videos that could not be decoded.
     """
 
     rates: list[float] = dataclasses.field(default_factory=list)
@@ -65,7 +65,7 @@ def sweep(
     schedule: keras.optimizers.schedules.ExponentialDecay,
     steps: int,
 ) -> Curve:
-    """Trains with the schedule, by which the trainer is compiled, on the batches a run would begin with.
+    """Trains with the schedule that the trainer is compiled with, on the first batches of the run.
 
     An `InputError` if none of the training videos can be decoded.
     """
@@ -112,30 +112,27 @@ def run_tune_rates(
     steps: int,
     output: Path | None = None,
 ) -> Suggestion:
-    """Trains with a rising learning rate, writes the curve and prints what it suggests.
+    """Trains with a rising learning rate, writes the curve, and prints and returns what it suggests.
 
     Args:
-        config: the run, checked; its folder is not touched.
-        overrides: the command line it was composed of, from which that to train is made.
+        config: the run, checked; its output folder is not touched.
+        overrides: the command line of the run, on which the printed training command builds.
         span: lowest and highest base rate.
-        steps: training steps.
-        output: a new folder for curve and plot; None for one below outputs/.
-
-    Returns:
-        What the curve suggests.
+        steps: number of training steps.
+        output: a new folder for curve and plot; None for one below `outputs/`.
     """
     start_log(None)
     folder = output or default_output_dir(f"tune_lr_{config.model.name}", config.dataset.name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output {folder} exists and is not an empty folder; name a new one")
-    # An average of the weights changes no loss.
+    # Averaging the weights does not change the loss.
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, ema_decay=None))
     strategy = make_strategy(config.runtime.strategy)
     set_precision(config.runtime.precision)
     keras.utils.set_random_seed(config.seed)
     check_batch(config, strategy.num_replicas_in_sync)
     catalog = find_inputs(config)
-    # Rises by the same factor from step to step.
+    # The rate rises by the same factor at every step.
     schedule = keras.optimizers.schedules.ExponentialDecay(span[0], decay_steps=steps - 1, decay_rate=span[1] / span[0])
     with strategy.scope():
         model, weights = make_model(config, catalog)
@@ -147,7 +144,7 @@ def run_tune_rates(
         f"{steps} steps of {count_of(config.batch_size, 'clip')} ({epochs} of {config.dataset.name}) on "
         f"{describe_devices(strategy)}, learning rate {span[0]:g} to {span[1]:g}"
     )
-    try:  # before the steps are taken, so that they are not taken for nothing
+    try:  # before the training steps, which would be lost otherwise
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written ({error.strerror}); name another folder") from error
@@ -185,7 +182,7 @@ def run_tune_rates(
 
 
 def _report(config: TrainConfig, curve: Curve, found: Suggestion, span: tuple[float, float]) -> None:
-    """Prints what the curve looks like, and what follows from it."""
+    """Prints a description of the curve, and the suggestion."""
     if curve.has_diverged:
         last = f"{curve.rates[-1]:.1e}" if curve.rates else f"{span[0]:.1e}"
         logger.info(f"the loss diverged at a rate of {last}, after {len(curve.losses)} finite losses")
