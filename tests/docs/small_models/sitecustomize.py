@@ -8,7 +8,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from vswin import config, zoo
+from vswin import zoo
+from vswin.config import load
 from vswin.data import motion
 
 
@@ -20,4 +21,4 @@ def _shrink(size: zoo.ModelSize) -> zoo.ModelSize:
 
 zoo.SIZES.update({name: _shrink(size) for name, size in zoo.SIZES.items() if name != "swin_micro"})
 motion.MotionPlan.__init__.__defaults__ = (1, 0, 4, 1)  # the default version and seed, then videos per class
-config.CONFIG_DIR = Path(os.environ["DOCUMENT_CONFIGS"])
+load.CONFIG_DIR = Path(os.environ["DOCUMENT_CONFIGS"])
