@@ -66,7 +66,7 @@ def test_real_clips_are_told_apart_by_folder_and_by_list(tmp_path, real_clips):
     # One page shows the training and the test, with a moving picture of each sample clip.
     page = report.read_text()
     assert "12 of 12 epochs" in page
-    assert "2 x 3 (clips x crops)" in page
+    assert "2 clips x 3 crops" in page
     assert page.count("<picture>") == 3
     assert "no picture" not in page
     assert page.count("train.py ") == page.count("evaluate.py ") == 1
