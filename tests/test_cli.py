@@ -231,7 +231,7 @@ def test_a_file_is_inspected_and_converted_on_the_command_line(tmp_path):
     count = len(official_tensors(model))
     assert f"wrote b.safetensors: {count} weights of a.h5 (vswin)" in done.stdout, done.stderr
     done = run("inspect", "b.safetensors", "--tensors", cwd=tmp_path)
-    for words in ("official", "classes:        2: jump, run", "cls_head.fc_cls.bias [2] float32"):
+    for words in ("dialect:        vswin", "classes:        2: jump, run", "cls_head.fc_cls.bias [2] float32"):
         assert words in done.stdout, done.stderr
     done = run("inspect", "b.safetensors", cwd=tmp_path, COLUMNS="40")
     assert max(map(len, done.stdout.splitlines())) <= 40
