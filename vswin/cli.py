@@ -238,9 +238,9 @@ def predict(
 ) -> None:
     """Predict the classes of videos of your own: files, folders, patterns, or a camera.
 
-    The model brings its protocol: a run that of its evaluation, a published name the published one, other weights that
-    of Kinetics. Fewer views are quicker: --clips 1 --crops 1. A file that cannot be decoded is named and passed over,
-    and the exit code is 1.
+    Videos are read by the protocol of the model: a run uses the one of its evaluation, a published name the published
+    one, other weights the one of Kinetics. Fewer views are quicker: --clips 1 --crops 1. A file that cannot be decoded
+    is named and skipped, and the exit code is 1.
 
     Examples:
       vswin predict jump.mp4 --model outputs/<run>
@@ -303,12 +303,12 @@ def explain(
 ) -> None:
     """Show what in a video speaks for a class (Grad-CAM), or where a token looks (attention).
 
-    Grad-CAM (Selvaraju et al. 2017) weighs the features of the last stage (or of --stage) by the gradient of the
-    class's logit. Each clip is divided by its own maximum: heat compares places within a clip, not clips. It does not
-    show what speaks against a class, and as tokens have seen their surroundings, what it covers need not be the cause.
+    Grad-CAM (Selvaraju et al. 2017) weights the features of the last stage (or of --stage) by the gradient of the
+    class's logit. Each clip is divided by its own maximum, so heat compares positions within a clip, not clips. It
+    shows nothing that speaks against a class. Tokens mix with their neighbours, so heat need not mark the cause.
 
-    FOLDER gets of each video a film (.mp4, frames beside heat) and a contact sheet (.png) of the middle clip and the
-    centre crop, or of as many as --clips and --crops say; --npz adds heat, map, frames and seconds as numbers.
+    FOLDER gets a film (.mp4, frames beside heat) and a contact sheet (.png) of each video: its middle clip and centre
+    crop, or as many as --clips and --crops say; --npz adds heat, map, frames and seconds as numbers.
 
     Examples:
       vswin explain jump.mp4 --model outputs/<run> --output high_jump --class "high jump" --clips 4

@@ -129,10 +129,10 @@ def run(app: typer.Typer) -> None:
     except typer.Exit as end:
         raise SystemExit(end.exit_code) from None
     except typer.TyperException as error:
-        said = " ".join(error.format_message().split()).rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         asked = getattr(error, "ctx", None)
-        see = f"{' See' if said.endswith('?') else '; see'} {asked.command_path if asked else 'vswin'} --help"
-        print(printable_lines(f"error: {said}{see}"), file=sys.stderr)
+        see = f"{' See' if message.endswith('?') else '; see'} {asked.command_path if asked else 'vswin'} --help"
+        print(printable_lines(f"error: {message}{see}"), file=sys.stderr)
         raise SystemExit(2) from None
 
 

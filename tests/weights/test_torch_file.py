@@ -507,7 +507,7 @@ def test_legacy_files_must_agree_with_themselves(refuse):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b"PK\x03\x04 and no more", "damaged"),
-        (b"no pickle", "damaged"),
+        (b"no pickle", "not a file of weights"),
         (pickle.dumps(3, 2), "not one of torch.save"),
         (zip_of(pickled([1, 2])), "no dict of tensors"),
         (zip_of(pickled({"epoch": 3, "net": {"a": 1}})), "no tensors under state_dict.*keys are 'epoch', 'net'"),

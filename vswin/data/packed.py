@@ -174,7 +174,7 @@ class RecordVideos:
         `identity` identifies the data set uniquely, in JSON values; `mend` and errors as in `open_records`.
         """
         self._folder = builder.data_dir
-        self._places = places
+        self._positions = places
         self._identity = identity
         self._records = {split: open_records(builder, split, mend) for split in {split for split, _ in places.values()}}
 
@@ -191,9 +191,9 @@ class RecordVideos:
         Raises:
             DecodeError: If there is no video of this name, or its record cannot be read.
         """
-        if path not in self._places:
+        if path not in self._positions:
             raise DecodeError(path, "missing", f"not in {self._folder}")
-        split, number = self._places[path]
+        split, number = self._positions[path]
         try:
             video: bytes | Sequence[bytes] = self._records[split][number]["video"]
             if not isinstance(video, bytes) and not all(isinstance(frame, bytes) for frame in video):
@@ -206,7 +206,7 @@ class RecordVideos:
 
     def identify(self, path: str) -> tuple[object, ...] | None:
         """Returns the data set's identity and the video's split and record number; None if the name is unknown."""
-        return (*self._identity, *self._places[path]) if path in self._places else None
+        return (*self._identity, *self._positions[path]) if path in self._positions else None
 
 
 def import_tfds() -> Any:
@@ -280,24 +280,24 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
         """Finds the position of each record; raises OSError, or ValueError for a damaged file."""
         # A record is its length (uint64, little endian), a checksum of the length, its bytes, and their checksum.
         self._features, self._decoders = features, decoders
-        self._places: list[tuple[str, int, int]] = []  # file, first byte, number of bytes
+        self._positions: list[tuple[str, int, int]] = []  # file, first byte, number of bytes
         for name in files:
             end, position = os.path.getsize(name), 0
             with open(name, "rb", buffering=0) as file:
                 while position < end:
                     file.seek(position)
                     num_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-                    self._places.append((name, position + _LENGTH_BYTES + _CRC_BYTES, num_bytes))
+                    self._positions.append((name, position + _LENGTH_BYTES + _CRC_BYTES, num_bytes))
                     position += _LENGTH_BYTES + _CRC_BYTES + num_bytes + _CRC_BYTES
             if position > end:
                 raise ValueError(f"{name} ends in the last of its records")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, number: Any) -> Any:
         """Reads a record without checking checksums; raises the errors of `__init__` and of TFDS."""
-        name, start, num_bytes = self._places[number]
+        name, start, num_bytes = self._positions[number]
         with open(name, "rb") as file:
             file.seek(start)
             record = file.read(num_bytes)

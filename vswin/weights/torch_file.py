@@ -369,6 +369,8 @@ def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Stora
 
 def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     """Reads a file from before version 1.6: five pickles, then the storages, each after its number of elements."""
+    if buffer[0] != pickle.PROTO[0]:
+        raise InputError("it is not a file of weights: no format that is known begins as it does")
     source = _Source(buffer)
     if _Unpickler(source).load() != _MAGIC_NUMBER or _Unpickler(source).load() != _PROTOCOL:
         raise InputError("it is a pickle, but not one of torch.save")
