@@ -13,10 +13,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from vswin.bench.input import videos_at
-from vswin.bench.model import NUM_CLASSES
-from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
-from vswin.build import build_model
 from vswin.config.compose import compose_config
 from vswin.config.schema import ClipConfig, EvaluateConfig
 from vswin.data.bad_videos import BadVideos
@@ -30,8 +26,12 @@ from vswin.data.views import load_protocol_views
 from vswin.errors import InputError, clean_errors
 from vswin.evaluation.views import average_views, view_logits
 from vswin.models.video_swin import VideoSwin
+from vswin.models.zoo import configured_size
 from vswin.runtime import set_precision
-from vswin.zoo import configured_size
+from vswin.tools.bench_input import videos_at
+from vswin.tools.bench_model import NUM_CLASSES
+from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result, timed
+from vswin.weights.build import build_model
 
 
 def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: int) -> Result:

@@ -26,8 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from vswin.bench.model import Workload, make_forward
-from vswin.bench.result import timed
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.console import print_table
@@ -37,6 +35,8 @@ from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
+from vswin.tools.bench_model import Workload, make_forward
+from vswin.tools.bench_result import timed
 from vswin.training.trial import peak_gb
 
 MODEL = "swin_tiny"

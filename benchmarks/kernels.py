@@ -22,8 +22,8 @@ from vswin.console import print_table
 from vswin.models import attention
 from vswin.models.layers import SwinBlock3D
 from vswin.models.windows import plan_windows
+from vswin.models.zoo import SIZES
 from vswin.runtime import console, set_precision
-from vswin.zoo import SIZES
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 # Instructions that name, allocate or view memory without touching it.

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from vswin.bench.model import Workload, make_forward
-from vswin.bench.result import timed
-from vswin.bench.step import Way, make_step
 from vswin.console import print_table
 from vswin.errors import clean_errors
 from vswin.runtime import console
+from vswin.tools.bench_model import Workload, make_forward
+from vswin.tools.bench_result import timed
+from vswin.tools.bench_step import Way, make_step
 
 NUM_RUNS = 3
 _PICOSECONDS = 1e-12

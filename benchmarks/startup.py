@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vswin.bench.result import Result, Row, interleave, print_result, save_result, timed
 from vswin.config.load import ROOT
 from vswin.data.motion import prepare_motion
 from vswin.errors import InputError, clean_errors
+from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result, timed
 
 _HELP = [sys.executable, str(ROOT / "train.py"), "--help"]
 _SECONDS_BETWEEN_LOOKS = 0.01

@@ -16,9 +16,9 @@ from typer.main import get_command
 
 import vswin
 from vswin.cli import app
+from vswin.models.zoo import ModelSize
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 ROOT = Path(__file__).parents[1]
 CODE = "from vswin.cli import main; main()"
@@ -173,8 +173,8 @@ def test_letters_that_an_encoding_lacks_are_spelt_out(variables):
 
 
 def test_ctrl_c_is_answered_in_a_line():
-    code = "import sys, time, vswin.models_table\ndef stop(**_): print('on', flush=True); time.sleep(60)\n"
-    code += f"vswin.models_table.print_models = stop; sys.argv = ['vswin', 'models']\n{CODE}"
+    code = "import sys, time, vswin.tools.models_table\ndef stop(**_): print('on', flush=True); time.sleep(60)\n"
+    code += f"vswin.tools.models_table.print_models = stop; sys.argv = ['vswin', 'models']\n{CODE}"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "on\n"
     process.send_signal(signal.SIGINT)

@@ -84,6 +84,14 @@ def state(run: Path, epoch: int) -> Path:
     return run / "checkpoints" / "last" / f"ckpt-{epoch * NUM_STEPS}.index"
 
 
+def wait_for_record(run: Path, epoch: int, process: subprocess.Popen[str]) -> None:
+    """Waits until TensorFlow's record names a state, which is the last file of its write."""
+    record, newest = state(run, epoch).with_name("checkpoint"), state(run, epoch).stem
+    wait_for(record, process)
+    while f'model_checkpoint_path: "{newest}"' not in record.read_text():
+        time.sleep(0.01)
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     output, errors = process.communicate(timeout=600)
     return process.returncode, output, errors
@@ -214,7 +222,7 @@ def test_a_full_disk_loses_nothing_that_was_reported_as_saved(folder):
     run = disk / "run"
     with small_disk(disk, megabytes=8):
         process = start("output_dir=disk/run", "logger=wandb", cwd=folder, env=os.environ | {"WANDB_MODE": "offline"})
-        wait_for(state(run, 1), process)
+        wait_for_record(run, 1, process)
         fill(disk)
         code, output, errors = finish(process)
         check_disk_error(code, errors)

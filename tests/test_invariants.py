@@ -20,9 +20,9 @@ from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
 from vswin.evaluation.views import average_views, count_view_hits, view_logits
 from vswin.models.video_swin import VideoSwin
+from vswin.models.zoo import ModelSize, configured_size
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize, configured_size
 
 SIZE = ModelSize(8, (2, 1), (1, 2), window_size=(2, 2, 3), init_std=0.3)
 CLIPS = np.random.default_rng(0).integers(0, 256, (5, 4, 32, 44, 3), np.uint8)  # [B, T, H, W, 3]

@@ -17,10 +17,10 @@ from vswin.config.load import differing_keys, load_saved, save_config
 from vswin.data.packed import check_imports
 from vswin.errors import InputError
 from vswin.evaluation.results import format_results
+from vswin.models.zoo import ModelSize
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 ROOT = Path(__file__).parents[1]
 MODULES = [*sorted((ROOT / "vswin").rglob("*.py")), ROOT / "train.py", ROOT / "evaluate.py"]

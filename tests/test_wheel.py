@@ -117,7 +117,7 @@ def test_the_wheel_holds_what_its_commands_need_and_nothing_else(wheel, built_ve
     for folder in ("configs", "data"):
         described = (path for path in (ROOT / folder).rglob("*") if path.suffix in (".yaml", ".md", ".txt"))
         inside |= {f"vswin/_root/{path.relative_to(ROOT)}" for path in described if "videos" not in path.parts}
-    assert names >= inside | {"vswin/published.json", "vswin/_root/train.py", "vswin/_root/evaluate.py"}
+    assert names >= inside | {"vswin/weights/published.json", "vswin/_root/train.py", "vswin/_root/evaluate.py"}
     assert "vswin/py.typed" in names  # PEP 561: without it, type checkers treat everything in vswin as Any
     assert {name.split("/")[0] for name in names} == {"vswin", f"vswin-{built_version}.dist-info"}
     assert {Path(name).suffix for name in names - inside} <= {

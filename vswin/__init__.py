@@ -16,10 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Public name -> the module that has it.
 _MODULES = {
-    "build_model": "vswin.build",
+    "build_model": "vswin.weights.build",
     "grad_cam": "vswin.explain.grad_cam",
     "load_views": "vswin.data.views",
-    "published_models": "vswin.published",
+    "published_models": "vswin.weights.published",
     "read_checkpoint": "vswin.weights.checkpoint",
 }
 __all__ = ["build_model", "grad_cam", "load_views", "published_models", "read_checkpoint"]
@@ -27,11 +27,11 @@ __all__ = ["build_model", "grad_cam", "load_views", "published_models", "read_ch
 if TYPE_CHECKING:
     __version__: str
 
-    from vswin.build import build_model
     from vswin.data.views import load_views
     from vswin.explain.grad_cam import grad_cam
-    from vswin.published import published_models
+    from vswin.weights.build import build_model
     from vswin.weights.checkpoint import read_checkpoint
+    from vswin.weights.published import published_models
 
 
 def __getattr__(name: str) -> object:

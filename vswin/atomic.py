@@ -6,9 +6,14 @@ A failed write, as on a full disk, leaves the old file as it was; the lock of a 
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from vswin.errors import InputError
+
+# As a path of an output: standard output.
+STDOUT = Path("-")
 
 
 @contextmanager
@@ -92,3 +97,27 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: 
             if not is_optional or error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                 raise
         yield
+
+
+def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
+    """Checks before the work starts that files can be written; skips `STDOUT`.
+
+    Raises:
+        InputError: if a path is a folder or a file that may not be replaced, or its folder cannot be created.
+    """
+    for path in paths:
+        if path == STDOUT:
+            continue
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+        if path.exists() and not is_overwriting:
+            raise InputError(f"{path} exists; name another file, or give --overwrite to replace it")
+        make_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder if there is none; an `InputError` if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made ({error.strerror}); name another one") from error

@@ -30,7 +30,7 @@ from vswin.config.load import ROOT
 from vswin.errors import InputError, clean_errors
 
 if TYPE_CHECKING:
-    from vswin.bench.result import Result
+    from vswin.tools.bench_result import Result
 
 # The configuration whose losses are known; importing it from where they are used would bring TensorFlow.
 SELFTEST_OVERRIDES = ("model=swin_micro", "dataset=motion", "optimizer=official", "augment=kinetics")
@@ -106,7 +106,7 @@ def splits(settings: Settings = _NONE) -> None:
       vswin splits experiment=swin_base_ucf101
     """
     config = _compose("train", settings)
-    from vswin.splits import run_splits
+    from vswin.tools.splits import run_splits
 
     run_splits(config, settings)
 
@@ -137,12 +137,12 @@ def lr(
       vswin tune lr model=swin_tiny dataset=folder dataset.root=my/videos batch_size=8
       vswin tune lr model=swin_base dataset=ucf101 --min 1e-7 --max 1e-1 --steps 400
     """
-    from vswin.tune.checks import check_alone, check_sweep
+    from vswin.tools.tune_checks import check_alone, check_sweep
 
     check_sweep(min, max, steps)
     config = _compose("train", settings)
     check_alone(config)
-    from vswin.tune.rates import run_tune_rates
+    from vswin.tools.tune_rates import run_tune_rates
 
     run_tune_rates(config, settings, (min, max), steps, output)
 
@@ -165,12 +165,12 @@ def batch(
       vswin tune batch                      swin_micro on clips as motion has them
       vswin tune batch model=swin_base clip=16x4 --limit-gb 12 --max-batch 32
     """
-    from vswin.tune.checks import check_alone, check_search
+    from vswin.tools.tune_checks import check_alone, check_search
 
     check_search(limit_gb, max_batch)
     config = _compose("train", settings)
     check_alone(config)
-    from vswin.tune.batch import run_tune_batch
+    from vswin.tools.tune_batch import run_tune_batch
 
     run_tune_batch(config, settings, limit_gb, max_batch)
 
@@ -185,7 +185,7 @@ def report(runs: Runs) -> None:
     Examples:
       vswin report 'outputs/*'
     """
-    from vswin.report.run import run_report
+    from vswin.runs.report import run_report
 
     run_report(runs)
 
@@ -209,7 +209,7 @@ def compare(
       vswin compare outputs/baseline 'outputs/*_ucf101'   the first against all others
       vswin compare 'outputs/sweep/*' --all-pairs --plot sweep.png
     """
-    from vswin.compare.run import run_compare
+    from vswin.runs.compare import run_compare
 
     run_compare(runs, all_pairs, plot, json, overwrite)
 
@@ -249,7 +249,7 @@ def predict(
       vswin predict camera --model outputs/<run> --seconds 60
       vswin predict my/videos --model my_export --json - --set runtime.precision=bfloat16 | jq .predictions
     """
-    from vswin.predict.run import Outputs, run_predict
+    from vswin.inference.run import Outputs, run_predict
 
     outputs = Outputs(json, csv, save, overwrite)
     run_predict(videos, model, _views(set, clips, crops), classes, top_k, outputs, seconds)
@@ -278,7 +278,7 @@ def extract(
       vswin extract my/videos --model outputs/<run> --output features.npz
       vswin extract my/videos --model outputs/<run> --output features.parquet --level clip --clips 10 --crops 1
     """
-    from vswin.predict.extract import run_extract
+    from vswin.inference.extract import run_extract
 
     run_extract(videos, model, output, _views(set, clips, crops), level, overwrite)
 
@@ -340,7 +340,7 @@ def models(
       vswin models
       vswin models --json | jq '.[].name'
     """
-    from vswin.models_table import models_records, print_models
+    from vswin.tools.models_table import models_records, print_models
 
     if is_json:
         import json
@@ -380,8 +380,8 @@ def convert(
       vswin convert outputs/<run> best.safetensors
       vswin convert swin_tiny_k400_1k.pth swin_tiny.h5
     """
-    from vswin.export import convert
     from vswin.runtime import start_log
+    from vswin.tools.export import convert
 
     start_log(None)
     convert(weights, output, source)
@@ -403,8 +403,8 @@ def export(
       vswin export outputs/<run> model.tflite --frames 16
       vswin export swin_tiny_k400_1k.pth model.onnx --model swin_tiny
     """
-    from vswin.export import run_export
     from vswin.runtime import start_log
+    from vswin.tools.export import run_export
 
     start_log(None)
     run_export(weights, output, format, model, frames, size)
@@ -439,7 +439,7 @@ def prepare(settings: Settings = _NONE) -> None:
 def show(settings: Settings = _NONE) -> None:
     """Draw augmented training clips as a picture or a short film."""
     config = _compose("data_show", settings)
-    from vswin.training.show import run_show
+    from vswin.tools.data_show import run_show
 
     run_show(config)
 
@@ -459,7 +459,7 @@ def selftest(
     if other:
         raise InputError(f"{other[0]}: the self-test has known losses for one configuration; only runtime.* may be set")
     config = _compose("train", [*SELFTEST_OVERRIDES, *settings])
-    from vswin.selftest import run_selftest
+    from vswin.tools.selftest import run_selftest
 
     run_selftest(config, record)
 
@@ -498,7 +498,7 @@ def bench_model(
       vswin bench model --precision float32 --precision bfloat16
       vswin bench model --compare benchmarks/results/.../model.json
     """
-    from vswin.bench.model import Workload, bench_model
+    from vswin.tools.bench_model import Workload, bench_model
 
     _show_result(bench_model(Workload(model, frames, pixels, clips), precision, rounds), measured, earlier)
 
@@ -524,8 +524,8 @@ def bench_step(
       vswin bench step                      AdamW by the recipe, one clip of 32 x 224 x 224, float32
       vswin bench step --remat --memory
     """
-    from vswin.bench.model import Workload
-    from vswin.bench.step import bench_step, list_ways, measure_memory
+    from vswin.tools.bench_model import Workload
+    from vswin.tools.bench_step import bench_step, list_ways, measure_memory
 
     workload = Workload(model, frames, pixels, clips)
     ways = list_ways(precision, remat, micro_batches, jit)
@@ -555,7 +555,7 @@ def bench_input(
       vswin bench input --videos a.mp4 --videos b.avi --threads 1 --threads 4
       vswin bench input clip=16x4 augment=strong --isolate
     """
-    from vswin.bench.input import bench_input, videos_at
+    from vswin.tools.bench_input import bench_input, videos_at
 
     with videos_at([Path(video) for video in videos] or None) as files:
         result = bench_input(files, settings, threads, isolate, rounds)
@@ -563,7 +563,7 @@ def bench_input(
 
 
 def _show_result(result: "Result", measured: Path | None, earlier: Path | None) -> None:
-    from vswin.bench.result import print_result, save_result
+    from vswin.tools.bench_result import print_result, save_result
 
     if measured is not None:
         save_result(result, measured)

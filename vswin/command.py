@@ -31,7 +31,7 @@ from vswin.config.schema import (
     list_keys,
 )
 from vswin.console import printable_lines
-from vswin.published import all_published
+from vswin.weights.published import all_published
 
 _NARROW, _WIDEST = 60, 100
 # bash splits words at `=`, so it gets only the part after `=`; no space may follow a key.

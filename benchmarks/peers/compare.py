@@ -21,10 +21,10 @@ from install import ENVIRONMENTS, find_python
 from peer_process import PeerError, PeerProcess
 from protocol import Case
 
-from vswin.bench.input import BATCH_SIZE, NUM_BATCHES
-from vswin.bench.result import Result, Row, interleave, print_result, save_result
 from vswin.errors import InputError, clean_errors
 from vswin.runtime import console
+from vswin.tools.bench_input import BATCH_SIZE, NUM_BATCHES
+from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result
 
 HERE = Path(__file__).resolve().parent
 CLIPS = HERE.parents[1] / "tests" / "clips"

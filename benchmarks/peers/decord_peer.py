@@ -14,7 +14,7 @@ import decord
 import numpy as np
 from protocol import Case, serve
 
-# The number of clips that `vswin.bench.input` times.
+# The number of clips that `vswin.tools.bench_input` times.
 NUM_CLIPS = 36
 FRAME_STRIDE, SHORT_SIDE = 2, 256
 

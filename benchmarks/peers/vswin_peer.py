@@ -11,13 +11,13 @@ from protocol import Case, serve
 def build(case: Case) -> Callable[[], object]:
     """Makes the function that runs a case."""
     if case.task == "input":
-        from vswin.bench.input import compose_input, time_batches
         from vswin.data.frames import FrameLoader
+        from vswin.tools.bench_input import compose_input, time_batches
 
         overrides = [f"clip.num_frames={case.num_frames}", f"clip.crop={case.size}"]
         return partial(time_batches, compose_input(overrides), case.videos, 1, FrameLoader())
-    from vswin.bench.model import Workload, make_forward
-    from vswin.bench.step import Way, make_step
+    from vswin.tools.bench_model import Workload, make_forward
+    from vswin.tools.bench_step import Way, make_step
 
     workload = Workload("swin_tiny", case.num_frames, case.size, case.batch_size)
     if case.task == "forward":

@@ -14,10 +14,10 @@ from vswin.cli import main
 from vswin.config.compose import compose_config
 from vswin.config.load import save_config
 from vswin.config.schema import TrainConfig
-from vswin.export import Facts, export_onnx, export_saved_model, export_tflite
+from vswin.models.zoo import ModelSize
+from vswin.tools.export import Facts, export_onnx, export_saved_model, export_tflite
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 INTERPRETER_MOVES = r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning"
 TINY = ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3))

@@ -17,17 +17,17 @@ import pytest
 
 import vswin
 from vswin.cli import main
-from vswin.compare.pairs import Pair as ComparedPair
-from vswin.compare.pairs import say_pair
-from vswin.compare.statistics import difference_interval, mcnemar_p
 from vswin.config.load import save_config
 from vswin.data.class_names import read_class_names
 from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
-from vswin.splits import run_splits
+from vswin.models.zoo import configured_size
+from vswin.runs.pairs import Pair as ComparedPair
+from vswin.runs.pairs import say_pair
+from vswin.runs.statistics import difference_interval, mcnemar_p
+from vswin.tools.splits import run_splits
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import configured_size
 
 CLASSES = ("hug", "kick")
 NETWORK = (

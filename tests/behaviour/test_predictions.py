@@ -130,7 +130,7 @@ def test_a_film_of_segments_says_what_is_seen_at_each_moment(run, predict, tmp_p
         is_bright = np.array(seen[-len(clips) :]) > 128
         return np.stack([is_bright, ~is_bright], axis=1).astype(np.float32)
 
-    monkeypatch.setattr("vswin.predict.model.Classifier.__call__", classify)
+    monkeypatch.setattr("vswin.inference.model.Classifier.__call__", classify)
     times_ms = [*range(0, 800, 40), *range(1000, 3000, 100)]
     path = write_video(tmp_path / "1.mp4", times_ms, is_changing=True)
     arguments = ["--model", run, "--save", tmp_path / "saved", "--clips", 1, "--set", "clip.sampling=segments"]

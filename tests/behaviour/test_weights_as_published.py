@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import vswin
-from vswin.build import build_from
 from vswin.cli import main
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize
 from vswin.training.run import run_training
+from vswin.weights.build import build_from
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.files import save_checkpoint, write_safetensors
 from vswin.weights.load import load_weights
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 SMALL = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
 INDEX = "model.safetensors.index.json"

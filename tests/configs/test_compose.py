@@ -14,8 +14,8 @@ from vswin.config.load import CONFIG_DIR, implied_choices
 from vswin.config.schema import EvaluateConfig, TrainConfig
 from vswin.errors import InputError
 from vswin.evaluation.published import compare
-from vswin.published import find_weights, published_models
-from vswin.zoo import configured_size
+from vswin.models.zoo import configured_size
+from vswin.weights.published import find_weights, published_models
 
 CHOICES = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))

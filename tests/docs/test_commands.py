@@ -19,7 +19,7 @@ from vswin.config.compose import compose_config, compose_evaluation
 from vswin.config.load import check_overrides, implied_choices
 from vswin.config.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
 from vswin.errors import InputError
-from vswin.published import find_weights
+from vswin.weights.published import find_weights
 
 SCRIPTS = ("train", "evaluate")
 SCHEMAS = {

@@ -8,8 +8,8 @@ import pytest
 from vswin.config.compose import compose_config, compose_evaluation
 from vswin.config.schema import TrainConfig
 from vswin.data.class_names import official_counts
-from vswin.published import PublishedModel, published_models
-from vswin.zoo import SIZES, configured_size, count_macs
+from vswin.models.zoo import SIZES, configured_size, count_macs
+from vswin.weights.published import PublishedModel, published_models
 
 CARDS = Path(__file__).parents[2] / "docs" / "models"
 MODELS = published_models()

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, print_report, set_report_aside, write_report
-from vswin.published import find_published
 from vswin.runs.metrics import compute_metrics
+from vswin.weights.published import find_published
 
 NAMES = ("jump, high", "run [fast]", "Ärmel")
 UNPUBLISHED = Comparison(None, "best.safetensors is not the name of a published model")

@@ -10,8 +10,8 @@ import pytest
 from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.results import append_result, format_results
-from vswin.published import find_published
 from vswin.runs.metrics import Metrics, wilson_interval
+from vswin.weights.published import find_published
 
 BASE = "swin_base_patch244_window877_kinetics400_1k"
 NOTE = "the TF-Hub page gives 96.6 % top-5 (official: 94.6 %): a slip of the page"

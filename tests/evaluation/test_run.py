@@ -17,9 +17,9 @@ from vswin.config.schema import ClipConfig, DatasetConfig, EvaluateConfig, Model
 from vswin.errors import InputError
 from vswin.evaluation import views as evaluation_views
 from vswin.evaluation.run import run_evaluation
+from vswin.models.zoo import configured_size
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import configured_size
 
 CLASSES = ["dark", "light", "middle"]
 VAL_VIDEOS = ["dark/a", "dark/b", "light/a", "light/b", "light/c", "middle/a", "middle/b"]

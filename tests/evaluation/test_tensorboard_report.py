@@ -10,8 +10,8 @@ from vswin.config.load import save_config
 from vswin.data.stores import VIDEO_FILES
 from vswin.evaluation.loggers import has_log, log_to_tensorboard, read_samples
 from vswin.evaluation.report import Result
-from vswin.report.plots import draw_confusion_matrix
 from vswin.runs.metrics import compute_metrics
+from vswin.runs.plots import draw_confusion_matrix
 from vswin.runtime import start_log
 from vswin.training.loggers import TensorBoardLog
 

@@ -5,7 +5,7 @@ import pytest
 
 from vswin.errors import InputError
 from vswin.explain.grad_cam import find_extents, interpolate, spread
-from vswin.zoo import SIZES
+from vswin.models.zoo import SIZES
 
 
 def test_two_frames_of_a_patch_lie_on_either_side_of_its_place():

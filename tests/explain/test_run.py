@@ -13,8 +13,8 @@ import vswin
 from vswin import cli
 from vswin.errors import InputError
 from vswin.explain.run import Outputs, Question, run_explain
-from vswin.predict.model import open_model
-from vswin.predict.protocol import find_protocol
+from vswin.inference.model import open_model
+from vswin.inference.protocol import find_protocol
 
 CLIPS = Path(__file__).parents[1] / "clips"
 VIDEO = str(CLIPS / "demo.mp4")

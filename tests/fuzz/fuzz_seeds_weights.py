@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vswin.models.zoo import ModelSize, official_shapes
 from vswin.weights.files import save_checkpoint
-from vswin.zoo import ModelSize, official_shapes
 
 Files = dict[str, bytes]
 

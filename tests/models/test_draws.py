@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from vswin.models.draws import make_draws
-from vswin.zoo import ModelSize
+from vswin.models.zoo import ModelSize
 
 SIZE = ModelSize(8, (2, 3), (1, 2), window_size=(2, 3, 4), drop_path_rate=0.4)
 

@@ -8,7 +8,7 @@ from vswin.models.patches import PatchEmbed3D, PatchMerging, PatchProjection
 from vswin.models.stage import SwinStage
 from vswin.models.video_swin import Normalize, VideoSwinBackbone
 from vswin.models.windows import plan_windows
-from vswin.zoo import ModelSize
+from vswin.models.zoo import ModelSize
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4), patch_size=(2, 4, 2))
 LAYERS = [

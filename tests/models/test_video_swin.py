@@ -6,7 +6,7 @@ import tf_keras as keras
 from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
-from vswin.zoo import ModelSize
+from vswin.models.zoo import ModelSize
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4), drop_path_rate=0.5)
 

@@ -17,13 +17,13 @@ import vswin
 from vswin.data.bad_videos import BadVideos
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training import callbacks
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.groups import ParameterGroup
 from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
-from vswin.zoo import ModelSize
 
 LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}
 

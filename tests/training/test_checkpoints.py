@@ -15,6 +15,7 @@ import tf_keras as keras
 import vswin
 from vswin.cluster import Workers
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training import checkpoints
 from vswin.training import checkpoints as checkpoints_module
@@ -23,7 +24,6 @@ from vswin.training.groups import ParameterGroup
 from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
-from vswin.zoo import ModelSize
 
 SIZE = ModelSize(4, (1,), (1,), window_size=(2, 2, 3))
 STEPS = 10

@@ -8,6 +8,7 @@ import tf_keras as keras
 import vswin
 from vswin.cluster import Workers
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize
 from vswin.runtime import make_strategy, set_precision, start_log
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.groups import ParameterGroup
@@ -15,7 +16,6 @@ from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer, WeightAverage, warmed_decay
 from vswin.weights.checkpoint import open_checkpoint, read_metadata
 from vswin.weights.names import named_weights
-from vswin.zoo import ModelSize
 
 SIZE = ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.2)
 HEAD_BIAS = "cls_head.fc_cls.bias"

@@ -11,6 +11,7 @@ import vswin
 from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError
 from vswin.models.draws import Draws
+from vswin.models.zoo import SIZES, ModelSize, count_parameters, find_size
 from vswin.runtime import make_strategy, set_precision
 from vswin.training.groups import (
     ParameterGroup,
@@ -24,7 +25,6 @@ from vswin.training.groups import (
 from vswin.training.optimizer import AdamW
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights, official_names
-from vswin.zoo import SIZES, ModelSize, count_parameters, find_size
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ import vswin
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
 from vswin.data.records import VideoRecord
+from vswin.models.zoo import ModelSize
 from vswin.training.loggers import HistoryFile, TensorBoardLog, open_loggers, predict_clips, standard_keys
-from vswin.zoo import ModelSize
 
 
 def test_files_are_the_default_and_wandb_is_not_imported(compose_train, tmp_path, monkeypatch):

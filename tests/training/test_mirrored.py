@@ -14,13 +14,13 @@ from vswin.data.folder import load_folder
 from vswin.data.order import Order, Share
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize
 from vswin.runtime import make_strategy, set_precision
 from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import Mixing
 from vswin.training.optimizer import AdamW
 from vswin.training.run import run_training
 from vswin.training.trainer import Trainer
-from vswin.zoo import ModelSize
 
 CLIP = ClipConfig(
     num_frames=4, frame_stride=1, resize=32, crop=32, num_clips=1, num_crops=1, sampling="dense", views_per_step=4

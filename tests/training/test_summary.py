@@ -7,10 +7,10 @@ import pytest
 
 from vswin.data.catalog import Catalog
 from vswin.data.records import VideoRecord
+from vswin.models.zoo import SIZES, ModelSize, configured_size, count_parameters
 from vswin.runtime import make_strategy
 from vswin.training.memory import Spared, describe_memory, estimate_step
 from vswin.training.summary import describe_run
-from vswin.zoo import SIZES, ModelSize, configured_size, count_parameters
 
 
 def summarise(config, strategy="one_device") -> dict[str, str]:

@@ -20,13 +20,13 @@ from wandb.errors import CommError
 import vswin
 from vswin.errors import InputError
 from vswin.evaluation.loggers import Sample
+from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training.loggers import open_loggers
 from vswin.training.wandb_log import WandbLog, open_wandb
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 pytestmark = pytest.mark.usefixtures("wandb_offline")
 

@@ -9,11 +9,11 @@ import pytest
 
 import vswin
 from vswin.errors import InputError
-from vswin.export import Facts, export_saved_model
+from vswin.models.zoo import ModelSize
+from vswin.tools.export import Facts, export_saved_model
 from vswin.weights.checkpoint import open_checkpoint, open_weights, read_metadata
 from vswin.weights.files import save_checkpoint, write_safetensors
 from vswin.weights.names import official_tensors
-from vswin.zoo import ModelSize
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 3))
 METADATA = {"size": {"embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": [2, 3, 3]}}

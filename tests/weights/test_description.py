@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vswin.models.zoo import SIZES, ModelSize, official_shapes
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.description import describe_checkpoint
 from vswin.weights.dialects import IMAGE_2D, OFFICIAL
-from vswin.zoo import SIZES, ModelSize, official_shapes
 
 
 def describe(size: ModelSize, num_classes: int | None, dialect: str = OFFICIAL, **metadata) -> dict[str, str]:

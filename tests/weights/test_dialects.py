@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vswin.errors import InputError
+from vswin.models.zoo import SIZES, ModelSize, official_shapes
 from vswin.weights.dialects import (
     from_innat,
     from_mmaction2,
@@ -15,7 +16,6 @@ from vswin.weights.dialects import (
     to_official,
 )
 from vswin.weights.recognise import recognise
-from vswin.zoo import SIZES, ModelSize, official_shapes
 
 FILES = Path(__file__).parent / "files"
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))

@@ -5,12 +5,12 @@ import pytest
 
 import vswin
 from vswin.errors import InputError
+from vswin.models.zoo import SIZES, ModelSize, official_shapes
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.dialects import IMAGE_2D, OFFICIAL
 from vswin.weights.load import LoadReport, adapt, assign_weights
 from vswin.weights.names import official_tensors
 from vswin.weights.resize_bias import resize_bias_table
-from vswin.zoo import SIZES, ModelSize, official_shapes
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
 NETWORK = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 3))

@@ -6,8 +6,8 @@ import pytest
 
 import vswin
 from vswin.errors import InputError
+from vswin.models.zoo import SIZES, ModelSize, official_shapes
 from vswin.weights.names import from_official, named_weights, official_names, official_tensors, read_depths, to_official
-from vswin.zoo import SIZES, ModelSize, official_shapes
 
 PARITY = Path(__file__).parents[1] / "parity"
 

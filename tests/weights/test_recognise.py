@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from vswin.errors import InputError
 from vswin.models.windows import expand_bias
+from vswin.models.zoo import SIZES, ModelSize, count_parameters, official_shapes
 from vswin.weights.recognise import Difference, find_window, fits, recognise
-from vswin.zoo import SIZES, ModelSize, count_parameters, official_shapes
 
 TABLE = "attn.relative_position_bias_table"
 

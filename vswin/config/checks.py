@@ -14,7 +14,7 @@ from vswin.config.schema import SAMPLINGS as SAMPLINGS
 from vswin.config.schema import SPACINGS as SPACINGS
 from vswin.config.schema import list_keys
 from vswin.errors import InputError
-from vswin.zoo import configured_size, count_parameters
+from vswin.models.zoo import configured_size, count_parameters
 
 if TYPE_CHECKING:
     from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig

@@ -19,7 +19,7 @@ from vswin.atomic import replacing
 from vswin.config.checks import check_addons, check_augment, check_clip, check_model, check_values
 from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError, nearest
-from vswin.published import find_published
+from vswin.weights.published import find_published
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # configs/, data/, train.py and evaluate.py are beside the package in a checkout, and in its folder `_root` in an

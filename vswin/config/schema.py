@@ -1,7 +1,7 @@
 """The schema of a configuration: one dataclass per config group, and one per command.
 
 Default values are in `configs/*.yaml`, so the fields here have none, except in `ModelConfig`: there `None` means the
-value of the size in `vswin.zoo.SIZES`. A field states its range, its choices, or that it is a path.
+value of the size in `vswin.models.zoo.SIZES`. A field states its range, its choices, or that it is a path.
 `vswin.config.load` fills these dataclasses and checks them.
 """
 
@@ -78,7 +78,7 @@ def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[An
 
 @dataclass
 class ModelConfig:
-    """The network: a size of `vswin.zoo.SIZES`, its initial weights and the recipe that they need."""
+    """The network: a size of `vswin.models.zoo.SIZES`, its initial weights and the recipe that they need."""
 
     name: str = MISSING
     init_from: str | None = path()
@@ -89,7 +89,7 @@ class ModelConfig:
     resize_bias: bool = MISSING
     freeze_stages: int = number(0, 100)
     freeze: list[str] = MISSING
-    # None: the value in vswin.zoo.SIZES
+    # None: the value in vswin.models.zoo.SIZES
     embed_dim: int | None = number(1, 8_192, default=None)
     depths: list[int] | None = number(1, 1_000, "[]", 1, 8, default=None)
     num_heads: list[int] | None = number(1, 8_192, "[]", 1, 8, default=None)

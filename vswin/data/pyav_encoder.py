@@ -1,6 +1,6 @@
 """Encode videos as H.264, and re-encode them with fewer pixels, frame by frame, with PyAV, which includes libx264.
 
-Called by packing, and by `vswin.predict` for annotated videos.
+Called by packing, and by `vswin.inference` for annotated videos.
 """
 
 from __future__ import annotations

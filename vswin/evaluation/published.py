@@ -9,9 +9,9 @@ from vswin.config.schema import ClipConfig
 from vswin.console import count_of
 from vswin.data.class_names import official_counts
 from vswin.errors import InputError
-from vswin.published import PublishedModel, find_published
 from vswin.runs.figures import difference_points
 from vswin.runs.metrics import Metrics
+from vswin.weights.published import PublishedModel, find_published
 
 TOLERANCE_POINTS = 0.5
 

@@ -18,11 +18,11 @@ from vswin.atomic import replacing
 from vswin.console import count_of, print_table, say
 from vswin.data.bad_videos import BadVideos
 from vswin.evaluation.published import Comparison, summarise
-from vswin.report.page import CLASSES_NAME
-from vswin.report.plots import draw_confusion_matrix
-from vswin.report.run import REPORT_NAME
 from vswin.runs.figures import accuracy_table, percent
 from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, score_classes
+from vswin.runs.page import CLASSES_NAME
+from vswin.runs.plots import draw_confusion_matrix
+from vswin.runs.report import REPORT_NAME
 
 # A training run keeps its own list in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"

@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.atomic import locked, sync_folder
-from vswin.build import build_model, check_weights
 from vswin.cluster import Workers
 from vswin.config.checks import check_divides
 from vswin.config.schema import EvaluateConfig
@@ -32,10 +31,11 @@ from vswin.evaluation.published import compare
 from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
 from vswin.evaluation.results import append_result
 from vswin.evaluation.views import predict_videos
-from vswin.report.run import report_or_say_why
+from vswin.models.zoo import configured_size, count_macs, count_parameters
 from vswin.runs.environment import describe_session
 from vswin.runs.figures import describe_seen, describe_views
 from vswin.runs.metrics import Metrics, compute_metrics
+from vswin.runs.report import report_or_say_why
 from vswin.runtime import (
     console,
     default_output_dir,
@@ -47,9 +47,9 @@ from vswin.runtime import (
     signals_taken,
     start_log,
 )
+from vswin.weights.build import build_model, check_weights
 from vswin.weights.checkpoint import Checkpoint, open_weights
 from vswin.weights.load import load_weights
-from vswin.zoo import configured_size, count_macs, count_parameters
 
 _NUM_NAMED = 5
 

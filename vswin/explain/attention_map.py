@@ -13,7 +13,7 @@ from vswin.models.attention import weigh
 from vswin.models.stage import SwinStage
 from vswin.models.video_swin import VideoSwin
 from vswin.models.windows import to_windows
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 
 class Gaze(NamedTuple):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vswin.report.contact_sheet import Panel, draw_sheet
+from vswin.data.contact_sheet import Panel, draw_sheet
 
 _SHEET_FRAMES = 8
 _SHEET_HEIGHT, _FILM_HEIGHT = 160, 318  # pixels; two frames of a film fill the narrowest sheet

@@ -30,7 +30,7 @@ import tensorflow as tf
 
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
-from vswin.zoo import ModelSize, Triple
+from vswin.models.zoo import ModelSize, Triple
 
 
 def grad_cam(

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from vswin import __version__
-from vswin.atomic import replacing
+from vswin.atomic import check_outputs, replacing
 from vswin.console import printable
+from vswin.data.contact_sheet import save_sheets
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
@@ -25,14 +26,12 @@ from vswin.evaluation.views import check_finite
 from vswin.explain.attention_map import find_gaze
 from vswin.explain.draw import HeatedClip, draw_clips, draw_film
 from vswin.explain.grad_cam import find_extents, finish, interpolate, make_maps, normalize, stage_features
-from vswin.predict.inputs import find_videos
-from vswin.predict.model import LoadedModel, open_model
-from vswin.predict.protocol import find_protocol
-from vswin.predict.results import check_outputs
-from vswin.predict.save import name_outputs
-from vswin.report.contact_sheet import save_sheets
+from vswin.inference.inputs import find_videos
+from vswin.inference.model import LoadedModel, open_model
+from vswin.inference.protocol import find_protocol
+from vswin.inference.save import name_outputs
+from vswin.models.zoo import Triple
 from vswin.runtime import logger, start_log
-from vswin.zoo import Triple
 
 # A person looks at one clip, and small gradients need float32; overrides may change both.
 _DEFAULTS = ("clip.num_clips=1", "clip.num_crops=1", "runtime.precision=float32")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vswin.zoo import ModelSize
+from vswin.models.zoo import ModelSize
 
 # One stream of random numbers per purpose; `vswin.training` draws those of the clips.
 DROP_PATH_STREAM, DROPOUT_STREAM, ERASING_STREAM, MIXING_STREAM = range(4)

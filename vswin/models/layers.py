@@ -14,7 +14,7 @@ import tf_keras as keras
 from vswin.models.attention import attend
 from vswin.models.fused import gelu, normalize_rows
 from vswin.models.windows import Windows, expand_bias, from_windows, to_windows
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 
 @keras.saving.register_keras_serializable("vswin")

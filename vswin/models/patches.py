@@ -7,7 +7,7 @@ import tf_keras as keras
 
 from vswin.models.layers import dense, layer_norm
 from vswin.models.windows import pad_grid
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 
 @keras.saving.register_keras_serializable("vswin")

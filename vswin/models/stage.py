@@ -8,7 +8,7 @@ import tf_keras as keras
 from vswin.models.layers import SwinBlock3D
 from vswin.models.patches import PatchMerging
 from vswin.models.windows import Windows, plan_windows
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 
 @keras.saving.register_keras_serializable("vswin")

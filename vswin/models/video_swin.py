@@ -1,6 +1,6 @@
 """The Video Swin Transformer: clips in, logits out.
 
-`VideoSwin` chains `normalize`, `backbone` and `head`; each can be called by itself. Built by `vswin.build`.
+`VideoSwin` chains `normalize`, `backbone` and `head`; each can be called by itself. Built by `vswin.weights.build`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from vswin.models.head import ClassificationHead
 from vswin.models.layers import layer_norm
 from vswin.models.patches import PatchEmbed3D
 from vswin.models.stage import SwinStage
-from vswin.zoo import ModelSize
+from vswin.models.zoo import ModelSize
 
 # Per channel R, G, B, on the scale 0..255.
 MEAN = (123.675, 116.28, 103.53)

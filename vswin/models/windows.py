@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 # Added to the logit of two tokens that meet in a window only because the grid was rolled.
 MASKED_LOGIT = -100.0

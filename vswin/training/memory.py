@@ -6,8 +6,8 @@ from typing import NamedTuple
 import psutil
 
 from vswin.config.schema import TrainConfig
+from vswin.models.zoo import ModelSize, Triple, configured_size, count_parameters, official_shapes, stage_grids
 from vswin.training.groups import count_passed_blocks, find_frozen
-from vswin.zoo import ModelSize, Triple, configured_size, count_parameters, official_shapes, stage_grids
 
 # Weight, gradient and two moments of a parameter, float32; a frozen parameter has only its weight.
 _BYTES_PER_PARAMETER, _BYTES_IF_FROZEN = 16, 4

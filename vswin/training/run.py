@@ -22,8 +22,9 @@ from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
 from vswin.evaluation.protocol import note_videos
-from vswin.report.run import report_or_say_why
+from vswin.models.zoo import configured_size
 from vswin.runs.environment import record_session
+from vswin.runs.report import report_or_say_why
 from vswin.runtime import describe_devices, format_seconds, logger, make_strategy, program, set_precision, start_log
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
@@ -42,7 +43,6 @@ from vswin.training.setup import (
 from vswin.training.summary import describe_run
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights
-from vswin.zoo import configured_size
 
 
 def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, list[float]]:

@@ -5,7 +5,6 @@ import dataclasses
 import tensorflow as tf
 import tf_keras as keras
 
-from vswin.build import build_model, check_weights
 from vswin.config.checks import check_divides
 from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
@@ -15,15 +14,16 @@ from vswin.data.order import Order, Share
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
+from vswin.models.zoo import configured_size
 from vswin.runtime import logger
 from vswin.training.groups import find_frozen
 from vswin.training.mixing import Mixing
 from vswin.training.optimizer import WarmupCosine, build_optimizer
 from vswin.training.trainer import Trainer
+from vswin.weights.build import build_model, check_weights
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.load import load_weights
 from vswin.weights.names import named_weights, official_names
-from vswin.zoo import configured_size
 
 
 def check_batch(config: TrainConfig, num_replicas: int) -> None:

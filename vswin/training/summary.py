@@ -9,9 +9,9 @@ from vswin.config.schema import TrainConfig
 from vswin.console import count_of
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
+from vswin.models.zoo import ModelSize, count_macs, count_parameters
 from vswin.runtime import describe_devices
 from vswin.training.memory import describe_memory, estimate_run
-from vswin.zoo import ModelSize, count_macs, count_parameters
 
 _NEXT_LINE = "\n" + " " * 16
 

@@ -21,13 +21,13 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from vswin.build import build_model
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError, is_out_of_memory
+from vswin.models.zoo import configured_size
 from vswin.runtime import make_strategy, set_precision
 from vswin.training.setup import build_trainer
-from vswin.zoo import configured_size
+from vswin.weights.build import build_model
 
 _POLL_SEC = 0.05
 _STEPS_PER_EPOCH = 1000

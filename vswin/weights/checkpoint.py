@@ -19,7 +19,7 @@ import numpy as np
 
 from vswin.config.load import DATA_DIR
 from vswin.errors import InputError
-from vswin.published import find_weights
+from vswin.models.zoo import SIZES, ModelSize, Triple
 from vswin.weights.dialects import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.download import fetch
 from vswin.weights.files import (
@@ -32,9 +32,9 @@ from vswin.weights.files import (
     read_sharded_safetensors,
     unpack_saved_model,
 )
+from vswin.weights.published import find_weights
 from vswin.weights.recognise import Recognised, fits, recognise
 from vswin.weights.torch_file import read_torch_file
-from vswin.zoo import SIZES, ModelSize, Triple
 
 VSWIN = "vswin"
 # Longest quotation from a file in an error, in characters.

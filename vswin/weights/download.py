@@ -24,7 +24,7 @@ from vswin import __version__
 from vswin.atomic import locked, replacing, sync_file
 from vswin.console import Console, logger
 from vswin.errors import InputError, nearest
-from vswin.published import PublishedWeights, Source, find_weights
+from vswin.weights.published import PublishedWeights, Source, find_weights
 
 if TYPE_CHECKING:
     import requests

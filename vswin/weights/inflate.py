@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vswin.errors import InputError
+from vswin.models.zoo import Triple
 from vswin.weights.recognise import PATCHES
 from vswin.weights.resize_bias import resize_bias_table
-from vswin.zoo import Triple
 
 _TABLE_SUFFIX = "relative_position_bias_table"
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vswin.errors import InputError
+from vswin.models.zoo import ModelSize, Triple, official_shapes
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.inflate import inflate
 from vswin.weights.names import HEAD_PREFIX, first_five, from_official, named_weights
 from vswin.weights.recognise import Difference, compare, fits
 from vswin.weights.resize_bias import resize_bias_table
-from vswin.zoo import ModelSize, Triple, official_shapes
 
 if TYPE_CHECKING:
     from vswin.models.video_swin import VideoSwin

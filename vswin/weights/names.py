@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.zoo import ModelSize, official_shapes
+from vswin.models.zoo import ModelSize, official_shapes
 
 if TYPE_CHECKING:
     import tensorflow as tf

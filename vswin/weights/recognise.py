@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vswin.errors import InputError
+from vswin.models.zoo import SIZES, ModelSize, Triple, official_shapes
 from vswin.weights.names import HEAD_PREFIX, first_five, read_depths
-from vswin.zoo import SIZES, ModelSize, Triple, official_shapes
 
 PATCHES = "backbone.patch_embed.proj.weight"
 
@@ -28,7 +28,7 @@ class Recognised:
         num_classes: classes of the head, None without one.
         window_size: attention window (t, h, w), (1, h, w) for an image network; None if the weights do not decide it.
         window_candidates: windows that explain the number of rows of the bias tables.
-        size_name: matching key of `vswin.zoo.SIZES`, if any.
+        size_name: matching key of `vswin.models.zoo.SIZES`, if any.
         sizes_but_window: keys of sizes that match except for the window, and for an image network except for time.
         num_parameters: trainable values, head included.
         is_2d: whether it is an image network.

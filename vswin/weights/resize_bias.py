@@ -11,7 +11,7 @@ Linear is also the cautious choice: along so short an axis a cubic would oversho
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.zoo import Triple
+from vswin.models.zoo import Triple
 
 _CUBIC_A = -0.75
 

@@ -8,9 +8,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from vswin import zoo
 from vswin.config import load
 from vswin.data import motion
+from vswin.models import zoo
 
 
 def _shrink(size: zoo.ModelSize) -> zoo.ModelSize:

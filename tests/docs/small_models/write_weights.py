@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vswin.published import PublishedWeights, all_published
-from vswin.zoo import SIZES, official_shapes
+from vswin.models.zoo import SIZES, official_shapes
+from vswin.weights.published import PublishedWeights, all_published
 
 
 # Names that PyTorch's files contain. Pickle looks them up in the module they claim.

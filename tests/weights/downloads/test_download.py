@@ -35,7 +35,7 @@ BODY = random.Random(1).randbytes(2_000_000)
 FETCH = """
 import dataclasses, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-from vswin.published import find_weights
+from vswin.weights.published import find_weights
 from vswin.weights import download
 weights = find_weights(sys.argv[1])
 source = dataclasses.replace(weights.sources[0], sha256_prefix=sys.argv[2])

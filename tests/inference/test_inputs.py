@@ -1,0 +1,95 @@
+import os
+
+import pytest
+
+from vswin.errors import InputError
+from vswin.inference.inputs import Input, find_camera, find_videos
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("b.mp4", "run/2.avi", "run/10.MKV", "run/notes.txt", "walk/deep/3.webm", ".cache/4.mp4", "._5.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_stands_for_all_videos_below_it_and_names_their_classes(folder):
+    assert find_videos(["videos"]) == [
+        Input("videos/b.mp4", "b.mp4", ""),
+        Input("videos/run/10.MKV", "run/10.MKV", "run"),
+        Input("videos/run/2.avi", "run/2.avi", "run"),
+        Input("videos/walk/deep/3.webm", "walk/deep/3.webm", "deep"),
+    ]
+
+
+def test_a_pattern_names_classes_from_its_first_wildcard_on(folder):
+    found = [Input("videos/run/10.MKV", "run/10.MKV", "run"), Input("videos/run/2.avi", "run/2.avi", "run")]
+    assert find_videos(["videos/r*"]) == found
+    assert find_videos(["videos/*/*.[aM]*"]) == found
+    assert [entry.path for entry in find_videos(["videos/**/*.webm"])] == ["videos/walk/deep/3.webm"]
+    assert find_videos(["videos/run/*.avi"]) == [Input("videos/run/2.avi", "2.avi", "")]
+    absolute = find_videos([f"{folder}/videos/*/2.avi"])
+    assert absolute == [Input(f"{folder}/videos/run/2.avi", "run/2.avi", "run")]
+
+
+def test_links_in_circles_end_and_each_real_file_comes_once(folder):
+    (folder / "videos/run/all").symlink_to(folder / "videos")
+    (folder / "videos/run/more").symlink_to(folder / "videos/run")
+    (folder / "videos/again.mp4").symlink_to("b.mp4")
+    names = ["again.mp4", "run/10.MKV", "run/2.avi", "walk/deep/3.webm"]
+    for arguments in (["videos"], ["videos/**/*.*[!t]"], ["videos", "videos/run/../run", "./videos/b.mp4"]):
+        assert [entry.name for entry in find_videos(arguments)] == names
+    found = find_videos(["videos/**/run/**", "videos/**/2.*"])
+    assert [entry.name for entry in found] == ["run/10.MKV", "run/2.avi", "run/notes.txt"]
+    assert find_videos(["videos/walk/**"]) == [Input("videos/walk/deep/3.webm", "deep/3.webm", "deep")]
+
+
+def test_files_keep_their_order_and_come_once(folder):
+    found = find_videos(["videos/run/notes.txt", "videos/run/2.avi", "videos/run"])
+    assert [entry.path for entry in found] == ["videos/run/notes.txt", "videos/run/2.avi", "videos/run/10.MKV"]
+
+
+def test_a_file_named_like_a_pattern_is_a_file(folder):
+    (folder / "take[1].mp4").touch()
+    assert find_videos(["take[1].mp4"]) == [Input("take[1].mp4", "take[1].mp4")]
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("gone.mp4", "gone.mp4: there is no such file or folder"),
+        ("empty", "empty: there are no videos in this folder"),
+        ("videos/*.xyz", r"videos/\*.xyz: no file matches this pattern"),
+        ("camera2", "camera2: there is no such file"),
+    ],
+)
+def test_an_argument_that_stands_for_nothing_is_an_error(folder, argument, words):
+    with pytest.raises(InputError, match=words):
+        find_videos(["videos/b.mp4", argument])
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"the folder videos cannot be read \(Permission denied\)"):
+        find_videos(["videos"])
+
+
+def test_a_link_that_leads_nowhere_is_a_file_to_be_reported(folder):
+    (folder / "dangling.mp4").symlink_to("nowhere.mp4")
+    assert find_videos(["dangling.mp4"]) == [Input("dangling.mp4", "dangling.mp4")]
+
+
+def test_cameras_are_told_from_files(folder):
+    assert find_camera(["camera"]) == 0
+    assert find_camera(["camera:12"]) == 12
+    assert find_camera(["videos", "gone.mp4"]) is None
+    (folder / "camera").mkdir()
+    assert find_camera(["camera"]) is None
+    with pytest.raises(InputError, match="a camera goes alone"):
+        find_camera(["camera:1", "videos"])

@@ -1,1 +1,0 @@
-"""Benchmarks with one command each: `vswin bench model|step|input`."""

@@ -1,1 +1,0 @@
-"""The report of a run: one self-contained page, and images of its plots."""

@@ -1,0 +1,312 @@
+"""Build the report of a run: one self-contained HTML page."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vswin import __version__
+from vswin.config.compose import compose_config
+from vswin.config.load import flatten
+from vswin.config.schema import TrainConfig
+from vswin.console import count_of, printable
+from vswin.errors import InputError
+from vswin.runs.clips import Clip
+from vswin.runs.figures import (
+    accuracy_table,
+    describe_seen,
+    describe_views,
+    format_interval,
+    format_speed,
+    format_value,
+    is_setting,
+    percent,
+    sum_up,
+)
+from vswin.runs.files import Run
+from vswin.runs.metrics import (
+    NO_PREDICTION,
+    Confusion,
+    confusion_matrix,
+    most_confused,
+    order_by_accuracy,
+    score_classes,
+)
+from vswin.runs.plots import draw_class_accuracy
+
+CLASSES_NAME = "class_accuracy.png"
+_NUM_PAIRS = 20
+_NUM_WORST, _NUM_BEST = 20, 10
+# Most classes for the whole confusion matrix; otherwise the number of most confused classes in the part that is shown.
+_MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
+# Of the strongest cell of the matrix: its number must be readable on a light and on a dark page.
+_OPACITY = 0.6
+_VERSIONS = {
+    **{"vswin": "vswin", "python": "Python", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"},
+    **{"numpy": "NumPy", "opencv": "OpenCV"},
+}
+
+
+def write_page(
+    run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
+) -> tuple[str, dict[str, bytes]]:
+    """Builds the page of a run, with SVG elements of its curves, and its clips with right and wrong predictions.
+
+    Returns:
+        The HTML, and plots to store beside it: name -> PNG.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = printable
+    environment.filters["percent"] = lambda share, digits=1: percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
+    config, metrics = run.config or {}, run.metrics or {}
+    model = config.get("model.name") or run.protocol.get("model")
+    dataset = config.get("dataset.name") or run.test_set.get("name")
+    published = metrics.get("published")
+    test_session = metrics.get("environment")
+    accuracies, classes_plot, pictures = _describe_accuracies(run)
+    html = environment.get_template("page.html.j2").render(
+        **accuracies,
+        run=run,
+        title=printable(f"{model} on {dataset}" if model and dataset else run.name),
+        made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        version=__version__,
+        tiles=_make_tiles(run),
+        state=_describe_progress(run),
+        # S704: our own drawings, in which Matplotlib has escaped every text.
+        curves=[Markup(svg) for svg in curves],  # noqa: S704
+        classes_plot=Markup(classes_plot),  # noqa: S704
+        epochs=_tabulate_epochs(run),
+        accuracies=accuracy_table(metrics),
+        published=published if isinstance(published, dict) else {},
+        seen=describe_seen(run.test_set),
+        best=best,
+        worst=worst,
+        test=_describe_test(run),
+        protocol=_list_settings(run.protocol),
+        changes=None if run.config is None else _list_changes(run.config),
+        settings=None if run.config is None else _list_settings(run.config),
+        sessions=[_describe_session(session) for session in run.sessions],
+        test_session=_describe_session(test_session if isinstance(test_session, dict) else {}),
+        is_other_weights=_is_other_weights(run),
+        evaluate=shlex.quote(f"run={run.folder}"),
+    )
+    return html, pictures
+
+
+def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
+    """Lists the main figures of the test and the training: name, value, and a line below it."""
+    tiles, figures = [], sum_up(run)
+    if run.metrics is not None:
+        # With five classes or fewer, top-5 says nothing.
+        keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
+        for key, name in keys.items():
+            interval = format_interval(run.metrics.get(f"{key}_interval"))
+            tiles.append((name, percent(run.metrics[key], 2), interval and f"95 % interval {interval}"))
+        bad = run.metrics.get("num_bad_videos")
+        videos = count_of(run.metrics["num_videos"], "video")
+        videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
+        tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
+    if figures.best_top1 is not None:
+        average = ", averaged weights" if figures.is_average else ""
+        tiles.append(("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
+    if figures.clips_per_sec is not None:
+        tiles.append(("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
+    return tiles
+
+
+def _describe_progress(run: Run) -> str:
+    if run.config is None and run.history is None:
+        return "evaluation only"
+    figures = sum_up(run)
+    if figures.epochs is None:
+        return count_of(figures.epochs_done, "epoch")
+    end = ", stopped early or not finished" if figures.epochs_done < figures.epochs else ""
+    return f"{figures.epochs_done} of {count_of(figures.epochs, 'epoch')}{end}"
+
+
+def _tabulate_epochs(run: Run) -> list[list[str]]:
+    """Gives headings and rows of the history, rounded for reading."""
+    if run.history is None:
+        return []
+    table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
+    for index, epoch in enumerate(run.history["epoch"]):
+        table.append([f"{epoch:.0f}"])
+        for value in (values[index] for column, values in run.history.items() if column != "epoch"):
+            size = abs(value)
+            if not math.isfinite(value):
+                text = "-"
+            elif value == int(value) and size < 1e15:
+                text = f"{int(value):,}"
+            else:
+                text = f"{value:,.1f}" if size >= 100 else f"{value:.4f}" if size >= 0.01 else f"{value:.2e}"
+            table[-1].append(text)
+    return table
+
+
+def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
+    """Gives the most confused classes, the confusion matrix, the table of classes and, for many classes, a plot."""
+    if run.predictions is None:
+        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
+    # Map names to indices, in the order of the labels where it is known.
+    found = run.predictions
+    names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
+    indices = {name: index for index, name in enumerate(names)}
+    labels = np.array([indices[name] for name in found.labels])
+    predictions = np.array([indices[name] if name else NO_PREDICTION for name in found.predicted])
+
+    pairs = most_confused(labels, predictions, len(names), _NUM_PAIRS)
+    scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
+    rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
+    # Show all classes at once, or the worst and the best of many.
+    shown, plot, pictures = [("", rows)], "", {}
+    if len(rows) > _NUM_WORST + _NUM_BEST:
+        best = rows[-_NUM_BEST:][::-1]
+        shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
+    if len(rows) > _MAX_WHOLE_MATRIX:
+        plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
+    found_accuracies = {
+        "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
+        "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
+        "classes": rows,
+        "shown_classes": shown,
+    }
+    return found_accuracies, plot, pictures
+
+
+def _shade_matrix(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], pairs: Sequence[Confusion]
+) -> dict[str, Any]:
+    """Gives rows of the confusion matrix or its most confused part; cells are (count, opacity, is on the diagonal)."""
+    matrix, num_videos = confusion_matrix(labels, predictions, len(names)), np.bincount(labels, minlength=len(names))
+    chosen = list(range(len(names)))
+    is_whole = len(names) <= _MAX_WHOLE_MATRIX
+    if not is_whole:
+        # Classes that are confused with each other stand next to each other.
+        chosen = list(dict.fromkeys(label for pair in pairs for label in (pair.label, pair.predicted)))[:_NUM_IN_PART]
+    counts = matrix[np.ix_(chosen, chosen)]
+    others, bad = matrix[chosen].sum(axis=1) - counts.sum(axis=1), num_videos[chosen] - matrix[chosen].sum(axis=1)
+    more = [(name, column) for name, column in (("another", others), ("bad", bad)) if column.any()]
+    counts = np.column_stack([counts, *(column for _, column in more)])
+    rows = []
+    for row, label in enumerate(chosen):
+        shares = counts[row] / max(num_videos[label], 1)
+        cells = [
+            # The square root keeps confusions of a few percent visible.
+            (int(count), round(_OPACITY * math.sqrt(share), 3), column == row)
+            for column, (count, share) in enumerate(zip(counts[row], shares, strict=True))
+        ]
+        rows.append((names[label], cells))
+    return {"rows": rows, "more": [name for name, _ in more], "is_whole": is_whole}
+
+
+def _describe_test(run: Run) -> list[tuple[str, str]]:
+    """Describes how a run was tested; leaves out what is unknown."""
+    protocol, test_set = run.protocol, run.test_set
+    weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
+    views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
+    note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
+    average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
+    used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
+    return _keep_known(
+        {
+            "weights": weights.get("init_from"),
+            "their file": weights.get("file"),
+            "SHA-256 of the file": weights.get("sha256"),
+            "data set": _join([test_set.get("name"), f"split {split}" if split else ""]),
+            "its folder": test_set.get("root"),
+            "videos": _join([test_set.get("num_videos"), note]),
+            "hash of the list": test_set.get("list_hash"),
+            "views of a video": _join([views.get("views"), average]),
+            "frames of a view": views.get("frames"),
+            "pixels": views.get("pixels"),
+            "precision": protocol.get("precision"),
+            "decoders": _join(
+                f"{name} {entry.get('version')}: {count_of(entry['videos'], 'video')}" for name, entry in used.items()
+            ),
+            "date": _format_time(protocol.get("date")),
+        }
+    )
+
+
+def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Describes what a session ran on; leaves out what is unknown."""
+    git, gpus = session.get("git"), session.get("gpus")
+    code = ""
+    if isinstance(git, dict):
+        changes = ", with changes that are not committed" if git.get("is_changed") else ""
+        code = f"git revision {git.get('revision')}{changes}"
+    sizes = {"cores": "{} cores", "threads": "{} threads", "memory_gb": "{} GB"}
+    return _keep_known(
+        {
+            "started": _format_time(session.get("date")),
+            "command": session.get("command"),
+            "code": code,
+            "versions": _join(f"{name} {session[key]}" for key, name in _VERSIONS.items() if session.get(key)),
+            "processor": session.get("cpu"),
+            "GPUs": ", ".join(map(str, gpus)) or "none" if isinstance(gpus, list) else gpus,
+            "system": session.get("system"),
+            "cores and memory": _join(text.format(session[key]) for key, text in sizes.items() if session.get(key)),
+        }
+    )
+
+
+def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
+    """Lists key, default and value of each changed setting; None if this version lacks the model or the data set."""
+    named = [f"{group}={config.get(f'{group}.name')}" for group in ("model", "dataset")]
+    try:
+        defaults = dict(flatten(dataclasses.asdict(compose_config("train", named, TrainConfig))))
+    except InputError:
+        return None
+    return [
+        (key, _show(defaults[key]) if key in defaults else "", _show(value))
+        for key, value in config.items()
+        if is_setting(key) and (key not in defaults or format_value(value) != format_value(defaults[key]))
+    ]
+
+
+def _list_settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(printable(key), _show(value)) for key, value in flatten(dict(values))]
+
+
+def _is_other_weights(run: Run) -> bool:
+    """Tells whether the evaluation in the folder of a training run tested weights from elsewhere."""
+    weights = run.protocol.get("weights")
+    file = weights.get("file") if isinstance(weights, dict) else None
+    if run.config is None or not isinstance(file, str):
+        return False
+    return (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
+
+
+def _keep_known(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
+
+
+def _format_time(value: Any) -> str:
+    """Writes an ISO time in UTC, to the minute; leaves other values as they are."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return "" if value is None else str(value)
+
+
+def _join(parts: Iterable[Any]) -> str:
+    return ", ".join(f"{part:,}" if isinstance(part, int) else str(part) for part in parts if part)
+
+
+def _show(value: Any) -> str:
+    return printable(format_value(value))

@@ -1,0 +1,1 @@
+"""Commands beside training and evaluation: tune, bench, self-test, splits, export, and the table of models."""

@@ -1,0 +1,102 @@
+"""`vswin bench step`: a training step as `fit` runs it, and its memory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from vswin.config.checks import check_divides
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
+from vswin.errors import InputError
+from vswin.tools.bench_model import NUM_CLASSES, Workload, check_precisions, time_runs
+from vswin.tools.bench_result import Result, check_counts
+from vswin.training.memory import estimate_run
+from vswin.training.trial import prepare_step, run_trial
+
+# The backward pass has two matrix products for each one of the forward pass.
+_PRODUCTS_PER_STEP = 3
+
+
+class Way(NamedTuple):
+    """A variant of the training step, by keys of `runtime`."""
+
+    precision: str
+    remat: bool = False
+    micro_batches: int = 1
+    jit: bool = False
+
+    def __str__(self) -> str:
+        """Names the precision, and the settings that are not the default."""
+        parts = f", {self.micro_batches} micro-batches" if self.micro_batches > 1 else ""
+        return self.precision + (", remat" if self.remat else "") + parts + (", jit" if self.jit else "")
+
+
+def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Way]:
+    """Lists the variants: each precision alone, and with each other setting; one micro-batch adds no variant."""
+    check_precisions(precisions)
+    check_counts({"--micro-batches": micro_batches})
+    ways = []
+    for precision in precisions:
+        ways.append(Way(precision))
+        ways += [Way(precision, remat=True)] if remat else []
+        ways += [Way(precision, micro_batches=micro_batches)] if micro_batches > 1 else []
+        ways += [Way(precision, jit=True)] if jit else []
+    return ways
+
+
+def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
+    """Times one or more variants of the training step, in turns; see `time_runs`.
+
+    The FLOPs leave out recomputed blocks. An `InputError` if the micro-batches do not divide the batch.
+    """
+    for way in ways:
+        check_divides(workload.batch_size, 1, way.micro_batches)
+    runs = {str(way): (way.precision, make_step(workload, way)) for way in ways}
+    options = {**asdict(workload), "ways": list(runs)}
+    return time_runs("step", options, runs, _PRODUCTS_PER_STEP * workload.flops, workload.batch_size, rounds)
+
+
+def make_step(workload: Workload, way: Way) -> Callable[[], None]:
+    """Makes a function that runs a training step of the recipe on one device, on the same clips each time."""
+    config = compose_config("train", _overrides(workload, way), TrainConfig)
+    return prepare_step(config, NUM_CLASSES, workload.make_clips())
+
+
+def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
+    """Measures the memory of a training step in a separate process.
+
+    Returns:
+        `step_gb`, the rise of the peak through the steps; `process_gb`, the peak; `estimated_gb`, the estimate that a
+        run prints beforehand. In GB, of the process, or of the device if it is a GPU.
+
+    Raises:
+        InputError: if the process fails, e.g. because a small machine kills it.
+    """
+    is_cpu = not tf.config.list_physical_devices("GPU")
+    trial = run_trial(_overrides(workload, way), NUM_CLASSES, None, is_cpu)
+    if not trial.fits:
+        raise InputError(f"{way}: {trial.reason}; a smaller --batch, --size or --frames needs less")
+    config = compose_config("train", _overrides(workload, way), TrainConfig)
+    estimated = (
+        estimate_run(config, NUM_CLASSES, workload.batch_size // way.micro_batches, is_cpu, way.remat).total / 1e9
+    )
+    return {"step_gb": trial.step_gb, "estimated_gb": estimated, "process_gb": trial.peak_gb}
+
+
+def _overrides(workload: Workload, way: Way) -> list[str]:
+    """Makes the overrides of a run with such steps."""
+    overrides = {
+        "model": workload.model,
+        "dataset": "kinetics400",
+        "clip.num_frames": workload.num_frames,
+        "clip.resize": workload.size,
+        "clip.crop": workload.size,
+        "batch_size": workload.batch_size,
+        "runtime.precision": way.precision,
+        "runtime.remat": way.remat,
+        "runtime.micro_batches": way.micro_batches,
+        "runtime.jit": way.jit,
+    }
+    return [f"{key}={value}" for key, value in overrides.items()]

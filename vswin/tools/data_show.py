@@ -1,0 +1,176 @@
+"""Shows what training makes of its clips; called by `vswin data show`.
+
+The clips are the first batch of a run with the same seed, with the number of clips shown as its batch size. All draws
+are the same as in that run, including the draws of the training step.
+"""
+
+import copy
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from vswin.config.schema import DataShowConfig
+from vswin.data.catalog import Catalog, load_catalog
+from vswin.data.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
+from vswin.data.decode_error import DecodeError
+from vswin.data.frames import open_frames
+from vswin.data.order import Order, batch_indices, clip_generator
+from vswin.data.views import TrainClip, draw_train_clip, load_train_clip
+from vswin.errors import InputError
+from vswin.models.video_swin import MEAN, STD, Normalize
+from vswin.runtime import logger, start_log
+from vswin.training.mixing import MixDraws, Mixing, erase, keep_uncounted, make_erasing_boxes, make_mix_draws, mix_clips
+
+_SUFFIXES = (".png", ".gif", ".mp4")
+_MOST_COLUMNS = 8
+_SHEET_HEIGHT, _FILM_HEIGHT = 112, 160  # of a frame, in pixels
+_FRAMES_PER_SEC = 10.0
+
+
+class Slot(NamedTuple):
+    """One slot of the batch: title, whole frames with their draws, and clip; or the problem if there is no clip."""
+
+    title: str
+    drawn: TrainClip | None
+    pixels: np.ndarray | None = None  # uint8 [T, H, W, 3]
+    problem: str = ""
+
+
+class Step(NamedTuple):
+    """A batch as the model sees it, scaled back to bytes."""
+
+    clips: np.ndarray  # uint8 [B, T, H, W, 3]
+    erased: np.ndarray  # box of each clip (top, left, height, width), int [B, 4]
+    mixing: MixDraws
+
+
+def run_show(config: DataShowConfig) -> None:
+    """Writes a contact sheet or a film of training clips, each beside the whole frames from which it is cut.
+
+    Raises:
+        InputError: if there is nothing to show, or the number of clips or the file name is wrong.
+    """
+    start_log(None)
+    path = Path(config.output)
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"output={config.output}: the name must end in {', '.join(_SUFFIXES)}")
+    # Pairs and repeats must be complete; a run checks its batch size in the same way.
+    augment = config.augment
+    unit = math.lcm(2 if augment.mixup > 0 or augment.cutmix > 0 else 1, augment.repeats)
+    if config.num_clips % unit:
+        above = -(-config.num_clips // unit) * unit
+        raise InputError(
+            f"num_clips={config.num_clips}: a multiple of {unit}, e.g. {above}, as mixing takes pairs and "
+            "augment.repeats several clips of a video"
+        )
+    catalog = load_catalog(config.dataset)
+    if not catalog.train:
+        raise InputError("there are no training clips to show: dataset.train_list is null; give the training list")
+    slots = _fill_slots(config, catalog)
+    step = take_step(config, slots)
+    if path.suffix == ".png":
+        num_columns = min(config.clip.num_frames, _MOST_COLUMNS)
+        columns = np.linspace(0, config.clip.num_frames - 1, num_columns).round().astype(int).tolist()
+        legend = Panel("first row: the frames and what is cut out of them; second row: what the model sees", [], [])
+        sheets = [draw_sheet([legend, *(_sheet_panel(slots, step, i, columns) for i in range(len(slots)))])]
+    else:
+        legend = Panel("left: the frames and what is cut out of them; right: what the model sees", [], [])
+        sheets = [
+            draw_sheet([legend, *(_film_panel(slots, step, i, number) for i in range(len(slots)))])
+            for number in range(config.clip.num_frames)
+        ]
+    save_sheets(sheets, path, _FRAMES_PER_SEC)
+    logger.info(f"{path}: {len(slots)} training clips, each beside the frames it comes from")
+
+
+def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
+    """Changes the clips in the first slots of a batch as the training step does; the other slots are padding."""
+    augment, size, batch_size = config.augment, config.clip.crop, config.num_clips
+    pixels = np.zeros((batch_size, config.clip.num_frames, size, size, 3), np.uint8)
+    weights = np.zeros(batch_size, np.float32)
+    for position, slot in enumerate(slots):
+        if slot.pixels is not None:
+            pixels[position] = slot.pixels
+            weights[position] = 1
+    where = (config.seed, 0, tf.range(batch_size), batch_size, (size, size))
+    erased = make_erasing_boxes(*where, augment.erasing)
+    mixing = Mixing(augment.mixup, augment.cutmix)
+    draws = make_mix_draws(*where, mixing)
+    clips = erase(Normalize(dtype="float32")(tf.constant(pixels)), erased)
+    if mixing.is_on:
+        draws = keep_uncounted(draws, tf.constant(weights))
+        clips = mix_clips(clips, draws)
+    levels = np.round(clips.numpy() * np.array(STD, np.float32) + np.array(MEAN, np.float32))
+    return Step(
+        np.clip(levels, 0, 255).astype(np.uint8), erased.numpy(), MixDraws(*(values.numpy() for values in draws))
+    )
+
+
+def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
+    repeats = config.augment.repeats
+    order = Order(config.seed, config.num_clips, 1, repeats=repeats)
+    indices = batch_indices(len(catalog.train), order, 0, 0)
+    paths = [catalog.train[index].path for index in indices if index >= 0]
+    loader = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
+    slots = []
+    for position, index in enumerate(indices):
+        if index < 0:
+            slots.append(Slot("no clip: there are fewer videos", None))
+            continue
+        rng = clip_generator(config.seed, 0, index, position * repeats // config.num_clips)
+        path, label = catalog.train[index]
+        title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
+        try:
+            # The first call crops while it decodes, as in training; the second keeps whole frames. Draws are equal.
+            recipe = (path, config.clip, config.augment, config.dataset.allow_flip)
+            pixels = load_train_clip(*recipe, copy.deepcopy(rng), loader)
+            slots.append(Slot(title, draw_train_clip(*recipe, rng, loader), pixels))
+        except DecodeError as error:
+            slots.append(Slot(title, None, problem=f"cannot be decoded: {error.reason}"))
+    return slots
+
+
+def _sheet_panel(slots: list[Slot], step: Step, position: int, columns: list[int]) -> Panel:
+    return Panel(*_caption(slots, step, position), _images(slots[position], step, position, columns, _SHEET_HEIGHT))
+
+
+def _film_panel(slots: list[Slot], step: Step, position: int, number: int) -> Panel:
+    rows = _images(slots[position], step, position, [number], _FILM_HEIGHT)
+    return Panel(*_caption(slots, step, position), [[image for row in rows for image in row]])
+
+
+def _images(slot: Slot, step: Step, position: int, numbers: list[int], height: int) -> list[list[np.ndarray]]:
+    """Returns, for some frames of a clip, the whole frames with the crop outlined, and what the model sees."""
+    if slot.drawn is None:
+        return []
+    changed = [thumbnail(step.clips[position, number], height) for number in numbers]
+    box = slot.drawn.changes.box
+    whole = [thumbnail(outline(slot.drawn.frames[number], *box), height) for number in numbers]
+    return [whole, changed]
+
+
+def _caption(slots: list[Slot], step: Step, position: int) -> tuple[str, list[str]]:
+    """Returns the title, and lines about the draws on the host and in the training step."""
+    title, drawn, _, problem = slots[position]
+    title = f"{position + 1}   {title}"
+    if drawn is None:
+        return title, [problem] if problem else []
+    height, width = drawn.frames.shape[1:3]
+    box, is_flipped, operations = drawn.changes
+    texts = [f"frames {drawn.numbers[0]} to {drawn.numbers[-1]}"]
+    texts.append(f"crop {box.width} x {box.height} of {width} x {height} at x {box.left}, y {box.top}")
+    texts += ["mirrored"] if is_flipped else []
+    texts += [operation.text for operation in operations]
+    in_step = []
+    top, left, height, width = step.erased[position].tolist()
+    if height > 0:
+        in_step.append(f"erased {width} x {height} at x {left}, y {top}")
+    share = float(step.mixing.share[position])
+    top, left, height, width = step.mixing.box[position].tolist()
+    if share < 1 or height * width > 0:
+        kind = f"cutmix {width} x {height} at x {left}, y {top}" if step.mixing.blend[position] == 1 else "mixup"
+        in_step.append(f"{kind} with clip {(position ^ 1) + 1}, labels {share:.2f} + {1 - share:.2f}")
+    return title, ["; ".join(texts)] + (["in the training step: " + "; ".join(in_step)] if in_step else [])

@@ -1,0 +1,376 @@
+"""Weights and models for other programs: `vswin convert` and `vswin export`.
+
+`convert` writes only the weights; an exported model runs without vswin. A SavedModel takes clips of any shape and has
+the interface of the TF-Hub collection; a TFLite (LiteRT) or ONNX file holds one function from uint8 clips of one length
+and size to probabilities.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vswin import __version__
+from vswin.atomic import replacing
+from vswin.errors import InputError, nearest
+from vswin.inference.protocol import find_protocol
+from vswin.models.video_swin import MEAN, STD, VideoSwin
+from vswin.models.zoo import SIZES, stage_grids
+from vswin.runtime import logger
+from vswin.weights.build import build_from
+from vswin.weights.checkpoint import open_weights
+from vswin.weights.dialects import IMAGE_2D
+from vswin.weights.files import save_checkpoint
+from vswin.weights.names import HEAD_PREFIX, named_weights
+
+# The first ONNX operator set with all operators of the model, so that older runtimes read the file too.
+ONNX_OPSET = 18
+
+# Any number of clips of any length and size, [B, T, H, W, 3]: normalised, and as uint8.
+NORMALIZED = tf.TensorSpec([None, None, None, None, 3], tf.float32, name="x")
+CLIPS = tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="clips")
+
+
+def convert(weights: str, output: Path, source: str | None = None) -> None:
+    """Writes weights in another format, which the ending of the output selects.
+
+    Args:
+        weights: checkpoint file, SavedModel, run folder or published name.
+        output: `.safetensors`, official names; `.h5`, a checkpoint of ours; without an ending, a SavedModel folder.
+        source: which copy of a published name.
+
+    Raises:
+        InputError: if the weights do not exist or cannot be written in that format, or the output exists.
+    """
+    if output.suffix not in (".safetensors", ".h5", ""):
+        raise InputError(
+            f"{output}: the ending says the format: .safetensors, .h5 (a vswin checkpoint), or none for a SavedModel "
+            "folder"
+        )
+    if output.exists():
+        raise InputError(f"{output} exists; name another file, or delete it first")
+    checkpoint = open_weights(weights, source)
+    # The metadata of the file.
+    network = checkpoint.network
+    described = {"init_from": os.fspath(weights), **checkpoint.metadata}
+    if network.size_name is not None:
+        described = {"model": network.size_name, "size": dataclasses.asdict(SIZES[network.size_name]), **described}
+    if network.num_classes is not None:
+        described["num_classes"] = network.num_classes
+    if checkpoint.dialect == IMAGE_2D:
+        described.pop("size", None)
+    if output.suffix == "":
+        run_export(weights, output, source=source)
+    else:
+        save_checkpoint(output, checkpoint.tensors, described)
+    logger.info(f"wrote {output}: {len(checkpoint.tensors)} weights of {checkpoint.path} ({checkpoint.dialect})")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Metadata of an exported model.
+
+    Args:
+        class_names: classes in the order of the outputs, if known.
+        num_frames: frames of a clip, where the format fixes its shape.
+        size: rows and columns of a clip, likewise.
+        source_weights: where the weights came from, if known.
+        clip: the clips that the model is tested on, as in `ClipConfig`, if known.
+    """
+
+    class_names: Sequence[str] | None = None
+    num_frames: int = 32
+    size: int = 224
+    source_weights: str | None = None
+    clip: Mapping[str, Any] | None = None
+
+
+def run_export(
+    weights: str,
+    output: Path,
+    format: str | None = None,
+    model: str | None = None,
+    num_frames: int | None = None,
+    size: int | None = None,
+    source: str | None = None,
+) -> None:
+    """Exports weights and logs what was written.
+
+    Args:
+        weights: run folder, checkpoint file or published name.
+        output: folder (`savedmodel`) or file to write.
+        format: savedmodel, tflite or onnx; None: the ending of the output decides, a SavedModel if it is neither.
+        model: key of `vswin.models.zoo.SIZES`, for weights that do not say what network they belong to.
+        num_frames: frames of a clip, where the format fixes its shape; None: as the model was trained or tested.
+        size: rows and columns of a clip; None likewise.
+        source: which copy of a published name.
+
+    Raises:
+        InputError: if the weights or the format do not exist, the weights have no head, the output exists, or a package
+            is missing.
+    """
+    exports: dict[str, Callable[[VideoSwin, Path, Facts], Path]] = {
+        "savedmodel": export_saved_model,
+        "tflite": export_tflite,
+        "onnx": export_onnx,
+    }
+    # Errors that stop the export come before weights are downloaded and the model is built.
+    format = format or {".tflite": "tflite", ".onnx": "onnx"}.get(output.suffix, "savedmodel")
+    if format not in exports:
+        raise InputError(f"no export format is called {format!r}: {nearest(format, list(exports))}")
+    _check_new(output, may_be_empty_folder=format == "savedmodel")
+    if format == "onnx":
+        _import_tf2onnx()
+
+    built, class_names = build_from(weights, model, source)
+    if class_names is None:
+        logger.info(f"{weights} does not name its classes; the export will not either")
+    protocol = find_protocol(weights)
+    clip = protocol.config.clip
+    num_frames, size = clip.num_frames if num_frames is None else num_frames, clip.crop if size is None else size
+    origin = protocol.origin if protocol.is_known else "for want of a protocol in the weights, that of Kinetics"
+    logger.info(f"its clips have {num_frames} frames of {size} x {size} pixels ({origin}; --frames and --size win)")
+    logger.info(f"exporting to {output} ({format}); this takes a minute or two")
+    known = dataclasses.asdict(clip) if protocol.is_known else None
+    exports[format](built, output, Facts(class_names, num_frames, size, weights, known))
+    files = [path for path in [output, *output.rglob("*")] if path.is_file()]
+    logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+
+
+def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -> Path:
+    """Writes a SavedModel in float32 with the interface of the TF-Hub collection, and signatures for uint8 clips.
+
+    The object that `tf.saved_model.load` returns is callable, `loaded(x, training=False)`: it maps normalised RGB,
+    float32 [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it
+    drops paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
+    `hub.KerasLayer(folder, trainable=True)` fine-tunes it, and all `weights` by official name (in the layout of
+    TensorFlow). Signatures, each with a dict of one entry as its result:
+
+    - `serving_default`: `input_1` to `output_1`, as when called;
+    - `features`: `clips`, uint8 [B, T, H, W, 3] RGB of any extents, to `features`, float32 [B, T', H', W', 8C];
+    - `probabilities`: `clips`, the same, to `probabilities`, float32 [B, K].
+
+    Assets: `vswin.json` describes the model; `classes.txt` has one class name per line, if they are known.
+
+    Raises:
+        InputError: if the folder exists and is not empty, or the facts do not fit the model.
+    Source: hub_utilities/tfhub.dev/assets/docs of shoaib6174/GSOC-22-Video-Swin-Transformers (shapes);
+        tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
+    """
+    _check_new(folder, may_be_empty_folder=True)
+    assets = {"vswin.json": json.dumps(describe_export(model, facts), indent=2)}
+    if facts.class_names is not None:
+        assets["classes.txt"] = "\n".join(facts.class_names)
+    model = float32_copy(model)
+    weights = named_weights(model)
+    backbone = [variable for name, variable in weights.items() if not name.startswith(HEAD_PREFIX)]
+    infer = _trace(lambda x: model.backbone(x), NORMALIZED)
+    infer_in_training = _trace(lambda x: _drop_paths(model, x), NORMALIZED)
+    extents = stage_grids(model.size, (facts.num_frames, facts.size, facts.size))[-1].grid
+
+    def call(x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        x = tf.transpose(x, [0, 2, 3, 4, 1])  # [B, T, H, W, 3]
+        features = infer_in_training(x) if training else infer(x)
+        features = tf.transpose(features, [0, 4, 1, 2, 3])  # [B, 8C, T', H', W']
+        return tf.ensure_shape(features, [None, model.size.num_features, *extents])
+
+    called = tf.function(call, autograph=False)
+    channels_first = tf.TensorSpec([None, 3, facts.num_frames, facts.size, facts.size], name="input_1")
+    for training in (False, True):
+        called.get_concrete_function(channels_first, training=training)
+    # The Keras model itself is left out: it would add its Python classes, and a traced function per layer.
+    exported = tf.train.Checkpoint(weights=weights)
+    exported.variables = backbone
+    exported.trainable_variables = list(backbone)
+    exported.regularization_losses = []
+    exported.__call__ = called
+    signatures = {
+        "serving_default": _trace(lambda input_1: {"output_1": called(input_1)}, channels_first),
+        "features": _trace(lambda clips: {"features": infer(model.normalize(clips))}, CLIPS),
+        "probabilities": _trace(
+            lambda clips: {"probabilities": tf.nn.softmax(model.head(infer(model.normalize(clips))))}, CLIPS
+        ),
+    }
+    with _replacing_folder(folder) as unfinished, TemporaryDirectory() as temporary:
+        for name, text in assets.items():
+            asset = Path(temporary) / name
+            asset.write_text(text + "\n", encoding="utf-8")
+            setattr(exported, asset.stem, tf.saved_model.Asset(str(asset)))
+        tf.saved_model.save(exported, str(unfinished), signatures)
+    return folder
+
+
+def export_tflite(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+    """Writes a TFLite file of built-in operators only, and beside it `<path>.json`, which describes the model.
+
+    The signature `serving_default` maps `clips`, uint8 [1, num_frames, size, size, 3] RGB, to `probabilities`, float32
+    [1, K]. Window indices, masks and expanded biases become constants of the file: with 32 frames of 224 pixels,
+    `swin_tiny` takes 200 MB, its weights alone 113 MB.
+
+    Raises:
+        InputError: if one of the files exists, or the facts do not fit the model.
+    """
+    beside = path.with_name(f"{path.name}.json")
+    for file in (path, beside):
+        _check_new(file)
+    description = describe_export(model, facts)
+    copy = float32_copy(model)
+    holder = tf.train.Checkpoint(weights=named_weights(copy))
+    classify = _make_classifier(copy, facts).get_concrete_function()
+    one_clip = tf.TensorSpec([1, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    holder.classify = tf.function(lambda clips: classify(clips), input_signature=[one_clip], autograph=False)
+    concrete = holder.classify.get_concrete_function()
+    converted = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder).convert()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(beside) as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_bytes(converted)
+    return path
+
+
+def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+    """Writes an ONNX file, with a description of the model as JSON in its metadata, under the key `vswin`.
+
+    Its input `clips` is uint8 [B, num_frames, size, size, 3] RGB, any B; its output `probabilities` is float32 [B, K].
+
+    Raises:
+        InputError: if the file exists, the facts do not fit the model, or tf2onnx is not installed.
+    """
+    _check_new(path)
+    tf2onnx = _import_tf2onnx()
+    description = describe_export(model, facts)
+    classify = _make_classifier(float32_copy(model), facts)
+    proto, _ = tf2onnx.convert.from_function(
+        classify,
+        classify.input_signature,
+        opset=ONNX_OPSET,
+        custom_op_handlers={"Erfc": (_convert_erfc, []), "FloorMod": (_convert_floor_mod, [])},
+    )
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "vswin", json.dumps(description)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(proto.SerializeToString())
+    return path
+
+
+def describe_export(model: VideoSwin, facts: Facts) -> dict[str, Any]:
+    """Describes an exported model for its users and their programs, as JSON can hold it.
+
+    The key `size` is the network as in checkpoints; channels-first clips must be normalised with `mean` and `std`, per
+    channel R, G, B on the scale 0..255.
+
+    Raises:
+        InputError: if the numbers of class names and classes differ, or no clip can have that shape.
+    """
+    if facts.num_frames < 1 or facts.size < 1:
+        raise InputError(f"num_frames={facts.num_frames}, size={facts.size}: a clip has at least 1 frame of 1 pixel")
+    if facts.class_names is not None and len(facts.class_names) != model.num_classes:
+        raise InputError(
+            f"{len(facts.class_names)} class names for a model of {model.num_classes} classes: "
+            "give the list it was trained with, or none"
+        )
+    return {
+        "vswin_version": __version__,
+        "model": next((name for name, known in SIZES.items() if known == model.size), None),
+        "size": dataclasses.asdict(model.size),
+        "num_classes": model.num_classes,
+        "class_names": None if facts.class_names is None else list(facts.class_names),
+        "source_weights": facts.source_weights,
+        "num_frames": facts.num_frames,
+        "crop": facts.size,
+        "clip": None if facts.clip is None else dict(facts.clip),
+        "mean": MEAN,
+        "std": STD,
+    }
+
+
+def float32_copy(model: VideoSwin) -> VideoSwin:
+    """Builds a copy of the model in float32, whatever its training precision, without rematerialisation."""
+    copy = VideoSwin.from_config(model.get_config() | {"dtype": "float32", "remat": False})
+    sources = named_weights(model)
+    for name, variable in named_weights(copy).items():
+        variable.assign(tf.cast(sources[name], tf.float32))
+    return copy
+
+
+def _drop_paths(model: VideoSwin, x: tf.Tensor) -> tf.Tensor:
+    """Computes features as in training, with new random multipliers."""
+    batch_size = tf.shape(x)[0]
+    seed = tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
+    draws = model.make_draws(seed, 0, tf.range(batch_size), batch_size)
+    return model.backbone(x, training=True, drop_path=draws.drop_path)
+
+
+def _trace(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
+    """Traces a function of one tensor once for all its callers; each caller of a `tf.function` would trace it anew."""
+    return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+
+
+def _make_classifier(model: VideoSwin, facts: Facts) -> Any:
+    """Makes the function clips -> {"probabilities": [B, K]}, for any B."""
+    # For an unknown number of windows, attention makes no loop over chunks, which TFLite refuses.
+    spec = tf.TensorSpec([None, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    return tf.function(
+        lambda clips: {"probabilities": tf.nn.softmax(model(clips))}, input_signature=[spec], autograph=False
+    )
+
+
+def _check_new(path: Path, may_be_empty_folder: bool = False) -> None:
+    if may_be_empty_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not an empty folder; name another one, or delete it first")
+    if not may_be_empty_folder and path.exists():
+        raise InputError(f"{path} exists; name another file, or delete it first")
+
+
+@contextmanager
+def _replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write to; without an error it is renamed to `folder`, which is absent or empty."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        yield unfinished
+        for path in unfinished.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as written:
+                    os.fsync(written.fileno())
+        if folder.exists():
+            folder.rmdir()
+        os.rename(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _import_tf2onnx() -> ModuleType:
+    try:
+        return importlib.import_module("tf2onnx")
+    except ModuleNotFoundError as error:
+        raise InputError(f"exporting to ONNX needs the package {error.name}: pip install 'vswin[onnx]'") from None
+
+
+def _convert_erfc(context: Any, node: Any, name: str, args: list) -> None:
+    """Writes Erfc(x), which the exact GELU of TensorFlow uses and ONNX lacks, as 1 - Erf(x)."""
+    node.type = "Erf"
+    erf = node.output[0]
+    one = context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    shape, dtype = context.get_shape(erf), context.get_dtype(erf)
+    users = context.find_output_consumers(erf)
+    difference = context.make_node("Sub", [one, erf], shapes=[shape], dtypes=[dtype]).output[0]
+    context.replace_all_inputs(erf, difference, ops=users)
+
+
+def _convert_floor_mod(context: Any, node: Any, name: str, args: list) -> None:
+    """Writes FloorMod of integers as Mod; tf2onnx's conversion rounds negative quotients towards zero (its #2174)."""
+    node.type = "Mod"
