@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from omegaconf import OmegaConf
 
-from vswin.config.load import CONFIG_DIR
-from vswin.config.schema import AugmentConfig, ClipConfig
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.folder import load_folder
 from vswin.data.motion import prepare_motion
@@ -85,11 +84,10 @@ def watch_pipeline(videos: Path, num_clips: int) -> dict[str, dict[str, float]]:
     """Draws training clips and samples this process."""
     prepare_motion(videos)
     _, records, _ = load_folder(videos)
-    clip = ClipConfig(**OmegaConf.load(CONFIG_DIR / "clip" / "8x1_64px.yaml"))
-    merged = OmegaConf.merge(OmegaConf.load(CONFIG_DIR / "augment" / "kinetics.yaml"), {"crop_area": [0.5, 1.0]})
+    config = compose_config("train", ["augment.crop_area=[0.5,1.0]"], TrainConfig)
     num_batches = num_clips // BATCH_SIZE
     order = Order(seed=0, batch_size=BATCH_SIZE, epochs=num_batches * BATCH_SIZE // len(records) + 1)
-    dataset = make_train_dataset(records, clip, AugmentConfig(**merged), False, order, BadVideos())
+    dataset = make_train_dataset(records, config.clip, config.augment, False, order, BadVideos())
     process, samples = psutil.Process(), []
     every = max(num_batches // 200, 1)
     started = time.perf_counter()

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vswin.config.schema import DataPrepareConfig, DatasetConfig
+from vswin.config.compose import compose_config
+from vswin.config.schema import DataPrepareConfig, DatasetConfig, TrainConfig
 from vswin.data.frames import FrameLoader
 from vswin.data.packed import load_packed
 from vswin.data.prepare import run_prepare
@@ -49,19 +50,10 @@ def pack(folder: Path) -> DatasetConfig:
     """Packs the clips of the tests as a data set with two classes."""
     lines = [f"{path},{number % 2}" for number, path in enumerate(CLIPS_OF_THE_TESTS)]
     (folder / "videos.csv").write_text("\n".join(lines))
-    dataset = DatasetConfig(
-        name="folder",
-        root=str(CLIPS),
-        source="videos",
-        train_list=str(folder / "videos.csv"),
-        val_list=str(folder / "videos.csv"),
-        allow_missing=False,
-        num_classes=None,
-        split=1,
-    )
-    output = folder / "packed"
-    run_prepare(DataPrepareConfig(dataset=dataset, output_dir=str(output), shards=1, short_side=None, beam=None))
-    return DatasetConfig(name="folder", root=str(output), train_list=None, val_list=None, split=1)
+    output, lists = folder / "packed", [f"dataset.{subset}_list={folder / 'videos.csv'}" for subset in ("train", "val")]
+    overrides = ["dataset=folder", f"dataset.root={CLIPS}", *lists, f"output_dir={output}", "shards=1"]
+    run_prepare(compose_config("data_prepare", overrides, DataPrepareConfig))
+    return compose_config("train", ["dataset=folder", f"dataset.root={output}"], TrainConfig).dataset
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vswin.config.schema import DatasetConfig
+from vswin.config.compose import compose_config
+from vswin.config.schema import DatasetConfig, TrainConfig
 from vswin.data.decode import VideoReader
 from vswin.data.frames import FrameLoader
 from vswin.data.sampling import random_clip
@@ -106,7 +107,8 @@ def main() -> None:
             data_dir = str(Path(folder, file_format))
             builder = MeasuredVideos(data_dir=data_dir, file_format=file_format)
             builder.download_and_prepare()
-            dataset = DatasetConfig(name="folder", tfds="measured_videos", tfds_dir=data_dir, split=1, download=False)
+            overrides = ["dataset=folder", "dataset.tfds=measured_videos", f"dataset.tfds_dir={data_dir}"]
+            dataset = compose_config("train", overrides, TrainConfig).dataset
             prepared[file_format] = dataset, Path(builder.data_dir)
         rates: dict[str, list[float]] = {"all": [], **{f"sampled, {file_format}": [] for file_format in prepared}}
         for _ in range(arguments.repeats + 1):

@@ -4,6 +4,8 @@ import vswin  # first, since it decides which Keras other libraries get from Ten
 
 # isort: split
 
+import copy
+import dataclasses
 import itertools
 import json
 import os
@@ -12,6 +14,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,8 @@ import tf_keras as keras
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hypothesis import HealthCheck, settings
-from omegaconf import OmegaConf
 
+from vswin.config.compose import compose_config
 from vswin.config.load import CONFIG_DIR, from_run, load_config
 from vswin.config.schema import AugmentConfig, EvaluateConfig, TrainConfig
 from vswin.models.video_swin import VideoSwin
@@ -90,18 +93,20 @@ def compose_evaluate() -> Callable[..., EvaluateConfig]:
     return composed
 
 
+@cache
+def _composed() -> TrainConfig:
+    return compose_config("train", ["dataset=folder", "augment=none"], TrainConfig)
+
+
+def make_group(group: str, **changes: object) -> Any:
+    """Copies a group of `train.py dataset=folder augment=none` with changes, e.g. `make_group("clip", crop=32)`."""
+    return dataclasses.replace(copy.deepcopy(getattr(_composed(), group)), **changes)
+
+
 @pytest.fixture(scope="session")
 def make_augment() -> Callable[..., AugmentConfig]:
     """Makes an augmentation that only does what it is given, e.g. `make_augment(flip=0.5)`."""
-
-    merged = OmegaConf.merge(*(OmegaConf.load(CONFIG_DIR / f"augment/{name}.yaml") for name in ("kinetics", "none")))
-    del merged["defaults"]
-    off = OmegaConf.to_container(merged)
-
-    def make(**changes: object) -> AugmentConfig:
-        return AugmentConfig(**{**off, **changes})
-
-    return make
+    return partial(make_group, "augment")
 
 
 @pytest.fixture

@@ -5,10 +5,16 @@ import errno
 import io
 import os
 import select
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TextIO
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, NamedTuple, TextIO
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_LOST = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
@@ -23,12 +29,15 @@ def clean_errors() -> Iterator[None]:
     """Ends the program on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.
 
     Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment every
-    error has its traceback. If the reader of a pipe is gone, as behind `| head`, the program ends silently.
+    error has its traceback, and TensorFlow says what it finds on the machine. If the reader of a pipe is gone, as
+    behind `| head`, the program ends silently.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Characters that the encoding lacks are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     is_debugging = os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
+    if not is_debugging and os.name == "posix" and "tensorflow" not in sys.modules and _QUIET not in sys.meta_path:
+        sys.meta_path.insert(0, _QUIET)
     try:
         try:
             yield
@@ -60,6 +69,42 @@ def clean_errors() -> Iterator[None]:
         if text is None or is_debugging:
             raise
         raise SystemExit(f"error: {printable_lines(text)}") from None
+
+
+class _QuietTensorFlow(MetaPathFinder):
+    """Makes Python load TensorFlow by `_load_quietly`, whichever module imports it first."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = partial(_load_quietly, spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+_QUIET = _QuietTensorFlow()
+
+
+def _load_quietly(load: Callable[[ModuleType], None], module: Any) -> None:
+    """Loads TensorFlow and lists its devices; shows what it writes to standard error only if it fails or crashes."""
+    # A process of its own keeps the text, and prints it even if this process crashes.
+    command = ["/bin/sh", "-c", 'text=$(cat); [ -z "$text" ] || printf "%s\\n" "$text" >&2']
+    # S603: fixed words.
+    stderr, keeper = os.dup(2), subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
+    assert keeper.stdin is not None
+    with keeper.stdin as pipe:
+        os.dup2(pipe.fileno(), 2)
+    try:
+        load(module)
+        # If TensorFlow cannot use a GPU of this machine, its text says why.
+        if module.config.list_physical_devices("GPU") or not os.path.exists("/dev/nvidia0"):
+            keeper.kill()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        keeper.wait()
 
 
 def _explain(error: Exception) -> str | None:

@@ -2,8 +2,11 @@
 
 import os
 import platform
+import shlex
+import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -25,9 +28,14 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 
 
 def program(command: str) -> str:
-    """Writes the command for "train" or "evaluate": the script in a checkout, else the subcommand of `vswin`."""
-    script = f"{command}.py"
-    return f"python {script}" if Path(script).exists() else f"vswin {command}"
+    """Writes how to call "train" or "evaluate" from where the user is: as this process was called, or with `vswin`."""
+    for index, word in enumerate(sys.orig_argv):
+        path = Path(word)
+        if path.name in ("train.py", "evaluate.py"):
+            return shlex.join([*sys.orig_argv[:index], str(path.with_name(f"{command}.py"))])
+        if path.name == "vswin" and shutil.which("vswin") != word:
+            return shlex.join([word, command])
+    return f"vswin {command}"
 
 
 def set_precision(precision: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vswin.cli import main
+from vswin.runtime import program
 
 ROOT = Path(__file__).parents[2]
 # Red, a bell, text reversed, a one-byte escape sequence for red, and a line that imitates our output.
@@ -180,3 +181,43 @@ def test_what_is_no_file_is_said(vswin, tmp_path):
     assert "link.pth is a link to nowhere" in vswin(
         "predict", ROOT / "tests/clips/demo.mp4", "--model", tmp_path / "link.pth"
     )
+
+
+START = "from vswin.errors import clean_errors\nwith clean_errors():\n    import tensorflow as tf\n    "
+
+
+def start_tensorflow(then: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([sys.executable, "-c", START + then], env=environment, capture_output=True, text=True)
+
+
+def test_what_tensorflow_says_at_its_start_is_shown_for_debugging_alone():
+    say = "import sys; print(tf.config.list_physical_devices('CPU')[0].device_type, file=sys.stderr)"
+    assert start_tensorflow(say).stderr == "CPU\n"
+    shown = start_tensorflow(say, VSWIN_DEBUG="1").stderr
+    assert "oneDNN" in shown
+    assert "CPU\n" in shown
+
+
+@pytest.mark.parametrize("end", ["raise ImportError('no such symbol')", "os.abort()"])
+def test_what_tensorflow_says_is_shown_if_it_fails_to_start(tmp_path, end):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(f"import os\nos.write(2, b'libcuda is broken\\n')\n{end}\n")
+    done = start_tensorflow("pass", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode != 0
+    assert "libcuda is broken\n" in done.stderr
+    assert ("no such symbol" in done.stderr) is (done.returncode == 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["python", "train.py", "epochs=1"], "python evaluate.py"),
+        ([".venv/bin/python", "-X", "dev", "../vswin/train.py"], ".venv/bin/python -X dev ../vswin/evaluate.py"),
+        (["/a/python", ".venv/bin/vswin", "train"], ".venv/bin/vswin evaluate"),
+        (["/a/python", "notebook.py"], "vswin evaluate"),
+    ],
+)
+def test_a_command_to_copy_runs_from_where_the_user_is(monkeypatch, typed, expected):
+    monkeypatch.setattr(sys, "orig_argv", typed)
+    assert program("evaluate") == expected

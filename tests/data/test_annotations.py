@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tests.conftest import make_group
 from vswin.config.load import CONFIG_DIR, DATA_DIR
-from vswin.config.schema import DatasetConfig
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.catalog import load_catalog
 from vswin.data.class_names import ClassLookup, read_class_names
@@ -28,7 +28,7 @@ STH_NUMBERS = {name: str(number) for number, name in enumerate(CLASSES["sthv2"].
 
 
 def read(name, path, subset="train", split=1, notes=None):
-    config = DatasetConfig(name=name, root="", split=split)
+    config = make_group("dataset", name=name, root="", split=split)
     return read_annotations(config, path, subset, CLASSES[name], [] if notes is None else notes)
 
 
@@ -37,7 +37,7 @@ def pairs(*arguments, **options):
 
 
 def find(name, root, split=1):
-    return find_annotations(DatasetConfig(name=name, root=str(root), split=split), CLASSES[name])
+    return find_annotations(make_group("dataset", name=name, root=str(root), split=split), CLASSES[name])
 
 
 def test_every_data_set_is_described():

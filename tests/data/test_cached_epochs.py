@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data import frames
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
@@ -17,7 +17,7 @@ from vswin.data.records import VideoRecord
 from vswin.data.transforms import crop, resize
 from vswin.data.views import apply_changes, draw_train_clip
 
-CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense")
+CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32)
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])

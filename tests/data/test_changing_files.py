@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
 from vswin.data.decode import VideoReader
@@ -19,9 +19,7 @@ from vswin.data.pipeline import make_eval_dataset, make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.stores import VIDEO_FILES
 
-CLIP = ClipConfig(
-    num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1, sampling="dense", spacing="centred"
-)
+CLIP = make_group("clip", num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1)
 CLIPS = Path(__file__).parent.parent / "clips"
 # A second of silence: a WAV file of 8,000 samples.
 SOUND = b"RIFF" + (8036).to_bytes(4, "little") + b"WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data"

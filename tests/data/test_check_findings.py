@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data import stores
 from vswin.data.catalog import Catalog
 from vswin.data.check_findings import FileFacts, find_problems, hash_file, inspect_file
@@ -16,17 +16,7 @@ from vswin.data.records import VideoRecord
 
 inspect = partial(inspect_file, decoder="auto", timeout_sec=60)
 NAMES = ("hop", "run")
-CLIP = ClipConfig(
-    num_frames=32,
-    frame_stride=2,
-    resize=256,
-    crop=224,
-    num_clips=4,
-    num_crops=3,
-    sampling="dense",
-    spacing="centred",
-    views_per_step=4,
-)
+CLIP = make_group("clip")
 
 
 def find(facts, hashes=None, val=(), missing=(), clip=CLIP):

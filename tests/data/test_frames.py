@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import make_group
 from vswin.config.schema import DatasetConfig
 from vswin.data import cache as caches
 from vswin.data import frames as frames_module
@@ -45,7 +46,7 @@ def dataset(cache: str, folder: Path, **changes: object) -> DatasetConfig:
         "cache_dir": str(folder),
         **changes,
     }
-    return DatasetConfig(**options)
+    return make_group("dataset", **options)
 
 
 def test_frames_are_resized_and_in_the_order_asked(write_video, frames_seen) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from vswin.config.schema import ClipConfig, DatasetConfig
+from tests.conftest import make_group
 from vswin.data import isolated as isolated_module
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
@@ -252,15 +252,15 @@ def test_decoded_videos_are_cached_in_this_process(write_video) -> None:
 
 
 def test_a_run_has_what_is_configured() -> None:
-    assert open_store(DatasetConfig(isolate=False), VIDEO_FILES) is VIDEO_FILES
-    store = open_store(DatasetConfig(isolate=True), VIDEO_FILES)
+    assert open_store(make_group("dataset", isolate=False), VIDEO_FILES) is VIDEO_FILES
+    store = open_store(make_group("dataset", isolate=True), VIDEO_FILES)
     assert isinstance(store, IsolatedVideos)
     assert store.identify(str(CLIPS / "test.avi")) == VIDEO_FILES.identify(str(CLIPS / "test.avi"))
 
 
 def test_in_training_a_crash_is_a_clip_of_no_weight(faulty, write_video, crash, make_augment) -> None:
     records = [VideoRecord(write_video("good.avi", 8), 1), VideoRecord(crash, 0), VideoRecord("hang.avi", 2)]
-    clip = ClipConfig(num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1, sampling="dense")
+    clip = make_group("clip", num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1)
     bad = BadVideos()
     order = Order(seed=0, batch_size=3, epochs=2)
     loader = FrameLoader(timeout_sec=0.5, store=faulty)

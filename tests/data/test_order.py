@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
 from vswin.data.order import Order, Share, batch_indices, batch_records, clip_generator, count_steps
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
-CLIP = ClipConfig(num_frames=2, frame_stride=2, resize=40, crop=32, sampling="dense")
+CLIP = make_group("clip", num_frames=2, frame_stride=2, resize=40, crop=32)
 
 
 @pytest.fixture(scope="module")

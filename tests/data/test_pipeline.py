@@ -1,13 +1,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
@@ -19,16 +20,7 @@ from vswin.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
-CLIP = ClipConfig(
-    num_frames=4,
-    frame_stride=2,
-    resize=40,
-    crop=32,
-    num_clips=2,
-    num_crops=3,
-    sampling="dense",
-    views_per_step=6,
-)
+CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32, num_clips=2, num_crops=3, views_per_step=6)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +231,7 @@ def test_validation_is_one_centre_view_in_training_format(train, records) -> Non
     assert dataset.cardinality() == 2
     batch = joined(batches(dataset))
     assert batch["indices"].tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
-    one_view = ClipConfig(**{**vars(CLIP), "num_clips": 1, "num_crops": 1})
+    one_view = replace(CLIP, num_clips=1, num_crops=1)
     for record, clip in zip(records, batch["clips"], strict=False):
         assert np.array_equal(clip, load_protocol_views(record.path, one_view, FrameLoader())[0])
 
@@ -263,19 +255,15 @@ def test_batch_that_cannot_be_divided_is_refused(train, records, batch_size: int
 def test_process_ends_cleanly_while_clips_are_read_ahead() -> None:
     code = """
 import sys
-from omegaconf import OmegaConf
-from vswin.config.load import CONFIG_DIR
-from vswin.config.schema import AugmentConfig, ClipConfig
+from vswin.config.compose import compose_config
+from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.pipeline import Order, make_train_dataset
 from vswin.data.records import VideoRecord
 
-clip = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense")
-kinetics = OmegaConf.load(CONFIG_DIR / "augment/kinetics.yaml")
-kinetics.crop_area = [0.2, 1.0]
-augment = AugmentConfig(**kinetics)
+config = compose_config("train", ["clip.num_frames=4", "clip.crop=32", "augment.crop_area=[0.2,1]"], TrainConfig)
 records = [VideoRecord(sys.argv[1], 0)] * 1000
-iterator = iter(make_train_dataset(records, clip, augment, True, Order(0, 2, 1), BadVideos()))
+iterator = iter(make_train_dataset(records, config.clip, config.augment, True, Order(0, 2, 1), BadVideos()))
 next(iterator)
 raise SystemExit("a run that ends early")
 """

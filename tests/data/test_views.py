@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.conftest import make_group
 from vswin.config.schema import ClipConfig
 from vswin.data import transforms
 from vswin.data.cache import RamCache
@@ -32,7 +33,7 @@ def small_clip(**changes: object) -> ClipConfig:
         "sampling": "dense",
         "views_per_step": 1,
     }
-    return ClipConfig(**{**options, **changes})
+    return make_group("clip", **{**options, **changes})
 
 
 def test_views_are_ordered_crop_by_crop(write_video, frames_seen) -> None:

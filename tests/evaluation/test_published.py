@@ -2,7 +2,7 @@
 
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.evaluation.published import compare, verdict
 from vswin.runs.figures import difference_points
 
@@ -12,9 +12,7 @@ STHV2 = "swin_base_patch244_window1677_sthv2"
 
 def make_clip(**changes):
     """Returns the official Kinetics test protocol with changes."""
-    settings = {"num_frames": 32, "frame_stride": 2, "resize": 224, "crop": 224, "num_clips": 4}
-    settings |= {"num_crops": 3, "sampling": "dense", "spacing": "centred", "views_per_step": 5}
-    return ClipConfig(**settings | changes)
+    return make_group("clip", **{"resize": 224} | changes)
 
 
 def test_official_protocol_finds_the_row():

@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 
 import vswin
-from vswin.config.schema import ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, RuntimeConfig
+from tests.conftest import make_group
+from vswin.config.compose import compose_config
+from vswin.config.schema import EvaluateConfig
 from vswin.errors import InputError
 from vswin.evaluation import views as evaluation_views
 from vswin.evaluation.run import run_evaluation
@@ -23,19 +25,8 @@ from vswin.weights.names import official_tensors
 
 CLASSES = ["dark", "light", "middle"]
 VAL_VIDEOS = ["dark/a", "dark/b", "light/a", "light/b", "light/c", "middle/a", "middle/b"]
-MODEL = ModelConfig(
-    name="swin_micro",
-    init_from=None,
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    backbone_multiplier=1.0,
-    dropout=0.0,
-    embed_dim=8,
-    depths=[1, 1],
-    num_heads=[1, 2],
-    window_size=[2, 2, 2],
-)
-RUNTIME = RuntimeConfig(strategy="auto", precision="float32", micro_batches=1, remat=False, jit=False)
+MODEL = make_group("model", embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=[2, 2, 2])
+RUNTIME = make_group("runtime")
 
 
 def write_video(path, seed):
@@ -85,46 +76,14 @@ def make_config(tmp_path, videos):
     def make(weights, **changes):
         settings = {
             "model": MODEL,
-            "dataset": DatasetConfig(
-                name="folder",
-                root=str(videos),
-                train_list=None,
-                val_list=None,
-                val_fraction=0.2,
-                num_classes=None,
-                split=1,
-                epochs=1,
-                allow_flip=True,
-                crop_area=[0.08, 1.0],
-                max_bad_share=0.05,
-                decoder="auto",
-                clip_timeout_sec=60.0,
-                isolate=False,
-                cache="none",
-                cache_dir="unused",
-            ),
-            "clip": ClipConfig(
-                num_frames=4,
-                frame_stride=1,
-                resize=32,
-                crop=32,
-                num_clips=2,
-                num_crops=3,
-                sampling="dense",
-                spacing="centred",
-                views_per_step=4,
-            ),
-            "runtime": RUNTIME,
-            "run": None,
+            "dataset": make_group("dataset", root=str(videos)),
+            "clip": make_group("clip", num_frames=4, frame_stride=1, resize=32, crop=32, num_clips=2),
             "batch_size": 2,
             "init_from": None if weights is None else str(weights),
             "output_dir": str(tmp_path / "report"),
-            "allow_bad_videos": False,
-            "wandb": False,
-            "average": "prob",
             "results_dir": str(tmp_path / "results"),
         }
-        return EvaluateConfig(**settings | changes)
+        return dataclasses.replace(compose_config("evaluate", [], EvaluateConfig), **settings | changes)
 
     return make
 

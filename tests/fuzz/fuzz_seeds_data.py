@@ -101,28 +101,18 @@ def packed() -> list[Files]:
     """Makes a packed data set of four videos, also in TFRecord files as packing once wrote."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    from vswin.config.schema import DataPrepareConfig, DatasetConfig
+    from vswin.config.compose import compose_config
+    from vswin.config.schema import DataPrepareConfig
     from vswin.data.prepare import run_prepare
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(4):
             Path(folder, "videos", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
             Path(folder, "videos", "ab"[number % 2], f"{number}.avi").write_bytes(bytes([number]) * 20)
-        dataset = DatasetConfig(
-            name="folder",
-            root=str(Path(folder, "videos")),
-            source=None,
-            train_list=None,
-            val_list=None,
-            test_list=None,
-            isolate=False,
-            val_fraction=0.3,
-            allow_missing=False,
-            num_classes=None,
-            split=1,
-        )
         output = Path(folder, "packed")
-        run_prepare(DataPrepareConfig(dataset=dataset, output_dir=str(output), shards=1, short_side=None, beam=None))
+        overrides = ["dataset=folder", f"dataset.root={folder}/videos", "dataset.val_fraction=0.3"]
+        overrides += [f"output_dir={output}", "shards=1", "short_side=null"]
+        run_prepare(compose_config("data_prepare", overrides, DataPrepareConfig))
         made = {path.name: path.read_bytes() for path in output.iterdir()}
         earlier = {}
         for path in output.iterdir():

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,11 @@ def _dataset(name: str, folder: Path, **changes: object) -> DatasetConfig:
         "name": name,
         "root": str(folder),
         "source": "videos",
-        "tfds": None,
-        "tfds_dir": None,
-        "download": False,
-        "train_list": None,
-        "val_list": None,
         "val_fraction": 0.5,
         "allow_missing": True,
-        "num_classes": None,
-        "split": 1,
         **changes,
     }
-    return DatasetConfig(**values)
+    return replace(_composed()[1].dataset, **values)
 
 
 def _read_list(name: str) -> Callable[[Path], None]:
@@ -215,7 +208,7 @@ def _composed() -> tuple[Any, TrainConfig]:
     ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
     ConfigStore.instance().store("train_schema", TrainConfig)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("evaluate", []), load_config(compose("train", ["seed=3"]), TrainConfig)
+        return compose("evaluate", []), load_config(compose("train", ["dataset=folder", "seed=3"]), TrainConfig)
 
 
 def _read_command_line(folder: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data.decode import VideoReader
 from vswin.inference.annotate import Timeline, make_timeline, place_clips
 
@@ -18,7 +18,7 @@ def make_clip(**changes):
         "spacing": "centred",
         "views_per_step": 2,
     }
-    return ClipConfig(**fields | changes)
+    return make_group("clip", **fields | changes)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vswin.config.schema import ModelConfig
+from tests.conftest import make_group
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, configured_size, count_macs, count_parameters, find_size
 
@@ -49,8 +49,8 @@ def test_fields_survive_json():
 
 
 def test_a_configuration_overrides_fields_of_its_size():
-    assert configured_size(ModelConfig(name="swin_tiny")) == SIZES["swin_tiny"]
-    size = configured_size(ModelConfig(name="swin_tiny", depths=[1, 1, 2, 1], drop_path_rate=0.0))
+    assert configured_size(make_group("model", name="swin_tiny")) == SIZES["swin_tiny"]
+    size = configured_size(make_group("model", name="swin_tiny", depths=[1, 1, 2, 1], drop_path_rate=0.0))
     assert size.depths == (1, 1, 2, 1)
     assert size.drop_path_rate == 0.0
     assert size.num_heads == SIZES["swin_tiny"].num_heads

@@ -8,7 +8,7 @@ import pytest
 import tf_keras as keras
 
 import vswin
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
 from vswin.data.folder import load_folder
 from vswin.data.order import Order, Share
@@ -22,9 +22,7 @@ from vswin.training.optimizer import AdamW
 from vswin.training.run import run_training
 from vswin.training.trainer import Trainer
 
-CLIP = ClipConfig(
-    num_frames=4, frame_stride=1, resize=32, crop=32, num_clips=1, num_crops=1, sampling="dense", views_per_step=4
-)
+CLIP = make_group("clip", num_frames=4, frame_stride=1, resize=32, crop=32, num_clips=1, num_crops=1, views_per_step=4)
 NUM_STEPS, BATCH_SIZE = 20, 4
 
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import vswin
+from tests.conftest import make_group
 from vswin.config.schema import OptimizerConfig
 from vswin.training.groups import ParameterGroup, find_group
 from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
@@ -19,7 +20,8 @@ PARITY = Path(__file__).parents[1] / "parity"
 
 @pytest.fixture
 def official_config() -> OptimizerConfig:
-    return OptimizerConfig(
+    return make_group(
+        "optimizer",
         groups="official",
         learning_rate=1e-3,
         weight_decay=0.02,

@@ -9,9 +9,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-# OmegaConf's mark for a mandatory value, written out so that code below the entry points does not need OmegaConf.
-MISSING: Any = "???"
-
 PRECISIONS = ("float32", "bfloat16", "float16")
 SAMPLINGS = ("dense", "segments")
 SPACINGS = ("centred", "end_to_end")
@@ -49,21 +46,19 @@ class Range:
         return f"{count}{low} {self.low:,} and {high} {self.high:,}{also}"
 
 
-def number(
-    low: float, high: float, ends: str = "[]", *lengths: int, also: float | None = None, default: Any = MISSING
-) -> Any:
+def number(low: float, high: float, ends: str = "[]", *lengths: int, also: float | None = None, **more: Any) -> Any:
     """Declares a number, or a list of them, with its range: see `Range`."""
-    return field(default=default, metadata={"range": Range(low, high, ends, also, lengths)})
+    return field(metadata={"range": Range(low, high, ends, also, lengths)}, **more)
 
 
 def choice(*values: str | int | None) -> Any:
     """Declares a key that takes one of a few values; OmegaConf refuses `Literal`."""
-    return field(default=MISSING, metadata={"choices": values})
+    return field(metadata={"choices": values})
 
 
-def path(default: Any = MISSING) -> Any:
+def path(**more: Any) -> Any:
     """Declares a path; the command line takes it exactly as the shell passes it."""
-    return field(default=default, metadata={"is_path": True})
+    return field(metadata={"is_path": True}, **more)
 
 
 def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
@@ -76,19 +71,19 @@ def list_keys(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[An
     return keys
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ModelConfig:
     """The network: a size of `vswin.models.zoo.SIZES`, its initial weights and the recipe that they need."""
 
-    name: str = MISSING
+    name: str
     init_from: str | None = path()
     learning_rate: float = number(0, 1_000)
     weight_decay: float = number(0, 1_000)
     backbone_multiplier: float = number(0, 1_000)
     dropout: float = number(0, 1, "[)")
-    resize_bias: bool = MISSING
+    resize_bias: bool
     freeze_stages: int = number(0, 100)
-    freeze: list[str] = MISSING
+    freeze: list[str]
     # None: the value in vswin.models.zoo.SIZES
     embed_dim: int | None = number(1, 8_192, default=None)
     depths: list[int] | None = number(1, 1_000, "[]", 1, 8, default=None)
@@ -98,38 +93,38 @@ class ModelConfig:
     drop_path_rate: float | None = number(0, 1, "[)", default=None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DatasetConfig:
     """The videos and their labels: see `vswin.data.catalog`."""
 
-    name: str = MISSING
+    name: str
     root: str = path()
     source: str | None = choice(None, "videos", "tfds")
-    tfds: str | None = MISSING
+    tfds: str | None
     tfds_dir: str | None = path()
-    download: bool = MISSING
+    download: bool
     train_list: str | None = path()
     val_list: str | None = path()
     # None: the test list of the data set
-    test_list: str | None = path(None)
+    test_list: str | None = path(default=None)
     val_fraction: float = number(0, 1, "[)")
-    allow_missing: bool = MISSING
+    allow_missing: bool
     num_classes: int | None = number(2, 1_000_000)
     split: int = number(1, 1_000)
     epochs: int = number(1, 1_000_000)
     batch_size: int = number(1, 1_000_000)
     warmup_epochs: float = number(0, 1_000_000)
-    allow_flip: bool = MISSING
+    allow_flip: bool
     crop_area: list[float] = number(0, 1, "(]", 2)
     max_bad_share: float = number(0, 1)
     decoder: str = choice("auto", "opencv", "pyav")
     clip_timeout_sec: float | None = number(0, 1_000_000, "(]")
-    isolate: bool = MISSING
+    isolate: bool
     cache: str = choice("none", "ram", "disk")
     cache_dir: str = path()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ClipConfig:
     """How frames become clips and views; sizes are in pixels and frames."""
 
@@ -149,7 +144,7 @@ class ClipConfig:
             self.sampling = "segments"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AugmentConfig:
     """Random changes of training clips; all frames of a clip share one draw."""
 
@@ -168,7 +163,7 @@ class AugmentConfig:
     repeats: int = number(1, 1_000)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OptimizerConfig:
     """AdamW with parameter groups, and the learning rate over time."""
 
@@ -188,39 +183,39 @@ class OptimizerConfig:
     warmup_ratio: float = number(0, 1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RuntimeConfig:
     """How the computation runs on this machine."""
 
     strategy: str = choice("auto", "one_device", "mirrored", "multi_worker")
     precision: str = choice(*PRECISIONS)
     micro_batches: int = number(1, 1_000_000)
-    remat: bool = MISSING
-    jit: bool = MISSING
+    remat: bool
+    jit: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LoggerConfig:
     """The logs that a training run writes besides its output in the terminal."""
 
-    tensorboard: bool = MISSING
-    csv: bool = MISSING
-    wandb: bool = MISSING
-    wandb_project: str = MISSING
-    wandb_weights: bool = MISSING
+    tensorboard: bool
+    csv: bool
+    wandb: bool
+    wandb_project: str
+    wandb_weights: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainConfig:
     """A training run: `configs/train.yaml`."""
 
-    model: ModelConfig = MISSING
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    augment: AugmentConfig = MISSING
-    optimizer: OptimizerConfig = MISSING
-    runtime: RuntimeConfig = MISSING
-    logger: LoggerConfig = MISSING
+    model: ModelConfig
+    dataset: DatasetConfig
+    clip: ClipConfig
+    augment: AugmentConfig
+    optimizer: OptimizerConfig
+    runtime: RuntimeConfig
+    logger: LoggerConfig
     seed: int = number(0, 2**32 - 1)
     epochs: int = number(1, 1_000_000)
     patience: int | None = number(1, 1_000_000)
@@ -229,51 +224,51 @@ class TrainConfig:
     keep_states: int = number(1, 1_000_000)
     batch_size: int = number(1, 1_000_000)
     init_from: str | None = path()
-    source: str | None = MISSING
+    source: str | None
     output_dir: str | None = path()
-    resume: bool = MISSING
+    resume: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EvaluateConfig:
     """An evaluation: `configs/evaluate.yaml`."""
 
-    model: ModelConfig = MISSING
-    dataset: DatasetConfig = MISSING
-    clip: ClipConfig = MISSING
-    runtime: RuntimeConfig = MISSING
+    model: ModelConfig
+    dataset: DatasetConfig
+    clip: ClipConfig
+    runtime: RuntimeConfig
     run: str | None = path()
     weights: str = choice("best", "raw", "ema")
     batch_size: int | None = number(1, 1_000_000)
     init_from: str | None = path()
-    source: str | None = MISSING
+    source: str | None
     output_dir: str | None = path()
-    allow_bad_videos: bool = MISSING
+    allow_bad_videos: bool
     average: str = choice(*AVERAGES)
     results_dir: str | None = path()
-    tensorboard: bool = MISSING
-    wandb: bool = MISSING
+    tensorboard: bool
+    wandb: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataCheckConfig(TrainConfig):
     """A check of every file of a data set, configured as for training: `configs/data_check.yaml`."""
 
-    decode: bool = MISSING
+    decode: bool
     report: str | None = path()
     clean_lists: str | None = path()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataPrepareConfig(TrainConfig):
     """The packing of a data set's files, configured as for training: `configs/data_prepare.yaml`."""
 
     shards: int = number(1, 500)  # each stays open while training reads
     short_side: int | None = number(16, 8_192)
-    beam: list[str] | None = MISSING
+    beam: list[str] | None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataShowConfig(TrainConfig):
     """Pictures of training clips: `configs/data_show.yaml`."""
 

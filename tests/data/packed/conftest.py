@@ -2,12 +2,15 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from tests.conftest import make_group
+from vswin.config.compose import compose_config
 from vswin.config.schema import DataPrepareConfig, DatasetConfig
 from vswin.data.prepare import run_prepare
 
@@ -45,25 +48,7 @@ def video_set(tmp_path_factory: pytest.TempPathFactory, encode, bad_files) -> Pa
 @pytest.fixture(scope="session")
 def make_dataset() -> MakeDataset:
     def make(root: Path, **changes: object) -> DatasetConfig:
-        values = {
-            "name": "folder",
-            "root": str(root),
-            "source": None,
-            "tfds": None,
-            "tfds_dir": None,
-            "download": False,
-            "train_list": None,
-            "val_list": None,
-            "val_fraction": 0.3,
-            "allow_missing": False,
-            "num_classes": None,
-            "split": 1,
-            "decoder": "auto",
-            "clip_timeout_sec": None,
-            "isolate": False,
-            **changes,
-        }
-        return DatasetConfig(**values)
+        return make_group("dataset", **{"root": str(root), "val_fraction": 0.3, "clip_timeout_sec": None, **changes})
 
     return make
 
@@ -71,8 +56,9 @@ def make_dataset() -> MakeDataset:
 @pytest.fixture(scope="session")
 def pack(make_dataset) -> Pack:
     def run(root: Path, output: Path, **changes: object) -> Path:
-        values = {"shards": 2, "short_side": None, "beam": None, **changes}
-        run_prepare(DataPrepareConfig(dataset=make_dataset(root), output_dir=str(output), **values))
+        values = {"output_dir": str(output), "shards": 2, "short_side": None, **changes}
+        config = compose_config("data_prepare", [], DataPrepareConfig)
+        run_prepare(replace(config, dataset=make_dataset(root), **values))
         return output
 
     return run

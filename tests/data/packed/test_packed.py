@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import DiskCache, RamCache
 from vswin.data.catalog import load_catalog
@@ -24,10 +24,8 @@ from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
 BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "truncated mkv", "one frame mp4")
-TRAIN_CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, sampling="dense", spacing="centred")
-EVAL_CLIP = ClipConfig(
-    num_frames=4, frame_stride=2, resize=40, crop=32, num_clips=2, num_crops=3, sampling="dense", spacing="centred"
-)
+TRAIN_CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32)
+EVAL_CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32, num_clips=2, num_crops=3)
 
 
 def records_of_files(root: Path) -> tuple[list[VideoRecord], list[VideoRecord]]:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from vswin.config.schema import DataPrepareConfig, DatasetConfig
+from tests.conftest import make_group
+from vswin.config.compose import compose_config
+from vswin.config.schema import DataPrepareConfig
 from vswin.data import prepare
 from vswin.data.prepare import run_prepare
 from vswin.errors import InputError
@@ -28,15 +31,13 @@ def configure(small_videos: Path, tmp_path: Path) -> Configure:
     """Configures packing: 10 training videos in 3 files, and 2 validation videos."""
 
     def make(**changes: object) -> DataPrepareConfig:
-        dataset = {"name": "folder", "root": str(small_videos), "source": None, "val_fraction": 0.17, "split": 1}
-        for key in ("train_list", "val_list", "num_classes", "tfds", "tfds_dir"):
-            dataset[key] = None
-        values = {"output_dir": str(tmp_path / "packed"), "shards": 3, "short_side": None}
-        dataset |= {"allow_missing": False, "download": False, "isolate": False}
+        dataset = {"root": str(small_videos), "val_fraction": 0.17}
         dataset |= {
             key: changes.pop(key) for key in list(changes) if key in ("root", "val_fraction", "name", "isolate")
         }
-        return DataPrepareConfig(dataset=DatasetConfig(**dataset), **{**values, "beam": None, **changes})
+        values = {"output_dir": str(tmp_path / "packed"), "shards": 3, "short_side": None, **changes}
+        config = compose_config("data_prepare", [], DataPrepareConfig)
+        return replace(config, dataset=make_group("dataset", **dataset), **values)
 
     return make
 

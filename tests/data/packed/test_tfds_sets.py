@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vswin.config.schema import ClipConfig
+from tests.conftest import make_group
 from vswin.data import packed, tfds_sets
 from vswin.data.bad_videos import BadVideos
 from vswin.data.cache import RamCache
@@ -149,9 +149,7 @@ def test_isolated_decoding_gives_the_same_frames(tfds_dir, make_dataset) -> None
 
 def test_evaluation_reads_the_test_split(tfds_dir, make_dataset) -> None:
     _, _, val, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
-    clip = ClipConfig(
-        num_frames=4, frame_stride=1, resize=72, crop=64, num_clips=2, num_crops=3, sampling="dense", spacing="centred"
-    )
+    clip = make_group("clip", num_frames=4, frame_stride=1, resize=72, crop=64, num_clips=2, num_crops=3)
     bad = BadVideos()
     (batch,) = make_eval_dataset(val, clip, 3, bad, loader=FrameLoader(store=store)).as_numpy_iterator()
     assert batch["views"].shape == (3, 6, 4, 64, 64, 3)
