@@ -55,12 +55,10 @@ def best_weights(run: Path, name: Path = BEST_CHECKPOINT) -> Path:
 def save_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
-    """Writes weights and metadata; a reader sees the old file or the new one, never a part.
+    """Writes weights, official name -> values in official layout, and metadata, anything that JSON can hold.
 
-    Args:
-        path: file to write, HDF5 if it ends in `.h5`, else safetensors; its folder is created.
-        tensors: official name -> values in official layout.
-        metadata: anything that JSON can hold, e.g. `size` and `class_names`. `vswin_version` is added.
+    The file is HDF5 if its name ends in `.h5`, else safetensors; its folder is created. A reader sees the old file or
+    the new one, never a part. `vswin_version` is added to the metadata.
     """
     target = Path(path)
     described = {**metadata, _VERSION: __version__}
