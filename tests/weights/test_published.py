@@ -7,7 +7,7 @@ import pytest
 
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES
-from vswin.weights.published import PublishedModel, all_published, find_published, find_weights, published_models
+from vswin.weights.published import all_published, find_published, find_weights, published_models
 
 COUNTS = json.loads((Path(__file__).parents[1] / "parity" / "param_counts.json").read_text())
 LARGE = "swin_large_patch244_window877_kinetics400_22k"
@@ -58,17 +58,9 @@ def test_every_name_can_be_looked_up():
 def test_a_model_of_another_owner_has_its_accuracy():
     large = find_published(LARGE)
     assert (large.size, large.top1, large.top5, large.test_views) == ("swin_large", 83.46, 95.91, "4x3")
-    assert (large.hub_page, large.names, [source.name for source in large.sources]) == (None, (LARGE,), ["mmaction2"])
-
-
-def test_weights_to_start_a_recipe_from_have_no_accuracy():
-    name = "swin_base_patch244_window1677_kinetics400_22k"
-    initial = find_weights(name)
-    assert not isinstance(initial, PublishedModel)
-    assert (initial.size, initial.dataset, initial.pretrained_on) == ("swin_base_w16", "kinetics400", "imagenet_22k")
-    assert (initial.num_classes, initial.role) == (400, "initial weights of the sthv2 recipe")
     with pytest.raises(InputError, match="no published model is called"):
-        find_published(name)
+        find_published("swin_base_patch244_window1677_kinetics400_22k")  # the initial weights of a recipe
+    assert (large.hub_page, large.names, [source.name for source in large.sources]) == (None, (LARGE,), ["mmaction2"])
 
 
 def test_image_models_have_the_sizes_and_parameters_of_the_literature():

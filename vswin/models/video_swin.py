@@ -99,7 +99,7 @@ class SwinStage(Layer):
         plans = self.plan_windows(x)
         for j, block in enumerate(self.blocks[:num_blocks]):
             multipliers = None if drop_path is None else drop_path[:, j]  # [B, 2]
-            run = functools.partial(block, windows=plans[j % 2], drop_path=multipliers)
+            run = functools.partial(block.__call__, windows=plans[j % 2], drop_path=multipliers)
             x = tf.recompute_grad(run)(x) if self.remat else run(x)
         return x
 

@@ -68,7 +68,8 @@ class ModelSize:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "ModelSize":
         """Builds a size from its fields as read from JSON, with lists for tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in fields.items()}
+        return cls(**values)
 
     @property
     def num_blocks(self) -> int:

@@ -21,7 +21,7 @@ from vswin import __version__
 from vswin.atomic import locked, replacing, sync_file
 from vswin.console import Console, logger
 from vswin.errors import InputError, nearest
-from vswin.weights.published import PublishedWeights, Source, find_weights
+from vswin.weights.published import Source, find_weights
 
 if TYPE_CHECKING:
     import requests
@@ -33,9 +33,6 @@ SECONDS_BETWEEN_LINES = 10.0
 _CHUNK_BYTES = 1 << 16
 # The server may answer better in a moment.
 _IN_TROUBLE = (408, 425, 429, 500, 502, 503, 504)
-# The folder VSWIN_WEIGHTS_DIR may hold files called as in the sources, or `<name><suffix>`; a name without a suffix is
-# a SavedModel.
-_SUFFIXES = (".pth", ".safetensors", ".h5", ".weights.h5", ".tar.gz", "")
 
 
 class TransferError(Exception):
@@ -44,13 +41,10 @@ class TransferError(Exception):
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """A copy of published weights on this machine, in the cache or in the user's folder.
-
-    `path` may be a SavedModel folder; `source` is empty for the user's own file under the published name.
-    """
+    """A copy of published weights on this machine, in the cache or in the user's folder."""
 
     source: str
-    path: Path
+    path: Path  # may be a SavedModel folder in the user's folder
     num_bytes: int
     is_cached: bool
 
@@ -73,12 +67,12 @@ def fetch(name: str, source: str | None = None) -> Path:
     if not sources:
         near = nearest(str(source), [one.name for one in weights.sources])
         raise InputError(f"source={source} does not offer {weights.name}: {near}")
-    for copy in _find_copies(weights, sources, by_name=source is None):
-        prefix = next((one.sha256_prefix for one in sources if one.name == copy.source), "")
+    if copies := _find_copies(sources):
+        copy = copies[0]
+        prefix = next(one.sha256_prefix for one in sources if one.name == copy.source)
         if copy.is_cached or (prefix and copy.path.is_file()):
             check_file(copy.path, prefix, copy.is_cached)
-        whose = f"the copy of {copy.source}" if copy.source else "your own file"
-        logger.info("weights of %s: %s at %s", weights.name, whose, copy.path)
+        logger.info("weights of %s: the copy of %s at %s", weights.name, copy.source, copy.path)
         return copy.path
 
     mirror = weights_place()
@@ -136,40 +130,34 @@ def weights_place() -> Path | str | None:
 
 def local_copies(name: str) -> list[LocalCopy]:
     """Lists all copies of published weights on this machine."""
-    weights = find_weights(name)
-    copies: dict[Path, LocalCopy] = {}
-    for copy in _find_copies(weights, weights.sources, by_name=True):
-        copies.setdefault(copy.path, copy)
-    return list(copies.values())
+    return _find_copies(find_weights(name).sources)
 
 
 def local_state(name: str) -> str:
     """Says which copies of published weights are on this machine, e.g. "cached: official 110 MB" or "not here"."""
     found: dict[str, list[str]] = {}
     for copy in local_copies(name):
-        size = f"{copy.source or copy.path.name} {copy.num_bytes / 1e6:,.0f} MB"
+        size = f"{copy.source} {copy.num_bytes / 1e6:,.0f} MB"
         found.setdefault("cached" if copy.is_cached else "in VSWIN_WEIGHTS_DIR", []).append(size)
     return "; ".join(f"{place}: {', '.join(sizes)}" for place, sizes in found.items()) or "not here"
 
 
-def _find_copies(weights: PublishedWeights, sources: Sequence[Source], by_name: bool) -> Iterator[LocalCopy]:
-    """Yields copies in `sources` order, user folder before cache; `by_name` adds user files called `<name><suffix>`."""
-    places = []
+def _find_copies(sources: Sequence[Source]) -> list[LocalCopy]:
+    """Finds the files of sources, in their order, in the user's folder and then in the cache."""
+    places = [(source.name, cache_folder() / source.file_name, True) for source in sources]
     if isinstance(folder := weights_place(), Path):
-        for source in sources:  # a TF-Hub archive may be unpacked
-            archive = source.file_name
-            places += [(source.name, folder / file, False) for file in (archive, archive.removesuffix(".tar.gz"))]
-        if by_name:
-            places += [("", folder / f"{name}{suffix}", False) for name in weights.names for suffix in _SUFFIXES]
-    places += [(source.name, cache_folder() / source.file_name, True) for source in sources]
-    for source_name, path, is_cached in dict.fromkeys(places):
+        # A TF-Hub archive may be unpacked.
+        names = [(one.name, name) for one in sources for name in (one.file_name, one.file_name.removesuffix(".tar.gz"))]
+        places = [*((source, folder / name, False) for source, name in dict.fromkeys(names)), *places]
+    copies = []
+    for source, path, is_cached in places:
         with _explain_disk_errors(path.parent):
             files = [path] if path.is_file() else []
             if not is_cached and (path / "saved_model.pb").is_file():
                 files = [file for file in path.rglob("*") if file.is_file()]
-            num_bytes = sum(file.stat().st_size for file in files)
-        if files:
-            yield LocalCopy(source_name, path, num_bytes, is_cached)
+            if files:
+                copies.append(LocalCopy(source, path, sum(file.stat().st_size for file in files), is_cached))
+    return copies
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class _Inert:
 
     def _pass(self, *args: object) -> None: ...
 
-    __setitem__ = add = append = extend = _pass
+    __init__ = __setitem__ = add = append = extend = _pass
 
 
 class _Dict(dict[str, Any]):
@@ -176,7 +176,6 @@ class _Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
         return self.numel * self.dtype.itemsize
 
 
@@ -199,7 +198,6 @@ class _Source:
         self.reads_left = _MAX_READS
 
     def read(self, size: int) -> bytes:
-        """Reads the next bytes."""
         self.reads_left -= 1
         end = self.position + size
         if self.reads_left < 0:
@@ -211,7 +209,6 @@ class _Source:
         return taken
 
     def readline(self) -> bytes:
-        """Reads up to the next newline."""
         upcoming = bytes(self.buffer[self.position : self.position + _MAX_LINE_BYTES])
         return self.read(upcoming.find(b"\n") + 1 or _MAX_LINE_BYTES)
 
@@ -251,8 +248,7 @@ class _Unpickler(pickle._Unpickler):
         args, function = self.stack.pop(), self.stack.pop()
         if type(function) is not _Global or type(args) is not tuple:
             raise InputError("its pickle calls something that is not a global")
-        known = _FUNCTIONS.get(function.name)
-        self.append(known(*args[:_MAX_ARGUMENTS]) if known else _Inert())
+        self.append(_FUNCTIONS.get(function.name, _Inert)(*args[:_MAX_ARGUMENTS]))
 
     dispatch: ClassVar[dict[int, Callable[[Any], object]]] = {  # type: ignore[assignment]
         **{code: pickle._Unpickler.dispatch[code] for code in _OPCODES},
@@ -266,15 +262,9 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    return _tensor(storage, storage.dtype, offset, shape, strides)
-
-
-def _rebuild_tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any) -> _Tensor:
-    return _tensor(storage, _DTYPES[dtype.name.removeprefix("torch.")], offset, shape, strides)
-
-
-def _tensor(storage: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any) -> _Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
+    """Takes the arguments of three versions; the last one names a dtype after two others."""
+    dtype = _DTYPES[rest[2].name.removeprefix("torch.")] if rest[2:] and type(rest[2]) is _Global else storage.dtype
     is_sound = type(storage) is _Storage and type(shape) is type(strides) is tuple and len(shape) == len(strides)
     if not is_sound or len(shape) > _MAX_AXES or not _are_counts([offset, *shape, *strides]):
         raise InputError("its pickle rebuilds a tensor of an impossible shape, stride or offset")
@@ -310,7 +300,7 @@ def _are_counts(values: list[Any]) -> bool:
 _REBUILD: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
 }

@@ -184,11 +184,7 @@ def test_the_own_folder_comes_first_and_nothing_is_copied(folder, cache):
     assert fetch(TINY) == cache / OFFICIAL
 
 
-def test_the_own_folder_may_use_the_published_name_or_the_file_name_of_a_source(folder, server):
-    (folder / f"{TINY}.safetensors").write_bytes(b"weights")
-    assert fetch(TINY) == folder / f"{TINY}.safetensors"
-    with pytest.raises(InputError, match="cannot be downloaded"):
-        fetch(TINY, source="official")
+def test_the_own_folder_holds_the_files_of_sources_or_an_unpacked_model(folder):
     (folder / INNAT).write_bytes(b"weights")
     assert fetch(TINY) == folder / INNAT
     saved = folder / TINY
