@@ -9,6 +9,7 @@ import struct
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -16,6 +17,7 @@ import numpy as np
 from fuzz_seeds_weights import Files, written
 
 from vswin.config.load import CONFIG_DIR
+from vswin.config.schema import DatasetConfig
 
 
 def lists() -> list[Files]:
@@ -91,6 +93,16 @@ def sthv2() -> list[Files]:
     return [{"train.json": content}, {"train.json": content, "labels.json": json.dumps(numbers).encode()}]
 
 
+def dataset_config(name: str, folder: Path, **changes: object) -> DatasetConfig:
+    values: dict[str, Any] = {
+        **{"name": name, "root": str(folder), "source": "videos", "split": 1, "num_classes": None},
+        **{"tfds": None, "tfds_dir": None, "download": False, "isolate": False},
+        **{"train_list": None, "val_list": None, "test_list": None, "val_fraction": 0.5, "allow_missing": True},
+        **changes,
+    }
+    return DatasetConfig(**values)
+
+
 def tfrecord(records: list[bytes]) -> bytes:
     """Writes records with zero checksums, which are not compared when a video is read."""
     return b"".join(struct.pack("<QI", len(record), 0) + record + bytes(4) for record in records)
@@ -101,26 +113,14 @@ def packed() -> list[Files]:
     """Makes a packed data set of four videos, also in TFRecord files as packing once wrote."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    from vswin.config.schema import DataPrepareConfig, DatasetConfig
+    from vswin.config.schema import DataPrepareConfig
     from vswin.data.prepare import run_prepare
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(4):
             Path(folder, "videos", "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
             Path(folder, "videos", "ab"[number % 2], f"{number}.avi").write_bytes(bytes([number]) * 20)
-        dataset = DatasetConfig(
-            name="folder",
-            root=str(Path(folder, "videos")),
-            source=None,
-            train_list=None,
-            val_list=None,
-            test_list=None,
-            isolate=False,
-            val_fraction=0.3,
-            allow_missing=False,
-            num_classes=None,
-            split=1,
-        )
+        dataset = dataset_config("folder", Path(folder, "videos"), source=None, allow_missing=False, val_fraction=0.3)
         output = Path(folder, "packed")
         run_prepare(DataPrepareConfig(dataset=dataset, output_dir=str(output), shards=1, short_side=None, beam=None))
         made = {path.name: path.read_bytes() for path in output.iterdir()}
@@ -202,22 +202,11 @@ def command_lines() -> list[Files]:
 def results() -> list[Files]:
     """Makes a table of results with two rows."""
     row = {
-        "num_frames": 32,
-        "frame_stride": 2,
-        "crop": 224,
-        "num_clips": 4,
-        "num_crops": 3,
-        "sampling": "dense",
-        "spacing": "centred",
-        "average": "prob",
-        "weights": {"init_from": "a"},
+        **{"num_frames": 32, "frame_stride": 2, "crop": 224, "num_clips": 4, "num_crops": 3, "sampling": "dense"},
+        **{"spacing": "centred", "average": "prob", "weights": {"init_from": "a"}, "date": "2026-11-25T12:00:00+00:00"},
         "dataset": {"name": "folder", "split": None, "num_missing": 0},
-        "date": "2026-11-25T12:00:00+00:00",
-        "num_videos": 10,
-        "num_bad_videos": 0,
-        "clip_top1": 0.5,
+        **{"num_videos": 10, "num_bad_videos": 0, "clip_top1": 0.5, "note": ""},
         "no_official": "a is not the name of a published model",
-        "note": "",
         "top1": {"measured": 0.5, "interval": [0.2, 0.8]},
         "top5": {"measured": 0.9, "interval": [0.7, 1.0], "official": 0.9, "hub_page": 0.8},
     }

@@ -12,10 +12,11 @@ from typing import Any
 import fuzz_seeds_data as data
 import fuzz_seeds_weights as weights
 import numpy as np
+from fuzz_seeds_data import dataset_config
 from fuzz_seeds_weights import Files
 
 from vswin.config.load import CONFIG_DIR, check_overrides, differing_keys, from_run, load_config
-from vswin.config.schema import DatasetConfig, EvaluateConfig, TrainConfig
+from vswin.config.schema import EvaluateConfig, TrainConfig
 from vswin.data.decode_error import DecodeError
 from vswin.errors import InputError
 
@@ -52,25 +53,6 @@ def write_files(files: Files, folder: Path) -> None:
         path.write_bytes(content)
 
 
-def _dataset(name: str, folder: Path, **changes: object) -> DatasetConfig:
-    values: dict[str, Any] = {
-        "name": name,
-        "root": str(folder),
-        "source": "videos",
-        "tfds": None,
-        "tfds_dir": None,
-        "download": False,
-        "train_list": None,
-        "val_list": None,
-        "val_fraction": 0.5,
-        "allow_missing": True,
-        "num_classes": None,
-        "split": 1,
-        **changes,
-    }
-    return DatasetConfig(**values)
-
-
 def _read_list(name: str) -> Callable[[Path], None]:
     """Reads a list for training and for validation, with the videos that the sound list names."""
 
@@ -83,7 +65,7 @@ def _read_list(name: str) -> Callable[[Path], None]:
         errors = []
         for lists in uses:
             try:
-                catalog = load_catalog(_dataset(name, _video_root(name), **lists))
+                catalog = load_catalog(dataset_config(name, _video_root(name), **lists))
             except InputError as error:
                 errors.append(error)
             else:
@@ -174,7 +156,7 @@ def _use(tensors: dict[str, np.ndarray]) -> None:
 def _read_packed(folder: Path) -> None:
     from vswin.data.packed import load_packed
 
-    class_names, train, val, store = load_packed(_dataset("folder", folder))
+    class_names, train, val, store = load_packed(dataset_config("folder", folder))
     for record in (*train, *val):
         assert 0 <= record.label < len(class_names)
         with suppress(DecodeError):
@@ -184,7 +166,7 @@ def _read_packed(folder: Path) -> None:
 def _read_tfds(folder: Path) -> None:
     from vswin.data.tfds_sets import load_tfds
 
-    class_names, train, val, store = load_tfds(_dataset("folder", folder, tfds="a", tfds_dir=str(folder)))
+    class_names, train, val, store = load_tfds(dataset_config("folder", folder, tfds="a", tfds_dir=str(folder)))
     for record in (*train, *val):
         assert 0 <= record.label < len(class_names)
         with suppress(DecodeError), store.open(record.path) as reader:
