@@ -83,7 +83,7 @@ def fetch(name: str, source: str | None = None) -> Path:
             path = _download_once(one, url)
         except TransferError as error:
             failures += f"\n  {one.name}: {_without_password(url)}\n    {error}"
-            logger.warning("weights of %s: %s gives none: %s", weights.name, _without_password(url), error)
+            logger.warning("weights of %s: %s failed: %s", weights.name, _without_password(url), error)
         else:
             logger.info("weights of %s: the copy of %s at %s", weights.name, one.name, path)
             return path
@@ -97,7 +97,7 @@ def fetch(name: str, source: str | None = None) -> Path:
         "start from random weights: init_from=null",
     ]
     ways = "".join(f"\n    - {way}" for way in ways_out)
-    raise InputError(f"the weights of {weights.name} cannot be downloaded; tried were{failures}\n  Ways out:{ways}")
+    raise InputError(f"the weights of {weights.name} cannot be downloaded. vswin tried{failures}\n  Ways out:{ways}")
 
 
 def cache_folder() -> Path:
@@ -166,8 +166,9 @@ def _explain_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror or error
         raise InputError(
-            f"{folder} cannot keep weights ({error.strerror or error}); mend that, or set VSWIN_CACHE to another folder"
+            f"{folder} cannot store weights ({reason}); fix that, or set VSWIN_CACHE to another folder"
         ) from error
 
 
@@ -297,9 +298,9 @@ def _receive(response: "requests.Response", start: int, partial: Path) -> str:
             chunks = response.iter_content(_CHUNK_BYTES)
             file.writelines(_show_progress(chunks, partial.stem, start, start + length if length else None))
     except requests.RequestException as error:
-        return f"the line broke: {_explain(error)}"
+        return f"the connection broke: {_explain(error)}"
     if length and response.raw.tell() != length:
-        return f"the line broke after {response.raw.tell():,} of {length:,} bytes"
+        return f"the connection broke after {response.raw.tell():,} of {length:,} bytes"
     return ""
 
 

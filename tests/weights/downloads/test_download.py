@@ -108,7 +108,7 @@ def test_a_name_is_downloaded_once(mirror, cache, caplog):
 
 def test_a_broken_download_without_a_hash_leaves_nothing_and_the_next_fetch_starts_anew(mirror, cache):
     mirror.plan = [{"cut": 700_000}, {"cut": 0}, {"cut": 0}, {"cut": 0}, {"status": 404}]
-    with pytest.raises(InputError, match="the line broke"):
+    with pytest.raises(InputError, match="the connection broke"):
         fetch(TINY)
     assert sorted(file.name for file in cache.iterdir()) == [f"{OFFICIAL}.lock", f"{INNAT}.lock"]
     assert fetch(TINY).read_bytes() == BODY
@@ -119,7 +119,7 @@ def test_a_copy_of_the_same_values_steps_in_and_is_named(mirror, cache, caplog):
     mirror.files = {INNAT: b"innat's file", TORCHVISION: b"other weights"}
     with caplog.at_level(logging.INFO, "vswin"):
         assert fetch(TINY) == cache / INNAT
-    assert f"{OFFICIAL} gives none: the server answered 404" in caplog.text
+    assert f"{OFFICIAL} failed: the server answered 404" in caplog.text
     assert "the copy of innat" in caplog.text
     mirror.requests.clear()
     assert fetch(TINY) == cache / INNAT
@@ -253,7 +253,7 @@ def test_after_a_kill_a_waiting_process_goes_on_where_the_dead_one_stopped_or_an
 def test_a_full_disk_is_an_error_that_names_it(mirror, mount, monkeypatch):
     disk = mount("size=1m")
     monkeypatch.setenv("VSWIN_CACHE", str(disk))
-    with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(No space left.*VSWIN_CACHE"):
+    with pytest.raises(InputError, match=rf"{disk}/weights cannot store weights \(No space left.*VSWIN_CACHE"):
         fetch(TINY)
     assert [file.name for file in (disk / "weights").iterdir()] == [f"{OFFICIAL}.lock"]
     subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
@@ -266,7 +266,7 @@ def test_a_read_only_cache_gives_what_it_has_and_says_what_to_do_for_the_rest(mi
     path = fetch(TINY)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     assert fetch(TINY) == path
-    with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(Read-only.*VSWIN_CACHE"):
+    with pytest.raises(InputError, match=rf"{disk}/weights cannot store weights \(Read-only.*VSWIN_CACHE"):
         fetch(K600)
 
 

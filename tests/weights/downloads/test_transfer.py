@@ -49,7 +49,7 @@ def test_a_broken_line_is_mended_without_asking_twice_for_a_byte(url, server, pa
 
 def test_a_line_that_breaks_again_and_again_ends_the_download_and_the_part_is_gone_on_with_later(url, server, partial):
     server.plan = [{"cut": 15 * CHUNK}, {"cut": 0}, {"cut": 0}, {"cut": 0}]
-    with pytest.raises(TransferError, match=r"the line broke.*4 tries"):
+    with pytest.raises(TransferError, match=r"the connection broke.*4 tries"):
         get(url, partial)
     assert partial.read_bytes() == BODY[: 15 * CHUNK]
     assert get(url, partial) == BODY
