@@ -33,7 +33,7 @@ from vswin.config.load import CONFIG_DIR, from_run, load_config
 from vswin.config.schema import AugmentConfig, EvaluateConfig, TrainConfig
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import ModelSize
-from vswin.weights.load import assign_weights
+from vswin.weights.build import assign_weights
 from vswin.weights.names import official_tensors
 
 PARITY = Path(__file__).parent / "parity"

@@ -86,8 +86,6 @@ WITHOUT_TENSORFLOW = [
     "vswin/weights/torch_file.py",
     "vswin/weights/download.py",
     "vswin/weights/dialects.py",
-    "vswin/weights/load.py",
-    "vswin/weights/description.py",
     "vswin/weights/files.py",
 ]
 

@@ -362,8 +362,7 @@ def inspect(
       vswin inspect swin_tiny_k400_1k.pth
       vswin inspect swin_tiny_patch244_window877_kinetics400_1k --source innat
     """
-    from vswin.weights.checkpoint import open_weights
-    from vswin.weights.description import print_checkpoint
+    from vswin.weights.checkpoint import open_weights, print_checkpoint
 
     print_checkpoint(open_weights(weights, source), tensors)
 

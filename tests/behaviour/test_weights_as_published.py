@@ -15,36 +15,23 @@ from vswin.cli import main
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
-from vswin.models.zoo import ModelSize
+from vswin.models.zoo import ModelSize, official_shapes
 from vswin.training.run import run_training
-from vswin.weights.build import build_from
+from vswin.weights.build import build_from, load_weights
 from vswin.weights.checkpoint import open_weights
 from vswin.weights.files import save_checkpoint, write_safetensors
-from vswin.weights.load import load_weights
 from vswin.weights.names import official_tensors
 
 SMALL = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4))
 INDEX = "model.safetensors.index.json"
 
 
-def vit_block(prefix: str, dim: int, heads: int) -> dict[str, tuple[int, ...]]:
-    linear = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}
-    shapes = {f"{prefix}.attn.relative_position_bias_table": (25, heads)}
-    shapes |= {f"{prefix}.{norm}.{kind}": (dim,) for norm in ("norm1", "norm2") for kind in ("weight", "bias")}
-    shapes |= {f"{prefix}.{name}.weight": shape for name, shape in linear.items()}
-    return shapes | {f"{prefix}.{name}.bias": shape[:1] for name, shape in linear.items()}
-
-
 @pytest.fixture(scope="module")
 def image_network() -> dict[str, np.ndarray]:
     """Makes an image network with windows of 3 x 3 under its authors' weight names."""
-    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (8, 3, 4, 4), "patch_embed.proj.bias": (8,)}
-    shapes |= {"patch_embed.norm.weight": (8,), "patch_embed.norm.bias": (8,)}
-    shapes |= vit_block("layers.0.blocks.0", 8, 1)
-    shapes |= {"layers.0.downsample.reduction.weight": (16, 32)}
-    shapes |= {"layers.0.downsample.norm.weight": (32,), "layers.0.downsample.norm.bias": (32,)}
-    shapes |= vit_block("layers.1.blocks.0", 16, 2) | vit_block("layers.1.blocks.1", 16, 2)
-    shapes |= {"norm.weight": (16,), "norm.bias": (16,), "head.weight": (10, 16), "head.bias": (10,)}
+    shapes = official_shapes(ModelSize(8, (1, 2), (1, 2), (1, 3, 3), (1, 4, 4)), None)
+    shapes = {name.removeprefix("backbone."): shape for name, shape in shapes.items()}
+    shapes |= {"patch_embed.proj.weight": (8, 3, 4, 4), "head.weight": (10, 16), "head.bias": (10,)}
     rng = np.random.default_rng(0)
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -105,14 +92,12 @@ def test_image_networks_under_the_names_of_libraries_load_as_under_their_own(tmp
     own, renamed = (official_tensors(model) for model in models)
     for name in expected:
         np.testing.assert_array_equal(own[name], renamed[name], err_msg=name)
-
-
-def test_a_part_of_queries_keys_and_values_that_is_missing_is_named(tmp_path, image_network):
-    tensors = as_hugging_face(image_network)
-    del tensors["swin.encoder.layers.1.blocks.1.attention.self.value.bias"]
-    write_safetensors(tmp_path / "a.safetensors", tensors, {})
-    with pytest.raises(InputError, match=r"layers\.1\.blocks\.1\.attention\.self\.value\.bias do not go together"):
-        vswin.read_checkpoint(tmp_path / "a.safetensors")
+    if rename is as_hugging_face:
+        incomplete = rename(image_network)
+        del incomplete["swin.encoder.layers.1.blocks.1.attention.self.value.bias"]
+        write_safetensors(tmp_path / "a.safetensors", incomplete, {})
+        with pytest.raises(InputError, match=r"blocks\.1\.attention\.self\.value\.bias do not go together"):
+            vswin.read_checkpoint(tmp_path / "a.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +125,9 @@ def test_prefixes_of_wrappers_go_in_any_order_and_file_and_losses_are_listed(
     assert_same(vswin.read_checkpoint(path), official)
     call("inspect", path, "--tensors")
     assert "criterion.weight (no weight)" in capsys.readouterr().out
-
-
-def test_tensors_of_which_nothing_is_known_stay_an_error(tmp_path, official):
-    write_safetensors(tmp_path / "a.safetensors", official | {"decoder.weight": np.ones(5, np.float32)}, {})
+    write_safetensors(path, tensors | {"decoder.weight": np.ones(5, np.float32)}, {})
     with pytest.raises(InputError, match=r"decoder\.weight is unknown"):
-        vswin.read_checkpoint(tmp_path / "a.safetensors")
+        vswin.read_checkpoint(path)
 
 
 def write_shards(folder: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -174,7 +156,7 @@ def test_shards_are_read_by_their_index_or_folder_and_a_folder_by_its_only_file(
         (lambda index: index["weight_map"].update(other="model-00001-of-00002.safetensors"), "other is in one alone"),
         (
             lambda index: index["weight_map"].update(other="gone.safetensors"),
-            "gone.safetensors cannot be read: No such file",
+            "gone.safetensors cannot be read",
         ),
         (lambda index: index["weight_map"].update(other="../a.safetensors"), "is not beside it"),
         (lambda index: index["weight_map"].update(other="/etc/passwd"), "is not beside it"),
@@ -223,13 +205,6 @@ def test_what_a_file_claims_is_compared_with_its_tensors(tmp_path, official, cla
     with pytest.raises(InputError, match=re.escape(str(path))) as caught:
         build_from(path)
     assert len(str(caught.value)) < 1000
-
-
-def test_predict_refuses_a_claim_of_ten_million_blocks(tmp_path, official, small_videos, call):
-    claim = {"size": json.dumps(CLAIM | {"depths": [9_999_999, 2]}), "vswin_version": '"1"'}
-    write_safetensors(tmp_path / "a.safetensors", official, claim)
-    with pytest.raises(SystemExit, match=r"depths is \[9999999, 2\], its tensors are of \(1, 2\)"):
-        call("predict", "--model", tmp_path / "a.safetensors", small_videos / "dark" / "0.avi")
 
 
 def position_index(t: int, h: int, w: int) -> np.ndarray:

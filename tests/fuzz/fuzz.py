@@ -1,17 +1,18 @@
 """Damages files and has them read, for as long as one likes: `make fuzz ARGS="--minutes 30"`.
 
-Each target runs in a process of its own, which is watched: a crash or a hang ends that process alone, is counted,
-and the file that did it is kept with the others that went wrong. An input whose answer was not seen before is
-damaged further. `--replay FOLDER` reads one kept input again.
+Each target runs in a process of its own: a crash or a hang ends that process alone, is counted, and the input is kept
+with the others that went wrong. An input whose answer was not seen before is damaged further. `--replay FOLDER` reads
+one kept input again.
 """
 
 import argparse
+import faulthandler
+import json
 import os
 import random
 import re
+import resource
 import shutil
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,9 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-_STATUS = struct.Struct("<QQQd")  # inputs begun, inputs read, uncaught exceptions, when the last input began
 _POOL_SIZE = 300
 _MEMORY_BYTES = 16 * 2**30
+_COUNTS = ("inputs", "read", "crashes", "hangs", "exceptions")
 
 
 def main() -> int:
@@ -34,156 +35,117 @@ def main() -> int:
     parser.add_argument("--hang-sec", type=float, default=20.0, help="after which an input counts as a hang (20)")
     parser.add_argument("--findings", type=Path, default=Path("outputs/fuzz"), help="where inputs are kept")
     parser.add_argument("--replay", type=Path, help="a kept input, <findings>/<target>/<what>: read it alone")
-    parser.add_argument("--child", nargs=2, metavar=("TARGET", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, metavar=("TARGET", "SECONDS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.replay:
-        return _replay(arguments.replay)
     if arguments.child:
-        return _fuzz(arguments.child[0], Path(arguments.child[1]), arguments.seed, arguments.findings)
+        return _fuzz(arguments.child[0], float(arguments.child[1]), arguments)
     from fuzz_targets import TARGETS
 
+    if arguments.replay:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["VSWIN_FUZZ_FOLDER"] = folder
+            shutil.copytree(arguments.replay, Path(folder, "input"))
+            TARGETS[arguments.replay.absolute().parent.name].read(Path(folder, "input"))
+        print("it was read")
+        return 0
     names = arguments.targets or list(TARGETS)
     unit = 60 * arguments.minutes / sum(TARGETS[name].share for name in names)
-    print(f"{'target':<14}{'inputs':>10}{'read':>10}{'per s':>8}{'crashes':>9}{'hangs':>7}{'exceptions':>12}")
-    rows = [_watch(name, unit * TARGETS[name].share, arguments) for name in names]
-    total = [sum(column) for column in zip(*rows, strict=True)]
-    _print_row("all", total, 60 * arguments.minutes)
-    return 1 if any(total[2:]) else 0
+    print(f"{'target':<14}" + "".join(f"{count:>12}" for count in _COUNTS))
+    total = dict.fromkeys(_COUNTS, 0)
+    for name in names:
+        row = _run_target(name, unit * TARGETS[name].share, arguments)
+        total = {key: total[key] + row[key] for key in _COUNTS}
+        print(f"{name:<14}" + "".join(f"{row[key]:>12,}" for key in _COUNTS), flush=True)
+    print(f"{'all':<14}" + "".join(f"{total[key]:>12,}" for key in _COUNTS))
+    return 1 if any(total[key] for key in _COUNTS[2:]) else 0
 
 
-def _print_row(name: str, row: list[int], seconds: float) -> None:
-    inputs, read, crashes, hangs, exceptions = row
-    print(
-        f"{name:<14}{inputs:>10,}{read:>10,}{inputs / seconds:>8.0f}{crashes:>9}{hangs:>7}{exceptions:>12}", flush=True
-    )
-
-
-def _watch(name: str, seconds: float, arguments: argparse.Namespace) -> list[int]:
-    """Runs a target, restarts it after a crash or hang, and counts inputs, read, crashes, hangs, exceptions."""
-    row, started, attempt = [0] * 5, time.monotonic(), 0
+def _run_target(name: str, seconds: float, arguments: argparse.Namespace) -> dict[str, int]:
+    """Runs a target in a process, restarts it after a crash or hang, and counts."""
+    row, started, attempt = dict.fromkeys(_COUNTS, 0), time.monotonic(), 0
     while (left := started + seconds - time.monotonic()) > 0 and (attempt == 0 or left > 5):
         attempt += 1
         with tempfile.TemporaryDirectory(prefix="vswin_fuzz_") as folder:
-            end = _run_child(name, Path(folder), left, arguments, arguments.seed + 1000 * attempt)
-            begun, read, exceptions, _ = _read_status(Path(folder))
-            row[0], row[1], row[4] = row[0] + begun, row[1] + read, row[4] + exceptions
-            if end in ("crash", "hang"):
-                row[2 if end == "crash" else 3] += 1
+            command = [sys.executable, __file__, "--child", name, str(left)]
+            command += ["--seed", str(arguments.seed + 1000 * attempt), "--hang-sec", str(arguments.hang_sec)]
+            command += ["--findings", str(arguments.findings.absolute())]
+            environment = {**os.environ, "VSWIN_FUZZ_FOLDER": folder, "TMPDIR": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            with Path(folder, "stderr").open("wb") as stderr:
+                code = subprocess.run(command, env=environment, stderr=stderr, cwd=folder, check=False).returncode
+            if not Path(folder, "counts").exists():
+                raise SystemExit(
+                    f"{name} cannot be run:\n" + Path(folder, "stderr").read_text(errors="replace")[-3000:]
+                )
+            for key, count in json.loads(Path(folder, "counts").read_text()).items():
+                row[key] += count
+            if code:
+                end = "crashes" if code < 0 else "hangs"
+                row[end] += 1
                 kept = _keep(arguments.findings / name / f"{end}_{attempt}", Path(folder, "box", "input"))
-                print(f"{name}: a {end}, kept in {kept}", flush=True)
-    _print_row(name, row, seconds)
+                shutil.copy(Path(folder, "stderr"), kept.with_suffix(".trace"))
+                print(f"{name}: {end}, kept in {kept}", flush=True)
     return row
 
 
-def _run_child(name: str, folder: Path, seconds: float, arguments: argparse.Namespace, seed: int) -> str:
-    """Starts the process of a target and watches it."""
-    (folder / "status").write_bytes(_STATUS.pack(0, 0, 0, 0))
-    command = [sys.executable, __file__, "--child", name, str(folder), "--seed", str(seed)]
-    command += ["--findings", str(arguments.findings.absolute())]
-    environment = {**os.environ, "VSWIN_FUZZ_FOLDER": str(folder), "TMPDIR": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with (folder / "stderr").open("wb") as stderr:
-        child = subprocess.Popen(command, env=environment, stderr=stderr, cwd=folder)
-        deadline = None
-        while child.poll() is None:
-            time.sleep(0.2)
-            begun, _, _, began = _read_status(folder)
-            if begun and deadline is None:  # the import of TensorFlow does not count
-                deadline = time.monotonic() + seconds
-            is_hanging = begun > 0 and time.time() - began > arguments.hang_sec
-            if is_hanging or (deadline and time.monotonic() > deadline):
-                child.send_signal(signal.SIGKILL)
-                child.wait()
-                return "hang" if is_hanging else "end"
-        if child.returncode > 0:
-            raise SystemExit(f"{name} cannot be run:\n" + (folder / "stderr").read_text(errors="replace")[-3000:])
-    return "crash"
+def _fuzz(name: str, seconds: float, arguments: argparse.Namespace) -> int:
+    """Runs in the process of a target: damages and reads inputs until the time is over."""
+    from fuzz_edits import apply_edits, draw_edits
+    from fuzz_targets import ALLOWED, TARGETS, write_files
+
+    target, rng = TARGETS[name], random.Random(arguments.seed)
+    cases = sorted(path for path in (HERE / "corpus" / name).glob("*") if path.is_dir())
+    pool = [*target.seeds(), *map(read_files, cases)]
+    seen: set[str] = set()
+    folder = Path(os.environ["VSWIN_FUZZ_FOLDER"])
+    guard, inputs = Guard(folder), folder / "box" / "input"
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    counts = {"inputs": 0, "read": 0, "exceptions": 0}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        chosen, other = rng.choice(pool), rng.choice(pool)
+        files = dict(chosen)
+        damaged = rng.choice(sorted(files))
+        files[damaged] = apply_edits(files[damaged], draw_edits(rng), other.get(damaged, b""))
+        shutil.rmtree(folder / "box", ignore_errors=True)
+        write_files(target.finish(files), inputs)
+        counts["inputs"] += 1
+        (folder / "counts").write_text(json.dumps(counts))
+        faulthandler.dump_traceback_later(arguments.hang_sec, exit=True)
+        try:
+            with guard:
+                target.read(inputs)
+            counts["read"] += 1
+            answer = "read"
+        except ALLOWED as error:
+            answer = f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            counts["exceptions"] += 1
+            # The type, and the line of our code that raised it; the first input of each kind is kept.
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "vswin" in frame.filename]
+            place = f"{Path(frames[-1].filename).stem}_{frames[-1].lineno}" if frames else "elsewhere"
+            answer = f"{type(error).__name__}_{place}"
+            kept = arguments.findings / name / answer
+            if not kept.exists() and inputs.exists():
+                trace = "".join(traceback.format_exception(error))
+                _keep(kept, inputs).with_suffix(".trace").write_text(trace, errors="backslashreplace")
+        faulthandler.cancel_dump_traceback_later()
+        answer = re.sub(r"\d+|'[^']*'|\"[^\"]*\"|/\S+", "", answer)[:120]
+        if answer not in seen and len(pool) < _POOL_SIZE:
+            pool.append(files)
+        seen.add(answer)
+    (folder / "counts").write_text(json.dumps(counts))
+    return 0
 
 
-def _read_status(folder: Path) -> tuple[int, int, int, float]:
-    return _STATUS.unpack((folder / "status").read_bytes())
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Reads an input that was kept: path -> content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _keep(kept: Path, folder: Path) -> Path:
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(folder, kept)
     return kept
-
-
-def _fuzz(name: str, folder: Path, seed: int, findings: Path) -> int:
-    """Runs in the process of a target: damages, reads and records until it is killed."""
-    import resource
-
-    from fuzz_edits import apply_edits, draw_edits
-    from fuzz_targets import ALLOWED, TARGETS, write_files
-
-    target, rng = TARGETS[name], random.Random(seed)
-    pool = [*target.seeds(), *_read_corpus(name)]
-    seen: set[str] = set()
-    guard = Guard(folder)
-    target_folder = folder / "box" / "input"
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    begun = read = exceptions = 0
-    with (folder / "status").open("r+b", buffering=0) as status:
-        while True:
-            chosen, other = rng.choice(pool), rng.choice(pool)
-            files = dict(chosen)
-            damaged = rng.choice(sorted(files))
-            files[damaged] = apply_edits(files[damaged], draw_edits(rng), other.get(damaged, b""))
-            shutil.rmtree(folder / "box", ignore_errors=True)
-            write_files(target.finish(files), target_folder)
-            begun += 1
-            status.seek(0)
-            status.write(_STATUS.pack(begun, read, exceptions, time.time()))
-            try:
-                with guard:
-                    target.read(target_folder)
-                read, answer = read + 1, "read"
-            except ALLOWED as error:
-                answer = f"{type(error).__name__}: {error}"
-            except BaseException as error:
-                exceptions += 1
-                answer = _describe(error)
-                _keep_once(findings / name, answer, target_folder, error)
-            answer = re.sub(r"\d+|'[^']*'|\"[^\"]*\"|/\S+", "", answer)[:120]
-            if answer not in seen and len(pool) < _POOL_SIZE:
-                pool.append(files)
-            seen.add(answer)
-
-
-def _describe(error: BaseException) -> str:
-    """Names an exception by its type and the line of our code that raised it."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "vswin" in frame.filename]
-    place = f"{Path(frames[-1].filename).stem}_{frames[-1].lineno}" if frames else "elsewhere"
-    return f"{type(error).__name__}_{place}"
-
-
-def _keep_once(folder: Path, answer: str, files: Path, error: BaseException) -> None:
-    """Keeps the first input of each kind, with its traceback."""
-    kept = folder / re.sub(r"\W", "_", answer)
-    if not kept.exists() and files.exists():
-        _keep(kept, files)
-        kept.with_suffix(".trace").write_text("".join(traceback.format_exception(error)), errors="backslashreplace")
-
-
-def _read_corpus(name: str) -> list[dict[str, bytes]]:
-    """Reads the inputs that are always replayed."""
-    cases = sorted(path for path in (HERE / "corpus" / name).glob("*") if path.is_dir())
-    return [
-        {str(path.relative_to(case)): path.read_bytes() for path in sorted(case.rglob("*")) if path.is_file()}
-        for case in cases
-    ]
-
-
-def _replay(kept: Path) -> int:
-    """Reads an input again, in this process."""
-    from fuzz_targets import TARGETS
-
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["VSWIN_FUZZ_FOLDER"] = folder
-        shutil.copytree(kept, Path(folder, "input"))
-        TARGETS[kept.absolute().parent.name].read(Path(folder, "input"))
-    print("it was read")
-    return 0
 
 
 class ForbiddenError(BaseException):

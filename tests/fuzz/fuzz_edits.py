@@ -7,47 +7,11 @@ from typing import NamedTuple
 INTEGERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**63, 2**64 - 1)
 # Texts at which readers break, and names that lead elsewhere.
 TOKENS = (
-    *(
-        b"\0",
-        b"\r",
-        b"\n",
-        b"\r\n",
-        b"\t",
-        b" ",
-        b'"',
-        b"'",
-        b",",
-        b"#",
-        b"-",
-        b"--",
-        b":",
-        b"\\",
-        b"|",
-        b"%",
-        b"*",
-        b"&",
-    ),
-    *(b"{", b"}", b"[", b"]", b"[" * 3000, b'{"a":' * 3000, b"(" * 3000, b"null", b"true", b"NaN", b"Infinity"),
+    *(bytes([character]) for character in b"\0\r\n\t \"',#-:\\|%*&{}[]/~\xff"),
+    *(b"\r\n", b"--", b"[" * 3000, b'{"a":' * 3000, b"(" * 3000, b"null", b"true", b"NaN", b"Infinity", b"../"),
     *(b"-1", b"0", b"1e999", b"1e308", b"9" * 20, b"9" * 5000, b"3.5", b"\xd9\xa3", b"0x10", b"\xef\xbb\xbf"),
-    *(
-        b"\xff",
-        b"\xed\xa0\x80",
-        b"\\ud800",
-        b"\xe2\x80\xa8",
-        b"\xe2\x80\xae",
-        b"/",
-        b"../",
-        b"/etc/passwd",
-        b"~",
-        b"." * 300,
-    ),
-    *(
-        b"${oc.env:HOME}",
-        b"_target_: os.system",
-        b"!!python/object/apply:os.system [ls]",
-        b"&a [*a, *a]",
-        b"a" * 70_000,
-    ),
+    *(b"\xed\xa0\x80", b"\\ud800", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"/etc/passwd", b"." * 300, b"a" * 70_000),
+    *(b"${oc.env:HOME}", b"_target_: os.system", b"!!python/object/apply:os.system [ls]", b"&a [*a, *a]"),
 )
 KINDS = ("flip", "set", "integer", "token", "replace", "remove", "repeat", "cut", "digits", "splice")
 _WEIGHTS = (4, 3, 3, 2, 2, 1, 1, 1, 3, 1)

@@ -115,8 +115,7 @@ def _video_root(name: str) -> Path:
 
 
 def _read_weights(folder: Path) -> None:
-    from vswin.weights.checkpoint import open_checkpoint
-    from vswin.weights.description import describe_checkpoint
+    from vswin.weights.checkpoint import describe_checkpoint, open_checkpoint
 
     paths = [folder] if (folder / "saved_model.pb").exists() else [path for path in folder.iterdir() if path.is_file()]
     for path in paths:

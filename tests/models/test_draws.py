@@ -55,21 +55,8 @@ def test_draws_differ_between_positions_blocks_branches_and_streams():
     assert np.any(dropped[:, 9, 0] != (draws.dropout.numpy()[:, 0] == 0))
 
 
-def test_expectation_is_one():
-    draws = draw(positions=range(4000), batch=4000)
-    np.testing.assert_allclose(np.mean(draws.drop_path, axis=(0, 2)), np.ones(5), atol=0.04)
-    np.testing.assert_allclose(np.mean(draws.drop_path[:, 4] == 0), 0.4, atol=0.03)
-    np.testing.assert_allclose(np.mean(draws.dropout), 1, atol=0.02)
-
-
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
 def test_graphs_and_variables_draw_the_same(dtype):
     step = tf.Variable(2, dtype=dtype)
     traced = tf.function(lambda: make_draws(1, step, tf.range(64), 64, SIZE, 0.5))()
     assert_same(traced, draw())
-
-
-def test_rate_zero_drops_nothing():
-    draws = draw(size=ModelSize(8, (2,), (1,), drop_path_rate=0.0), dropout=0.0)
-    assert np.all(draws.drop_path == 1)
-    assert np.all(draws.dropout == 1)

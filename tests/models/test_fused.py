@@ -8,7 +8,7 @@ from vswin.models import fused
 
 
 @pytest.fixture(params=["compiled", "not compiled"])
-def way(request, monkeypatch):
+def mode(request, monkeypatch):
     """Compiles at any size, or never."""
     monkeypatch.setattr(fused, "MIN_ELEMENTS", 0 if request.param == "compiled" else 1 << 60)
     return request.param
@@ -52,14 +52,14 @@ TOLERANCES = [("float32", 2e-6), ("bfloat16", 1e-2), ("float16", 2e-3)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
-def test_gelu(way, dtype, tolerance):
+def test_gelu(mode, dtype, tolerance):
     x = tf.concat([draw(50, 7, scale=3), [[-60.0, -8, -1, 0, 1, 8, 60]]], axis=0)
     expected = differentiate(lambda x: tf.cast(tf.nn.gelu(tf.cast(x, tf.float32), False), dtype), tf.cast(x, dtype))
     assert_close(differentiate(fused.gelu, tf.cast(x, dtype)), expected, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
-def test_normalisation(way, dtype, tolerance):
+def test_normalisation(mode, dtype, tolerance):
     arguments = draw(33, 12, dtype=dtype, scale=3), draw(12), draw(12)
     expected = differentiate(plain_norm, *arguments)
     actual = differentiate(lambda x, gamma, beta: fused.normalize_rows(x, gamma, beta, 1e-5), *arguments)
@@ -67,7 +67,7 @@ def test_normalisation(way, dtype, tolerance):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
-def test_softmax(way, dtype, tolerance):
+def test_softmax(mode, dtype, tolerance):
     logits, bias = draw(6, 2, 5, 5, dtype=dtype), draw(2, 5, 5)
     logits += tf.cast(tf.where(draw(6, 2, 5, 5) > 0.8, -100.0, 0.0), dtype)
     expected = differentiate(plain_softmax, logits, bias)

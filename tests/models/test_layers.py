@@ -2,35 +2,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vswin.models.head import ClassificationHead
-from vswin.models.layers import Mlp, SwinBlock3D, WindowAttention3D
-from vswin.models.patches import PatchEmbed3D, PatchMerging, PatchProjection
-from vswin.models.stage import SwinStage
-from vswin.models.video_swin import Normalize, VideoSwinBackbone
+from vswin.models.layers import (
+    ClassificationHead,
+    Mlp,
+    PatchEmbed3D,
+    PatchMerging,
+    PatchProjection,
+    SwinBlock3D,
+    WindowAttention3D,
+)
+from vswin.models.video_swin import Normalize, SwinStage, VideoSwinBackbone
 from vswin.models.windows import plan_windows
 from vswin.models.zoo import ModelSize
+from vswin.runtime import set_precision
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 3, 4), patch_size=(2, 4, 2))
+BLOCK = {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "init_std": 0.3}
 LAYERS = [
     (PatchEmbed3D, {"embed_dim": 6, "patch_size": (2, 4, 3)}),
     (PatchProjection, {"embed_dim": 6, "patch_size": (2, 4, 3)}),
-    (WindowAttention3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "init_std": 0.3}),
+    (WindowAttention3D, BLOCK),
     (Mlp, {"dim": 6, "hidden_dim": 9, "init_std": 0.3}),
-    (SwinBlock3D, {"dim": 10, "num_heads": 5, "window_size": (2, 3, 4), "mlp_ratio": 2.0, "init_std": 0.3}),
+    (SwinBlock3D, BLOCK | {"mlp_ratio": 2.0}),
     (PatchMerging, {"dim": 6, "init_std": 0.3}),
-    (
-        SwinStage,
-        {
-            "dim": 10,
-            "depth": 3,
-            "num_heads": 5,
-            "window_size": (2, 3, 4),
-            "mlp_ratio": 2.0,
-            "init_std": 0.3,
-            "is_last": True,
-            "remat": True,
-        },
-    ),
+    (SwinStage, BLOCK | {"depth": 3, "mlp_ratio": 2.0, "is_last": True, "remat": True}),
     (VideoSwinBackbone, {"size": SIZE, "remat": True}),
     (ClassificationHead, {"num_classes": 7}),
     (Normalize, {}),
@@ -47,13 +42,19 @@ def test_a_layer_can_be_rebuilt_from_its_config(layer_class, arguments):
     assert twin.dtype_policy.name == "mixed_bfloat16"
 
 
-def test_init_std_reaches_every_kernel_of_a_stage():
+def test_initial_weights_follow_the_official_distributions():
     stage = SwinStage(64, 2, 4, (2, 2, 2), init_std=0.3)
     stage(tf.zeros([2, 2, 4, 6, 64]))
     kernels = [variable for variable in stage.trainable_variables if "kernel" in variable.name]
     assert len(kernels) == 2 * 4 + 1
     for kernel in kernels:
         assert float(tf.math.reduce_std(kernel)) == pytest.approx(0.3, rel=0.05)
+    head, mlp = ClassificationHead(50), Mlp(64, 256)
+    head(tf.zeros([2, 1, 1, 1, 100]))
+    mlp(tf.zeros([2, 64]))
+    for layer, std in ((head.linear, 0.01), (mlp.fc1, 0.02)):
+        np.testing.assert_allclose(np.std(layer.kernel), std, rtol=0.05)
+        assert not np.any(layer.bias)
 
 
 def test_attention_equals_the_formula():
@@ -62,7 +63,6 @@ def test_attention_equals_the_formula():
     regions = np.array([[0, 1, 1, 0], [2, 2, 2, 3]], "i4")
     layer(x, regions)
     layer.relative_position_bias_table.assign(np.arange(18.0).reshape(9, 2))
-    assert layer.relative_position_bias_table.shape == (9, 2)
     ours = layer(x, regions).numpy()
 
     q, k, v = np.split(x @ layer.qkv.kernel.numpy(), 3, axis=-1)
@@ -78,13 +78,6 @@ def test_attention_equals_the_formula():
         expected.append(weights / weights.sum(-1, keepdims=True) @ v[..., part])
     expected = np.concatenate(expected, -1) @ layer.proj.kernel.numpy()
     np.testing.assert_allclose(ours, expected, atol=1e-6)
-
-
-def test_table_keeps_its_size_and_config_when_windows_shrink():
-    layer = WindowAttention3D(6, 2, (8, 7, 7))
-    layer(tf.zeros([2, 4 * 7 * 7, 6]))
-    assert layer.relative_position_bias_table.shape == (15 * 13 * 13, 2)
-    assert layer.get_config()["window_size"] == (8, 7, 7)
 
 
 def test_the_gradient_of_a_bias_table_is_dense():
@@ -124,9 +117,64 @@ def test_mlp_uses_the_exact_gelu():
     np.testing.assert_allclose(layer(tf.constant([[-2.0], [3.0]])), [[-0.0455003], [2.9959503]], atol=1e-6)
 
 
-def test_initial_weights_follow_the_official_distributions():
-    layer = SwinBlock3D(64, 4, (2, 3, 4))
-    layer(tf.zeros([2, 2, 3, 4, 64]), plan_windows(tf.constant([2, 3, 4]), (2, 3, 4), is_shifted=False))
-    np.testing.assert_allclose(np.std(layer.mlp.fc1.kernel), 0.02, rtol=0.05)
-    assert np.abs(layer.mlp.fc1.kernel).max() > 0.05
-    assert not np.any(layer.mlp.fc1.bias)
+@pytest.mark.parametrize("patch_size", [(2, 4, 4), (1, 2, 3), (2, 3, 1)])
+def test_the_projection_is_a_convolution_in_values_and_gradients(patch_size):
+    t, h, w = patch_size
+    x = tf.random.stateless_normal([2, 2 * t, 3 * h, 5 * w, 3], seed=[0, 1])
+    layer = PatchProjection(7, patch_size)
+    layer(x)
+    layer.bias.assign(np.arange(7.0))
+    with tf.GradientTape() as tape:
+        given = layer(x, training=True)
+        loss = tf.reduce_sum(given**2)
+    gradients = tape.gradient(loss, layer.trainable_variables)
+    with tf.GradientTape() as tape:
+        expected = tf.nn.conv3d(x, layer.kernel, [1, *patch_size, 1], "VALID") + layer.bias
+        loss = tf.reduce_sum(expected**2)
+    assert given.shape == (2, 2, 3, 5, 7)
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    for a, b in zip(gradients, tape.gradient(loss, layer.trainable_variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_projection_multiplies_in_low_precision(precision):
+    set_precision(precision)
+    layer = PatchProjection(7, (2, 4, 2))
+    x = tf.random.stateless_normal([2, 4, 8, 4, 3], seed=[0, 1])
+    assert layer(x).dtype.name == precision
+    assert layer.kernel.dtype == tf.float32
+    expected = tf.nn.conv3d(x, layer.kernel, [1, 2, 4, 2, 1], "VALID")
+    np.testing.assert_allclose(tf.cast(layer(x), tf.float32), expected, atol=0.05)
+
+
+def test_patch_embedding_fills_the_last_patches_with_zeros():
+    layer = PatchEmbed3D(4, (2, 4, 4))
+    x = tf.random.normal([2, 3, 5, 9, 3])
+    whole = tf.pad(x, [[0, 0], [0, 1], [0, 3], [0, 3], [0, 0]])
+    assert layer(x).shape == (2, 2, 2, 3, 4)
+    np.testing.assert_array_equal(layer(x), layer(whole))
+
+
+def test_merging_takes_neighbours_row_first():
+    layer = PatchMerging(1)
+    x = np.array([[1, 2, 3], [4, 5, 6]], np.float32).reshape(1, 1, 2, 3, 1).repeat(2, axis=0)
+    layer.build(x.shape)
+    neighbours = []
+    layer.norm.call = lambda values: neighbours.append(values.numpy()) or values
+    assert layer(x).shape == (2, 1, 1, 2, 2)
+    # (0,0), (1,0), (0,1), (1,1) in (row, column); the padding column is zero.
+    assert neighbours[0][1, 0, 0].tolist() == [[1, 4, 2, 5], [3, 6, 0, 0]]
+
+
+def test_the_head_averages_then_drops_only_in_training_in_float32():
+    head = ClassificationHead(3, dtype="mixed_float16")
+    features = tf.random.normal([2, 2, 3, 4, 5])
+    dropout = tf.constant([[0.0] * 5, [2.0] * 5])
+    plain = head(features, training=False, dropout=dropout)
+    assert plain.dtype == tf.float32
+    pooled = tf.reduce_mean(tf.cast(tf.cast(features, tf.float16), tf.float32), axis=[1, 2, 3]).numpy()
+    np.testing.assert_allclose(plain, pooled @ head.linear.kernel.numpy(), atol=1e-5)
+    dropped = head(features, training=True, dropout=dropout)
+    np.testing.assert_allclose(dropped[0], np.zeros(3), atol=1e-7)
+    np.testing.assert_allclose(dropped[1], 2 * plain[1], atol=1e-6)

@@ -62,16 +62,6 @@ def test_unknown_extents_give_the_same_logits(model):
         np.testing.assert_allclose(dynamic(clips), model(clips), atol=1e-6)
 
 
-def test_static_shapes_survive_tracing(model):
-    traced = tf.function(model.features).get_concrete_function(tf.TensorSpec([2, 8, 32, 48, 3], tf.uint8))
-    assert traced.structured_outputs.shape == (2, 4, 4, 6, 16)
-
-
-def test_samples_do_not_influence_each_other(model):
-    clips = make_clips(3, 5, 23, 41)
-    np.testing.assert_allclose(model(clips)[1:2], model(clips[1:2]), atol=1e-6)
-
-
 def test_training_applies_the_draws(model):
     clips = make_clips(2, 8, 32, 48)
     keep = Draws(tf.ones([2, 3, 2]), tf.ones([2, 16]))
@@ -101,13 +91,6 @@ def test_without_draws_training_draws_afresh(model):
     assert np.any(traced() != traced())
 
 
-def test_make_draws_fits_the_model(model):
-    draws = model.make_draws(1, 2, tf.constant([1, 3]), 4)
-    assert draws.drop_path.shape == (2, 3, 2)
-    assert draws.dropout.shape == (2, 16)
-    assert model(make_clips(2, 8, 32, 48), training=True, draws=draws).shape == (2, 5)
-
-
 def test_plain_keras_fit_learns(model):
     clips, labels = make_clips(4, 4, 16, 24), np.array([0, 1, 2, 3])
     before = model.get_weights()
@@ -134,17 +117,6 @@ def test_mixed_precision_stays_close_and_keeps_softmax_in_float32(model, policy,
     softmax = [operation.inputs[0].dtype for operation in operations if operation.type == "Softmax"]
     assert softmax == [tf.float32] * 3
     assert all(variable.dtype == tf.float32 for variable in mixed.variables)
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_trains(policy):
-    model = VideoSwin(SIZE, num_classes=5, dtype=policy)
-    clips = make_clips(2, 8, 32, 48)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model(clips, training=True) ** 2)
-    for gradient in tape.gradient(loss, model.trainable_variables):
-        assert gradient.dtype == tf.float32
-        assert np.isfinite(gradient).all()
 
 
 def test_short_clips_run_on_the_weights_of_long_ones():

@@ -7,16 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vswin.models.windows import (
-    effective_window,
     expand_bias,
     from_windows,
     pad_grid,
     plan_windows,
     region_channels,
-    reorder_tokens,
     to_windows,
     token_regions,
-    window_order,
 )
 
 
@@ -64,14 +61,6 @@ def test_cutting_and_putting_back_is_exact_for_any_grid(grid, window, is_shifted
     cut = to_windows(tf.constant(x), windows)
     assert cut.shape[1] == np.prod(np.minimum(grid, window))
     np.testing.assert_array_equal(from_windows(cut, windows, tf.shape(x)), x)
-
-
-def test_window_shrinks_and_shift_vanishes_axis_by_axis():
-    window, shift = effective_window(tf.constant([4, 7, 9]), (8, 7, 5), is_shifted=True)
-    assert window.numpy().tolist() == [4, 7, 5]
-    assert shift.numpy().tolist() == [0, 0, 2]
-    _, shift = effective_window(tf.constant([16, 9, 9]), (8, 7, 5), is_shifted=False)
-    assert shift.numpy().tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -123,16 +112,6 @@ def test_the_gradient_of_an_expanded_bias_counts_the_pairs_of_each_row():
         [[(2 - abs(t)) * (3 - abs(y)) * (4 - abs(x)) for x in range(-3, 4)] for y in range(-2, 3)] for t in (-1, 0, 1)
     ]
     np.testing.assert_array_equal(gradient, np.ravel(counts)[:, None] * [1.0, 2.0])
-
-
-def test_gradient_of_reordering_is_the_default_one():
-    order = window_order(tf.constant([4, 6, 8]), tf.constant([2, 3, 4]), tf.constant([1, 1, 2]))
-    tokens, weights = tf.random.normal([2, 192, 3]), tf.random.normal([2, 192, 3])
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(tokens)
-        ours = tf.reduce_sum(reorder_tokens(tokens, order, tf.math.invert_permutation(order)) ** 2 * weights)
-        default = tf.reduce_sum(tf.gather(tokens, order, axis=1) ** 2 * weights)
-    np.testing.assert_array_equal(tape.gradient(ours, tokens), tape.gradient(default, tokens))
 
 
 def test_unknown_extents_give_the_same_windows():

@@ -11,7 +11,7 @@ import tensorflow as tf
 from safetensors.numpy import load_file
 
 from vswin.errors import InputError
-from vswin.models.patches import PatchProjection
+from vswin.models.layers import PatchProjection
 from vswin.runtime import make_strategy
 from vswin.training import callbacks
 from vswin.training.groups import find_group

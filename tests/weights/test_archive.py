@@ -76,14 +76,16 @@ def test_a_saved_model_comes_out_as_it_went_in(tmp_path, unpack, mode, form, pre
     assert (folder / "saved_model.pb").stat().st_uid != 12345
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "a/../../outside", ".."])
-def test_names_that_lead_elsewhere_are_refused(refuse, name):
-    refuse(tar_of({"saved_model.pb": b"", name: b"x"}), "no plain file or folder below its own")
-
-
-@pytest.mark.parametrize("name", ["n" * 5000, "a/" * 3000 + "b", "saved_model.pb/x"])
-def test_names_that_no_disk_can_have_are_refused(refuse, name):
-    refuse(tar_of({"saved_model.pb": b"", name: b"x"}), "is not unpacked")
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("/etc/passwd", "../outside", "a/../../outside", ".."), "no plain file or folder below its own"),
+        (("n" * 5000, "a/" * 3000 + "b", "saved_model.pb/x"), "is not unpacked"),  # no disk can have them
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(refuse, names, problem):
+    for name in names:
+        refuse(tar_of({"saved_model.pb": b"", name: b"x"}), problem)
 
 
 @pytest.mark.parametrize(
@@ -148,19 +150,3 @@ def test_an_archive_cut_anywhere_is_refused_or_misses_files(unpack, refuse, mode
     refuse(b"")
     refuse(b"\x1f\x8b")
     refuse(bytes(2048))
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_mutated_archives_unpack_or_are_input_errors(unpack, mode):
-    content = tar_of({"saved_model.pb": b"graph", "variables/variables.index": b"index" * 9}, mode)
-    rng = np.random.default_rng(0)
-    num_refused = 0
-    for _ in range(150):
-        changed = bytearray(content)
-        at, length = int(rng.integers(min(len(changed), 2600))), int(rng.integers(4))
-        changed[at : at + length] = rng.bytes(int(rng.integers(4)))
-        try:
-            unpack(bytes(changed))
-        except InputError:
-            num_refused += 1
-    assert num_refused > 20

@@ -39,34 +39,20 @@ class Model(keras.Model):
         return x
 
 
-@pytest.fixture
-def keras_folder(tmp_path):
+def test_variables_of_a_keras_model_come_as_loading_gives_them_without_the_optimizer(tmp_path):
     model = Model()
     model.compile("adam", "mse")
     model.fit(np.ones((4, 3)), np.zeros((4, 3)), verbose=0)
     model.save(tmp_path / "keras", save_format="tf")
-    return tmp_path / "keras"
-
-
-def assert_as_loaded(folder):
-    loaded = tf.saved_model.load(str(folder)).variables
-    read = read_saved_model(folder)
-    assert len(read) == 14
-    assert [name for name, _ in read] == [variable.name.removesuffix(":0") for variable in loaded]
-    for (name, array), variable in zip(read, loaded, strict=True):
-        assert array.dtype == variable.dtype.as_numpy_dtype, name
-        np.testing.assert_array_equal(array, variable.numpy())
-
-
-def test_variables_of_a_keras_model_come_as_loading_gives_them_without_the_optimizer(keras_folder):
-    assert_as_loaded(keras_folder)
-
-
-def test_a_keras_model_saved_without_keras_reads_alike(tmp_path):
-    model = Model()
-    model(np.ones((4, 3)))
     tf.saved_model.save(model, str(tmp_path / "plain"))
-    assert_as_loaded(tmp_path / "plain")
+    for folder in (tmp_path / "keras", tmp_path / "plain"):
+        loaded = tf.saved_model.load(str(folder)).variables
+        read = read_saved_model(folder)
+        assert len(read) == 14
+        assert [name for name, _ in read] == [variable.name.removesuffix(":0") for variable in loaded]
+        for (name, array), variable in zip(read, loaded, strict=True):
+            assert array.dtype == variable.dtype.as_numpy_dtype, name
+            np.testing.assert_array_equal(array, variable.numpy())
 
 
 def test_a_module_without_a_list_is_read_breadth_first(tmp_path):
@@ -126,16 +112,6 @@ def test_a_graph_without_objects_is_that_of_tensorflow_1(folder):
         read_saved_model(folder)
 
 
-def test_a_cut_or_missing_data_file_is_damaged(folder):
-    data = folder / "variables" / "variables.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[:2000])
-    with pytest.raises(InputError, match="damaged"):
-        read_saved_model(folder)
-    data.unlink()
-    with pytest.raises(InputError, match="damaged"):
-        read_saved_model(folder)
-
-
 def test_variables_that_claim_more_than_the_files_hold_are_refused_before_they_are_allocated(folder, monkeypatch):
     load = tf.train.load_checkpoint
 
@@ -153,49 +129,41 @@ def test_variables_that_claim_more_than_the_files_hold_are_refused_before_they_a
         read_saved_model(folder)
 
 
-def test_a_cut_or_wrong_index_is_damaged(folder):
-    index = folder / "variables" / "variables.index"
-    content = index.read_bytes()
-    for length in range(0, len(content), 11):
-        index.write_bytes(content[:length])
+@pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
+def test_cut_changed_or_missing_files_are_damaged(folder, file):
+    path = folder / "variables" / file
+    content = path.read_bytes()
+    changed = bytearray(content)
+    changed[len(content) // 3] ^= 1
+    for damaged in (*(content[:length] for length in range(0, len(content), len(content) // 20)), bytes(changed)):
+        path.write_bytes(damaged)
         with pytest.raises(InputError, match="damaged"):
             read_saved_model(folder)
-
-
-def test_changed_bytes_of_the_data_are_noticed(folder):
-    data = folder / "variables" / "variables.data-00000-of-00001"
-    content = bytearray(data.read_bytes())
-    content[200] ^= 1
-    data.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged.*checksum|damaged.*Checksum"):
+    path.unlink()
+    with pytest.raises(InputError, match=r"damaged|is no SavedModel"):
         read_saved_model(folder)
 
 
-def change_objects(folder, change):
-    """Applies a change to the object graph of a SavedModel."""
+def _point_outside(child):
+    child.node_id = 10_000
+
+
+def _count_from_the_end(child):
+    child.node_id = -1
+
+
+def _rename(child):
+    child.local_name = "other"
+
+
+@pytest.mark.parametrize("change", [_point_outside, _count_from_the_end, _rename])
+def test_an_object_graph_that_does_not_fit_is_damaged(folder, change):
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    change(model.meta_graphs[0].object_graph_def)
+    for child in model.meta_graphs[0].object_graph_def.nodes[0].children:
+        change(child)
     (folder / "saved_model.pb").write_bytes(model.SerializeToString())
-
-
-@pytest.mark.parametrize("node", [-1, 10_000])
-def test_an_object_graph_that_points_outside_itself_is_damaged(folder, node):
-    def point_outside(objects):
-        objects.nodes[0].children[0].node_id = node
-
-    change_objects(folder, point_outside)
-    with pytest.raises(InputError, match="damaged"):
-        read_saved_model(folder)
-
-
-def test_a_variable_that_the_checkpoint_lacks_is_damaged(folder):
-    def rename(objects):
-        for child in objects.nodes[0].children:
-            child.local_name = f"other_{child.local_name}"
-
-    change_objects(folder, rename)
     with pytest.raises(InputError, match="damaged"):
         read_saved_model(folder)
 

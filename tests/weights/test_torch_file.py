@@ -160,25 +160,21 @@ def test_tensors_of_every_kind_are_read_only_views_that_outlive_the_file(tmp_pat
 
 
 def test_files_of_training_programs_give_their_weights_alone():
-    assert_same(
-        read_torch_file(FILES / "mmengine.pth"),
-        {
-            "backbone.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    for file, expected in {
+        "mmengine.pth": {
+            "backbone.weight": np.array([[0, 1, 2], [3, 4, 5]], np.float32),
             "backbone.bias": np.array([1, 2], np.float32),
             "head.weight": np.array([[2, 3], [4, 5]], np.float32),
             "head.bias": np.array([3, 4], np.float32),
         },
-    )
-    assert_same(
-        read_torch_file(FILES / "microsoft.pth"),
-        {
+        "microsoft.pth": {
             "patch_embed.proj.weight": np.array([[0, 1], [2, 3]], np.float32),
             "head.bias": np.array([0, 1], np.float32),
         },
-    )
-    expected = {f"uint{bits}": np.arange(3, dtype=f"u{bits // 8}") for bits in (16, 32, 64)}
-    assert_same(read_torch_file(FILES / "unsigned.pyth"), expected)
-    assert list(read_torch_file(FILES / "bare.pth")) == ["module.a", "module.b"]
+        "unsigned.pyth": {f"uint{bits}": np.arange(3, dtype=f"u{bits // 8}") for bits in (16, 32, 64)},
+        "bare.pth": {"module.a": np.arange(3, dtype=np.float32), "module.b": np.arange(2, dtype=np.float32)},
+    }.items():
+        assert_same(read_torch_file(FILES / file), expected)
 
 
 def test_an_archive_compressed_by_another_tool_reads_the_same(read):
@@ -193,33 +189,11 @@ def test_an_archive_compressed_by_another_tool_reads_the_same(read):
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_what_stands_beside_the_weights_is_passed_over(tmp_path, read, protocol):
-    extra = {
-        1: "a key that is no text",
-        "plain": [
-            None,
-            True,
-            0,
-            255,
-            65_536,
-            -(2**31),
-            2**1000,
-            0.5,
-            "läuft" * 20_000,
-            b"bytes" * 99,
-            (),
-            (1, 2, 3, 4),
-        ],
-        "sets": [{1, 2}, set(), frozenset({1})],
-        "others": [
-            collections.Counter("a"),
-            collections.deque([1]),
-            collections.defaultdict(list, a=[1]),
-            1j,
-            slice(3),
-        ],
-        "arrays": [np.arange(3), np.float64(2)] if protocol < 5 else [],
-        "nested": collections.OrderedDict(a=collections.OrderedDict(b=[[], {}])),
-    }
+    numbers = [None, True, 0, 255, 65_536, -(2**31), 2**1000, 0.5, 1j, slice(3), (), (1, 2, 3, 4)]
+    sets = [{1, 2}, set(), frozenset({1}), collections.deque([1]), collections.defaultdict(list, a=[1])]
+    extra = {1: "a key that is no text", "plain": [*numbers, *sets, "läuft" * 20_000, b"bytes" * 99]}
+    extra["arrays"] = [np.arange(3), np.float64(2)] if protocol < 5 else []
+    extra["nested"] = collections.OrderedDict(a=collections.OrderedDict(b=[[], {}, collections.Counter("a")]))
     extra["itself"] = extra["plain"]
     end = len(pickle.dumps(extra, protocol))
     frame = pickle.dumps(extra, protocol)[: end - 1]
@@ -494,7 +468,9 @@ def test_legacy_files_must_agree_with_themselves(refuse):
     refuse(legacy_of(two_ways, ["a"], values), "'a' in two ways")
     for wrong in (struct.pack("<q", 3) + bytes(12), struct.pack("<q", -1) + bytes(4), values[:-1], b"\x02", b""):
         refuse(legacy_of(one, ["a"], wrong))
-    refuse(legacy_of(pickled({"a": tensor(0, (1,), (1,), storage("a", 2**57))}), ["a"], values), "breaks off")
+    refuse(
+        legacy_of(pickled({"a": tensor(0, (1,), (1,), storage("a", 2**57))}), ["a"], values), "1 elements instead of"
+    )
 
 
 # Other files
@@ -525,23 +501,3 @@ def test_a_file_cut_anywhere_is_an_error(read, name):
     for length in range(0, len(content) - 1, 41):
         with pytest.raises(InputError, match=r"a\.pth "):
             read(content[:length])
-
-
-@pytest.mark.parametrize("name", ["mmcv.pth", "mmcv_legacy.pth", "mmengine.pth"])
-def test_damaged_files_give_tensors_or_an_input_error(read, name):
-    content = (FILES / name).read_bytes()
-    rng = np.random.default_rng(0)
-    num_refused, num_read = 0, 0
-    for _ in range(400):
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 4)):
-            at, length = (int(rng.integers(bound)) for bound in (len(changed), 9))
-            changed[at : at + length] = rng.choice([rng.bytes(int(rng.integers(9))), bytes([255]) * length])
-        try:
-            tensors = read(bytes(changed))
-        except InputError:
-            num_refused += 1
-        else:
-            assert sum(len(values.tobytes()) for values in tensors.values()) < 2 * 2**20
-            num_read += 1
-    assert min(num_read, num_refused) > 10

@@ -47,9 +47,8 @@ from vswin.runtime import (
     signals_taken,
     start_log,
 )
-from vswin.weights.build import build_model, check_weights
+from vswin.weights.build import build_model, check_weights, load_weights
 from vswin.weights.checkpoint import Checkpoint, open_weights
-from vswin.weights.load import load_weights
 
 _NUM_NAMED = 5
 

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from vswin.errors import InputError
 from vswin.explain.grad_cam import block_input, find_extents, spread
-from vswin.models.attention import weigh
-from vswin.models.stage import SwinStage
-from vswin.models.video_swin import VideoSwin
+from vswin.models.attention import attention_weights
+from vswin.models.video_swin import SwinStage, VideoSwin
 from vswin.models.windows import to_windows
 from vswin.models.zoo import Triple
 
@@ -82,7 +81,8 @@ def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarr
     qkv, bias = own_block.attn.project(cut)  # [B, N, 3, nH, d], [nH, N, N]
     q, k, _ = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [B, nH, N, d]
     regions = None if windows.regions is None else windows.regions[window : window + 1]  # [1, N]
-    weights = tf.reduce_mean(tf.cast(weigh(q, k, bias, regions), tf.float32)[:, :, number], axis=1)  # [B, N]
+    weights = attention_weights(q, k, bias, regions)[:, :, number]  # [B, nH, N]
+    weights = tf.reduce_mean(tf.cast(weights, tf.float32), axis=1)  # [B, N]
     placed = np.zeros([x.shape[0], int(padded.prod())], np.float32)
     placed[:, windows.order[window * num_tokens : (window + 1) * num_tokens].numpy()] = weights.numpy()
     frames, rows, columns = grid.tolist()

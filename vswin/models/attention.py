@@ -43,14 +43,10 @@ def attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Ten
 
 
 def chunk_size(shape: tf.TensorShape, num_windows: int | None) -> int | None:
-    """Chooses the number of windows to process at a time.
+    """Chooses how many windows to process at a time for queries, keys and values [B*nW, N, 3, nH, d].
 
-    Args:
-        shape: shape of queries, keys and values, [B*nW, N, 3, nH, d].
-        num_windows: windows of a sample nW, which the chunk size divides; None if unknown.
-
-    Returns:
-        Windows per chunk; None to process all at once: there are few logits or, as in an export, an unknown number.
+    The number divides the windows of a sample nW. None: all at once, since there are few logits or, as in an export, an
+    unknown number.
     """
     if num_windows is None or not shape.is_fully_defined():
         return None
@@ -63,25 +59,19 @@ def chunk_size(shape: tf.TensorShape, num_windows: int | None) -> int | None:
 
 
 def _attend(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
-    q, k, v = _split(qkv)  # each [B*nW, nH, N, d]
-    return _join(tf.matmul(weigh(q, k, bias, regions), v))  # [B*nW, N, nH*d]
+    q, k, v = _split_qkv(qkv)  # each [B*nW, nH, N, d]
+    return _join_heads(tf.matmul(attention_weights(q, k, bias, regions), v))  # [B*nW, N, nH*d]
 
 
-def weigh(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
-    """Computes the attention weights between the tokens of each window.
+def attention_weights(q: tf.Tensor, k: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None) -> tf.Tensor:
+    """Computes the attention weights between the tokens of each window, which sum to 1 over the last axis.
 
-    Args:
-        q: queries, [B*nW, nH, N, d].
-        k: keys, [B*nW, nH, N, d].
-        bias: added to the logits, float32 [nH, N, N].
-        regions: see `attend`.
-
-    Returns:
-        The weights of the values, which sum to 1 over the last axis, [B*nW, nH, N, N].
+    Queries and keys [B*nW, nH, N, d] -> weights [B*nW, nH, N, N]; bias and regions as in `attend`.
     """
     q = q * q.shape[-1] ** -0.5
     if regions is not None:
-        q, k = (_append(x, channels) for x, channels in zip((q, k), region_channels(regions, q.dtype), strict=True))
+        of_queries, of_keys = region_channels(regions, q.dtype)
+        q, k = _append_channels(q, of_queries), _append_channels(k, of_keys)
     return biased_softmax(tf.matmul(q, k, transpose_b=True), bias)  # [B*nW, nH, N, N]
 
 
@@ -102,75 +92,75 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
             return i + 1, done.write(i, tf.cast(some, qkv.dtype))
 
         def gradient(upstream: tf.Tensor) -> tuple:
-            shares = _share_in_softmax(attended, upstream, num_heads=qkv.shape[3])
+            common = _softmax_gradient_term(attended, upstream, num_heads=qkv.shape[3])
 
             def backward(i: tf.Tensor, done: tf.TensorArray, dbias: tf.Tensor) -> tuple:
                 wide_qkv, wide_upstream = (tf.cast(cut(x, i), tf.float32) for x in (qkv, upstream))
-                dqkv, more = _attend_gradient(wide_qkv, wide_upstream, cut(shares, i), bias, cut_regions(i))
+                dqkv, more = _attend_gradient(wide_qkv, wide_upstream, cut(common, i), bias, cut_regions(i))
                 return i + 1, done.write(i, tf.cast(dqkv, qkv.dtype)), dbias + more
 
-            done, dbias = _repeat(backward, rounds, qkv.dtype, tf.zeros_like(bias))
+            done, dbias = _loop_over_chunks(backward, rounds, qkv.dtype, tf.zeros_like(bias))
             return tf.reshape(done.concat(), qkv.shape), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
 
-        (done,) = _repeat(forward, rounds, qkv.dtype)
+        (done,) = _loop_over_chunks(forward, rounds, qkv.dtype)
         attended = tf.ensure_shape(done.concat(), [*qkv.shape[:2], math.prod(qkv.shape[3:])])  # [B*nW, N, nH*d]
         return attended, gradient
 
     return run(qkv, bias)
 
 
-def _share_in_softmax(attended: tf.Tensor, upstream: tf.Tensor, num_heads: int) -> tf.Tensor:
+def _softmax_gradient_term(attended: tf.Tensor, upstream: tf.Tensor, num_heads: int) -> tf.Tensor:
     """Computes the term of the softmax's gradient that all logits of a token share, float32 [B*nW, nH, N, 1]."""
     # It is the sum over attended tokens of weight * gradient of the weight. By the gradient of the product with the
     # values, this equals the sum over channels of output * gradient of the output, which are far smaller tensors.
     # Source: Dao et al., FlashAttention, equation 4.
     product = tf.cast(attended, tf.float32) * tf.cast(upstream, tf.float32)
-    return tf.reduce_sum(_part(product, num_heads), axis=-1, keepdims=True)  # [B*nW, nH, N, 1]
+    return tf.reduce_sum(_split_heads(product, num_heads), axis=-1, keepdims=True)  # [B*nW, nH, N, 1]
 
 
 def _attend_gradient(
-    qkv: tf.Tensor, upstream: tf.Tensor, shares: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
+    qkv: tf.Tensor, upstream: tf.Tensor, common: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Differentiates `_attend` in float32: the gradients of qkv [B*nW, N, 3, nH, d] and of the bias [nH, N, N]."""
-    q, k, v = _split(qkv)  # each [B*nW, nH, N, d]
+    q, k, v = _split_qkv(qkv)  # each [B*nW, nH, N, d]
     scale = q.shape[-1] ** -0.5
-    upstream = _part(upstream, q.shape[1])  # [B*nW, nH, N, d]
-    weights = weigh(q, k, bias, regions)  # [B*nW, nH, N, N]
+    upstream = _split_heads(upstream, q.shape[1])  # [B*nW, nH, N, d]
+    weights = attention_weights(q, k, bias, regions)  # [B*nW, nH, N, N]
     dweights = tf.matmul(upstream, v, transpose_b=True)  # [B*nW, nH, N, N]
-    dlogits = weights * (dweights - shares)
+    dlogits = weights * (dweights - common)
     dbias = tf.reduce_sum(dlogits, axis=0)  # [nH, N, N]
     dq, dk = tf.matmul(dlogits, k) * scale, tf.matmul(dlogits, q * scale, transpose_a=True)
     dv = tf.matmul(weights, upstream, transpose_a=True)
     return tf.transpose(tf.stack([dq, dk, dv]), [1, 3, 0, 2, 4]), dbias  # [B*nW, N, 3, nH, d], [nH, N, N]
 
 
-def _split(qkv: tf.Tensor) -> list[tf.Tensor]:
+def _split_qkv(qkv: tf.Tensor) -> list[tf.Tensor]:
     """Separates queries, keys and values: [B*nW, N, 3, nH, d] -> three times [B*nW, nH, N, d]."""
     return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # of [3, B*nW, nH, N, d]
 
 
-def _part(x: tf.Tensor, num_heads: int) -> tf.Tensor:
+def _split_heads(x: tf.Tensor, num_heads: int) -> tf.Tensor:
     """Separates heads: [B*nW, N, nH*d] -> [B*nW, nH, N, d]."""
     shape = tf.shape(x)
     x = tf.reshape(x, [shape[0], shape[1], num_heads, x.shape[-1] // num_heads])  # [B*nW, N, nH, d]
     return tf.transpose(x, [0, 2, 1, 3])  # [B*nW, nH, N, d]
 
 
-def _join(x: tf.Tensor) -> tf.Tensor:
+def _join_heads(x: tf.Tensor) -> tf.Tensor:
     """Joins heads: [B*nW, nH, N, d] -> [B*nW, N, nH*d]."""
     x = tf.transpose(x, [0, 2, 1, 3])  # [B*nW, N, nH, d]
     shape = tf.shape(x)
     return tf.reshape(x, [shape[0], shape[1], math.prod(x.shape[2:])])  # [B*nW, N, nH*d]
 
 
-def _append(x: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
+def _append_channels(x: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
     """Appends channels [nW, N, c], the same for each head and sample, to x [B*nW, nH, N, d]."""
     shape = tf.shape(x)
     channels = tf.tile(channels[:, None], [shape[0] // tf.shape(channels)[0], shape[1], 1, 1])  # [B*nW, nH, N, c]
     return tf.concat([x, channels], axis=-1)  # [B*nW, nH, N, d+c]
 
 
-def _repeat(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: tf.Tensor) -> tuple:
+def _loop_over_chunks(body: Callable[..., tuple], rounds: int, dtype: tf.DType, *carried: tf.Tensor) -> tuple:
     """Calls `body(i, done, *carried)` for each round, several rounds at a time if there are several cores."""
     done = tf.TensorArray(dtype, rounds)
     _, *results = tf.while_loop(

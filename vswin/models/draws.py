@@ -36,18 +36,11 @@ def make_draws(
     size: ModelSize,
     dropout: float,
 ) -> Draws:
-    """Draws the multipliers of the samples at `positions` of a global batch.
+    """Draws the multipliers of the samples at `positions`, int32 [B], of a global batch.
 
     The whole batch is drawn and the positions are picked from it: the numbers are few, and picking makes them the same
-    for any number of replicas.
-
-    Args:
-        seed: seed of the run.
-        step: optimizer step.
-        positions: positions of this replica's samples in the global batch, int32 [B], each below `global_batch_size`.
-        global_batch_size: samples per step over all replicas.
-        size: gives the drop-path rate, which rises linearly from 0 to its full value over all blocks.
-        dropout: rate before the head, in [0, 1).
+    for any number of replicas. The drop-path rate rises linearly from 0 to that of `size` over all blocks; `dropout` is
+    the rate before the head.
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformer3D (rates); timm,
         drop_path (scaling).
     """

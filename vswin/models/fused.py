@@ -60,16 +60,8 @@ def _gelu_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def normalize_rows(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple:
-    """Normalises each row to mean 0 and variance 1, then scales and shifts its channels.
+    """Normalises each row of [R, C] to mean 0 and variance 1, then scales and shifts its channels, float32 [C].
 
-    Args:
-        x: [R, C].
-        gamma: scale, float32 [C].
-        beta: shift, float32 [C].
-        epsilon: added to the variance.
-
-    Returns:
-        [R, C] in the dtype of `x`.
     Source: Ba et al., Layer Normalization; torch.nn.LayerNorm.
     """
     y, mean, scale = _normalize(x, gamma, beta, epsilon)
@@ -103,15 +95,7 @@ def _normalize_gradient(
 
 
 def biased_softmax(logits: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Adds a bias to attention logits and takes the softmax over their last axis.
-
-    Args:
-        logits: [B*nW, nH, N, N].
-        bias: float32 [nH, N, N].
-
-    Returns:
-        [B*nW, nH, N, N] in the dtype of `logits`.
-    """
+    """Adds a bias, float32 [nH, N, N], to attention logits [B*nW, nH, N, N]; gives the softmax over the last axis."""
 
     @tf.custom_gradient
     def run(logits: tf.Tensor, bias: tf.Tensor) -> tuple:

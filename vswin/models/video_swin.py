@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -11,11 +12,9 @@ import tf_keras as keras
 
 from vswin.errors import InputError
 from vswin.models.draws import Draws, make_draws
-from vswin.models.head import ClassificationHead
-from vswin.models.layers import layer_norm
-from vswin.models.patches import PatchEmbed3D
-from vswin.models.stage import SwinStage
-from vswin.models.zoo import ModelSize
+from vswin.models.layers import ClassificationHead, Layer, PatchEmbed3D, PatchMerging, SwinBlock3D, layer_norm
+from vswin.models.windows import Windows, plan_windows
+from vswin.models.zoo import ModelSize, Triple
 
 # Per channel R, G, B, on the scale 0..255.
 MEAN = (123.675, 116.28, 103.53)
@@ -30,13 +29,7 @@ class Normalize(keras.layers.Layer):
     """
 
     def call(self, clips: tf.Tensor) -> tf.Tensor:
-        """Normalises in float32, then casts.
-
-        Args:
-            clips: uint8 [B, T, H, W, 3], RGB.
-
-        Returns:
-            [B, T, H, W, 3] in the compute dtype of the layer.
+        """Normalises RGB clips, uint8 [B, T, H, W, 3], in float32, then casts to the compute dtype of the layer.
 
         Raises:
             TypeError: if the clips are not uint8.
@@ -51,7 +44,74 @@ class Normalize(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("vswin")
-class VideoSwinBackbone(keras.layers.Layer):
+class SwinStage(Layer):
+    """Runs the blocks of one resolution, every second one on shifted windows, then merges patches.
+
+    Args:
+        dim: channels C.
+        depth: number of blocks.
+        num_heads: attention heads nH.
+        window_size: full window (t, h, w).
+        mlp_ratio: hidden channels of an MLP as a multiple of C.
+        init_std: standard deviation of the initial kernels.
+        is_last: whether this is the last stage, which does not merge.
+        remat: whether the gradient recomputes each block instead of keeping its intermediate results.
+    Source: swin_transformer.py, BasicLayer.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        window_size: Triple,
+        mlp_ratio: float = 4.0,
+        init_std: float = 0.02,
+        is_last: bool = False,
+        remat: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.depth = depth
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.mlp_ratio = mlp_ratio
+        self.init_std = init_std
+        self.is_last = is_last
+        self.remat = remat
+        shared = {"init_std": init_std, "dtype": self.dtype_policy}
+        self.blocks = [
+            SwinBlock3D(dim, num_heads, window_size, mlp_ratio, name=f"block{j}", **shared) for j in range(depth)
+        ]
+        self.downsample = None if is_last else PatchMerging(dim, name="downsample", **shared)
+
+    def call(self, x: tf.Tensor, drop_path: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps tokens [B, T, H, W, C] to [B, T, ceil(H/2), ceil(W/2), 2C], or [B, T, H, W, C] in the last stage.
+
+        `drop_path` are multipliers of the branches, float32 [B, depth, 2]; None drops nothing.
+        """
+        x = self.run_blocks(x, drop_path)
+        return x if self.downsample is None else self.downsample(x)
+
+    def run_blocks(self, x: tf.Tensor, drop_path: tf.Tensor | None = None, num_blocks: int | None = None) -> tf.Tensor:
+        """Runs the first `num_blocks` blocks, or all, without merging; tokens stay [B, T, H, W, C]."""
+        plans = self.plan_windows(x)
+        for j, block in enumerate(self.blocks[:num_blocks]):
+            multipliers = None if drop_path is None else drop_path[:, j]  # [B, 2]
+            run = functools.partial(block.__call__, windows=plans[j % 2], drop_path=multipliers)
+            x = tf.recompute_grad(run)(x) if self.remat else run(x)
+        return x
+
+    def plan_windows(self, x: tf.Tensor) -> tuple[Windows, Windows]:
+        """Plans the windows of tokens [B, T, H, W, C], for blocks of even index and, shifted, of odd index."""
+        grid = tf.shape(x)[1:4]
+        even, odd = (plan_windows(grid, self.window_size, is_shifted) for is_shifted in (False, True))
+        return even, odd
+
+
+@keras.saving.register_keras_serializable("vswin")
+class VideoSwinBackbone(Layer):
     """Embeds patches, runs all stages and normalises the result.
 
     Args:
@@ -68,22 +128,21 @@ class VideoSwinBackbone(keras.layers.Layer):
         self.patch_embed = PatchEmbed3D(
             self.size.embed_dim, self.size.patch_size, dtype=self.dtype_policy, name="patch_embed"
         )
-        self.stages = [self._build_stage(i) for i in range(len(self.size.depths))]
+        sizes = zip(self.size.stage_dims, self.size.depths, self.size.num_heads, strict=True)
+        self.stages = [
+            SwinStage(
+                *sizes_of_stage,
+                self.size.window_size,
+                self.size.mlp_ratio,
+                self.size.init_std,
+                is_last=i == len(self.size.depths) - 1,
+                remat=remat,
+                dtype=self.dtype_policy,
+                name=f"stage{i}",
+            )
+            for i, sizes_of_stage in enumerate(sizes)
+        ]
         self.norm = layer_norm(self, "norm")
-
-    def _build_stage(self, i: int) -> SwinStage:
-        return SwinStage(
-            self.size.stage_dims[i],
-            self.size.depths[i],
-            self.size.num_heads[i],
-            self.size.window_size,
-            self.size.mlp_ratio,
-            self.size.init_std,
-            is_last=i == len(self.size.depths) - 1,
-            remat=self.remat,
-            dtype=self.dtype_policy,
-            name=f"stage{i}",
-        )
 
     def call(self, x: tf.Tensor, training: bool = False, drop_path: tf.Tensor | None = None) -> tf.Tensor:
         """Computes features.
@@ -106,7 +165,7 @@ class VideoSwinBackbone(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "size": dataclasses.asdict(self.size), "remat": self.remat}
+        return {**super().get_config(), "size": dataclasses.asdict(self.size)}
 
 
 @keras.saving.register_keras_serializable("vswin")
@@ -174,35 +233,25 @@ class VideoSwin(keras.Model):
         return self.classify(self.normalize(clips), training, draws)
 
     def classify(self, x: tf.Tensor, training: bool = False, draws: Draws | None = None) -> tf.Tensor:
-        """Classifies clips that are already normalised; a training step changes them after `normalize`.
-
-        Args:
-            x: output of `normalize`, [B, T, H, W, 3].
-            training: whether drop path and dropout apply.
-            draws: their multipliers; None draws new ones.
-
-        Returns:
-            Logits, float32 [B, K].
-        """
+        """Classifies clips as `call` does, but after `normalize`: a training step mixes them in between."""
         if not training:
             return self.head(self.backbone(x))
-        multipliers = self._fresh_draws(tf.shape(x)[0]) if draws is None else draws
-        features = self.backbone(x, training=True, drop_path=multipliers.drop_path)
-        return self.head(features, training=True, dropout=multipliers.dropout)
+        if draws is None:
+            seed = tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
+            batch_size = tf.shape(x)[0]
+            draws = self.make_draws(seed, 0, tf.range(batch_size), batch_size)
+        features = self.backbone(x, training=True, drop_path=draws.drop_path)
+        return self.head(features, training=True, dropout=draws.dropout)
 
     def features(self, clips: tf.Tensor) -> tf.Tensor:
         """Computes the features of uint8 clips [B, T, H, W, 3]: float32 [B, T/2, H/32, W/32, 8C]."""
         return tf.cast(self.backbone(self.normalize(clips)), tf.float32)
 
     def make_draws(
-        self, seed: tf.Tensor | int, step: tf.Tensor | int, positions: tf.Tensor, global_batch_size: int
+        self, seed: tf.Tensor | int, step: tf.Tensor | int, positions: tf.Tensor, global_batch_size: tf.Tensor | int
     ) -> Draws:
         """Draws the multipliers of a training step; see `vswin.models.draws.make_draws`."""
         return make_draws(seed, step, positions, global_batch_size, self.size, self.dropout)
-
-    def _fresh_draws(self, batch_size: tf.Tensor) -> Draws:
-        seed = tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
-        return make_draws(seed, 0, tf.range(batch_size), batch_size, self.size, self.dropout)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

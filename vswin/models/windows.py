@@ -35,51 +35,24 @@ class Windows(NamedTuple):
 
 
 def plan_windows(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> Windows:
-    """Plans the windows of a token grid.
+    """Plans the windows of a token grid, int32 [3], as `to_windows` and `from_windows` need them.
 
-    Args:
-        grid: tokens per axis (t, h, w), int32 [3].
-        window_size: full window (t, h, w); shrinks here to a smaller grid.
-        is_shifted: whether windows are shifted by half their full size.
-
-    Returns:
-        The plan that `to_windows` and `from_windows` follow.
-    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformerBlock3D.
+    The full window (t, h, w) shrinks to a smaller grid. Shifted windows are shifted by half the full window, but not
+    along an axis that fits into one window.
+    Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, SwinTransformerBlock3D and
+        get_window_size.
     """
-    window, shift = effective_window(grid, window_size, is_shifted)
+    full = tf.constant(window_size, tf.int32)
+    window = tf.minimum(grid, full)
+    shift = tf.where(grid > full, full // 2 if is_shifted else tf.zeros_like(full), 0)
     padded = grid + (-grid) % window
     order = window_order(padded, window, shift)
     regions = token_regions(padded, window, shift) if is_shifted else None
     return Windows(window, order, tf.math.invert_permutation(order), regions)
 
 
-def effective_window(grid: tf.Tensor, window_size: Triple, is_shifted: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """Shrinks the window to the grid; an axis that fits into one window is not shifted.
-
-    Args:
-        grid: tokens per axis, int32 [3].
-        window_size: full window (t, h, w).
-        is_shifted: whether all other axes are shifted by half a full window.
-
-    Returns:
-        Window and shift in tokens, both int32 [3].
-    Source: swin_transformer.py, get_window_size.
-    """
-    full = tf.constant(window_size, tf.int32)
-    shift = full // 2 if is_shifted else tf.zeros_like(full)
-    return tf.minimum(grid, full), tf.where(grid > full, shift, 0)
-
-
 def pad_grid(x: tf.Tensor, multiple: tf.Tensor) -> tf.Tensor:
-    """Pads time, rows and columns with zeros at their end to a multiple.
-
-    Args:
-        x: [B, T, H, W, C].
-        multiple: tokens per axis, int32 [3].
-
-    Returns:
-        [B, Tp, Hp, Wp, C].
-    """
+    """Pads time, rows and columns of [B, T, H, W, C] with zeros at their end to multiples, int32 [3]."""
     extra = (-tf.shape(x)[1:4]) % multiple
     ends = tf.pad(extra[:, None], [[1, 1], [1, 0]])  # [5, 2]: before, after; axes B T H W C
     padded = tf.pad(x, ends)  # [B, Tp, Hp, Wp, C]
@@ -89,15 +62,7 @@ def pad_grid(x: tf.Tensor, multiple: tf.Tensor) -> tf.Tensor:
 
 
 def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
-    """Pads and rolls a token grid, and cuts it into windows.
-
-    Args:
-        x: [B, T, H, W, C].
-        windows: plan for the grid (T, H, W).
-
-    Returns:
-        [B*nW, N, C].
-    """
+    """Pads and rolls a token grid, and cuts it into windows: [B, T, H, W, C] -> [B*nW, N, C]."""
     channels = x.shape[-1]
     tokens = pad_grid(x, windows.size)
     tokens = tf.reshape(tokens, [-1, tf.size(windows.order), channels])  # [B, nW*N, C]
@@ -106,16 +71,7 @@ def to_windows(x: tf.Tensor, windows: Windows) -> tf.Tensor:
 
 
 def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Tensor:
-    """Undoes `to_windows`: puts windows back into the grid and removes the padding.
-
-    Args:
-        tokens: [B*nW, N, C].
-        windows: plan for the grid (T, H, W).
-        shape: shape of the grid before padding, int32 [5].
-
-    Returns:
-        [B, T, H, W, C].
-    """
+    """Undoes `to_windows`: [B*nW, N, C] -> [B, T, H, W, C], whose `shape` before padding is int32 [5]."""
     grid = shape[1:4]
     padded = grid + (-grid) % windows.size
     tokens = tf.reshape(tokens, [-1, tf.size(windows.order), tokens.shape[-1]])  # [B, nW*N, C]
@@ -126,15 +82,9 @@ def from_windows(tokens: tf.Tensor, windows: Windows, shape: tf.Tensor) -> tf.Te
 
 @tf.custom_gradient
 def reorder_tokens(tokens: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor) -> tuple:
-    """Reorders tokens; the gradient gathers with the inverse, while the default one scatters and adds.
+    """Reorders tokens [B, L, C] by a permutation, int32 [L].
 
-    Args:
-        tokens: [B, L, C].
-        order: permutation of range(L), int32 [L].
-        inverse: inverse of `order`, int32 [L].
-
-    Returns:
-        [B, L, C].
+    The gradient gathers with the inverse permutation, while the default one scatters and adds.
     """
 
     def gradient(upstream: tf.Tensor) -> tuple:
@@ -146,13 +96,8 @@ def reorder_tokens(tokens: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor) -> t
 def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     """Lists the tokens of a grid window by window, after rolling it back by the shift.
 
-    Args:
-        padded: tokens per axis, multiples of the window, int32 [3].
-        window: window in tokens, int32 [3].
-        shift: shift in tokens, int32 [3].
-
-    Returns:
-        Permutation of range(T*H*W), int32 [nW*N].
+    Takes tokens per axis (multiples of the window), window and shift, each int32 [3]; returns a permutation of
+    range(T*H*W), int32 [nW*N].
     Source: swin_transformer.py, window_partition after torch.roll.
     """
     index = tf.reshape(tf.range(tf.reduce_prod(padded)), padded)  # [T, H, W]
@@ -163,13 +108,7 @@ def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.T
 def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     """Numbers the parts of each window of a rolled grid, to separate tokens that only rolling brought together.
 
-    Args:
-        padded: tokens per axis, multiples of the window, int32 [3].
-        window: window in tokens, int32 [3].
-        shift: shift in tokens, int32 [3].
-
-    Returns:
-        The part of each token, from 0 to 7, window by window, int32 [nW, N].
+    Takes the same as `window_order`; returns the part of each token, from 0 to 7, window by window, int32 [nW, N].
     Source: swin_transformer.py, compute_mask.
     """
     # The last `shift` tokens of an axis were rolled in from its beginning.
@@ -183,10 +122,6 @@ def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.
 
     Appended to queries and keys, they make the mask part of the product. The product costs a quarter more, but needs no
     tensor as large as the logits; in each precision it is exact where nothing is masked.
-
-    Args:
-        regions: see `token_regions`, int32 [nW, N].
-        dtype: dtype of the queries and keys.
 
     Returns:
         Channels of queries and of keys, [nW, N, 8] each. The product of two tokens is 0 in one region, -100 otherwise.

@@ -68,9 +68,7 @@ class ModelSize:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "ModelSize":
         """Builds a size from its fields as read from JSON, with lists for tuples."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list | tuple) else value for key, value in fields.items()
-        }
+        values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in fields.items()}
         return cls(**values)
 
     @property
@@ -130,35 +128,30 @@ def official_shapes(size: ModelSize, num_classes: int | None) -> dict[str, tuple
     Source: Video-Swin-Transformer mmaction/models/backbones/swin_transformer.py, names of its modules.
     """
     table = math.prod(2 * extent - 1 for extent in size.window_size)
-    shapes: dict[str, tuple[int, ...]] = {
-        "backbone.patch_embed.proj.weight": (size.embed_dim, 3, *size.patch_size),
-        "backbone.patch_embed.proj.bias": (size.embed_dim,),
-        **_norm_shapes("backbone.patch_embed.norm", size.embed_dim),
-    }
+    shapes = _weight_and_bias("backbone.patch_embed.proj", size.embed_dim, 3, *size.patch_size)
+    shapes |= _weight_and_bias("backbone.patch_embed.norm", size.embed_dim)
     for i, (dim, depth, heads) in enumerate(zip(size.stage_dims, size.depths, size.num_heads, strict=True)):
         hidden = int(dim * size.mlp_ratio)
         for j in range(depth):
             block = f"backbone.layers.{i}.blocks.{j}"
-            shapes |= _norm_shapes(f"{block}.norm1", dim)
+            shapes |= _weight_and_bias(f"{block}.norm1", dim)
             shapes[f"{block}.attn.relative_position_bias_table"] = (table, heads)
-            shapes |= _linear_shapes(f"{block}.attn.qkv", dim, 3 * dim)
-            shapes |= _linear_shapes(f"{block}.attn.proj", dim, dim)
-            shapes |= _norm_shapes(f"{block}.norm2", dim)
-            shapes |= _linear_shapes(f"{block}.mlp.fc1", dim, hidden)
-            shapes |= _linear_shapes(f"{block}.mlp.fc2", hidden, dim)
+            shapes |= _weight_and_bias(f"{block}.attn.qkv", 3 * dim, dim)
+            shapes |= _weight_and_bias(f"{block}.attn.proj", dim, dim)
+            shapes |= _weight_and_bias(f"{block}.norm2", dim)
+            shapes |= _weight_and_bias(f"{block}.mlp.fc1", hidden, dim)
+            shapes |= _weight_and_bias(f"{block}.mlp.fc2", dim, hidden)
         if i < len(size.depths) - 1:
             shapes[f"backbone.layers.{i}.downsample.reduction.weight"] = (2 * dim, 4 * dim)
-            shapes |= _norm_shapes(f"backbone.layers.{i}.downsample.norm", 4 * dim)
-    shapes |= _norm_shapes("backbone.norm", size.num_features)
-    return shapes if num_classes is None else shapes | _linear_shapes("cls_head.fc_cls", size.num_features, num_classes)
+            shapes |= _weight_and_bias(f"backbone.layers.{i}.downsample.norm", 4 * dim)
+    shapes |= _weight_and_bias("backbone.norm", size.num_features)
+    if num_classes is not None:
+        shapes |= _weight_and_bias("cls_head.fc_cls", num_classes, size.num_features)
+    return shapes
 
 
-def _norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
-
-
-def _linear_shapes(name: str, num_in: int, num_out: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (num_out, num_in), f"{name}.bias": (num_out,)}
+def _weight_and_bias(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
 def count_parameters(size: ModelSize, num_classes: int) -> int:
@@ -170,10 +163,8 @@ class StageGrid(NamedTuple):
     """Holds the token grid of a stage."""
 
     grid: Triple
-    # Tokens N of a window after shrinking to the grid.
-    window: int
-    # Tokens including the padding of the last windows.
-    padded: int
+    window: int  # tokens N of a window after shrinking to the grid
+    padded: int  # tokens including the padding of the last windows
 
 
 def stage_grids(size: ModelSize, clip_shape: Triple) -> list[StageGrid]:

@@ -20,9 +20,8 @@ from vswin.training.groups import find_frozen
 from vswin.training.mixing import Mixing
 from vswin.training.optimizer import WarmupCosine, build_optimizer
 from vswin.training.trainer import Trainer
-from vswin.weights.build import build_model, check_weights
+from vswin.weights.build import build_model, check_weights, load_weights
 from vswin.weights.checkpoint import open_weights
-from vswin.weights.load import load_weights
 from vswin.weights.names import named_weights, official_names
 
 

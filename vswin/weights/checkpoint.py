@@ -1,4 +1,4 @@
-"""Reads weights from files of any format and dialect, and gives them official names.
+"""Reads weights from files of any format and dialect, gives them official names, and describes them in words.
 
 The content of a file decides its format, the names in it decide its dialect; the file's own name decides neither. No
 code in a file is run.
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from vswin.config.load import DATA_DIR
+from vswin.console import NARROW, Console, say
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, Triple
-from vswin.weights.dialects import OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
+from vswin.weights.dialects import IMAGE_2D, OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
 from vswin.weights.download import fetch
 from vswin.weights.files import (
     BEST_AVERAGE,
@@ -32,37 +33,31 @@ from vswin.weights.files import (
     read_sharded_safetensors,
     unpack_saved_model,
 )
+from vswin.weights.names import Recognised, fits, recognise
 from vswin.weights.published import find_weights
-from vswin.weights.recognise import Recognised, fits, recognise
 from vswin.weights.torch_file import read_torch_file
 
 VSWIN = "vswin"
 # Longest quotation from a file in an error, in characters.
 _MAX_CHARS = 200
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# Column at which the values of a description start.
+_VALUE_COLUMN = 16
+_NUM_CLASSES_SHOWN = 8
 # File names of weights in a folder that is not a run folder.
 _IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a file or SavedModel, under official names.
-
-    Args:
-        path: the file or SavedModel folder.
-        dialect: how the file names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints.
-        tensors: official name -> values in official layout; the tensors of an image network have no time axis.
-        ignored: names of tensors in the file that are not used.
-        metadata: what our checkpoints store beside the weights: `size`, `class_names` and so on.
-        position_index: a `relative_position_index` of the file, which decides the attention window, or None.
-    """
+    """The weights of a file or SavedModel, under official names."""
 
     path: Path
-    dialect: str
-    tensors: dict[str, np.ndarray]
-    ignored: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    position_index: np.ndarray | None = field(default=None, repr=False)
+    dialect: str  # how the file names its weights, see `vswin.weights.dialects`; `vswin` for our own checkpoints
+    tensors: dict[str, np.ndarray]  # in official layout; the tensors of an image network have no time axis
+    ignored: tuple[str, ...] = ()  # names of tensors in the file that are not used
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # `size`, `class_names` and so on, if we wrote the file
+    position_index: np.ndarray | None = field(default=None, repr=False)  # decides the attention window
 
     @cached_property
     def network(self) -> Recognised:
@@ -78,11 +73,7 @@ class Checkpoint:
 
 
 def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> Checkpoint:
-    """Opens weights by path or by published name; the weights of a name are downloaded once.
-
-    Args:
-        weights: checkpoint file, SavedModel, run folder or published name.
-        source: which copy of a published name, e.g. `torchvision`; None: the official one.
+    """Opens weights by path or by published name; the weights of a name are downloaded once, from `source` if given.
 
     Raises:
         InputError: if the weights do not exist, cannot be fetched, or are damaged.
@@ -105,11 +96,10 @@ def open_weights(weights: str | os.PathLike[str], source: str | None = None) -> 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens the weights at a path.
 
-    Args:
-        path: a `.safetensors` file or the index of several; a `.pth` file; an `.h5` file (ours or of the innat port); a
-            SavedModel folder or its archive; a folder with `model.safetensors`, its index or `pytorch_model.bin`; or a
-            run folder, which stands for its best checkpoint: the raw or the averaged weights, whichever have the higher
-            top-1 in validation, in a tie the averaged ones.
+    It is a `.safetensors` file or the index of several; a `.pth` file; an `.h5` file (ours or of the innat port); a
+    SavedModel folder or its archive; a folder with `model.safetensors`, its index or `pytorch_model.bin`; or a run
+    folder, which stands for its best checkpoint: the raw or the averaged weights, whichever have the higher top-1 in
+    validation, in a tie the averaged ones.
 
     Raises:
         InputError: if the file does not exist, is damaged or hostile, or its tensors do not form one network.
@@ -226,3 +216,49 @@ def _check_size(checkpoint: Checkpoint, claimed: Mapping[str, Any]) -> dict[str,
         raise ValueError(f"window_size is {size.window_size}, its bias tables are of another one")
     t, h, w = map(operator.index, size.window_size)
     return dataclasses.asdict(dataclasses.replace(size, window_size=(t, h, w)))
+
+
+def print_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> None:
+    """Prints the lines of `describe_checkpoint`, wrapped to the window."""
+    console = Console(soft_wrap=True)
+    hanging = _VALUE_COLUMN if console.width >= NARROW else 2
+    for line in describe_checkpoint(checkpoint, is_long):
+        say(console, line, hanging=hanging)
+
+
+def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[str]:
+    """Describes weights, a line per fact; `is_long` lists every tensor."""
+    network, metadata = checkpoint.network, checkpoint.metadata
+    # The known sizes that match, and what the weights can be used for.
+    near = " or ".join(network.sizes_but_window)
+    size = near and f"{near} but for {'time, a 2D image network' if network.is_2d else 'the window'}"
+    windows = [str(list(window)) for window in network.window_candidates]
+    if checkpoint.dialect == IMAGE_2D:
+        use = "training starts from them (inflated in time, a new head): init_from=<file>"
+    elif network.num_classes is None:
+        use = "training starts from them: init_from=<file> (a new head)"
+    else:
+        use = f"training starts from them: init_from=<file>; evaluation, on data of these {network.num_classes} classes"
+    names = metadata.get("class_names", []) if network.num_classes else []
+    shown = ", ".join([*names[:_NUM_CLASSES_SHOWN], *(["..."] if len(names) > _NUM_CLASSES_SHOWN else [])])
+    dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in checkpoint.tensors.values()}))
+    more = f", {len(checkpoint.ignored)} more are no weights" if checkpoint.ignored else ""
+    rows = {
+        "file": str(checkpoint.path),
+        "dialect": checkpoint.dialect,
+        "model": network.size_name or size or "none of the known sizes",
+        "network": f"embed_dim {network.embed_dim}, depths {list(network.depths)}, heads {list(network.num_heads)}, "
+        f"patches {list(network.patch_size)}",
+        "window": f"one of {', '.join(windows)}" if network.window_size is None else str(list(network.window_size)),
+        "tensors": f"{len(checkpoint.tensors)} ({dtypes}){more}",
+        "parameters": f"{network.num_parameters:,}",
+        "classes": f"{network.num_classes or 'none, there is no head'}{f': {shown}' if shown else ''}",
+        "use": use,
+    }
+    described = {"size", "class_names", "num_classes", "model", "videos"}
+    rows |= {key: str(value) for key, value in metadata.items() if key not in described}
+    lines = [f"{key + ':':<{_VALUE_COLUMN}}{value}" for key, value in rows.items()]
+    if is_long:
+        lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
+        lines += [f"  {name} (no weight)" for name in checkpoint.ignored]
+    return lines

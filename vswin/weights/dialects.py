@@ -6,15 +6,14 @@ tensors are listed.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vswin.errors import InputError
-from vswin.weights.names import HEAD_PREFIX, first_five, official_names, read_depths
+from vswin.weights.names import HEAD_PREFIX, PATCHES, first_five, official_names, read_depths, recognise
 from vswin.weights.names import to_official as to_official_layout
-from vswin.weights.recognise import PATCHES, recognise
 
 OFFICIAL = "official"
 MMACTION2 = "mmaction2"
@@ -24,25 +23,42 @@ INNAT = "innat_h5"
 TFHUB = "tfhub_saved_model"
 VSWIN_EXPORT = "vswin_saved_model"
 
-_OFFICIAL_KEY = re.compile(r"(?:backbone\.)?layers\.\d+\.")
-_POSITION_INDEX = re.compile(r"(?:.*\.)?relative_position_index")
-
 # Parts of names that DataParallel, torch.compile and training programs of PyTorch add.
 _WRAPPERS = frozenset(("module", "model", "net", "_orig_mod"))
 # Tensors of a loss, and the step count of an average.
 _LOSS = re.compile(r"(?:.*\.)?(?:criterion|\w*loss\w*)(?:\..*)?|n_averaged")
 # Tensors that follow from the network; files hold them, but networks do not load them.
-_BUFFER = re.compile(r"(?:.*\.)?(?:relative_position_index|attn_mask)|data_preprocessor\..*")
-
-_LATE_MERGING = re.compile(r"layers\.(\d{1,3})\.downsample\.")
+_POSITION_INDEX = re.compile(r"(?:.*\.)?relative_position_index")
+_BUFFER = re.compile(r"(?:.*\.)?attn_mask|data_preprocessor\..*")
+# States of the optimizer and of random generators of Keras.
+_STATE = re.compile(r"optimizer/.*|.*/seed(?:_generator)?/vars/\d+")
 # Tensors for the task of an image network, which a video network cannot use.
-_IMAGE_HEAD = ("head.", "cls_head.", "decoder.", "embeddings.mask_token")
+_IMAGE_HEAD = re.compile(r"(?:head|cls_head|decoder)\..*|embeddings\.mask_token.*")
+_IGNORED = (_LOSS, _POSITION_INDEX, _BUFFER, _STATE)
 
-_TORCHVISION = re.compile(r"features\.(\d+)\.(.+)")
-_TORCHVISION_BLOCK = re.compile(r"(\d+)\.(.+)")
-
+_OFFICIAL_KEY = re.compile(r"(?:backbone\.)?layers\.\d+\.")
+_NORM_OF_MMACTION2 = re.compile(r"(?:backbone\.)?norm3\.")
 _HUGGING_FACE_KEY = re.compile(r"(?:swin\.|backbone\.)?encoder\.layers\.\d+\.blocks\.")
-_HUGGING_FACE = {
+_KEY_OR_VALUE = re.compile(r"(.*\.attention\.self\.)(?:key|value)(\.(?:weight|bias))")
+_BEFORE_BACKBONE = re.compile(r"(.*?)layers/video_swin_(?:patching_and_embedding|basic_layer)[_/]")
+
+# Parts of names -> parts of official names, applied in this order; the prefix `backbone.` may be missing.
+_Renaming = dict[str, str | Callable[[re.Match[str]], str]]
+# Source: torchvision models/video/swin_transformer.py: `features` has stages at even and mergings at odd indices.
+_TORCHVISION: _Renaming = {
+    r"^head\.": "cls_head.fc_cls.",
+    r"^features\.(\d{1,3})\.": lambda found: (
+        f"layers.{int(found[1]) // 2}.{'downsample' if int(found[1]) % 2 else 'blocks'}."
+    ),
+    r"\.mlp\.0\.": ".mlp.fc1.",
+    r"\.mlp\.3\.": ".mlp.fc2.",
+}
+# Source: mmaction2 mmaction/models/backbones/swin.py, SwinTransformer3D: one norm per output stage.
+_MMACTION2: _Renaming = {r"^(?:backbone\.)?norm3\.": "norm."}
+# timm, since 0.9, names a merging as part of the stage after it.
+_LATE_MERGING: _Renaming = {r"layers\.(\d{1,3})\.downsample\.": lambda found: f"layers.{int(found[1]) - 1}.downsample."}
+# Source: transformers models/swin/modeling_swin.py and convert_swin_timm_to_pytorch.py.
+_HUGGING_FACE: _Renaming = {
     r"^(?:swin|backbone)\.": "",
     r"^embeddings\.patch_embeddings\.projection\.": "patch_embed.proj.",
     r"^embeddings\.norm\.": "patch_embed.norm.",
@@ -57,43 +73,35 @@ _HUGGING_FACE = {
     r"^layernorm\.": "norm.",
     r"^classifier\.": "head.",
 }
-_KEY_OR_VALUE = re.compile(r"(.*\.attention\.self\.)(?:key|value)(\.(?:weight|bias))")
-
-# innat: paths of layers below the backbone. Layers of one class are numbered in the order of creation: norm1 before
-# norm2, qkv before proj.
-_PATCHING = "layers/video_swin_patching_and_embedding/"
-_BACKBONE = {
-    f"{_PATCHING}layers/conv3d": "patch_embed.proj",
-    f"{_PATCHING}layers/layer_normalization": "patch_embed.norm",
-    "layers/layer_normalization": "norm",
+# Paths of data sets in a Keras 3 `.weights.h5`, below the backbone. Layers of one class are numbered in the order of
+# creation: norm1 before norm2, qkv before proj. Source: innat/VideoSwin v2, videoswin/{backbone,model}.py; keras
+# saving/saving_lib.py forms the paths.
+_INNAT: _Renaming = {
+    r"^layers/dense/": "cls_head.fc_cls/",
+    r"^layers/layer_normalization/": "norm/",
+    r"^layers/video_swin_patching_and_embedding/layers/conv3d/": "patch_embed.proj/",
+    r"^layers/video_swin_patching_and_embedding/layers/layer_normalization/": "patch_embed.norm/",
+    r"^layers/video_swin_basic_layer(?:_(\d{1,3}))?/": lambda found: f"layers.{found[1] or 0}.",
+    r"\.downsample/": ".downsample.",
+    r"\.blocks/video_swin_transformer_block(?:_(\d{1,3}))?/": lambda found: f".blocks.{found[1] or 0}.",
+    r"\.layers/layer_normalization/": ".norm1/",
+    r"\.layers/layer_normalization_1/": ".norm2/",
+    r"\.layers/mlp/": ".mlp.",
+    r"\.attn/layers/dense/": ".attn.qkv/",
+    r"\.attn/layers/dense_1/": ".attn.proj/",
+    r"\.attn/vars/0$": ".attn.relative_position_bias_table",
+    r"/vars/0$": ".weight",
+    r"/vars/1$": ".bias",
 }
-_BLOCK = {
-    "layers/layer_normalization": "norm1",
-    "attn/layers/dense": "attn.qkv",
-    "attn/layers/dense_1": "attn.proj",
-    "layers/layer_normalization_1": "norm2",
-    "layers/mlp/fc1": "mlp.fc1",
-    "layers/mlp/fc2": "mlp.fc2",
-}
-_MERGING = {"downsample/norm": "downsample.norm", "downsample/reduction": "downsample.reduction"}
-_IN_BACKBONE = re.compile(r"(.*?)layers/video_swin_(?:patching_and_embedding|basic_layer)[_/]")
-_STAGE_PATH = re.compile(r"layers/video_swin_basic_layer(?:_([1-9]\d*))?/(.+)")
-_BLOCK_PATH = re.compile(r"blocks/video_swin_transformer_block(?:_([1-9]\d*))?/(.+)")
-_VARIABLE = re.compile(r"(.+)/vars/([01])")
-# States of the optimizer and of random generators.
-_STATE = re.compile(r"optimizer/.*|.*/seed(?:_generator)?/vars/\d+")
+_RENAMINGS = {MMACTION2: _MMACTION2, TORCHVISION: _TORCHVISION, INNAT: _INNAT}
 
 
 @dataclass(frozen=True)
 class Translation:
-    """Holds weights under official names.
+    """Weights under official names and in official layout; an image network has no time axis and no head.
 
-    Args:
-        dialect: how the file names the weights, one of the constants of this module.
-        tensors: official name -> values in official layout; an image network (`IMAGE_2D`) has no time axis and no head.
-        ignored: names of tensors in the file that are not used: buffers that follow from the network, states of
-            training, the head of an image network.
-        position_index: int [N, N], the first `relative_position_index` of the file, which decides the window.
+    `ignored` names the tensors of the file that are not used: buffers that follow from the network, states of training,
+    the head of an image network. The first `relative_position_index` of the file, int [N, N], decides the window.
     """
 
     dialect: str
@@ -121,26 +129,39 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
         tensors = _from_hugging_face(tensors)
 
     dialect = _find_dialect(tensors)
-    rename, is_ignored = _rules(dialect, tensors)
+    renaming, prefix = _RENAMINGS.get(dialect, {}), ""
+    ignored_names = (*_IGNORED, _IMAGE_HEAD) if dialect == IMAGE_2D else _IGNORED
+    if dialect == INNAT:  # the path before the layers of the backbone is empty in a file of the backbone alone
+        prefix = next((match[1] for match in map(_BEFORE_BACKBONE.match, tensors) if match), "")
+    elif dialect == IMAGE_2D and not any("layers.0.downsample." in key for key in tensors):
+        renaming = _LATE_MERGING
+
     translated: dict[str, np.ndarray] = {}
     given_as: dict[str, str] = {}
-    ignored, unknown = [], []
+    ignored = []
     for key, tensor in tensors.items():
-        if is_ignored(key) or _LOSS.fullmatch(key):
+        if any(pattern.fullmatch(key) for pattern in ignored_names):
             ignored.append(key)
-        elif (official := rename(key)) is None:
-            unknown.append(key)
-        elif official in given_as:
+            continue
+        official = _rename(key.removeprefix(prefix), renaming)
+        if not official.startswith(("backbone.", "cls_head.")):
+            official = f"backbone.{official}"
+        if official in given_as:
             raise InputError(f"{given_as[official]} and {key} are both {official}; files of two kinds were mixed")
-        else:
-            given_as[official] = key
-            translated[official] = to_official_layout(official, tensor) if dialect == INNAT else tensor
-    _check_names(dialect, given_as, unknown)
+        given_as[official] = key
+        translated[official] = to_official_layout(official, tensor) if dialect == INNAT else tensor
+    _check_names(dialect, given_as)
     # Tensors of a loss come first: few files have them.
     ignored.sort(key=lambda key: _LOSS.fullmatch(key) is None)
     index = next((tensors[key] for key in ignored if _POSITION_INDEX.fullmatch(key)), None)
     recognise(translated)
     return Translation(dialect, translated, tuple(ignored), index)
+
+
+def _rename(name: str, renaming: _Renaming) -> str:
+    for pattern, replacement in renaming.items():
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Translation:
@@ -153,7 +174,7 @@ def saved_model_to_official(variables: Sequence[tuple[str, np.ndarray]]) -> Tran
     """
     if variables and all(name.startswith(("backbone.", HEAD_PREFIX)) for name, _ in variables):
         named = {name: to_official_layout(name, array) for name, array in variables}
-        _check_names(VSWIN_EXPORT, {name: name for name in named}, [])
+        _check_names(VSWIN_EXPORT, {name: name for name in named})
         recognise(named)
         return Translation(VSWIN_EXPORT, named)
     indices = [(name, array) for name, array in variables if _is_position_index(array)]
@@ -179,7 +200,7 @@ def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
         found.append(INNAT)
     if any(map(_OFFICIAL_KEY.match, tensors)):
         patches = tensors.get(PATCHES, tensors.get(PATCHES.removeprefix("backbone.")))
-        is_mmaction2 = any(from_official(key).startswith("backbone.norm3.") for key in tensors)
+        is_mmaction2 = any(map(_NORM_OF_MMACTION2.match, tensors))
         is_2d = patches is not None and np.ndim(patches) == 4
         found.append(IMAGE_2D if is_2d else MMACTION2 if is_mmaction2 else OFFICIAL)
     if len(found) == 1:
@@ -191,33 +212,12 @@ def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
     raise InputError(f"the tensors are named as in none of {tried}; the first of {len(tensors)} are {first}")
 
 
-def _rules(
-    dialect: str, tensors: Mapping[str, np.ndarray]
-) -> tuple[Callable[[str], str | None], Callable[[str], bool]]:
-    """Gives the two functions of a dialect: key -> official name, and key -> whether it is ignored."""
-    if dialect == INNAT:
-        prefix = innat_prefix(tensors)
-        return lambda key: from_innat(key, prefix), lambda key: _STATE.fullmatch(key) is not None
-    if dialect == TORCHVISION:
-        return from_torchvision, is_buffer
-    if dialect == MMACTION2:
-        return from_mmaction2, is_buffer
-    if dialect == IMAGE_2D:
-        is_late = not any("layers.0.downsample." in key for key in tensors)
-        return (
-            lambda key: from_official(_before_merging(key) if is_late else key),
-            lambda key: is_buffer(key) or key.startswith(_IMAGE_HEAD),
-        )
-    return from_official, is_buffer
-
-
-def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[str]) -> None:
+def _check_names(dialect: str, given_as: Mapping[str, str]) -> None:
     """Checks that each weight of the network is there once, and nothing else."""
     has_head = any(name.startswith(HEAD_PREFIX) for name in given_as)
     wanted = dict.fromkeys(official_names(read_depths(given_as), has_head))
-    missing = [name for name in wanted if name not in given_as]
-    unused = [*unknown, *(key for name, key in given_as.items() if name not in wanted)]
-    problems = [*(f"{name} is missing" for name in missing), *(f"{key} is unknown" for key in unused)]
+    problems = [f"{name} is missing" for name in wanted if name not in given_as]
+    problems += [f"{key} is unknown" for name, key in given_as.items() if name not in wanted]
     if problems:
         raise InputError(
             f"the tensors are named as in {dialect}, but are no whole network of it: {first_five(problems)}"
@@ -226,12 +226,8 @@ def _check_names(dialect: str, given_as: Mapping[str, str], unknown: Sequence[st
 
 def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Renames the tensors of Hugging Face's 2D Swin Transformer as Microsoft does; joins queries, keys and values."""
-    # Source: transformers models/swin/modeling_swin.py and convert_swin_timm_to_pytorch.py.
     renamed = {}
     for key, tensor in tensors.items():
-        name = key
-        for pattern, replacement in _HUGGING_FACE.items():
-            name = re.sub(pattern, replacement, name)
         if ".attention.self.query." in key:
             parts = [key.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
             try:
@@ -240,88 +236,8 @@ def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
                 raise InputError(f"{' and '.join(parts)} do not go together: {error}") from None
         elif _KEY_OR_VALUE.fullmatch(key) and _KEY_OR_VALUE.sub(r"\1query\2", key) in tensors:
             continue
-        renamed[name] = tensor
+        renamed[_rename(key, _HUGGING_FACE)] = tensor
     return renamed
-
-
-def is_buffer(key: str) -> bool:
-    """Says whether a tensor is a buffer: it follows from the network and is not loaded."""
-    return _BUFFER.fullmatch(key) is not None
-
-
-def from_official(key: str) -> str:
-    """Adds the prefix `backbone.`, which files of the backbone alone omit."""
-    return key if key.startswith(("backbone.", "cls_head.")) else f"backbone.{key}"
-
-
-def _before_merging(key: str) -> str:
-    """Renames a merging as part of the stage before it; timm, since 0.9, names it as part of the stage after it."""
-    return _LATE_MERGING.sub(lambda found: f"layers.{int(found[1]) - 1}.downsample.", key)
-
-
-def from_mmaction2(key: str) -> str:
-    """Translates a name of mmaction2 1.x to the official name.
-
-    Source: mmaction2 mmaction/models/backbones/swin.py, SwinTransformer3D: one norm per output stage.
-    """
-    return re.sub(r"^backbone\.norm3\.", "backbone.norm.", from_official(key))
-
-
-def from_torchvision(key: str) -> str | None:
-    """Translates a name of torchvision's swin3d_t, _s or _b to the official name; None for other names.
-
-    Source: torchvision models/video/swin_transformer.py: `features` has stages at even and mergings at odd indices.
-    """
-    if key.startswith("head."):
-        return f"cls_head.fc_cls.{key.removeprefix('head.')}"
-    if key.startswith(("patch_embed.", "norm.")):
-        return f"backbone.{key}"
-    feature = _TORCHVISION.fullmatch(key)
-    if feature is None:
-        return None
-    stage, is_merging = divmod(int(feature[1]), 2)
-    if is_merging:
-        return f"backbone.layers.{stage}.downsample.{feature[2]}"
-    block = _TORCHVISION_BLOCK.fullmatch(feature[2])
-    if block is None:
-        return None
-    rest = re.sub(r"^mlp\.3\.", "mlp.fc2.", re.sub(r"^mlp\.0\.", "mlp.fc1.", block[2]))
-    return f"backbone.layers.{stage}.blocks.{block[1]}.{rest}"
-
-
-def innat_prefix(paths: Iterable[str]) -> str:
-    """Finds the path before the layers of the backbone; it is empty in a file of the backbone alone."""
-    return next((match[1] for match in map(_IN_BACKBONE.match, paths) if match), "")
-
-
-def from_innat(path: str, prefix: str) -> str | None:
-    """Translates the path of a data set in a Keras 3 `.weights.h5` to the official name; None for other paths.
-
-    Source: innat/VideoSwin v2, videoswin/{backbone,model}.py; keras saving/saving_lib.py forms the paths.
-    """
-    variable = _VARIABLE.fullmatch(path)
-    if variable is None:
-        return None
-    kind = ("weight", "bias")[int(variable[2])]
-    if prefix and variable[1] == "layers/dense":
-        return f"cls_head.fc_cls.{kind}"
-    if not variable[1].startswith(prefix):
-        return None
-    module = variable[1].removeprefix(prefix)
-    if module in _BACKBONE:
-        return f"backbone.{_BACKBONE[module]}.{kind}"
-    stage = _STAGE_PATH.fullmatch(module)
-    if stage is None:
-        return None
-    layer = f"backbone.layers.{stage[1] or 0}"
-    if stage[2] in _MERGING:
-        return f"{layer}.{_MERGING[stage[2]]}.{kind}"
-    block = _BLOCK_PATH.fullmatch(stage[2])
-    if block is None:
-        return None
-    if block[2] == "attn" and kind == "weight":
-        return f"{layer}.blocks.{block[1] or 0}.attn.relative_position_bias_table"
-    return f"{layer}.blocks.{block[1] or 0}.{_BLOCK[block[2]]}.{kind}" if block[2] in _BLOCK else None
 
 
 def _translate_in_order(variables: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:

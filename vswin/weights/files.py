@@ -55,12 +55,10 @@ def best_weights(run: Path, name: Path = BEST_CHECKPOINT) -> Path:
 def save_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
-    """Writes weights and metadata; a reader sees the old file or the new one, never a part.
+    """Writes weights, official name -> values in official layout, and metadata, anything that JSON can hold.
 
-    Args:
-        path: file to write, HDF5 if it ends in `.h5`, else safetensors; its folder is created.
-        tensors: official name -> values in official layout.
-        metadata: anything that JSON can hold, e.g. `size` and `class_names`. `vswin_version` is added.
+    The file is HDF5 if its name ends in `.h5`, else safetensors; its folder is created. A reader sees the old file or
+    the new one, never a part. `vswin_version` is added to the metadata.
     """
     target = Path(path)
     described = {**metadata, _VERSION: __version__}
@@ -91,14 +89,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], texts: Mapp
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-    """Reads a `.safetensors` file.
+    """Reads a `.safetensors` file; an `InputError` if it is damaged.
 
     Returns:
         Name -> values, bfloat16 as float32; and the metadata given to `save_checkpoint`, with lists for tuples, or None
         if vswin did not write the file.
-
-    Raises:
-        InputError: if the file is damaged.
     """
     try:
         with safe_open(path, "np") as file:
@@ -119,11 +114,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] 
 
 
 def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
-    """Reads the shards that an index such as `model.safetensors.index.json` lists, from the folder of the index.
-
-    Raises:
-        InputError: if it is no such index, a shard is missing or damaged, or the index lists other tensors.
-    """
+    """Reads the shards that an index such as `model.safetensors.index.json` lists, from the folder of the index."""
     try:
         with index.open("rb") as file:
             parts = json.loads(file.read(_MAX_INDEX_BYTES))["weight_map"]
@@ -142,13 +133,9 @@ def read_sharded_safetensors(index: Path) -> dict[str, np.ndarray]:
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-    """Reads all numbers in an HDF5 file, in this process: a file that crashes the HDF5 library crashes the process.
+    """Reads all numbers in an HDF5 file by the paths of its data sets, and its metadata, see `read_safetensors`.
 
-    Returns:
-        Path of the data set in the file -> values; and the metadata, see `read_safetensors`.
-
-    Raises:
-        InputError: if the file is damaged.
+    A file that crashes the HDF5 library crashes this process; other damage is an `InputError`.
     """
     tensors: dict[str, np.ndarray] = {}
     bytes_left = _MAX_COMPRESSION * path.stat().st_size
@@ -231,14 +218,7 @@ def is_saved_model(folder: Path) -> bool:
 
 
 def read_input_shape(folder: Path) -> tuple[int, int, int, int, int] | None:
-    """Reads the clip shape of a SavedModel in the layout of the TF-Hub collection.
-
-    Returns:
-        (-1, 3, T, H, W), the shape of the only input of `serving_default`; None if it has another form.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Reads the clip shape (-1, 3, T, H, W) of a SavedModel of the TF-Hub collection; None for another form."""
     inputs = _read_graph(folder).signature_def["serving_default"].inputs.values()
     match [[side.size for side in tensor.tensor_shape.dim] for tensor in inputs]:
         case [[-1, 3, num_frames, height, width]] if min(num_frames, height, width) > 0:

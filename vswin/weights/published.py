@@ -17,26 +17,16 @@ from vswin.models.zoo import SIZES, count_parameters
 
 @dataclass(frozen=True)
 class Source:
-    """Says where one copy of published weights is.
+    """Says where one copy of published weights is."""
 
-    Args:
-        name: who offers it, e.g. `official` or `torchvision`.
-        address: URL of a file, or handle of a TF-Hub model.
-        dialect: how names and layout differ from the official ones.
-        sha256_prefix: first digits of the file's hash if its owner states them, else empty.
-        has_head: whether the copy includes the head.
-        top1, top5: accuracies in percent, if the owner reports other values than the official ones.
-        note: what is special about this copy.
-    """
-
-    name: str
-    address: str
-    dialect: str
-    sha256_prefix: str = ""
+    name: str  # who offers it, e.g. `official` or `torchvision`
+    address: str  # URL of a file, or handle of a TF-Hub model
+    dialect: str  # how names and layout differ from the official ones
+    sha256_prefix: str = ""  # first digits of the file's hash, if its owner states them
     has_head: bool = True
-    top1: float | None = None
+    top1: float | None = None  # accuracies in percent, if the owner reports other values than the official ones
     top5: float | None = None
-    note: str = ""
+    note: str = ""  # what is special about this copy
 
     @property
     def is_same_model(self) -> bool:
@@ -81,27 +71,16 @@ class HubPage:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Describes published weights, whose name `init_from` accepts.
+    """Describes published weights, whose name `init_from` accepts."""
 
-    Args:
-        name: name in the literature.
-        size: key of `SIZES` that the weights fit; for image models after inflation.
-        num_classes: classes of the head.
-        dataset: what the weights were trained on.
-        pretrained_on: what their initial weights were trained on; empty for image models.
-        parameters: trainable values, head included.
-        sources: where the weights are, the official copy first.
-        role: their purpose, if it is not classification.
-    """
-
-    name: str
-    size: str
+    name: str  # name in the literature
+    size: str  # key of `SIZES` that the weights fit; for image models after inflation
     num_classes: int
-    dataset: str
-    pretrained_on: str
-    parameters: int
-    sources: tuple[Source, ...]
-    role: str = ""
+    dataset: str  # what the weights were trained on
+    pretrained_on: str  # what their initial weights were trained on; empty for image models
+    parameters: int  # trainable values, head included
+    sources: tuple[Source, ...]  # the official copy first
+    role: str = ""  # their purpose, if it is not classification
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,23 +95,20 @@ class PublishedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedModel(PublishedWeights):
-    """Published weights with accuracies measured on `dataset`.
+    """Published weights with accuracies measured on `dataset`."""
 
-    Args:
-        top1, top5: accuracies in percent: the official ones, or the owner's if there is no official copy.
-        test_views: clips x crops per video for those accuracies.
-        hub_page: the entry on the TF-Hub page; None for a model that is not on it.
-    """
-
-    top1: float
+    top1: float  # accuracies in percent: the official ones, or the owner's if there is no official copy
     top5: float
-    test_views: str
-    hub_page: HubPage | None
+    test_views: str  # clips x crops per video for those accuracies
+    hub_page: HubPage | None  # None for a model that is not on the TF-Hub page
 
     @property
     def names(self) -> tuple[str, ...]:
         """Lists the names that stand for this row, the one in the literature first."""
-        return tuple(dict.fromkeys((self.name, self.hub_page.name if self.hub_page else self.name)))
+        return tuple(dict.fromkeys([self.name, *([self.hub_page.name] if self.hub_page else [])]))
+
+
+_Row = TypeVar("_Row", bound=PublishedWeights)
 
 
 @cache
@@ -166,9 +142,6 @@ def find_published(name: str) -> PublishedModel:
         InputError: if no model has that name; the message names the nearest.
     """
     return _find(name, [weights for weights in all_published() if isinstance(weights, PublishedModel)])
-
-
-_Row = TypeVar("_Row", bound=PublishedWeights)
 
 
 def _find(name: str, rows: Sequence[_Row]) -> _Row:

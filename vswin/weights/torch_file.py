@@ -87,6 +87,7 @@ _ALWAYS_ALLOWED = 2**20
 # A directory of this size lists about 50,000 members; `zipfile` makes an object of half a kilobyte for each.
 _MAX_DIRECTORY = 4 * 2**20
 _MAGIC_NUMBER, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_BIG_ENDIAN = "its byte order is not little-endian: load and save it with PyTorch on an ordinary computer"
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
@@ -111,8 +112,8 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
                 if start.lstrip().startswith(mark):
                     raise InputError(what)
             buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            payload, bytes_of = _read_zip(file, buffer) if start.startswith(b"PK") else _read_legacy(buffer)
-            return _view_tensors(_state_dict(payload), bytes_of)
+            tensors, contents = _read_zip(file, buffer) if start.startswith(b"PK") else _read_legacy(buffer)
+            return _view_tensors(tensors, contents)
     except _RefusedError as error:
         raise InputError(
             f"{path} wants the global {str(error)[:200]!r}, which weights do not need; nothing was run. Take the file "
@@ -147,7 +148,7 @@ class _Inert:
 
     def _pass(self, *args: object) -> None: ...
 
-    __setitem__ = add = append = extend = _pass
+    __init__ = __setitem__ = add = append = extend = _pass
 
 
 class _Dict(dict[str, Any]):
@@ -175,7 +176,6 @@ class _Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
         return self.numel * self.dtype.itemsize
 
 
@@ -198,7 +198,6 @@ class _Source:
         self.reads_left = _MAX_READS
 
     def read(self, size: int) -> bytes:
-        """Reads the next bytes."""
         self.reads_left -= 1
         end = self.position + size
         if self.reads_left < 0:
@@ -210,7 +209,6 @@ class _Source:
         return taken
 
     def readline(self) -> bytes:
-        """Reads up to the next newline."""
         upcoming = bytes(self.buffer[self.position : self.position + _MAX_LINE_BYTES])
         return self.read(upcoming.find(b"\n") + 1 or _MAX_LINE_BYTES)
 
@@ -250,8 +248,7 @@ class _Unpickler(pickle._Unpickler):
         args, function = self.stack.pop(), self.stack.pop()
         if type(function) is not _Global or type(args) is not tuple:
             raise InputError("its pickle calls something that is not a global")
-        known = _FUNCTIONS.get(function.name)
-        self.append(known(*args[:_MAX_ARGUMENTS]) if known else _Inert())
+        self.append(_FUNCTIONS.get(function.name, _Inert)(*args[:_MAX_ARGUMENTS]))
 
     dispatch: ClassVar[dict[int, Callable[[Any], object]]] = {  # type: ignore[assignment]
         **{code: pickle._Unpickler.dispatch[code] for code in _OPCODES},
@@ -265,15 +262,9 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    return _tensor(storage, storage.dtype, offset, shape, strides)
-
-
-def _rebuild_tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any) -> _Tensor:
-    return _tensor(storage, _DTYPES[dtype.name.removeprefix("torch.")], offset, shape, strides)
-
-
-def _tensor(storage: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any) -> _Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
+    """Takes the arguments of three versions; the last one names a dtype after two others."""
+    dtype = _DTYPES[rest[2].name.removeprefix("torch.")] if rest[2:] and type(rest[2]) is _Global else storage.dtype
     is_sound = type(storage) is _Storage and type(shape) is type(strides) is tuple and len(shape) == len(strides)
     if not is_sound or len(shape) > _MAX_AXES or not _are_counts([offset, *shape, *strides]):
         raise InputError("its pickle rebuilds a tensor of an impossible shape, stride or offset")
@@ -309,7 +300,7 @@ def _are_counts(values: list[Any]) -> bool:
 _REBUILD: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
 }
@@ -323,61 +314,60 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
-    """Reads a file of version 1.6 or later, a zip archive: the object, and a function storage -> uint8 [nbytes]."""
+def _read_zip(file: BinaryIO, buffer: memoryview) -> tuple[dict[str, _Tensor], dict[str, memoryview]]:
+    """Reads a file of version 1.6 or later, a zip archive: the tensors, and the bytes of their storages by key."""
     directory = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if directory and directory[zipfile._ECD_SIZE] > _MAX_DIRECTORY:  # type: ignore[attr-defined]
         raise InputError("its zip archive has a directory far larger than weights need")
     archive = zipfile.ZipFile(file)
-    members = {info.filename: info for info in archive.infolist()}
-    inflated = sum(info.file_size for info in members.values() if info.compress_type != zipfile.ZIP_STORED)
-    if len(members) < len(archive.infolist()):
+    names = archive.namelist()
+    inflated = sum(info.file_size for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED)
+    if len(set(names)) < len(names):
         raise InputError("its zip archive has two members of one name")
     if inflated > _MAX_INFLATION * len(buffer) + _ALWAYS_ALLOWED:
         raise InputError(f"its {len(buffer)} bytes would inflate to {inflated}, over {_MAX_INFLATION} times as many")
-
-    def read(name: str) -> memoryview:
-        if name not in members:
-            raise InputError(f"it has no member {name[:200]!r} for one of its tensors")
-        info = members[name]
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"its member {name[:200]!r} is encrypted or compressed in an unusual way")
-        with archive.open(info) as member:  # it checks the local header
-            if info.compress_type == zipfile.ZIP_DEFLATED:
-                return memoryview(member.read(info.file_size))
-        lengths = struct.unpack_from("<HH", buffer, info.header_offset + 26)
-        start = info.header_offset + 30 + sum(lengths)
-        return buffer[start : start + info.file_size]
-
-    def bytes_of(storage: _Storage) -> np.ndarray:
-        content = read(f"{prefix}data/{storage.key}")
-        if len(content) < storage.nbytes:
-            raise InputError(f"its storage {storage.key[:200]!r} has {len(content)} bytes instead of {storage.nbytes}")
-        return np.frombuffer(content[: storage.nbytes], np.uint8)
-
-    found = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    found = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(found) != 1:
         raise InputError(
             f"it is a zip archive with {len(found)} members called data.pkl instead of one; unpack SavedModels"
         )
     prefix = found[0].removesuffix("data.pkl")
-    if prefix + "constants.pkl" in members:
+    if prefix + "constants.pkl" in names:
         raise InputError("it is a TorchScript program, not a checkpoint: save the state_dict of the model")
-    _check_byte_order(prefix + "byteorder" not in members or read(prefix + "byteorder") == b"little")
-    return _Unpickler(_Source(read(found[0]))).load(), bytes_of
+    if prefix + "byteorder" in names and _read_member(archive, prefix + "byteorder", buffer) != b"little":
+        raise InputError(_BIG_ENDIAN)
+    tensors = _state_dict(_Unpickler(_Source(_read_member(archive, found[0], buffer))).load())
+    keys = {tensor.storage.key for tensor in tensors.values()}
+    return tensors, {key: _read_member(archive, f"{prefix}data/{key}", buffer) for key in keys}
 
 
-def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+def _read_member(archive: zipfile.ZipFile, name: str, buffer: memoryview) -> memoryview:
+    """Gives the bytes of a member, as a view of the file unless they are compressed."""
+    if name not in archive.NameToInfo:
+        raise InputError(f"it has no member {name[:200]!r} for one of its tensors")
+    info = archive.getinfo(name)
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"its member {name[:200]!r} is encrypted or compressed in an unusual way")
+    with archive.open(info) as member:  # it checks the local header
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            return memoryview(member.read(info.file_size))
+    lengths = struct.unpack_from("<HH", buffer, info.header_offset + 26)
+    start = info.header_offset + 30 + sum(lengths)
+    return buffer[start : start + info.file_size]
+
+
+def _read_legacy(buffer: memoryview) -> tuple[dict[str, _Tensor], dict[str, memoryview]]:
     """Reads a file from before version 1.6: five pickles, then the storages, each after its number of elements."""
     if buffer[0] != pickle.PROTO[0]:
         raise InputError("it is not a file of weights: no format that is known begins as it does")
     source = _Source(buffer)
     if _Unpickler(source).load() != _MAGIC_NUMBER or _Unpickler(source).load() != _PROTOCOL:
         raise InputError("it is a pickle, but not one of torch.save")
-    _check_byte_order(_Unpickler(source).load().get("little_endian") is True)
+    if _Unpickler(source).load().get("little_endian") is not True:
+        raise InputError(_BIG_ENDIAN)
     unpickler = _Unpickler(source)
     payload, keys = unpickler.load(), _Unpickler(source).load()
-    contents: dict[str, np.ndarray] = {}
+    contents: dict[str, memoryview] = {}
     position = source.position
     if not all(type(key) is str for key in keys):
         raise InputError("its list of storages is damaged")
@@ -385,21 +375,21 @@ def _read_legacy(buffer: memoryview) -> tuple[Any, Callable[[_Storage], np.ndarr
         storage = unpickler.storages.pop(key)
         (numel,) = struct.unpack_from("<q", buffer, position)
         start, position = position + 8, position + 8 + storage.nbytes
-        if numel != storage.numel or position > len(buffer):
-            raise InputError(f"it breaks off in or before its storage {key[:200]!r} of {storage.numel} elements")
-        contents[key] = np.frombuffer(buffer[start:position], np.uint8)
-    return payload, lambda storage: contents[storage.key]
+        if numel != storage.numel:
+            raise InputError(f"its storage {key[:200]!r} has {numel} elements instead of {storage.numel}")
+        contents[key] = buffer[start:position]
+    return _state_dict(payload), contents
 
 
-def _check_byte_order(is_little: bool) -> None:
-    if not is_little:
-        raise InputError("its byte order is not little-endian: load and save it with PyTorch on an ordinary computer")
-
-
-def _view_tensors(tensors: dict[str, _Tensor], bytes_of: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:
+def _view_tensors(tensors: dict[str, _Tensor], contents: dict[str, memoryview]) -> dict[str, np.ndarray]:
     """Makes views of storages (copies for bfloat16 and bool); none may reach outside its storage."""
     "".join(tensors).encode()  # fails on lone surrogates, which no terminal or file can take
-    flats = {tensor.storage: bytes_of(tensor.storage) for tensor in tensors.values()}
+    flats: dict[_Storage, np.ndarray] = {}
+    for storage in {tensor.storage for tensor in tensors.values()}:
+        content = contents[storage.key][: storage.nbytes]
+        if len(content) < storage.nbytes:
+            raise InputError(f"its storage {storage.key[:200]!r} has {len(content)} bytes instead of {storage.nbytes}")
+        flats[storage] = np.frombuffer(content, np.uint8)
     # Tensors may repeat a few bytes so often that a copy of them fills the memory.
     stored, total = sum(map(len, flats.values())), 0
     for _, dtype, _, shape, _ in tensors.values():

@@ -19,15 +19,13 @@ class FileServer:
 
     Each request takes the first entry of `plan`, a dict with any of `status`, `headers`, `cut` (bytes until the line
     breaks), `pause` (after the first half: seconds, or an event to wait for), `no_ranges`, `chunked` and `length`
-    (announced). An entry of `requests` has the name, the requested range and the bytes sent.
+    (announced). An entry of `requests` has the name, the path and the requested range.
     """
 
     def __init__(self, is_secure: bool = False) -> None:
         self.files: dict[str, bytes] = {}
         self.plan: list[dict] = []
         self.requests: list[dict] = []
-        self._counting = threading.Lock()
-        self._num_answering = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
         self._server.daemon_threads = True
         if is_secure:
@@ -45,23 +43,15 @@ class FileServer:
     def ranges(self) -> list[str | None]:
         return [request["range"] for request in self.requests]
 
-    @property
-    def bytes_sent(self) -> int:
-        # A client may receive the last byte before the sending thread has counted it.
-        deadline = time.monotonic() + 10
-        while self._num_answering and time.monotonic() < deadline:
-            time.sleep(0.001)
-        return sum(request["sent"] for request in self.requests)
-
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         step = self.plan.pop(0) if self.plan else {}
         name = handler.path.split("/")[-1]
-        entry = {"name": name, "path": handler.path, "range": handler.headers.get("Range"), "sent": 0}
-        self.requests.append(entry)
+        asked = handler.headers.get("Range")
+        self.requests.append({"name": name, "path": handler.path, "range": asked})
         body = self.files.get(name.split("?")[0])
         status = step.get("status", 404 if body is None else 200)
         start = 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", entry["range"] or "")
+        wanted = re.fullmatch(r"bytes=(\d+)-", asked or "")
         if status == 200 and wanted and not step.get("no_ranges"):
             status, start = 206, int(wanted[1])
         headers = {"Connection": "close", "Content-Type": "application/octet-stream"}
@@ -77,11 +67,11 @@ class FileServer:
             if value is not None:
                 handler.send_header(key, value)
         handler.end_headers()
-        self._send(handler, entry, part[: step.get("cut")], step)
+        self._send(handler, part[: step.get("cut")], step)
         handler.close_connection = True
 
-    def _send(self, handler: BaseHTTPRequestHandler, entry: dict, part: bytes, step: dict) -> None:
-        """Sends a body, in two pieces if there is a pause, and counts the bytes sent."""
+    def _send(self, handler: BaseHTTPRequestHandler, part: bytes, step: dict) -> None:
+        """Sends a body, in two pieces if there is a pause."""
         if step.get("chunked"):
             part = b"%x\r\n%s\r\n" % (len(part), part) + (b"" if "cut" in step else b"0\r\n\r\n")
         pause = step.get("pause")
@@ -90,7 +80,6 @@ class FileServer:
             for piece in (part[:half], part[half:]):
                 handler.wfile.write(piece)
                 handler.wfile.flush()
-                entry["sent"] += len(piece)
                 if isinstance(pause, threading.Event):
                     pause.wait(60)
                 elif pause:
@@ -106,13 +95,7 @@ class FileServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                with server._counting:
-                    server._num_answering += 1
-                try:
-                    server.answer(self)
-                finally:
-                    with server._counting:
-                        server._num_answering -= 1
+                server.answer(self)
 
             def log_message(self, *arguments: object) -> None:
                 pass

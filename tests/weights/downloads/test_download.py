@@ -1,7 +1,6 @@
 """Tests of `vswin.weights.download`: which file a published name gets, with real processes and a real server."""
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -103,15 +102,13 @@ def test_a_name_is_downloaded_once(mirror, cache, caplog):
     assert path.read_bytes() == BODY
     assert [request["path"] for request in mirror.requests] == [f"/mirror/{OFFICIAL}"]
     assert caplog.text.count(f"weights of {TINY}: the copy of official at {path}") == 2
-    record = json.loads((cache / f"{OFFICIAL}.json").read_text())
-    assert (record["sha256"], record["size"]) == (hashlib.sha256(BODY).hexdigest(), len(BODY))
-    assert record["url"] == f"{mirror.url}/mirror/{OFFICIAL}"
-    assert sorted(file.name for file in cache.iterdir()) == [OFFICIAL, f"{OFFICIAL}.json", f"{OFFICIAL}.lock"]
+    assert (cache / f"{OFFICIAL}.sha256").read_text() == f"{hashlib.sha256(BODY).hexdigest()}  {OFFICIAL}\n"
+    assert sorted(file.name for file in cache.iterdir()) == [OFFICIAL, f"{OFFICIAL}.lock", f"{OFFICIAL}.sha256"]
 
 
 def test_a_broken_download_without_a_hash_leaves_nothing_and_the_next_fetch_starts_anew(mirror, cache):
     mirror.plan = [{"cut": 700_000}, {"cut": 0}, {"cut": 0}, {"cut": 0}, {"status": 404}]
-    with pytest.raises(InputError, match="the line broke"):
+    with pytest.raises(InputError, match="the connection broke"):
         fetch(TINY)
     assert sorted(file.name for file in cache.iterdir()) == [f"{OFFICIAL}.lock", f"{INNAT}.lock"]
     assert fetch(TINY).read_bytes() == BODY
@@ -122,7 +119,7 @@ def test_a_copy_of_the_same_values_steps_in_and_is_named(mirror, cache, caplog):
     mirror.files = {INNAT: b"innat's file", TORCHVISION: b"other weights"}
     with caplog.at_level(logging.INFO, "vswin"):
         assert fetch(TINY) == cache / INNAT
-    assert f"{OFFICIAL} gives none: the server answered 404" in caplog.text
+    assert f"{OFFICIAL} failed: the server answered 404" in caplog.text
     assert "the copy of innat" in caplog.text
     mirror.requests.clear()
     assert fetch(TINY) == cache / INNAT
@@ -149,13 +146,6 @@ def test_other_weights_never_step_in(mirror, tmp_path):
         assert part in text
 
 
-def test_the_error_can_be_followed(server, cache):
-    with pytest.raises(InputError, match="cannot be downloaded"):
-        fetch(TINY)
-    (cache / OFFICIAL).write_bytes(b"fetched by hand")
-    assert fetch(TINY) == cache / OFFICIAL
-
-
 def test_a_source_can_be_chosen_and_its_hash_is_checked(mirror, cache, monkeypatch):
     mirror.files[TORCHVISION] = b"not what torchvision publishes"
     with pytest.raises(InputError, match=r"torchvision: .*\n    wrong file: its SHA-256 is \w{64}, not 7615ae03"):
@@ -164,13 +154,6 @@ def test_a_source_can_be_chosen_and_its_hash_is_checked(mirror, cache, monkeypat
     monkeypatch.setattr(hashlib, "sha256", Mock(return_value=Mock(hexdigest=lambda: "7615ae03" + "0" * 56)))
     assert fetch(TINY, source="torchvision") == cache / TORCHVISION
     assert fetch(TINY, source="official") == cache / OFFICIAL
-
-
-def test_a_model_without_official_copy_comes_from_its_owner(mirror):
-    with pytest.raises(InputError) as caught:
-        fetch(LARGE)
-    assert "mmaction2: https://download.openmmlab.com" in str(caught.value)
-    assert "take another copy" not in str(caught.value)
 
 
 def test_a_tfhub_model_comes_as_an_archive_under_the_name_of_its_page(mirror, cache):
@@ -191,26 +174,6 @@ def test_wrong_names_and_sources_bring_the_nearest():
         fetch(K600, source="torchvision")
 
 
-def test_the_name_of_the_hub_page_is_an_alias(mirror, cache):
-    mirror.files[f"{K600}.pth"] = b"weights"
-    assert fetch("swin_base_patch244_window877_kinetics600_1k") == cache / f"{K600}.pth"
-
-
-@pytest.mark.parametrize("name", ["swin_base_patch244_window1677_kinetics400_22k", "swin_base_patch4_window12_384_22k"])
-def test_weights_to_start_from_have_names_too(mirror, cache, name):
-    mirror.files[f"{name}.pth"] = b"weights"
-    assert fetch(name) == cache / f"{name}.pth"
-
-
-def test_a_cached_file_that_changed_is_noticed(mirror):
-    path = fetch(TINY)
-    path.write_bytes(BODY[:-1] + b"!")
-    with pytest.raises(InputError, match=r"has changed since.*Delete it"):
-        fetch(TINY)
-    path.unlink()
-    assert fetch(TINY).read_bytes() == BODY
-
-
 def test_the_own_folder_comes_first_and_nothing_is_copied(folder, cache):
     cache.mkdir(parents=True)
     for place in (folder, cache):
@@ -221,9 +184,7 @@ def test_the_own_folder_comes_first_and_nothing_is_copied(folder, cache):
     assert fetch(TINY) == cache / OFFICIAL
 
 
-def test_the_own_folder_may_use_the_published_name_or_the_file_name_of_a_source(folder):
-    (folder / f"{TINY}.safetensors").write_bytes(b"weights")
-    assert fetch(TINY) == folder / f"{TINY}.safetensors"
+def test_the_own_folder_holds_the_files_of_sources_or_an_unpacked_model(folder):
     (folder / INNAT).write_bytes(b"weights")
     assert fetch(TINY) == folder / INNAT
     saved = folder / TINY
@@ -235,19 +196,13 @@ def test_the_own_folder_may_use_the_published_name_or_the_file_name_of_a_source(
         fetch(TINY, source="torchvision")
 
 
-def test_an_own_file_is_not_taken_for_a_named_source(folder, server):
-    (folder / f"{TINY}.safetensors").write_bytes(b"weights")
-    with pytest.raises(InputError, match="cannot be downloaded"):
-        fetch(TINY, source="official")
-
-
 def test_a_password_in_the_address_of_a_mirror_is_not_shown(mirror, monkeypatch, caplog):
     monkeypatch.setenv("VSWIN_WEIGHTS_DIR", mirror.url.replace("//", "//ann:secret@"))
     with caplog.at_level(logging.INFO, "vswin"):
-        path = fetch(TINY)
+        fetch(TINY)
         with pytest.raises(InputError) as caught:
             fetch(K600)
-    assert "secret" not in caplog.text + str(caught.value) + path.with_name(f"{OFFICIAL}.json").read_text()
+    assert "secret" not in caplog.text + str(caught.value)
 
 
 def test_an_https_mirror_must_not_lead_to_http(secure_server, server, monkeypatch):
@@ -298,13 +253,8 @@ def test_after_a_kill_a_waiting_process_goes_on_where_the_dead_one_stopped_or_an
 def test_a_full_disk_is_an_error_that_names_it(mirror, mount, monkeypatch):
     disk = mount("size=1m")
     monkeypatch.setenv("VSWIN_CACHE", str(disk))
-    with pytest.raises(InputError, match=rf"2 MB are to be downloaded to {disk}/weights.*VSWIN_CACHE"):
+    with pytest.raises(InputError, match=rf"{disk}/weights cannot store weights \(No space left.*VSWIN_CACHE"):
         fetch(TINY)
-    # Another program may fill the disk during the download.
-    with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "disk_usage", lambda folder: Mock(free=10**9))
-        with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(No space left.*VSWIN_CACHE"):
-            fetch(TINY)
     assert [file.name for file in (disk / "weights").iterdir()] == [f"{OFFICIAL}.lock"]
     subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
     assert fetch(TINY).read_bytes() == BODY
@@ -314,18 +264,10 @@ def test_a_read_only_cache_gives_what_it_has_and_says_what_to_do_for_the_rest(mi
     disk = mount("size=4m")
     monkeypatch.setenv("VSWIN_CACHE", str(disk))
     path = fetch(TINY)
-    os.utime(path)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     assert fetch(TINY) == path
-    with pytest.raises(InputError, match=rf"{disk}/weights cannot keep weights \(Read-only.*VSWIN_CACHE"):
+    with pytest.raises(InputError, match=rf"{disk}/weights cannot store weights \(Read-only.*VSWIN_CACHE"):
         fetch(K600)
-
-
-def test_a_cache_that_cannot_be_made_names_the_folder(mirror, tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("VSWIN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=rf"{tmp_path}/file/weights cannot keep weights \(Not a dir.*VSWIN_CACHE"):
-        fetch(TINY)
 
 
 # Files of the cache
@@ -340,48 +282,23 @@ def path(tmp_path):
     return file
 
 
-@pytest.fixture
-def recorded(path):
-    check_file(path)
-    return path
-
-
-def read_record(path):
-    return json.loads(path.with_name("tiny.pth.json").read_text())
-
-
-def test_an_untouched_file_is_not_read_again_and_a_touched_one_once(recorded, monkeypatch):
-    os.utime(recorded, ns=(1, 1))
-    check_file(recorded)
-    record = read_record(recorded)
-    assert (record["sha256"], record["mtime_ns"]) == (DIGEST, 1)
-    monkeypatch.setattr(module, "_hash", lambda path: pytest.fail("it was hashed"))
-    check_file(recorded)
-
-
 @pytest.mark.parametrize("content", [BODY[:-1], b"W" + BODY[1:], BODY + b"x"], ids=["cut", "edited", "longer"])
-def test_a_changed_file_is_an_error_even_if_its_date_was_put_back(recorded, content):
-    before = recorded.stat()
-    recorded.write_bytes(content)
-    os.utime(recorded, ns=(before.st_atime_ns, before.st_mtime_ns))
+def test_a_changed_file_is_an_error_even_if_its_date_was_put_back(path, content):
+    check_file(path)
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     for _ in range(2):
-        with pytest.raises(InputError, match=rf"tiny\.pth has changed since it was put there.*recorded was {DIGEST}"):
-            check_file(recorded)
+        with pytest.raises(InputError, match=rf"tiny\.pth has changed since vswin recorded it.*recorded was {DIGEST}"):
+            check_file(path)
 
 
 def test_a_file_put_there_by_hand_must_have_the_hash_its_owner_gives(path):
     check_file(path, DIGEST[:8])
-    path.with_name("tiny.pth.json").unlink()
+    path.with_name("tiny.pth.sha256").unlink()
     with pytest.raises(InputError, match=rf"damaged or another file.*{DIGEST}, not 00000000"):
         check_file(path, "00000000")
-    assert not path.with_name("tiny.pth.json").exists()
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_a_damaged_record_counts_as_none(path, text):
-    path.with_name("tiny.pth.json").write_text(text)
-    check_file(path)
-    assert read_record(path)["sha256"] == DIGEST
+    assert not path.with_name("tiny.pth.sha256").exists()
 
 
 # Locations of files
@@ -420,25 +337,3 @@ def test_state_names_place_source_and_size(folder, cache):
     assert local_state(TINY) == "cached: official 2 MB, torchvision 2 MB"
     (folder / INNAT).write_bytes(b"x" * 3_000_000)
     assert local_state(TINY) == "in VSWIN_WEIGHTS_DIR: innat 3 MB; cached: official 2 MB, torchvision 2 MB"
-
-
-def test_files_under_the_published_name_are_found_once(folder):
-    (folder / f"{TINY}.pth").write_bytes(b"x")
-    (folder / f"{TINY}.safetensors").write_bytes(b"xy")
-    assert [(copy.source, copy.path.name) for copy in local_copies(TINY)] == [
-        ("official", f"{TINY}.pth"),
-        ("", f"{TINY}.safetensors"),
-    ]
-    assert local_state(TINY) == f"in VSWIN_WEIGHTS_DIR: official 0 MB, {TINY}.safetensors 0 MB"
-
-
-def test_saved_models_are_archives_or_folders_under_the_name_of_the_page(folder):
-    alias = folder / "swin_base_patch244_window877_kinetics600_1k"
-    alias.mkdir()
-    assert local_copies(K600) == []
-    (alias / "saved_model.pb").write_bytes(b"x" * 500_000)
-    (alias / "variables").mkdir()
-    (alias / "variables" / "variables.data-00000-of-00001").write_bytes(b"x" * 1_500_000)
-    assert local_state(K600) == "in VSWIN_WEIGHTS_DIR: tfhub 2 MB"
-    (folder / f"{alias.name}.tar.gz").write_bytes(b"x")
-    assert [copy.path.name for copy in local_copies(alias.name)] == [f"{alias.name}.tar.gz", alias.name]

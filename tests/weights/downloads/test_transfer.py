@@ -45,23 +45,15 @@ def test_a_broken_line_is_mended_without_asking_twice_for_a_byte(url, server, pa
     assert get(url, partial) == BODY
     offsets = [sum(cuts[:i]) for i in range(len(cuts) + 1)]
     assert server.ranges == [None, *(f"bytes={offset}-" for offset in offsets[1:])]
-    assert server.bytes_sent == len(BODY)
 
 
 def test_a_line_that_breaks_again_and_again_ends_the_download_and_the_part_is_gone_on_with_later(url, server, partial):
     server.plan = [{"cut": 15 * CHUNK}, {"cut": 0}, {"cut": 0}, {"cut": 0}]
-    with pytest.raises(TransferError, match=r"the line broke.*4 tries"):
+    with pytest.raises(TransferError, match=r"the connection broke.*4 tries"):
         get(url, partial)
     assert partial.read_bytes() == BODY[: 15 * CHUNK]
     assert get(url, partial) == BODY
-    assert server.bytes_sent == len(BODY)
-
-
-def test_without_a_hash_every_try_starts_anew(url, server, partial):
-    partial.write_bytes(b"of an earlier file")
-    server.plan = [{"cut": 15 * CHUNK}]
-    assert get(url, partial, can_resume=False) == BODY
-    assert server.ranges == [None, None]
+    assert server.ranges[-1] == f"bytes={15 * CHUNK}-"
 
 
 def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial, monkeypatch):
@@ -71,12 +63,6 @@ def test_a_server_that_stalls_is_left_and_gone_on_with(url, server, partial, mon
     assert get(url, partial) == BODY
     offset = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
     assert 0 <= len(BODY) // 2 - offset < CHUNK
-
-
-def test_a_slow_server_is_waited_for(url, server, partial):
-    server.plan = [{"pause": 1.0}]
-    assert get(url, partial) == BODY
-    assert server.ranges == [None]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +80,6 @@ def test_a_server_that_does_not_send_the_rest_is_asked_for_the_whole(url, server
     assert server.ranges == [None, f"bytes={15 * CHUNK}-", *ranges]
 
 
-def test_a_length_that_is_announced_but_never_sent_is_an_error(url, server, partial):
-    server.plan = [{"length": len(BODY) + 1}] * 4
-    with pytest.raises(TransferError, match="4 tries"):
-        get(url, partial, can_resume=False)
-
-
 def test_a_chunked_body_has_its_own_end(url, server, partial):
     server.plan = [{"chunked": True}]
     assert get(url, partial) == BODY
@@ -109,22 +89,25 @@ def test_a_chunked_body_has_its_own_end(url, server, partial):
         get(url, partial)
 
 
-def test_a_body_without_length_or_end_is_refused(url, server, partial):
-    server.plan = [{"headers": {"Content-Length": None}}]
-    with pytest.raises(TransferError, match="does not say how long"):
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status": 401}, "the server answered 401"),
+        ({"status": 404}, "the server answered 404"),
+        ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
+        ({"headers": {"Content-Length": None}}, "does not say how long"),
+        ({"length": 0}, "an empty file"),
+    ],
+)
+def test_a_refusal_is_not_asked_again(url, server, partial, answer, words):
+    server.plan = [answer]
+    with pytest.raises(TransferError, match=words):
         get(url, partial)
+    assert len(server.requests) == 1
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("status", [401, 404])
-def test_a_refusal_is_not_asked_again(url, server, partial, status):
-    server.plan = [{"status": status}]
-    with pytest.raises(TransferError, match=f"the server answered {status}"):
-        get(url, partial)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("status", [408, 429, 503])
+@pytest.mark.parametrize("status", [408, 503])
 def test_a_server_in_trouble_is_asked_a_few_times(url, server, partial, status):
     # Even if its Retry-After is long.
     server.plan = [{"status": status, "headers": {"Retry-After": "3600"}}] * 2
@@ -137,19 +120,6 @@ def test_a_server_in_trouble_is_asked_a_few_times(url, server, partial, status):
     assert len(server.requests) == 4
 
 
-def test_a_web_page_is_no_file(url, server, partial):
-    server.plan = [{"headers": {"Content-Type": "text/html; charset=utf-8"}}]
-    with pytest.raises(TransferError, match="a web page"):
-        get(url, partial)
-    assert not partial.exists()
-
-
-def test_an_empty_file_is_an_error(server, partial):
-    server.files[NAME] = b""
-    with pytest.raises(TransferError, match="an empty file"):
-        get(f"{server.url}/{NAME}", partial)
-
-
 def test_https_works_and_a_range_survives_a_redirect(secure_server, partial):
     secure_server.files[NAME] = BODY
     hop = {"status": 302, "headers": {"Location": f"/signed/{NAME}?key=1"}}
@@ -157,7 +127,6 @@ def test_https_works_and_a_range_survives_a_redirect(secure_server, partial):
     download(f"{secure_server.url}/{NAME}", partial, can_resume=True)
     assert partial.read_bytes() == BODY
     assert [request["path"] for request in secure_server.requests] == [f"/{NAME}", f"/signed/{NAME}?key=1"] * 2
-    assert secure_server.bytes_sent == len(BODY)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(secure_server, partial, monkeypatch):
@@ -165,12 +134,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(secure_server, partial
     with pytest.raises(TransferError, match=r"no secure connection.*certificate"):
         download(f"{secure_server.url}/{NAME}", partial, can_resume=True)
     assert secure_server.requests == []
-
-
-def test_redirects_in_a_circle_end(url, server, partial):
-    server.plan = [{"status": 302, "headers": {"Location": f"/{NAME}"}}] * 50
-    with pytest.raises(TransferError, match="redirects"):
-        get(url, partial)
 
 
 def test_no_server_no_proxy_and_no_name_are_told_apart_at_once(server, partial, monkeypatch):
@@ -205,6 +168,6 @@ def test_a_log_gets_a_line_now_and_then(url, server, partial, monkeypatch, caplo
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
     with caplog.at_level(logging.INFO, "vswin"):
         get(url, partial)
-    first = "0.1 MB, 0.0 MB/s" if step else "0.1 of 2.0 MB (7%), 0.0 MB/s"
+    first = "0.1 MB" if step else "0.1 of 2.0 MB (7%)"
     assert caplog.messages[0] == f"{NAME}: {first}"
     assert 10 < len(caplog.messages) < 20
