@@ -1,4 +1,4 @@
-"""Tests of vswin.data.check: the whole command on real files, good and bad."""
+"""Tests of vswin.data.check: the command on real files, good and bad, and which facts count as wrong."""
 
 import csv
 import io
@@ -8,19 +8,33 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from vswin.cli import main
+from vswin.config.schema import ClipConfig
 from vswin.data import check as check_module
+from vswin.data import stores
 from vswin.data.catalog import Catalog, load_catalog
-from vswin.data.check import print_findings, print_summary, write_clean_lists, write_report
-from vswin.data.check_findings import FileFacts, Finding
+from vswin.data.check import (
+    FileFacts,
+    Finding,
+    find_problems,
+    hash_file,
+    inspect_file,
+    print_findings,
+    print_summary,
+    write_clean_lists,
+)
+from vswin.data.matching import UnusedEntry
 from vswin.data.records import VideoRecord
 
 GOOD = FileFacts(2_000_000, 99, 240, 320)
+NAMES = ("hop", "run")
 
 
 @pytest.fixture
@@ -253,17 +267,6 @@ def test_the_summary(console, compose_train):
     ]
 
 
-def test_the_summary_of_a_validation_set_without_usable_files(console, compose_train):
-    catalog = Catalog(("hop", "run"), [], [VideoRecord("c", 1)])
-    print_summary(console, compose_train("dataset=sthv2").dataset, catalog, {})
-    assert rows_of(console)[:4] == [
-        "                validation",
-        "listed          1 (-24,776 to the official 24,777)",
-        "there           1",
-        "usable          0",
-    ]
-
-
 def test_the_first_findings_of_each_kind(console):
     findings = [Finding("broken", "train", "hop", f"/data/v/hop/[b]{number}.mp4", "empty") for number in range(1234)]
     findings.append(Finding("empty class", "val", "run", "", "no validation videos"))
@@ -282,29 +285,132 @@ def test_the_first_findings_of_each_kind(console):
     ]
 
 
-def test_the_report_is_replaced_whole(tmp_path):
-    path = tmp_path / "r.csv"
-    path.write_text("older and longer\n" * 9)
-    write_report(path, [Finding("broken", "train", 'say "hop"', "a, b.mp4", "empty")])
-    assert path.read_text() == 'kind,subset,class,path,detail\nbroken,train,"say ""hop""","a, b.mp4",empty\n'
-    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
-
-
 def test_clean_lists(tmp_path):
     root = tmp_path / "v"
     train = [VideoRecord(f"{root}/hop, a.mp4", 0), VideoRecord("/elsewhere/b.mp4", 1), VideoRecord(f"{root}/c.mp4", 1)]
     facts = {video.path: GOOD for video in train} | {f"{root}/c.mp4": FileFacts(0, reason="empty")}
-    written = write_clean_lists(tmp_path / "lists", Catalog(("hop", "run"), train, []), facts, str(root))
-    assert written == [tmp_path / "lists" / "train.csv"]
-    assert written[0].read_text() == 'path,label\n"hop, a.mp4",hop\n/elsewhere/b.mp4,run\n'
+    # A class with a number for a name is written as an index, since a list would read the number as one.
+    for names, labels in ((("hop", "run"), ("hop", "run")), (("1", "0"), ("0", "1"))):
+        catalog = Catalog(names, train, [VideoRecord(f"{root}/c.mp4", 1)])
+        written = write_clean_lists(tmp_path / "lists", catalog, facts, str(root))
+        assert written == [tmp_path / "lists" / "train.csv"]
+        assert written[0].read_text() == f'path,label\n"hop, a.mp4",{labels[0]}\n/elsewhere/b.mp4,{labels[1]}\n'
 
 
-def test_classes_that_are_numbers_are_written_as_indices(tmp_path):
-    catalog = Catalog(("1", "10", "2"), [VideoRecord("a.mp4", 1), VideoRecord("b.mp4", 2)], [])
-    (path,) = write_clean_lists(tmp_path, catalog, {"a.mp4": GOOD, "b.mp4": GOOD}, "/data")
-    assert [line.rsplit(",")[-1] for line in path.read_text().split()] == ["label", "1", "2"]
+inspect = partial(inspect_file, decoder="auto", timeout_sec=60)
+CLIP = ClipConfig(
+    num_frames=32,
+    frame_stride=2,
+    resize=256,
+    crop=224,
+    num_clips=4,
+    num_crops=3,
+    sampling="dense",
+    spacing="centred",
+    views_per_step=4,
+)
 
 
-def test_a_subset_without_usable_videos_has_no_list(tmp_path):
-    catalog = Catalog(("hop", "run"), [VideoRecord("a.mp4", 1)], [])
-    assert write_clean_lists(tmp_path, catalog, {"a.mp4": FileFacts(0, reason="empty")}, "/data") == []
+def find(facts, hashes=None, val=(), missing=(), clip=CLIP):
+    """Takes files of training videos by class: {"hop/a": facts}."""
+    train = [VideoRecord(path, NAMES.index(path.split("/")[0])) for path in facts]
+    catalog = Catalog(NAMES, train, list(val), missing={"val": tuple(missing)})
+    findings = find_problems(catalog, facts, hashes or {}, clip)
+    return [(finding.kind, finding.subset, finding.path, finding.detail) for finding in findings]
+
+
+def test_missing_and_broken_and_short_and_small():
+    facts = {
+        "hop/a": FileFacts(1, 62, 240, 320),
+        "hop/b": FileFacts(1, reason="truncated (1 of 9)"),
+        "run/c": FileFacts(1, 63, 111, 320),
+        "run/d": FileFacts(1, 63, 320, 112),
+    }
+    missing = [UnusedEntry("val.csv:7", "run/z", 1)]
+    assert find(facts, missing=missing) == [
+        ("missing", "val", "run/z", "val.csv:7"),
+        ("broken", "train", "hop/b", "truncated (1 of 9)"),
+        ("short", "train", "hop/a", "62 frames, a clip spans 63"),
+        ("small", "train", "run/c", "320 x 111, less than half of the crop of 224"),
+    ]
+    clip = replace(CLIP, sampling="segments", num_clips=1)
+    facts = {"hop/a": FileFacts(1, 31, 240, 320), "run/b": FileFacts(1, 32, 240, 320)}
+    assert find(facts, clip=clip) == [("short", "train", "hop/a", "31 frames, a clip spans 32")]
+
+
+def test_other_sizes_are_odd_where_nearly_all_have_one():
+    facts = {f"hop/{number}": FileFacts(1, 99, 240, 320) for number in range(9)}
+    facts["run/x"] = FileFacts(1, 99, 320, 240)
+    assert find(facts) == [("other size", "train", "run/x", "240 x 320, nearly all are 320 x 240")]
+    facts["run/y"] = FileFacts(1, 99, 256, 256)
+    assert find(facts) == []
+
+
+def test_same_content_in_several_places():
+    good = FileFacts(1, 99, 240, 320)
+    facts = dict.fromkeys(("hop/a", "hop/b", "run/c", "run/d"), good)
+    val = [VideoRecord("run/e", 1), VideoRecord("hop/f", 0), VideoRecord("run/d", 1)]
+    hashes = {"hop/a": "1", "hop/b": "1", "run/c": "1", "run/e": "1", "run/d": "2"}
+    assert find(facts, hashes, val) == [
+        ("in training and validation", "val", "run/e", "as hop/a, training, hop"),
+        ("in training and validation", "val", "run/d", "as the same file, training, run"),
+        ("two labels", "train", "run/c", "as hop/a, training, hop"),
+        ("same content", "train", "hop/b", "as hop/a, training, hop"),
+    ]
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_facts_of_a_good_file(write_video, decode):
+    path = write_video("good.avi", 15, height=48, width=64)
+    facts = inspect(path, decode=decode)
+    assert facts[1:] == (15, 48, 64, "")
+    assert facts.num_bytes > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "FileNotFoundError"),
+        ("empty", "empty (0 bytes)"),
+        ("text", "not a video"),
+        ("truncated mp4", "truncated"),
+        ("one frame avi", "one frame"),
+        ("unknown codec", "unknown codec"),
+    ],
+)
+def test_reasons_of_bad_files(bad_files, name, reason):
+    facts = inspect(bad_files[name], decode=False)
+    assert facts.reason.startswith(reason)
+    assert facts[1:4] == (0, 0, 0)
+
+
+def test_damage_after_the_beginning_is_found_by_decoding_everything(tmp_path, write_video):
+    content = bytearray(Path(write_video("damaged.avi", 40)).read_bytes())
+    position = content.index(b"movi")
+    for number in range(40):
+        position = content.index(b"00dc", position)
+        length = int.from_bytes(content[position + 4 : position + 8], "little")
+        if number >= 20:
+            content[position + 8 : position + 8 + length] = bytes(length)
+        position += 8 + length
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(content)
+    assert inspect(str(path), decode=False)[1:] == (40, 48, 64, "")
+    assert inspect(str(path), decode=True).reason == "truncated (20 of 40 frames are there)"
+
+
+def test_a_decoder_may_fail_or_take_too_long(write_video, monkeypatch):
+    path = write_video("good.avi", 15)
+    assert "too slow" in inspect_file(path, "auto", 1e-9, decode=False).reason
+    assert inspect_file(path, "auto", 1e-9, decode=True).reason == ""
+    monkeypatch.setattr(stores, "VideoReader", lambda *_: 1 / 0)
+    assert inspect(path, decode=False).reason == "ZeroDivisionError: division by zero"
+
+
+def test_hashes_are_of_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    shutil.copy(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c").write_bytes(b"x" * 2_999_999 + b"y")
+    digests = [hash_file(str(tmp_path / name)) for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+    assert hash_file(str(tmp_path / "gone")) == str(tmp_path / "gone")
