@@ -59,8 +59,7 @@ _OWNERS = {
         "UCF101",
         "From https://www.crcv.ucf.edu/data/UCF101.php get UCF101.rar, the videos, and "
         "UCF101TrainTestSplits-RecognitionTask.zip, the lists. Unpack the videos, so that {root}/Archery and the other "
-        "100 class folders are there, and the lists (*.txt) into {parent}/splits; or set dataset.root to the folder of "
-        "the class folders, with the lists in `splits` or `ucfTrainTestlist` beside it.",
+        "100 class folders are there, and the lists (*.txt) into {parent}/splits.",
         ("trainlist0{split}.txt",),
         ("test",),
         ("ucfTrainTestlist",),
@@ -268,9 +267,8 @@ def _read_sthv2(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
     return entries
 
 
-# Columns of a Kinetics list; only the first two are required.
+# Columns of a Kinetics list, of which the first two are required; a row has its line number and their cells.
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-# The line number and the cells of these columns. Lists are long, so plain tuples.
 _Row = tuple[int, tuple[str, ...]]
 
 

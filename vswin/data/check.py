@@ -29,13 +29,12 @@ from vswin.data.records import ROLES, TEST, VideoRecord
 from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 
-MISSING, BROKEN, LEAK, TWO_LABELS = "missing", "broken", "in training and validation", "two labels"
-TEST_LEAK = "in the test set, too"
-REPEATED, DUPLICATE, SHORT, SMALL, ODD_SIZE = "listed twice", "same content", "short", "small", "other size"
-EMPTY_CLASS = "empty class"
-# Most serious first; the first two make the check fail.
-KINDS = (MISSING, BROKEN, LEAK, TEST_LEAK, TWO_LABELS, REPEATED, DUPLICATE, EMPTY_CLASS, SHORT, SMALL, ODD_SIZE)
-FAILURES = (MISSING, BROKEN)
+# Kinds of findings, most serious first; the first two make the check fail.
+KINDS = (
+    *("missing", "broken", "in training and validation", "in the test set, too", "two labels", "listed twice"),
+    *("same content", "empty class", "short", "small", "other size"),
+)
+FAILURES = KINDS[:2]
 
 # Enough frames to see that a file decodes, and few enough to inspect a hundred files per second.
 _NUM_FIRST_FRAMES = 8
@@ -53,21 +52,13 @@ ResultT = TypeVar("ResultT")
 
 
 class FileFacts(NamedTuple):
-    """What `inspect_file` found in a file.
-
-    Attributes:
-        num_bytes: file size.
-        num_frames: pictures in the file; the last ones are only verified if all were decoded; 0 for an unusable file.
-        height: frame height in pixels, as a player shows it.
-        width: frame width in pixels.
-        reason: why the file is unusable; empty if it is usable.
-    """
+    """What `inspect_file` found in a file; pixels are as a player shows them."""
 
     num_bytes: int
-    num_frames: int = 0
+    num_frames: int = 0  # pictures; the last ones are only verified if all were decoded
     height: int = 0
     width: int = 0
-    reason: str = ""
+    reason: str = ""  # why the file is unusable
 
 
 class Finding(NamedTuple):
@@ -103,22 +94,15 @@ def run_check(config: DataCheckConfig) -> None:
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
     is_interrupted = False
-    inspect = partial(
-        inspect_file,
-        decoder=dataset.decoder,
-        timeout_sec=dataset.clip_timeout_sec,
-        decode=config.decode,
-        store=open_store(dataset),
-    )
+    options = {"decoder": dataset.decoder, "timeout_sec": dataset.clip_timeout_sec, "decode": config.decode}
+    inspect = partial(inspect_file, **options, store=open_store(dataset))
     try:
-        for path, fact in _look(console, "decoding" if config.decode else "opening", inspect, paths):
-            facts[path] = fact
+        facts.update(_look(console, "decoding" if config.decode else "opening", inspect, paths))
         # Files of equal size may have the same content.
         usable = {path: fact.num_bytes for path, fact in facts.items() if not fact.reason}
         counts = Counter(usable.values())
         candidates = [path for path, num_bytes in usable.items() if counts[num_bytes] > 1]
-        for path, digest in _look(console, "comparing", hash_file, candidates):
-            hashes[path] = digest
+        hashes.update(_look(console, "comparing", hash_file, candidates))
     except KeyboardInterrupt:
         is_interrupted = True
         console.print(f"[bold]interrupted: {len(facts):,} of {len(paths):,} files were looked at[/bold]")
@@ -208,7 +192,7 @@ def find_problems(
     names = catalog.class_names
     findings = [
         Finding(kind, subset, names[entry.label], entry.path, entry.where)
-        for kind, unused in ((MISSING, catalog.missing), (REPEATED, catalog.repeated))
+        for kind, unused in (("missing", catalog.missing), ("listed twice", catalog.repeated))
         for subset, entries in unused.items()
         for entry in entries
     ]
@@ -230,29 +214,29 @@ def find_problems(
             earlier_subset, earlier = first.setdefault(hashes.get(video.path, video.path), (subset, video))
             if earlier is not video:
                 if earlier_subset != subset:
-                    kind = TEST_LEAK if subset == TEST else LEAK
+                    kind = "in the test set, too" if subset == TEST else "in training and validation"
                 else:
-                    kind = DUPLICATE if earlier.label == video.label else TWO_LABELS
+                    kind = "same content" if earlier.label == video.label else "two labels"
                 path = "the same file" if earlier.path == video.path else earlier.path
                 detail = f"as {path}, {ROLES[earlier_subset]}, {names[earlier.label]}"
                 findings.append(Finding(kind, subset, name, video.path, detail))
         absent = sorted(set(range(len(names))) - {video.label for video in videos})
-        findings += [Finding(EMPTY_CLASS, subset, names[i], "", f"no {ROLES[subset]} videos") for i in absent]
+        findings += [Finding("empty class", subset, names[i], "", f"no {ROLES[subset]} videos") for i in absent]
     return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
 
 
 def _judge(fact: FileFacts, clip: ClipConfig, span: int, usual: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """Yields kind and detail if a file cannot be decoded, is too short or small for a clip, or has an unusual size."""
     if fact.reason:
-        yield BROKEN, fact.reason
+        yield "broken", fact.reason
         return
     size = f"{fact.width} x {fact.height}"
     if fact.num_frames < span:
-        yield SHORT, f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}"
+        yield "short", f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}"
     if min(fact.height, fact.width) < clip.crop / 2:
-        yield SMALL, f"{size}, less than half of the crop of {clip.crop}"
+        yield "small", f"{size}, less than half of the crop of {clip.crop}"
     if usual not in ((0, 0), (fact.height, fact.width)):
-        yield ODD_SIZE, f"{size}, nearly all are {usual[1]} x {usual[0]}"
+        yield "other size", f"{size}, nearly all are {usual[1]} x {usual[0]}"
 
 
 def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, facts: dict[str, FileFacts]) -> None:

@@ -68,28 +68,18 @@ class MotionPlan:
 
 
 class Scene(NamedTuple):
-    """Describes a clip before motion starts: O objects on a plain background; colours are BGR, 0..255.
+    """A clip before motion starts: O objects on a plain background; colours are BGR, 0..255."""
 
-    Attributes:
-        ground: colour of the background, [3].
-        colours: colours of the objects, [O, 3].
-        shapes: indices of the objects' outlines, [O].
-        phases: initial phase of each coordinate on its circle, float64 [O, 4] in [0, 1).
-        speeds: phase change of the moving coordinate per frame, float64 [O].
-    """
-
-    ground: np.ndarray
-    colours: np.ndarray
-    shapes: np.ndarray
-    phases: np.ndarray
-    speeds: np.ndarray
+    ground: np.ndarray  # colour of the background, [3]
+    colours: np.ndarray  # of the objects, [O, 3]
+    shapes: np.ndarray  # index of each object's outline, [O]
+    phases: np.ndarray  # where each coordinate starts on its circle, float64 [O, 4] in [0, 1)
+    speeds: np.ndarray  # phase change of the moving coordinate per frame, float64 [O]
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draws four or five objects, independently of the class.
-
-    The objects are pale on a dark background: all edges have similar contrast, so small models learn quickly.
-    """
+    """Draws four or five objects, independently of the class."""
+    # Pale objects on a dark background: all edges have similar contrast, so small models learn quickly.
     num_objects = int(rng.integers(4, 6))
     return Scene(
         ground=rng.integers(0, 17, 3),
@@ -150,10 +140,7 @@ def prepare_motion(root: Path, plan: MotionPlan | None = None) -> None:
     """Makes the videos unless they exist: root/{train,val}/<class>/00001.avi and so on.
 
     They are written to a folder beside `root`, which is renamed when complete. So `root` is never incomplete, and if
-    several processes start at once, the first to finish wins.
-
-    Raises:
-        InputError: If `root` contains anything but the videos of this plan, or they cannot be written.
+    several processes start at once, the first to finish wins. What others put there is left alone, with an error.
     """
     plan = plan or MotionPlan()
     if _is_made(root, plan):
