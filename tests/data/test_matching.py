@@ -50,9 +50,7 @@ def test_indices_must_agree_with_class_folders(tmp_path, make_files, path):
     assert find(tmp_path, (path, "0"))[0][0].label == 0
     with pytest.raises(InputError, match=r"lies in '[Aa]ir.[Dd]rumming', but class 1 is 'archery'; .*another order"):
         find(tmp_path, (path, "1"))
-
-
-def test_a_folder_called_like_an_index_says_nothing(tmp_path, make_files):
+    # A folder named like an index says nothing.
     make_files("5/b.mp4")
     assert find(tmp_path, ("5/b.mp4", "1"), classes=ClassLookup("0123456"))[0][0].label == 1
 
@@ -74,36 +72,21 @@ def test_a_backslash_separates_folders_unless_it_is_part_of_a_name(tmp_path, mak
 
 
 @pytest.mark.parametrize(
-    "written",
-    [
-        "/home/them/kinetics/val/archery/a.mp4",
-        r"C:\videos\archery\a.mp4",
-        "A.MP4",
-        "other_folder/a.webm",
-    ],
+    "written", ["/home/them/kinetics/val/archery/a.mp4", r"C:\videos\archery\a.mp4", "A.MP4", "other_folder/a.webm"]
 )
 def test_files_that_lie_elsewhere_are_found_by_name(tmp_path, make_files, written):
     make_files("val/archery/a.mp4")
-    assert find(tmp_path, (written, "1"), search=True) == (
-        [VideoRecord(str(tmp_path / "val" / "archery" / "a.mp4"), 1)],
-        [],
-        [],
-    )
+    found = [VideoRecord(str(tmp_path / "val" / "archery" / "a.mp4"), 1)]
+    assert find(tmp_path, (written, "1"), search=True) == (found, [], [])
     assert len(find(tmp_path, (written, "1"))[1]) == 1
-
-
-def test_files_in_the_folder_of_another_class_are_not_taken(tmp_path, make_files):
-    make_files("val/archery/a.mp4")
+    # Files in the folder of another class are not taken.
     assert len(find(tmp_path, ("a.mp4", "0"), search=True)[1]) == 1
 
 
 def test_of_several_files_the_one_in_the_likest_folders_is_taken(tmp_path, make_files):
     make_files("small/train/archery/a.mp4", "large/train/archery/a.mp4", "large/val/archery/a.mp4")
-    for written, expected in {
-        "/x/large/train/a.mp4": "large/train/archery",
-        "/x/small/a.mp4": "small/train/archery",
-        "/x/a.mp4": "large/train/archery",
-    }.items():
+    for written, expected in {"large/train": "large/train", "small": "small/train", "": "large/train"}.items():
+        written, expected = f"/x/{written}/a.mp4", f"{expected}/archery"
         assert find(tmp_path, (written, "1"), search=True)[0][0].path == str(tmp_path / expected / "a.mp4")
 
 
@@ -144,9 +127,6 @@ def test_times_decide_between_clips_of_one_video(tmp_path, make_files):
     entries = [entry_of("x"), entry_of("x", "_000030_000040"), entry_of("x", "_000070_000080")]
     assert find_ids(tmp_path, *entries) == ["x_000010_000020.mp4", "x_30_40.mp4", None]
     assert find_ids(tmp_path, entry_of("y"), entry_of("y", "_000030_000040")) == [None, None]
-
-
-def test_an_id_that_looks_like_one_with_times(tmp_path, make_files):
     make_files("vid_1_2.mp4", "vid_3_4_000010_000020.mp4")
     assert find_ids(tmp_path, entry_of("vid_1_2"), entry_of("vid_3_4")) == ["vid_1_2.mp4", "vid_3_4_000010_000020.mp4"]
 
@@ -157,6 +137,7 @@ def test_of_several_files_subset_and_class_decide_then_the_name(tmp_path, make_f
     assert find_ids(tmp_path, entry_of("x")) == [f"validate/zumba/{name}"]
     assert find_ids(tmp_path, entry_of("x"), subset="train") == [f"train/zumba/{name}"]
     assert find_ids(tmp_path, entry_of("x", label="archery")) == [f"validate/yoga/{name}"]
+    assert find_ids(tmp_path / "nowhere", entry_of("x")) == [None]
 
 
 def test_repeated_ids_count_once_but_stay_in_several_classes(tmp_path, make_files):
@@ -167,7 +148,3 @@ def test_repeated_ids_count_once_but_stay_in_several_classes(tmp_path, make_file
     assert [label for _, label in videos] == [1, 0]
     assert [entry.path for entry in missing] == ["y_000010_000020"]
     assert len(repeated) == 2
-
-
-def test_without_a_folder_there_are_no_files(tmp_path):
-    assert find_ids(tmp_path / "nowhere", entry_of("x")) == [None]

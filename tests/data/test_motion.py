@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from vswin.data import motion
 from vswin.data.motion import (
@@ -169,3 +170,24 @@ def test_starting_at_once_is_safe(tmp_path):
         list(pool.map(lambda _: prepare_motion(tmp_path / "videos", SMALL), range(3)))
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
     assert len(tree(tmp_path / "videos")) == 25
+
+
+def test_one_frame_does_not_give_the_motion_away_but_several_do(tmp_path):
+    prepare_motion(tmp_path / "videos", MotionPlan(train_per_class=80, val_per_class=40))
+    frames, motions, labels = {}, {}, {}
+    for subset in ("train", "val"):
+        paths = sorted((tmp_path / "videos" / subset).glob("*/*.avi"))
+        clips = np.stack([read_frames(path) for path in paths]).mean(axis=-1)  # [N, T, 64, 64]
+        small = clips.reshape(len(paths), 10, 16, 4, 16, 4).mean(axis=(3, 5))  # [N, T, 16, 16]
+        change = np.diff(small, axis=1)
+        flow = [(np.gradient(small[:, :-1], axis=axis) * change).sum(axis=(1, 2, 3)) for axis in (2, 3)]
+        frames[subset] = small[:, 5].reshape(len(paths), -1)
+        motions[subset] = np.stack([*flow, change.sum(axis=(1, 2, 3))], axis=-1)
+        labels[subset] = [path.parent.name for path in paths]
+    scores = [
+        RandomForestClassifier(100, random_state=0)
+        .fit(kind["train"], labels["train"])
+        .score(kind["val"], labels["val"])
+        for kind in (frames, motions)
+    ]
+    assert scores[0] < 1.5 / len(MOTIONS) < 0.5 < scores[1]

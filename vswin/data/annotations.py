@@ -286,18 +286,19 @@ def _read_kinetics(path: Path, subset: str, classes: ClassLookup) -> list[ListEn
             f"{path} is for {others[0]}, by its column `split`, and dataset.{subset}_list is for {ROLES[subset]}; a "
             ".csv of the columns path,label may hold any videos"
         )
-    entries = []
+    entries, source = [], str(path)
     for line, (written, video_id, start, end, _) in rows:
-        entry = ListEntry(str(path), line, "", "", video_id.strip())
-        if not entry.video_id:
-            raise InputError(f"{entry.where}: no id")
-        label = classes.expect(written, entry.where)
+        video_id = video_id.strip()
+        where = f"{source}:{line}" if line else f"{source}, video {video_id}"
+        if not video_id:
+            raise InputError(f"{where}: no id")
+        name = classes.class_names[classes.expect(written, where)]
         try:
             times = [f"_{int(float(time)):06d}" for time in (start, end) if time.strip()]
         except (ValueError, OverflowError):
-            raise InputError(f"{entry.where}: times {start!r} to {end!r}; seconds are expected") from None
-        stem = entry.video_id + ("".join(times) if len(times) == 2 else "")
-        entries.append(entry._replace(path=stem, label=classes.class_names[label]))
+            raise InputError(f"{where}: times {start!r} to {end!r}; seconds are expected") from None
+        stem = video_id + ("".join(times) if len(times) == 2 else "")
+        entries.append(ListEntry(source, line, stem, name, video_id))
     return entries
 
 

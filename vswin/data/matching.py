@@ -160,12 +160,12 @@ class FileIndex:
         The name is `<id>_<start>_<end>` with any number of digits, or else `<id>`, unless several entries have this id.
         Among files of the same name, the folders of the subset ("train" or "val") and of the class decide.
         """
-        names = [entry.path] + ([entry.video_id] if self._num_clips[entry.video_id] == 1 else [])
-        for name in names:
-            paths = [path for path in self.find_named(name) if os.path.basename(path).startswith(entry.video_id)]
-            if paths:
-                return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)})
-        return None
+        paths = self.find_named(entry.path)
+        if not paths and self._num_clips[entry.video_id] == 1:
+            paths = self.find_named(entry.video_id)
+        # Ids that differ in upper and lower case are different.
+        paths = [path for path in paths if os.path.basename(path).startswith(entry.video_id)]
+        return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)}) if paths else None
 
     def find_named(self, name: str) -> list[str]:
         """Finds the files of this name, in upper or lower case, with any video ending."""
