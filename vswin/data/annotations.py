@@ -142,12 +142,9 @@ def read_annotations(
 ) -> list[ListEntry] | None:
     """Reads an annotation file, or a folder that holds the owners' lists or class folders.
 
-    Returns:
-        An entry per video of the subset, "train" or "val"; None if the file does not have the owners' format. `notes`
-        gets a sentence about skipped files.
-
-    Raises:
-        InputError: if the file is unreadable, names an unknown class, or belongs to another data set, split or subset.
+    Returns an entry per video of the subset, "train" or "val"; None if the file does not have the owners' format.
+    `notes` gets a sentence about skipped files. An `InputError` refuses a file that is unreadable, names an unknown
+    class, or belongs to another data set, split or subset.
     """
     if dataset.name == "ucf101":
         entries = _read_ucf101(path, classes)

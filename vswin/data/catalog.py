@@ -31,27 +31,17 @@ _DATASETS = ("motion", "folder", *ANNOTATED)
 
 @dataclass(frozen=True)
 class Catalog:
-    """Holds the classes and videos of a data set.
+    """The classes and videos of a data set."""
 
-    Attributes:
-        class_names: name of each class index; at least two.
-        train: training videos; empty if only an evaluation list is given.
-        val: validation videos; for UCF101 and HMDB51 the official test list.
-        test: test videos, if the data set has a separate test set.
-        missing: for each subset the listed videos that do not exist, with `dataset.allow_missing`.
-        repeated: for each subset the videos that a list repeats; each counts once.
-        notes: sentences about skipped files and about possible mistakes in the classes.
-        store: opens the videos, which are single files or packed into larger files.
-    """
-
-    class_names: tuple[str, ...]
-    train: list[VideoRecord]
-    val: list[VideoRecord]
-    test: list[VideoRecord] = field(default_factory=list)
+    class_names: tuple[str, ...]  # at least two, in the order of the class indices
+    train: list[VideoRecord]  # empty if only an evaluation list is given
+    val: list[VideoRecord]  # for UCF101 and HMDB51 the official test list
+    test: list[VideoRecord] = field(default_factory=list)  # if the data set has a separate test set
+    # For each subset, the listed videos that do not exist, with `dataset.allow_missing`, and those that a list repeats.
     missing: Mapping[str, tuple[UnusedEntry, ...]] = field(default_factory=dict)
     repeated: Mapping[str, tuple[UnusedEntry, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    store: VideoStore = VIDEO_FILES
+    notes: tuple[str, ...] = ()  # sentences about skipped files and about possible mistakes in the classes
+    store: VideoStore = VIDEO_FILES  # opens the videos, single files or packed into larger files
 
     @property
     def subsets(self) -> dict[str, list[VideoRecord]]:

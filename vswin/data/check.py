@@ -72,12 +72,9 @@ class Finding(NamedTuple):
 
 
 def run_check(config: DataCheckConfig) -> None:
-    """Inspects the files in parallel and reports what is wrong.
+    """Inspects the files in parallel and reports what is wrong, after Ctrl-C what was found so far.
 
-    Raises:
-        InputError: if the data set or all of its videos are missing.
-        SystemExit: with code 1, if videos are missing or broken.
-        KeyboardInterrupt: after Ctrl-C, once the findings so far have been reported.
+    Ends with code 1 if videos are missing or broken.
     """
     console = Console(soft_wrap=True)
     check_opencv()
@@ -94,8 +91,8 @@ def run_check(config: DataCheckConfig) -> None:
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
     is_interrupted = False
-    options = {"decoder": dataset.decoder, "timeout_sec": dataset.clip_timeout_sec, "decode": config.decode}
-    inspect = partial(inspect_file, **options, store=open_store(dataset))
+    limit, store = dataset.clip_timeout_sec, open_store(dataset)
+    inspect = partial(inspect_file, decoder=dataset.decoder, timeout_sec=limit, decode=config.decode, store=store)
     try:
         facts.update(_look(console, "decoding" if config.decode else "opening", inspect, paths))
         # Files of equal size may have the same content.

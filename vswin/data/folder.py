@@ -30,12 +30,9 @@ def load_folder(
     Videos may lie in sub-folders of a class folder. `notes` gets sentences about skipped files and about files that
     several links point to, which count once.
 
-    Returns:
-        Class names in sorted order, the records of `train` and the records of `val`, sorted by class and name. Without
-        these two folders, the first list has all records and the second is empty.
-
-    Raises:
-        InputError: if folders or videos are missing or misplaced, or one file is in two classes.
+    Returns class names in sorted order, the records of `train` and the records of `val`, sorted by class and name.
+    Without these two folders, the first list has all records and the second is empty. An `InputError` says which
+    folders or videos are missing or misplaced, or which file is in two classes.
     """
     notes = [] if notes is None else notes
     parts = [root / "train", root / "val"]

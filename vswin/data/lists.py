@@ -113,13 +113,8 @@ _FORMS = (
 def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
     """Reads a list; a header or else the first line determines its form.
 
-    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments.
-
-    Returns:
-        The entries in the order of the file, at least one.
-
-    Raises:
-        InputError: if the file cannot be read, a line is malformed, or indices and names are mixed.
+    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments. An
+    `InputError` refuses a file without entries, a malformed line, and indices mixed with names.
     """
     text = read_text(path)
     form, has_header = _find_form(path, text, base)
@@ -241,12 +236,8 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
 def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
     """Derives the class names from the labels of all lists, for a data set that has no list of classes.
 
-    Returns:
-        For name labels, the sorted names in Unicode form NFC. For index labels, "0", "1" and so on: `num_classes`
-        names, or as many as the largest index requires.
-
-    Raises:
-        InputError: if one list has indices and another names, or an index exceeds the number of videos.
+    Name labels give the sorted names in Unicode form NFC; indices give "0", "1" and so on, `num_classes` names or as
+    many as the largest index requires.
     """
     if len({entry.has_index for entry in entries}) > 1:
         raise InputError("One list labels with class indices and the other with class names; use one kind in both")

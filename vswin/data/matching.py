@@ -41,11 +41,8 @@ def label_videos(
 
     Relative paths start from the folder `base`. `files` finds videos that a list names by id or that lie in another
     folder than listed; with None, they are not searched. A file that several entries name, in any spelling of its path,
-    has one record; but a video that the list names by its id may have several classes.
-
-    Raises:
-        InputError: if a label is out of range or unknown, an index contradicts the video's folder, or a file has two
-            labels.
+    has one record; but a video that the list names by its id may have several classes. An `InputError` refuses unknown
+    labels, an index that contradicts the video's folder, and a file with two labels.
     """
     found = Listed([], [], [])
     folders = _Folders(base)
