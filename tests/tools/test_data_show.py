@@ -1,6 +1,4 @@
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -92,18 +90,3 @@ def test_a_video_that_cannot_be_decoded_is_named_and_its_partner_not_mixed(compo
 def test_what_cannot_be_shown_is_refused(compose_show, overrides, message):
     with pytest.raises(InputError, match=message):
         run_show(compose_show(*overrides))
-
-
-@pytest.mark.slow
-def test_clips_are_shown_on_the_command_line(small_videos, tmp_path):
-    command = ["data", "show", "dataset=folder", "clip=8x1_64px", "augment=strong", "output=b.mp4"]
-    code = "from vswin.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, f"dataset.root={small_videos}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert "b.mp4: 4 training clips" in done.stdout, done.stderr
-    assert (tmp_path / "b.mp4").stat().st_size > 0
