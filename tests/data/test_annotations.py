@@ -7,15 +7,12 @@ import pytest
 from tests.conftest import make_group
 from vswin.config.load import CONFIG_DIR, DATA_DIR
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
-from vswin.data.catalog import load_catalog
 from vswin.data.class_names import ClassLookup, read_class_names
 from vswin.data.lists import ListEntry
-from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
 CLASSES = {name: ClassLookup(read_class_names(name)) for name in ANNOTATED}
 ARCHERY, YOYO = "Archery/v_Archery_g08_c01.avi", "YoYo/v_YoYo_g25_c02.avi"
-UCF_NUMBERS = [f"{number} {name}\r\n" for number, name in enumerate(CLASSES["ucf101"].class_names, start=1)]
 # As in the archive: each line ends with a space.
 CLAP = (
     "#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi 1 \n"
@@ -23,7 +20,6 @@ CLAP = (
     "AMADEUS_clap_u_nm_np1_fr_goo_8.avi 0 \n"
 )
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
-TEMPLATE = {"id": "78687", "label": "holding potato", "template": "Holding [something] next to [something]"}
 STH_NUMBERS = {name: str(number) for number, name in enumerate(CLASSES["sthv2"].class_names)}
 
 
@@ -72,19 +68,13 @@ def test_what_is_not_there_is_explained(name, how, tmp_path, make_files):
 @pytest.mark.parametrize(
     ("name", "folder", "train", "val"),
     [
-        *[
-            ("ucf101", folder, "trainlist02.txt", "testlist02.txt")
-            for folder in ("splits", "ucfTrainTestlist", "annotations", "videos", "videos/ucfTrainTestlist", ".")
-        ],
-        *[
-            ("hmdb51", folder, "clap_test_split2.txt", "clap_test_split2.txt")
-            for folder in ("splits", "testTrainMulti_7030_splits", "videos/testTrainMulti_7030_splits", "videos", ".")
-        ],
+        ("ucf101", "splits", "trainlist02.txt", "testlist02.txt"),
+        ("ucf101", "videos/ucfTrainTestlist", "trainlist02.txt", "testlist02.txt"),
+        ("hmdb51", "testTrainMulti_7030_splits", "clap_test_split2.txt", "clap_test_split2.txt"),
+        ("hmdb51", "videos", "clap_test_split2.txt", "clap_test_split2.txt"),
         ("kinetics400", "annotations", "train.csv", "val.csv"),
         ("kinetics400", "kinetics400", "train.csv", "validate.csv"),
         ("kinetics400", ".", "kinetics_train.csv", "kinetics_val.csv"),
-        ("kinetics400", "videos", "kinetics400_train_list_videos.txt", "kinetics400_val_list_videos.txt"),
-        ("kinetics600", "k600", "kinetics600_train.csv", "kinetics600_validate.csv"),
         ("kinetics600", "videos/annotations", "train.json", "validate.json"),
         ("sthv2", "labels", "train.json", "validation.json"),
         ("sthv2", ".", "something-something-v2-train.json", "something-something-v2-validation.json"),
@@ -103,28 +93,14 @@ def test_lists_are_found(tmp_path, write, make_files, name, folder, train, val):
     assert find(name, tmp_path / "videos", 2)[0] is None
 
 
-@pytest.mark.parametrize("name", ANNOTATED)
-def test_every_data_set_reads_lists_of_paths(name, write, make_files, tmp_path, compose_train):
-    make_files("a/x.mp4", "b/y z.mp4")
-    path = write("train.txt", "a/x.mp4 0\r\nb/y z.mp4 2\r\n")
-    lists = [f"dataset.train_list={path}", f"dataset.val_list={path}", f"dataset.root={tmp_path}"]
-    catalog = load_catalog(compose_train(f"dataset={name}", *lists).dataset)
-    found = [VideoRecord(f"{tmp_path}/a/x.mp4", 0), VideoRecord(f"{tmp_path}/b/y z.mp4", 2)]
-    assert catalog.train == catalog.val == found
-
-
 @pytest.mark.parametrize(
     ("name", "file", "text"),
     [
         ("ucf101", "train.txt", "Archery/v_Archery_g08_c01.avi 2\nYoYo/v_YoYo_g08_c01 100\n"),
-        ("ucf101", "train.txt", "Archery/v_Archery_g08_c01.avi Archery\n"),
         ("ucf101", "train.txt", "path,label\nArchery/v_Archery_g08_c01.avi,2\n"),
         ("hmdb51", "hmdb51_train_split_1_videos.txt", "clap/#20_clap_0.avi 3\nwave/x.avi 50\n"),
         ("kinetics400", "train.txt", "abseiling/x_000095_000105.mp4 0\nzumba/y.mp4 399\n"),
-        ("kinetics400", "train.csv", "/data/k400/abseiling/x_000095_000105.mp4 0\n/data/zumba/y.mp4 399\n"),
-        ("kinetics400", "train.csv", "path,label\nabseiling/x_000095_000105.mp4,0\nzumba/y.mp4,399\n"),
         ("sthv2", "train.csv", "path,label\n78687.webm,36\n"),
-        ("sthv2", "train.txt", "videos/78687.mp4 36\n"),
     ],
 )
 def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
@@ -137,19 +113,14 @@ def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
         ("ucf101", "x.txt", f"{ARCHERY} 3\n{YOYO} 100\n", r"x\.txt:2: label 100 for 'YoYo', which is 101; .*from 1"),
         ("ucf101", "x.txt", f"{ARCHERY} 3\nYoYoo/v.avi 101\n", r"x\.txt:2: unknown class 'YoYoo'; did you .* 'YoYo'"),
         ("ucf101", "x.txt", f"{ARCHERY} 3\n{YOYO} 101 7\n", r"x\.txt:2: expected `Class/video\.avi`"),
-        ("ucf101", "x.txt", f"{ARCHERY} 3\nYoYo\n", r"x\.txt:2: expected `Class/video\.avi`"),
         ("hmdb51", "clap_test_split1.txt", "a.avi 1\nb.avi 3\n", r":2: expected `video\.avi 1`.*found 'b\.avi 3'"),
-        ("hmdb51", "clap_test_split1.txt", "a.avi\n", r"split1\.txt:1: expected"),
         ("hmdb51", "clap_test_split1.txt", "a.avi 0 \n", r"names no training videos of split 1"),
-        ("hmdb51", "clap_test_split1.txt", "", r"names no videos"),
         ("hmdb51", "clap_test_split2.txt", CLAP, r"split2\.txt is of split 2, but dataset\.split=1"),
         ("hmdb51", "clapp_test_split1.txt", "a.avi 1\n", r"unknown class 'clapp'; did you mean 'clap'"),
         ("kinetics400", "l.csv", KINETICS + "zumbaa,b,0,10,train", r"l\.csv:2: unknown class 'zumbaa'; .*'zumba'"),
         ("kinetics400", "l.csv", KINETICS + "zumba,,0,10,train", r"l\.csv:2: no id"),
         ("kinetics400", "l.csv", KINETICS + "zumba,b,soon,10,train", r"l\.csv:2: times 'soon' to '10'; seconds"),
-        ("kinetics400", "l.csv", KINETICS + "zumba,b,0,inf,train", r"l\.csv:2: times '0' to 'inf'"),
         ("kinetics400", "l.csv", KINETICS + "zumba", r"l\.csv:2: expected label,youtube_id,.*, found 'zumba'"),
-        ("kinetics400", "l.csv", KINETICS + "z," + "b" * 140_000, r"l\.csv cannot be read: line 2: field larger"),
         ("kinetics400", "l.csv", KINETICS, r"l\.csv names no videos"),
         ("kinetics400", "l.csv", "youtube_id,split\na,test\n", r"l\.csv has no labels \(its columns are youtube_id"),
         ("kinetics400", "l.csv", KINETICS + "zumba,a,0,10,val\n", r"is for validation.*dataset\.train_list is for tr"),
@@ -160,20 +131,12 @@ def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
         ("sthv2", "x.json", '[{"id": "8"}]', r"x\.json, video 8: no `template`, as in the list of the test videos"),
         ("sthv2", "x.json", '[{"template": "Closing [something]"}]', r"expected objects with `id` and `template`"),
         ("sthv2", "x.json", "[]", "names no videos"),
-        ("sthv2", "x.json", json.dumps(STH_NUMBERS), "which is the map of the labels; name train.json"),
-        ("sthv2", "x.json", '{"videos": []}', "is no list of videos, it is an object"),
-        ("sthv2", "x.json", '[{"id": "8", "temp', r"x\.json cannot be read: it is no whole JSON file"),
+        ("sthv2", "x.json", json.dumps(STH_NUMBERS), "is an object, as labels.json is.*name train.json"),
     ],
 )
 def test_wrong_lists(write, name, file, text, message):
     with pytest.raises(InputError, match=message):
         read(name, write(file, text))
-
-
-@pytest.mark.parametrize("name", ["ucf101", "kinetics400", "sthv2"])
-def test_a_list_that_is_not_there(tmp_path, name):
-    with pytest.raises(InputError, match=r"x\.txt cannot be read"):
-        read(name, tmp_path / "x.txt")
 
 
 def test_ucf101(write):
@@ -190,15 +153,6 @@ def test_ucf101(write):
     # Without folders the file name decides. The folder and the class have a lower-case s, the files an upper-case S.
     path = write("testlist01.txt", "v_HandStandPushups_g01_c01.avi\nHandStandPushups/v_HandStandPushups_g08_c02.avi\n")
     assert [label for _, label in pairs("ucf101", path)] == ["HandstandPushups"] * 2
-
-
-def test_the_numbering_of_ucf101_is_compared(write):
-    path = write("trainlist01.txt", f"{ARCHERY} 3\n")
-    write("classInd.txt", "".join(UCF_NUMBERS))
-    assert len(read("ucf101", path)) == 1
-    write("classInd.txt", "".join(UCF_NUMBERS[1:]))
-    with pytest.raises(InputError, match=r"classInd\.txt numbers the classes otherwise"):
-        read("ucf101", path)
 
 
 def test_hmdb51(tmp_path, write):
@@ -236,29 +190,21 @@ def test_kinetics(write):
         "youtube_id,label,split,time_end,time_start\nx,abseiling,train,105.0,95.0\n",
         "label,youtube_id,time_start,time_end\nabseiling,x,95.4,105.4\n",
         KINETICS + "abseiling,x,95,105\n",
-        KINETICS + "abseiling,x,95,105,train\rabseiling,x,95,105,train\r",
+        KINETICS + "abseiling,x,95,105,train\r",
+        "\ufeff" + KINETICS + "abseiling,x,95,105,train\n",
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_variants_of_the_csv_of_kinetics(write, text, encoding):
-    assert pairs("kinetics400", write("train.csv", text, encoding)) == [("x_000095_000105", "abseiling")]
+def test_variants_of_the_csv_of_kinetics(write, text):
+    assert pairs("kinetics400", write("train.csv", text)) == [("x_000095_000105", "abseiling")]
 
 
-@pytest.mark.parametrize("text", ["label,youtube_id\nzumba,x\n", KINETICS + "zumba,x,,,train\n"])
-def test_without_times_the_id_is_the_name(write, text):
-    assert pairs("kinetics400", write("train.csv", text)) == [("x", "zumba")]
+def test_without_times_the_id_is_the_name(write):
+    assert pairs("kinetics400", write("train.csv", KINETICS + "zumba,x,,,train\nzumba,y,5,,train\n")) == [
+        *[("x", "zumba"), ("y", "zumba")]
+    ]
 
 
-def test_classes_in_quotes_and_brackets(write):
-    text = KINETICS + (
-        '"massaging person\'s head",a,0,10,train\nmassaging_persons_head,b,0,10,train\n'
-        '"petting animal (not cat)",c,0,10,train\npetting_animal_(not_cat),d,0,10,train\n'
-    )
-    labels = [label for _, label in pairs("kinetics400", write("train.csv", text))]
-    assert labels == ["massaging person's head"] * 2 + ["petting animal (not cat)"] * 2
-
-
-@pytest.mark.parametrize("word", ["val", "validate", "validation", "Validate"])
+@pytest.mark.parametrize("word", ["val", "Validate"])
 def test_a_list_of_all_videos_is_divided_by_its_column(write, word):
     rows = {"a": "train", "b": word, "c": "test"}
     path = write("all.csv", KINETICS + "".join(f"zumba,{name},0,10,{part}\n" for name, part in rows.items()))
@@ -280,18 +226,6 @@ def test_labelled_test_videos_may_be_evaluated_but_training_videos_not(write):
         read("kinetics400", path, "val")
 
 
-def test_repeated_videos_count_once_but_stay_in_several_classes(write):
-    lines = "zumba,a,0,10,train\nzumba,a,0.0,10.0,train\nyoga,a,0,10,train\nzumba,a,20,30,train\n"
-    path, notes = write("train.csv", KINETICS + lines), []
-    assert pairs("kinetics400", path, notes=notes) == [
-        *[("a_000000_000010", "zumba"), ("a_000000_000010", "yoga"), ("a_000020_000030", "zumba")]
-    ]
-    assert notes == [f"repeated in {path}: 1; each video counts once"]
-    path = write("train.json", json.dumps([TEMPLATE] * 3))
-    assert len(read("sthv2", path, notes=notes)) == 1
-    assert notes[1:] == [f"repeated in {path}: 2; each video counts once"]
-
-
 def test_without_lists_class_folders_will_do(tmp_path, make_files):
     make_files("v/train/air_drumming/a.mp4", "v/train/zumba/b.avi", "v/train/zumba/b.txt", "v/validate/zumba/c.webm")
     folder, notes = tmp_path / "v/train", []
@@ -305,25 +239,10 @@ def test_without_lists_class_folders_will_do(tmp_path, make_files):
         read("kinetics400", folder)
 
 
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("Putting [number of] [something] onto [something]", "Putting number of something onto something"),
-        ("Taking [one of many similar things on the table]", "Taking one of many similar things on the table"),
-        (
-            "Putting [something], [something] and [something] on the table",
-            "Putting something, something and something on the table",
-        ),
-        ("pushing [something] from left to right ", "Pushing something from left to right"),
-        (
-            "[Something] colliding with [something] and both come to a halt",
-            "Something colliding with something and both come to a halt",
-        ),
-    ],
-)
-def test_templates_of_sthv2(write, template, expected):
-    path = write("train.json", json.dumps([{"id": 7, "template": template}], indent=1), "utf-8-sig")
-    assert read("sthv2", path) == [ListEntry(str(path), 0, "7", expected, "7")]
+def test_templates_of_sthv2(write):
+    video = {"id": 7, "template": "putting [number of] [something] onto [something] "}
+    path = write("train.json", json.dumps([video], indent=1), "utf-8-sig")
+    assert read("sthv2", path) == [ListEntry(str(path), 0, "7", "Putting number of something onto something", "7")]
 
 
 def test_every_class_of_sthv2_is_a_template(write):
@@ -331,24 +250,3 @@ def test_every_class_of_sthv2_is_a_template(write):
         {"id": number, "template": name.replace("something", "[something]")} for name, number in STH_NUMBERS.items()
     ]
     assert [label for _, label in pairs("sthv2", write("x.json", json.dumps(videos)))] == list(STH_NUMBERS)
-
-
-@pytest.mark.parametrize("name", ["labels.json", "something-something-v2-labels.json"])
-def test_the_map_of_the_labels_of_sthv2_is_compared(write, name):
-    path = write("train.json", json.dumps([TEMPLATE]))
-    for same in (dict(reversed(STH_NUMBERS.items())), {key: int(number) for key, number in STH_NUMBERS.items()}):
-        write(name, json.dumps(same))
-        assert len(read("sthv2", path)) == 1
-    for changed, message in (
-        (
-            {**STH_NUMBERS, "Closing something": "6", "Covering something with something": "5"},
-            "'Closing something' the number 6, but it is 5",
-        ),
-        ({key: str(int(number) + 1) for key, number in STH_NUMBERS.items()}, "the number 1, but it is 0"),
-        ({**STH_NUMBERS, "Flying something": "174"}, "unknown class 'Flying something'; did you mean"),
-        ({key: number for key, number in STH_NUMBERS.items() if number != "173"}, "has 173 classes of 174"),
-        (["Closing something", {}], "expected an object"),
-    ):
-        write(name, json.dumps(changed))
-        with pytest.raises(InputError, match=message):
-            read("sthv2", path)

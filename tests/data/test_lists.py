@@ -1,11 +1,11 @@
-"""Tests of vswin.data.lists: both forms, every kind of mistake, and a split that does not depend on the folder."""
+"""Tests of lists: mistakes, rare forms and the split; tests/behaviour/test_lists_and_folders.py has the usual forms."""
 
 import random
 
 import pytest
 
-from vswin.data.lists import ListEntry, find_class_names, read_list, split_train_val
-from vswin.data.records import VideoRecord
+from vswin.data.lists import ListEntry, find_class_names, read_list
+from vswin.data.records import VideoRecord, split_train_val
 from vswin.errors import InputError
 
 
@@ -23,28 +23,21 @@ def entries_of(*pairs):
     return [ListEntry("l", number, path, label) for number, (path, label) in enumerate(pairs, start=1)]
 
 
-def test_text_lists(tmp_path):
-    path = write(tmp_path / "l.txt", "# mine\r\n\r\na b/c d.mp4 \t 12\r\n  e.mp4 0  \r\n", "utf-8-sig")
-    assert read(path) == [
-        ListEntry(str(path), 3, "a b/c d.mp4", "12"),
-        ListEntry(str(path), 4, "e.mp4", "0"),
-    ]
-    assert read(path)[0].place == f"{path}:3"
-
-
 @pytest.mark.parametrize("header", ["", "path,label\n", "Path, Label\r\n"])
-def test_csv_lists(tmp_path, header):
+def test_lines_keep_their_numbers(tmp_path, header):
     path = write(tmp_path / "l.CSV", header + '# mine\n"a, b.mp4",air drumming\n\nc.mp4 , yoga\n', "utf-8-sig")
     first = 3 if header else 2
     assert read(path) == [
         ListEntry(str(path), first, "a, b.mp4", "air drumming"),
         ListEntry(str(path), first + 2, "c.mp4", "yoga"),
     ]
+    assert read(path)[0].where == f"{path}:{first}"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
+        ("l.txt", "# mine\r\n\r\na b/c d.mp4 \t 12\r\n  e.mp4 0  \r\n", [("a b/c d.mp4", "12"), ("e.mp4", "0")]),
         # SlowFast names lists .csv and separates by spaces.
         ("train.csv", "/data/a b.mp4 12\n/data/c.mp4 0\n", [("/data/a b.mp4", "12"), ("/data/c.mp4", "0")]),
         ("train.txt", "a.mp4,12\nb.mp4,0\n", [("a.mp4", "12"), ("b.mp4", "0")]),
@@ -52,8 +45,7 @@ def test_csv_lists(tmp_path, header):
         ("train.csv", "a b.mp4,12\n", [("a b.mp4", "12")]),
         ("train", "path label\na.mp4\t12\n", [("a.mp4", "12")]),
         # str.splitlines would split here
-        ("train.txt", "a\u2028b\x0c.mp4 1\n", [("a\u2028b\x0c.mp4", "1")]),
-        ("train.txt", "a.mp4 1\rb.mp4 2\r", [("a.mp4", "1"), ("b.mp4", "2")]),
+        ("train.txt", "a\u2028b\x0c.mp4 1\rb.mp4 2\r", [("a\u2028b\x0c.mp4", "1"), ("b.mp4", "2")]),
     ],
 )
 def test_the_first_line_tells_the_form_of_a_list(tmp_path, name, text, expected):
@@ -66,11 +58,9 @@ def test_the_first_line_tells_the_form_of_a_list(tmp_path, name, text, expected)
     [
         ("l.txt", "a.mp4 0\nb.mp4\n", r"l\.txt:2: expected `path label`, found 'b.mp4'"),
         ("l.csv", "a.mp4,0\nb.mp4 1\n", r"l\.csv:2: expected `path,label`, found 'b.mp4 1'"),
-        ("l.csv", "a.mp4,0,7\n", r"l\.csv:1: expected"),
         ("l.csv", "a.mp4,\n", r"l\.csv:1: expected"),
         ("l.txt", "a.mp4 0\nb.mp4 run\n", r"l\.txt:2: the label 'run', but '0' at .*l\.txt:1"),
         ("l.txt", "# nothing\n\n", "names no videos"),
-        ("l.txt", "\n", "names no videos"),
         ("l.csv", "path,label\n", "names no videos"),
         ("l.csv", "a.mp4,0\n" + "b" * 140_000 + ",0\n", r"l\.csv cannot be read: line 2: field larger"),
     ],
@@ -107,20 +97,16 @@ def videos(root, counts):
     ]
 
 
-def test_split_takes_a_share_of_each_class():
+def test_split_takes_a_fraction_of_each_class_and_leaves_a_training_video():
     records = videos("/data", (10, 20, 2, 1))
     train, val = split_train_val(records, 0.25, "/data")
     assert sorted(train + val) == sorted(records)
     assert [sum(record.label == label for record in val) for label in range(4)] == [2, 5, 1, 0]
     assert train == [record for record in records if record in train]
+    assert [len(part) for part in split_train_val(videos("/data", (3,)), 0.99, "/data")] == [1, 2]
 
 
-def test_a_class_keeps_a_training_video():
-    train, val = split_train_val(videos("/data", (3,)), 0.99, "/data")
-    assert (len(train), len(val)) == (1, 2)
-
-
-def test_split_depends_on_neither_place_nor_order():
+def test_split_depends_on_neither_folder_nor_order():
     here = videos("/data", (9, 9))
     there = videos("/mnt/elsewhere", (9, 9))
     random.Random(0).shuffle(there)

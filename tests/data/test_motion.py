@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from vswin.data import motion
 from vswin.data.motion import (
@@ -55,14 +56,10 @@ def test_states_advance_in_one_coordinate_alone(class_name):
     np.testing.assert_array_equal(
         states[:, :, others], np.tile(np.array(phases)[:, others], (motion.NUM_VIDEO_FRAMES, 1, 1))
     )
+    assert sorted(MOTIONS.values()) == sorted(itertools.product(range(4), (-1, 1)))
     for index, speed in enumerate([0.0625, 0.03125]):
         expected = (phases[index][coordinate] + direction * speed * np.arange(motion.NUM_VIDEO_FRAMES)) % 1.0
         np.testing.assert_allclose(states[:, index, coordinate], expected, atol=1e-12)
-
-
-def test_opposite_classes_are_told_apart_by_direction_only():
-    directions = [MOTIONS[name] for name in MOTIONS]
-    assert sorted(directions) == sorted(itertools.product(range(4), (-1, 1)))
 
 
 @pytest.mark.parametrize("class_name", ["move_left", "zoom_in"])
@@ -90,18 +87,14 @@ def test_pixels_move_as_the_states_say():
         np.testing.assert_allclose(centres[:, 1 - axis], 31.5, atol=0.1)
 
 
-def test_rotation_is_clockwise_on_the_screen():
+def test_rotation_is_clockwise_on_the_screen_and_zoom_changes_the_area():
     scene = scene_of([[0.5, 0.5, 0.0, 0.5]], [1 / 32])
     frame = render_frames(scene, object_states(scene, "rotate_clockwise"))[2]
     rows, columns = np.nonzero(frame[..., 0] > 127)
     # A long bar that was horizontal: its right end has moved down.
     assert rows[columns > 36].mean() > 33 > 30 > rows[columns < 27].mean()
-
-
-def test_zoom_changes_the_area():
     scene = scene_of([[0.5, 0.5, 0.1, 0.0]], [0.05])
-    grown = render_frames(scene, object_states(scene, "zoom_in"))
-    areas = [(frame[..., 0] > 127).sum() for frame in grown]
+    areas = [(frame[..., 0] > 127).sum() for frame in render_frames(scene, object_states(scene, "zoom_in"))]
     assert areas == sorted(areas)
     assert areas[9] / areas[0] == pytest.approx(2 ** (2 * 1.5 * 0.45), rel=0.08)
 
@@ -129,7 +122,7 @@ def test_videos_are_reproducible_and_share_no_scene():
     assert len(starts) == 16
 
 
-def test_prepare_writes_the_plan(tmp_path):
+def test_prepare_writes_the_plan_once(tmp_path, monkeypatch):
     root = tmp_path / "below" / "videos"
     prepare_motion(root, SMALL)
     files = tree(root)
@@ -139,29 +132,20 @@ def test_prepare_writes_the_plan(tmp_path):
     assert frames.shape == expected.shape
     assert np.abs(frames.astype(int) - expected).mean() < 3
     assert [path.name for path in root.parent.iterdir()] == ["videos"]
+    (tmp_path / "again").mkdir()
     prepare_motion(tmp_path / "again", SMALL)
     assert tree(tmp_path / "again") == files
-
-
-def test_prepare_keeps_what_is_there(tmp_path, monkeypatch):
-    prepare_motion(tmp_path / "videos", SMALL)
     monkeypatch.setattr(motion, "_write_videos", lambda *_: pytest.fail("made again"))
-    prepare_motion(tmp_path / "videos", SMALL)
+    prepare_motion(root, SMALL)
 
 
-def test_an_empty_folder_is_filled(tmp_path):
-    prepare_motion(tmp_path, SMALL)
-    assert (tmp_path / "train" / "move_up" / "00002.avi").is_file()
-
-
-def test_a_foreign_folder_is_left_alone(tmp_path):
-    (tmp_path / "holiday.avi").write_bytes(b"x")
+def test_folders_of_others_and_of_another_plan_are_left_alone(tmp_path):
+    (tmp_path / "file.avi").write_bytes(b"x")
     with pytest.raises(InputError, match=r"was not made by vswin.*dataset\.root"):
         prepare_motion(tmp_path, SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["holiday.avi"]
-
-
-def test_another_plan_is_noticed(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be written.*Set dataset\.root"):
+        prepare_motion(tmp_path / "file.avi" / "videos", SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.avi"]
     prepare_motion(tmp_path / "videos", SMALL)
     with pytest.raises(InputError, match=r"'seed': 3.*'seed': 0.*Remove"):
         prepare_motion(tmp_path / "videos", MotionPlan())
@@ -181,20 +165,6 @@ def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_processes_the_slower_takes_what_is_there(tmp_path, monkeypatch):
-    write_videos = motion._write_videos
-
-    def write_late(folder, plan):
-        write_videos(folder, plan)
-        monkeypatch.setattr(motion, "_write_videos", write_videos)
-        prepare_motion(tmp_path / "videos", plan)
-
-    monkeypatch.setattr(motion, "_write_videos", write_late)
-    prepare_motion(tmp_path / "videos", SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
-    assert len(tree(tmp_path / "videos")) == 25
-
-
 def test_starting_at_once_is_safe(tmp_path):
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: prepare_motion(tmp_path / "videos", SMALL), range(3)))
@@ -202,7 +172,22 @@ def test_starting_at_once_is_safe(tmp_path):
     assert len(tree(tmp_path / "videos")) == 25
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be written.*Set dataset\.root"):
-        prepare_motion(tmp_path / "file" / "videos", SMALL)
+def test_one_frame_does_not_give_the_motion_away_but_several_do(tmp_path):
+    prepare_motion(tmp_path / "videos", MotionPlan(train_per_class=80, val_per_class=40))
+    frames, motions, labels = {}, {}, {}
+    for subset in ("train", "val"):
+        paths = sorted((tmp_path / "videos" / subset).glob("*/*.avi"))
+        clips = np.stack([read_frames(path) for path in paths]).mean(axis=-1)  # [N, T, 64, 64]
+        small = clips.reshape(len(paths), 10, 16, 4, 16, 4).mean(axis=(3, 5))  # [N, T, 16, 16]
+        change = np.diff(small, axis=1)
+        flow = [(np.gradient(small[:, :-1], axis=axis) * change).sum(axis=(1, 2, 3)) for axis in (2, 3)]
+        frames[subset] = small[:, 5].reshape(len(paths), -1)
+        motions[subset] = np.stack([*flow, change.sum(axis=(1, 2, 3))], axis=-1)
+        labels[subset] = [path.parent.name for path in paths]
+    scores = [
+        RandomForestClassifier(100, random_state=0)
+        .fit(kind["train"], labels["train"])
+        .score(kind["val"], labels["val"])
+        for kind in (frames, motions)
+    ]
+    assert scores[0] < 1.5 / len(MOTIONS) < 0.5 < scores[1]

@@ -1,12 +1,9 @@
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from vswin.cli import show
 from vswin.config.compose import compose_config
 from vswin.config.schema import DataShowConfig
 from vswin.data.bad_videos import BadVideos
@@ -14,6 +11,7 @@ from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
+from vswin.tools import data_show as show
 from vswin.tools.data_show import run_show
 
 
@@ -54,14 +52,14 @@ def test_captions_say_what_was_drawn(compose_show):
     config = compose_show(*options, "dataset.allow_flip=false")
     slots = show._fill_slots(config, load_catalog(config.dataset))
     step = show.take_step(config, slots)
-    for place in range(4):
-        title, (host, device) = show._caption(slots, step, place)
-        assert title.startswith(f"{place + 1}   ")
+    for i in range(4):
+        title, (host, device) = show._caption(slots[i], step, i)
+        assert title.startswith(f"{i + 1}   ")
         assert "class" in title
         for words in ("frames ", "crop ", " of 77 x 64", "brightness jittered x", "sides cut by"):
             assert words in host
         assert "mirrored" not in host
-        assert f"mixup with clip {(place ^ 1) + 1}, labels" in device
+        assert f"mixup with clip {(i ^ 1) + 1}, labels" in device
         assert "erased" in device
 
 
@@ -72,11 +70,11 @@ def test_a_video_that_cannot_be_decoded_is_named_and_its_partner_not_mixed(compo
     config = compose_show("augment=strong", "num_clips=8")
     slots = show._fill_slots(config, load_catalog(config.dataset))
     step = show.take_step(config, slots)
-    bad = [place for place, slot in enumerate(slots) if slot.drawn is None]
+    bad = [i for i, slot in enumerate(slots) if slot.drawn is None]
     assert 0 < len(bad) < 8
-    for place in bad:
-        assert show._caption(slots, step, place)[1][0].startswith("cannot be decoded: ")
-        assert step.mixing.share[place ^ 1] == 1
+    for i in bad:
+        assert show._caption(slots[i], step, i)[1][0].startswith("cannot be decoded: ")
+        assert step.mixing.share[i ^ 1] == 1
     run_show(config)
 
 
@@ -92,18 +90,3 @@ def test_a_video_that_cannot_be_decoded_is_named_and_its_partner_not_mixed(compo
 def test_what_cannot_be_shown_is_refused(compose_show, overrides, message):
     with pytest.raises(InputError, match=message):
         run_show(compose_show(*overrides))
-
-
-@pytest.mark.slow
-def test_clips_are_shown_on_the_command_line(small_videos, tmp_path):
-    command = ["data", "show", "dataset=folder", "clip=8x1_64px", "augment=strong", "output=b.mp4"]
-    code = "from vswin.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, f"dataset.root={small_videos}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert "b.mp4: 4 training clips" in done.stdout, done.stderr
-    assert (tmp_path / "b.mp4").stat().st_size > 0

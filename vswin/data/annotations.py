@@ -1,10 +1,9 @@
-"""Read annotation files as the data set owners publish them. Called by `vswin.data.catalog`.
+"""Read annotation files as the data set owners publish them.
 
 `find_annotations` looks for the files in the usual folders. `read_annotations` reads a file if its content has the
 owners' format: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2.
 """
 
-import csv
 import io
 import json
 import os
@@ -18,7 +17,8 @@ from typing import Any, NamedTuple
 from vswin.config.schema import DatasetConfig
 from vswin.data.class_names import ClassLookup
 from vswin.data.folder import count_others, is_video, list_videos
-from vswin.data.lists import ROLES, TRAIN, VAL, ListEntry, is_number, read_text
+from vswin.data.lists import ListEntry, is_number, read_text, split_cells
+from vswin.data.records import ROLES, TRAIN, VAL
 from vswin.errors import InputError
 
 # Usual folders of annotation files, beside and below the video folder.
@@ -31,7 +31,7 @@ class NotFoundError(InputError):
 
 
 class _Owner(NamedTuple):
-    """The source of a data set's files, and their names."""
+    """Where a data set's files come from, and how they are named."""
 
     title: str  # as people write it
     how: str  # where to get the files and where to put them; `root` is the video folder, `parent` its parent
@@ -59,8 +59,7 @@ _OWNERS = {
         "UCF101",
         "From https://www.crcv.ucf.edu/data/UCF101.php get UCF101.rar, the videos, and "
         "UCF101TrainTestSplits-RecognitionTask.zip, the lists. Unpack the videos, so that {root}/Archery and the other "
-        "100 class folders are there, and the lists (*.txt) into {parent}/splits; or set dataset.root to the folder of "
-        "the class folders, with the lists in `splits` or `ucfTrainTestlist` beside it.",
+        "100 class folders are there, and the lists (*.txt) into {parent}/splits.",
         ("trainlist0{split}.txt",),
         ("test",),
         ("ucfTrainTestlist",),
@@ -88,10 +87,9 @@ ANNOTATED = tuple(_OWNERS)
 
 
 def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path | None]:
-    """Looks for annotation files in their usual folders; Kinetics may also consist of class folders without lists.
+    """Finds the training list, which may be None, and the validation list, or folders in their place.
 
-    Returns:
-        The training list and the validation list, or folders in their place. The training list may be None.
+    Kinetics may also consist of class folders without lists.
 
     Raises:
         NotFoundError: if the video folder is missing, or both lists are.
@@ -108,7 +106,10 @@ def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path 
         folders = [base / name for base in bases for name in (*_FOLDERS, *owner.folders, ".")]
         found = [_first(folders, names) for names in (train_names, val_names)]
         if found == [None, None] and owner.title.startswith("Kinetics"):
-            found = [_find_class_folders(root, subset, classes) for subset in (TRAIN, VAL)]
+            for name, subset in _SUBSETS.items():
+                folder = root / name
+                if folder.is_dir() and any(classes.find(inner) >= 0 for inner in os.listdir(folder)):
+                    found[subset == VAL] = found[subset == VAL] or folder
     if found == [None, None]:
         missing = f"the lists ({', '.join(train_names[:2])})" if root.is_dir() else f"the folder {root}"
         how = owner.how.format(root=root, parent=root.parent)
@@ -141,22 +142,23 @@ def read_annotations(
 ) -> list[ListEntry] | None:
     """Reads an annotation file, or a folder that holds the owners' lists or class folders.
 
-    Returns:
-        An entry per video of the subset, "train" or "val"; None if the file does not have the owners' format. `notes`
-        gets a sentence about skipped videos.
-
-    Raises:
-        InputError: if the file is unreadable, names an unknown class, or belongs to another data set, split or subset.
+    Returns an entry per video of the subset, "train" or "val"; None if the file does not have the owners' format.
+    `notes` gets a sentence about skipped files. An `InputError` refuses a file that is unreadable, names an unknown
+    class, or belongs to another data set, split or subset.
     """
-    match dataset.name:
-        case "ucf101":
-            return _read_ucf101(path, classes)
-        case "hmdb51":
-            return _read_hmdb51(path, subset, dataset.split, classes)
-        case "sthv2":
-            return _read_sthv2(path, classes, notes)
-        case _:
-            return _read_kinetics(path, subset, classes, notes)
+    if dataset.name == "ucf101":
+        entries = _read_ucf101(path, classes)
+    elif dataset.name == "hmdb51":
+        entries = _read_hmdb51(path, subset, dataset.split, classes)
+    elif dataset.name == "sthv2":
+        entries = _read_sthv2(path, classes)
+    elif path.is_dir():
+        entries = _read_class_folders(path, classes, notes)
+    else:
+        entries = _read_kinetics(path, subset, classes)
+    if entries is not None and not entries:
+        raise InputError(f"The list {path} names no videos")
+    return entries
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
@@ -178,13 +180,6 @@ def _read_ucf101(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
     is_numbered = bool(labels) and is_number(labels[0]) and classes.find(_class_of(video)) + 1 == int(labels[0]) > 0
     if not (is_plain or is_numbered):
         return None
-    numbering = path.with_name("classInd.txt")
-    if numbering.is_file():
-        numbered = [tuple(line.split()) for _, line in _read_lines(numbering)]
-        if numbered != [(str(number), name) for number, name in enumerate(classes.class_names, start=1)]:
-            raise InputError(
-                f"{numbering} numbers the classes otherwise than the data set does; get the official lists anew"
-            )
     entries = []
     for number, line in lines:
         video, *labels = line.replace("\\", "/").split()
@@ -205,21 +200,20 @@ def _class_of(video: str) -> str:
     """Takes the class from the folder, or from the file name if there is no folder."""
     folder, _, name = video.rpartition("/")
     listed = re.fullmatch(r"v_(.+)_g\d+_c\d+\.\w+", name)
-    return folder.rpartition("/")[2] or (listed.group(1) if listed else name)
+    return folder.rpartition("/")[2] or (listed[1] if listed else name)
 
 
 def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads `<class>_test_split<N>.txt`, which assigns each video to a subset, or all such files of a folder."""
-    list_name = re.compile(r"(.+)_test_split([123])\.txt")
     paths = sorted(path.glob(f"*_test_split{split}.txt")) if path.is_dir() else [path]
     entries = []
     for file in paths:
-        match = list_name.fullmatch(file.name)
+        match = re.fullmatch(r"(.+)_test_split([123])\.txt", file.name)
         if match is None:
             return None
-        if match.group(2) != str(split):
-            raise InputError(f"{file} is of split {match.group(2)}, but dataset.split={split}")
-        class_name = classes.class_names[classes.expect(match.group(1), str(file))]
+        if match[2] != str(split):
+            raise InputError(f"{file} is of split {match[2]}, but dataset.split={split}")
+        class_name = classes.class_names[classes.expect(match[1], str(file))]
         for number, line in _read_lines(file):
             # Names contain # & ; ( and, in re-packed copies, spaces.
             video, use = [*line.rsplit(maxsplit=1), ""][:2]
@@ -247,132 +241,84 @@ def _parse_json(path: Path, text: str) -> Any:
         raise InputError(f"The list {path} cannot be read: it is no whole JSON file ({error})") from error
 
 
-def _read_sthv2(path: Path, classes: ClassLookup, notes: list[str]) -> list[ListEntry] | None:
+def _read_sthv2(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads objects with `id` and `template`; the template "Putting [something]" is the class "Putting something"."""
     text = read_text(path)
     if not _is_json(text):
         return None
     videos = _parse_json(path, text)
     if isinstance(videos, dict):
-        hint = "which is the map of the labels" if "Closing something" in videos else "it is an object"
-        raise InputError(f"{path} is no list of videos, {hint}; name train.json or validation.json")
-    _check_label_map(path, classes)
-    entries: dict[tuple[str, str], ListEntry] = {}
+        raise InputError(f"{path} is an object, as labels.json is, and no list of videos; name train.json")
+    entries = []
     for video in videos:
         if not isinstance(video, dict) or "id" not in video:
             raise InputError(f"{path}: expected objects with `id` and `template`, found {str(video)[:80]!r}")
         video_id, template = str(video["id"]).strip(), video.get("template")
-        place = f"{path}, video {video_id}"
+        where = f"{path}, video {video_id}"
         if not isinstance(template, str):
             raise InputError(
-                f"{place}: no `template`, as in the list of the test videos; name train.json or validation.json"
+                f"{where}: no `template`, as in the list of the test videos; name train.json or validation.json"
             )
-        class_name = classes.class_names[classes.expect(template.replace("[", "").replace("]", ""), place)]
-        entries.setdefault((video_id, class_name), ListEntry(str(path), 0, video_id, class_name, video_id))
-    if not entries:
-        raise InputError(f"The list {path} names no videos")
-    if len(entries) < len(videos):
-        notes.append(f"repeated in {path}: {len(videos) - len(entries):,}; each video counts once")
-    return list(entries.values())
+        class_name = classes.class_names[classes.expect(template.replace("[", "").replace("]", ""), where)]
+        entries.append(ListEntry(str(path), 0, video_id, class_name, video_id))
+    return entries
 
 
-def _check_label_map(path: Path, classes: ClassLookup) -> None:
-    """Compares the owners' class numbers with ours, if their label map lies beside the list."""
-    map_path = _first([path.parent], ["something-something-v2-labels.json", "labels.json"])
-    if map_path is None:
-        return
-    numbers = _parse_json(map_path, read_text(map_path))
-    if not isinstance(numbers, dict):
-        raise InputError(f"{map_path}: expected an object with the number of each class")
-    labels = {name: classes.expect(name, str(map_path)) for name in numbers}
-    for name, label in labels.items():
-        if str(numbers[name]) != str(label):
-            raise InputError(
-                f"{map_path} gives class {name!r} the number {numbers[name]}, but it is {label} in "
-                "data/sthv2/classes.txt, which is the order of the published models; get the official labels anew"
-            )
-    if len(numbers) < len(classes.class_names):
-        raise InputError(f"{map_path} has {len(numbers)} classes of {len(classes.class_names)}; get it anew")
+# Columns of a Kinetics list, of which the first two are required; a row has its line number and their cells.
+_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+_Row = tuple[int, tuple[str, ...]]
 
 
-# A Kinetics video: label, id, start, end and subset as written, and the line number. Lists are long, so plain tuples.
-_Row = tuple[str, str, str, str, str, int]
-
-
-def _read_kinetics(path: Path, subset: str, classes: ClassLookup, notes: list[str]) -> list[ListEntry] | None:
+def _read_kinetics(path: Path, subset: str, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads the entries of one subset from CSV or JSON, with the path `<id>_<start>_<end>` and six-digit times."""
-    if path.is_dir():
-        return _read_class_folders(path, classes, notes)
     text = read_text(path)
     rows = _kinetics_json(path, text) if _is_json(text) else _kinetics_csv(path, text)
     if rows is None:
         return None
-    subsets = {written: _SUBSETS.get(written.strip().lower(), "") for written in {row[4] for row in rows}}
-    if subset in subsets.values():
-        rows = [row for row in rows if subsets[row[4]] == subset]
-    elif others := [ROLES[other] for other in subsets.values() if other]:
+    roles = {written: _SUBSETS.get(written.strip().lower()) for written in {cells[-1] for _, cells in rows}}
+    if subset in roles.values():
+        rows = [row for row in rows if roles[row[1][-1]] == subset]
+    elif others := [ROLES[role] for role in roles.values() if role]:
         raise InputError(
             f"{path} is for {others[0]}, by its column `split`, and dataset.{subset}_list is for {ROLES[subset]}; a "
             ".csv of the columns path,label may hold any videos"
         )
-
-    source, num_repeated = str(path), 0
-    entries: list[ListEntry] = []
-    seen: dict[str, int] = {}
-    times: dict[tuple[str, str], str] = {}  # start and end as written -> as in file names
-    for written, video_id, start, end, _, line in rows:
-        video_id, label = video_id.strip(), classes.find(written)
-        if label < 0 or not video_id:
-            place = ListEntry(source, line, "", "", video_id).place
-            raise InputError(f"{place}: {classes.explain(written) if video_id else 'no id'}")
-        if (start, end) not in times:
-            try:
-                seconds = [float(time) for time in (start, end) if time.strip()]
-                times[start, end] = "".join(f"_{int(time):06d}" for time in seconds) if len(seconds) == 2 else ""
-            except (ValueError, OverflowError):
-                place = ListEntry(source, line, "", "", video_id).place
-                raise InputError(f"{place}: times {start!r} to {end!r}; seconds are expected") from None
-        stem = video_id + times[start, end]
-        if seen.get(stem) == label:
-            num_repeated += 1
-            continue
-        seen[stem] = label
-        entries.append(ListEntry(source, line, stem, classes.class_names[label], video_id))
-    if not entries:
-        raise InputError(f"The list {path} names no videos")
-    if num_repeated:
-        notes.append(f"repeated in {path}: {num_repeated:,}; each video counts once")
+    entries, source = [], str(path)
+    for line, (written, video_id, start, end, _) in rows:
+        video_id = video_id.strip()
+        where = f"{source}:{line}" if line else f"{source}, video {video_id}"
+        if not video_id:
+            raise InputError(f"{where}: no id")
+        name = classes.class_names[classes.expect(written, where)]
+        try:
+            times = [f"_{int(float(time)):06d}" for time in (start, end) if time.strip()]
+        except (ValueError, OverflowError):
+            raise InputError(f"{where}: times {start!r} to {end!r}; seconds are expected") from None
+        stem = video_id + ("".join(times) if len(times) == 2 else "")
+        entries.append(ListEntry(source, line, stem, name, video_id))
     return entries
 
 
 def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
     """Reads columns `label,youtube_id,time_start,time_end,split` in any order, and others; None without ids."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    rows: list[_Row] = []
-    try:
-        header = next((row for row in reader if any(map(str.strip, row))), [])
-        names = [cell.lower().strip(" #") for cell in header]
-        if "youtube_id" not in names:
-            return None
-        if "label" not in names:
-            raise InputError(
-                f"{path} has no labels (its columns are {', '.join(header)}), as the list of the test videos; name the "
-                "training or the validation list"
-            )
-        # Each row gets an empty cell at its end, which stands for missing columns.
-        columns = ("label", "youtube_id", "time_start", "time_end", "split")
-        pick = itemgetter(*(names.index(name) if name in names else -1 for name in columns))
-        num_needed = max(names.index(name) for name in columns[:2]) + 1
-        for row in reader:
-            if not any(row) or (len(row) < num_needed and not any(map(str.strip, row))):
-                continue
-            if len(row) < num_needed:
-                raise InputError(f"{path}:{reader.line_num}: expected {','.join(header)}, found {','.join(row)!r}")
-            row += [""] * (len(names) - len(row))
-            row.append("")
-            rows.append((*pick(row), reader.line_num))
-    except csv.Error as error:
-        raise InputError(f"The list {path} cannot be read: line {reader.line_num}: {error}") from error
+    lines = split_cells(path, text, ",")
+    _, header = next(lines, (0, []))
+    names = [cell.lower().strip(" #") for cell in header]
+    if "youtube_id" not in names:
+        return None
+    if "label" not in names:
+        raise InputError(
+            f"{path} has no labels (its columns are {', '.join(header)}), as the list of the test videos; name the "
+            "training or the validation list"
+        )
+    # Each row gets an empty cell at its end, which stands for missing columns.
+    pick = itemgetter(*(names.index(name) if name in names else -1 for name in _COLUMNS))
+    num_needed = max(names.index(name) for name in _COLUMNS[:2]) + 1
+    rows = []
+    for line, cells in lines:
+        if len(cells) < num_needed:
+            raise InputError(f"{path}:{line}: expected {','.join(header)}, found {','.join(cells)!r}")
+        rows.append((line, pick([*cells, *[""] * (len(names) - len(cells)), ""])))
     return rows
 
 
@@ -381,24 +327,15 @@ def _kinetics_json(path: Path, text: str) -> list[_Row]:
     content = _parse_json(path, text)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no annotation file of Kinetics: expected an object with a member for each video")
-    rows = []
+    rows: list[_Row] = []
     for video_id, video in content.items():
         annotations: Any = video.get("annotations") if isinstance(video, dict) else None
         if not isinstance(annotations, dict) or not isinstance(annotations.get("label"), str):
             raise InputError(f"{path}, video {video_id}: no label; name the training or the validation list")
         segment = annotations.get("segment")
         start, end = [*(segment if isinstance(segment, list) else []), "", ""][:2]
-        rows.append((annotations["label"], video_id, str(start), str(end), str(video.get("subset", "")), 0))
+        rows.append((0, (annotations["label"], video_id, str(start), str(end), str(video.get("subset", "")))))
     return rows
-
-
-def _find_class_folders(root: Path, subset: str, classes: ClassLookup) -> Path | None:
-    """Finds the folder of a subset, if it contains a class folder."""
-    for name, role in _SUBSETS.items():
-        folder = root / name
-        if role == subset and folder.is_dir() and any(classes.find(inner) >= 0 for inner in os.listdir(folder)):
-            return folder
-    return None
 
 
 def _read_class_folders(folder: Path, classes: ClassLookup, notes: list[str]) -> list[ListEntry]:
@@ -410,8 +347,6 @@ def _read_class_folders(folder: Path, classes: ClassLookup, notes: list[str]) ->
             class_name = classes.class_names[classes.expect(class_folder.name, str(folder))]
             videos = list_videos(str(class_folder), others)
             entries += [ListEntry(str(folder), 0, path, class_name) for path, _ in videos]
-    if not entries:
-        raise InputError(f"{folder} holds no videos in class folders")
     if others:
         notes.append(f"left out of the class folders of {folder}: {count_others(others)}")
     return entries

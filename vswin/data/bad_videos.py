@@ -36,9 +36,8 @@ class BadVideos:
     def describe_causes(self) -> str:
         """Counts the files by cause, e.g. "7 truncated, 1 decoder crashed"."""
         with self._lock:
-            counts = Counter(cause for cause, _, _ in self._found.values())
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return ", ".join(f"{count} {cause}" for cause, count in ordered)
+            counts = Counter(sorted(cause for cause, _, _ in self._found.values()))
+        return ", ".join(f"{count} {cause}" for cause, count in counts.most_common())
 
     def rows(self) -> list[tuple[str, str, int]]:
         """Lists the bad videos of this session, sorted by path: (path, reason, number of times)."""
@@ -52,6 +51,5 @@ class BadVideos:
             name = path.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8
             listed[name] = (reason, times + listed.get(name, ("", 0))[1])
         with replacing(csv_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "cause", "times"))
-            writer.writerows((name, *row) for name, row in sorted(listed.items()))
+            rows = [(name, *row) for name, row in sorted(listed.items())]
+            csv.writer(file).writerows([("path", "cause", "times"), *rows])

@@ -1,6 +1,7 @@
 """`vswin data check`: inspect every file of a data set before a training run fails on it."""
 
 import csv
+import hashlib
 import os
 import time
 from collections import Counter, defaultdict
@@ -10,46 +11,70 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from vswin.atomic import replacing
 from vswin.cluster import count_cores
-from vswin.config.schema import DataCheckConfig, DatasetConfig
-from vswin.console import Console, make_progress_bar, print_table, printable, say
+from vswin.config.schema import ClipConfig, DataCheckConfig, DatasetConfig
+from vswin.console import Console, count_of, make_progress_bar, print_table, printable, say
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
-from vswin.data.check_findings import (
-    FAILURES,
-    FileFacts,
-    Finding,
-    find_problems,
-    hash_file,
-    inspect_file,
-    subsets_of,
-)
 from vswin.data.class_names import official_counts
+from vswin.data.decode_error import DecodeError
 from vswin.data.frames import open_store
-from vswin.data.lists import ROLES
 from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed import is_packed
-from vswin.data.records import VideoRecord
+from vswin.data.records import ROLES, TEST, VideoRecord
+from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.errors import InputError
 
-_SECONDS_BETWEEN_LINES = 10
-# Printed findings of each kind.
-_NUM_SHOWN = 3
+# Kinds of findings, most serious first; the first two make the check fail.
+KINDS = (
+    *("missing", "broken", "in training and validation", "in the test set, too", "two labels", "listed twice"),
+    *("same content", "empty class", "short", "small", "other size"),
+)
+FAILURES = KINDS[:2]
+
+# Enough frames to see that a file decodes, and few enough to inspect a hundred files per second.
+_NUM_FIRST_FRAMES = 8
+_FRAMES_AT_ONCE = 1000
 # Files submitted to the threads at a time: objects for 240,000 files would take hundreds of megabytes.
 _FILES_AT_ONCE = 1000
+_BYTES_AT_ONCE = 1 << 20
+_SECONDS_BETWEEN_LINES = 10
+# A data set has a usual frame size if at least this fraction of its files has it.
+_USUAL_FRACTION = 0.9
+# Printed findings of each kind.
+_NUM_SHOWN = 3
 
 ResultT = TypeVar("ResultT")
 
 
-def run_check(config: DataCheckConfig) -> None:
-    """Inspects the files in parallel and reports what is wrong.
+class FileFacts(NamedTuple):
+    """What `inspect_file` found in a file; pixels are as a player shows them."""
 
-    Raises:
-        InputError: if the data set or all of its videos are missing.
-        SystemExit: with code 1, if videos are missing or broken.
-        KeyboardInterrupt: after Ctrl-C, once the findings so far have been reported.
+    num_bytes: int
+    num_frames: int = 0  # pictures; the last ones are only verified if all were decoded
+    height: int = 0
+    width: int = 0
+    reason: str = ""  # why the file is unusable
+
+
+class Finding(NamedTuple):
+    """One problem, with a kind from `KINDS`; the path is empty if the problem concerns a whole class."""
+
+    kind: str
+    subset: str
+    class_name: str
+    path: str
+    detail: str
+
+
+def run_check(config: DataCheckConfig) -> None:
+    """Inspects the files in parallel and reports what is wrong, after Ctrl-C what was found so far.
+
+    Ends with code 1 if videos are missing or broken.
     """
     console = Console(soft_wrap=True)
     check_opencv()
@@ -62,26 +87,19 @@ def run_check(config: DataCheckConfig) -> None:
     for line in (f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
         say(console, line)
 
-    paths = list(dict.fromkeys(video.path for videos in subsets_of(catalog).values() for video in videos))
+    paths = list(dict.fromkeys(video.path for videos in catalog.subsets.values() for video in videos))
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
     is_interrupted = False
-    inspect = partial(
-        inspect_file,
-        decoder=dataset.decoder,
-        timeout_sec=dataset.clip_timeout_sec,
-        decode=config.decode,
-        store=open_store(dataset),
-    )
+    limit, store = dataset.clip_timeout_sec, open_store(dataset)
+    inspect = partial(inspect_file, decoder=dataset.decoder, timeout_sec=limit, decode=config.decode, store=store)
     try:
-        for path, fact in _look(console, "decoding" if config.decode else "opening", inspect, paths):
-            facts[path] = fact
+        facts.update(_look(console, "decoding" if config.decode else "opening", inspect, paths))
         # Files of equal size may have the same content.
         usable = {path: fact.num_bytes for path, fact in facts.items() if not fact.reason}
         counts = Counter(usable.values())
         candidates = [path for path, num_bytes in usable.items() if counts[num_bytes] > 1]
-        for path, digest in _look(console, "comparing", hash_file, candidates):
-            hashes[path] = digest
+        hashes.update(_look(console, "comparing", hash_file, candidates))
     except KeyboardInterrupt:
         is_interrupted = True
         console.print(f"[bold]interrupted: {len(facts):,} of {len(paths):,} files were looked at[/bold]")
@@ -90,7 +108,7 @@ def run_check(config: DataCheckConfig) -> None:
     print_summary(console, dataset, catalog, facts)
     print_findings(console, findings, dataset.root)
     if config.report is not None:
-        write_report(Path(config.report), findings)
+        _write_csv(Path(config.report), [("kind", "subset", "class", "path", "detail"), *findings])
         console.print(printable(f"report: {config.report}"), markup=False, soft_wrap=True)
     if is_interrupted:
         raise KeyboardInterrupt
@@ -115,67 +133,144 @@ def _look(
                 some = paths[start : start + _FILES_AT_ONCE]
                 for done, (path, result) in enumerate(zip(some, executor.map(work, some), strict=True), start + 1):
                     yield path, result
-                    bar.advance(task)
                     num_broken += isinstance(result, FileFacts) and bool(result.reason)
-                    if time.monotonic() - last > (1 if console.is_terminal else _SECONDS_BETWEEN_LINES):
-                        last, note = time.monotonic(), f"{num_broken:,} broken" if num_broken else ""
-                        bar.update(task, note=note)
-                        if not console.is_terminal:
-                            console.print(f"{verb}: {done:,} of {len(paths):,} files  {note}", soft_wrap=True)
+                    note = f"{num_broken:,} broken" if num_broken else ""
+                    bar.update(task, advance=1, note=note)
+                    if not console.is_terminal and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+                        last = time.monotonic()
+                        console.print(f"{verb}: {done:,} of {len(paths):,} files  {note}", soft_wrap=True)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
+def inspect_file(
+    path: str, decoder: str, timeout_sec: float | None, decode: bool, store: VideoStore = VIDEO_FILES
+) -> FileFacts:
+    """Opens a file, counts its frames and decodes the first few within the time limit, or all without a limit."""
+    num_bytes = 0
+    try:
+        num_bytes = os.path.getsize(path)
+        with store.open(path, decoder, None if decode else timeout_sec) as reader:
+            num_frames = reader.num_video_frames
+            wanted = np.arange(num_frames if decode else min(num_frames, _NUM_FIRST_FRAMES))
+            for start in range(0, len(wanted), _FRAMES_AT_ONCE):
+                reader.read(wanted[start : start + _FRAMES_AT_ONCE], _corner)
+            return FileFacts(num_bytes, num_frames - len(reader.repeats), *reader.frame_size)
+    except DecodeError as error:
+        return FileFacts(num_bytes, reason=error.reason)
+    except Exception as error:  # whatever goes wrong in a decoder, the other files must still be inspected
+        return FileFacts(num_bytes, reason=f"{type(error).__name__}: {error}")
+
+
+def _corner(frame: np.ndarray) -> np.ndarray:
+    return frame[:1, :1]
+
+
+def hash_file(path: str) -> str:
+    """Computes a fingerprint of a file's content; returns the path, which is unique, if the file is unreadable."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(_BYTES_AT_ONCE):
+                digest.update(chunk)
+    except OSError:
+        return path
+    return digest.hexdigest()
+
+
+def find_problems(
+    catalog: Catalog, facts: dict[str, FileFacts], hashes: dict[str, str], clip: ClipConfig
+) -> list[Finding]:
+    """Lists all problems, the most serious kinds first, in the order of the lists.
+
+    `facts` holds the facts of each inspected file by path; `hashes` holds fingerprints by path of the files that may
+    have the same content as others.
+    """
+    names = catalog.class_names
+    findings = [
+        Finding(kind, subset, names[entry.label], entry.path, entry.where)
+        for kind, unused in (("missing", catalog.missing), ("listed twice", catalog.repeated))
+        for subset, entries in unused.items()
+        for entry in entries
+    ]
+    span = clip.num_frames if clip.sampling == "segments" else (clip.num_frames - 1) * clip.frame_stride + 1
+    sizes = Counter((fact.height, fact.width) for fact in facts.values() if not fact.reason)
+    usual, count = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
+    if count < _USUAL_FRACTION * sizes.total():
+        usual = (0, 0)
+    first: dict[str, tuple[str, VideoRecord]] = {}
+    inspected: set[str] = set()
+    for subset, videos in catalog.subsets.items():
+        for video in videos:
+            name = names[video.label]
+            if video.path in facts and video.path not in inspected:
+                inspected.add(video.path)
+                kinds = _judge(facts[video.path], clip, span, usual)
+                findings += [Finding(kind, subset, name, video.path, detail) for kind, detail in kinds]
+            # A video may repeat an earlier one, under the same name or another.
+            earlier_subset, earlier = first.setdefault(hashes.get(video.path, video.path), (subset, video))
+            if earlier is not video:
+                if earlier_subset != subset:
+                    kind = "in the test set, too" if subset == TEST else "in training and validation"
+                else:
+                    kind = "same content" if earlier.label == video.label else "two labels"
+                path = "the same file" if earlier.path == video.path else earlier.path
+                detail = f"as {path}, {ROLES[earlier_subset]}, {names[earlier.label]}"
+                findings.append(Finding(kind, subset, name, video.path, detail))
+        absent = sorted(set(range(len(names))) - {video.label for video in videos})
+        findings += [Finding("empty class", subset, names[i], "", f"no {ROLES[subset]} videos") for i in absent]
+    return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
+
+
+def _judge(fact: FileFacts, clip: ClipConfig, span: int, usual: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Yields kind and detail if a file cannot be decoded, is too short or small for a clip, or has an unusual size."""
+    if fact.reason:
+        yield "broken", fact.reason
+        return
+    size = f"{fact.width} x {fact.height}"
+    if fact.num_frames < span:
+        yield "short", f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}"
+    if min(fact.height, fact.width) < clip.crop / 2:
+        yield "small", f"{size}, less than half of the crop of {clip.crop}"
+    if usual not in ((0, 0), (fact.height, fact.width)):
+        yield "other size", f"{size}, nearly all are {usual[1]} x {usual[0]}"
+
+
 def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, facts: dict[str, FileFacts]) -> None:
     """Prints counts, sizes and class balance for each subset, from the inspected files."""
-    subsets = subsets_of(catalog)
     official = official_counts(dataset.name, dataset.split) or {}
     columns = []
-    for subset, videos in subsets.items():
+    for subset, videos in catalog.subsets.items():
         usable = [facts[video.path] for video in videos if video.path in facts and not facts[video.path].reason]
         num_listed = len(videos) + len(catalog.missing.get(subset, ()))
         difference = ""
         if subset in official:
             count = official[subset]
             difference = " (all)" if num_listed == count else f" ({num_listed - count:+,} to the official {count:,})"
-        columns.append(
-            {
-                "listed": f"{num_listed:,}{difference}",
-                "there": f"{len(videos):,}",
-                "usable": f"{len(usable):,}",
-                **_describe_files(usable),
-                **_describe_balance(videos, catalog.class_names),
+        column = {"listed": f"{num_listed:,}{difference}", "there": f"{len(videos):,}", "usable": f"{len(usable):,}"}
+        if usable:
+            num_bytes = sum(fact.num_bytes for fact in usable)
+            frames = sorted(fact.num_frames for fact in usable)
+            ((height, width), count), *_ = Counter((fact.height, fact.width) for fact in usable).most_common(1)
+            column |= {
+                "size on disk": f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB",
+                "frames": f"{sum(frames):,}",
+                "frames per video": f"{frames[0]:,} to {frames[-1]:,}, median {median(frames):,.0f}",
+                "usual frame": f"{width} x {height} ({count / len(usable):.0%})",
             }
-        )
-    lines = [["", *(ROLES[subset] for subset in subsets)]]
+        counts = Counter(video.label for video in videos)
+        sizes = {name: counts[label] for label, name in enumerate(catalog.class_names)}
+        smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        column |= {
+            "smallest class": f"{sizes[smallest]:,} ({smallest})",
+            "median class": f"{median(sizes.values()):,.0f}",
+            "largest class": f"{sizes[largest]:,} ({largest})",
+        }
+        columns.append(column)
+    lines = [["", *(ROLES[subset] for subset in catalog.subsets)]]
     for row in dict.fromkeys(key for column in columns for key in column):
         lines.append([row, *(column.get(row, "") for column in columns)])
     print_table(console, lines, texts=range(len(lines[0])))
-
-
-def _describe_files(usable: Sequence[FileFacts]) -> dict[str, str]:
-    if not usable:
-        return {}
-    num_bytes = sum(fact.num_bytes for fact in usable)
-    frames = sorted(fact.num_frames for fact in usable)
-    ((height, width), count), *_ = Counter((fact.height, fact.width) for fact in usable).most_common(1)
-    return {
-        "size on disk": f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB",
-        "frames": f"{sum(frames):,}",
-        "frames per video": f"{frames[0]:,} to {frames[-1]:,}, median {median(frames):,.0f}",
-        "usual frame": f"{width} x {height} ({count / len(usable):.0%})",
-    }
-
-
-def _describe_balance(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> dict[str, str]:
-    counts = Counter(video.label for video in videos)
-    sizes = {name: counts[label] for label, name in enumerate(class_names)}
-    smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    return {
-        "smallest class": f"{sizes[smallest]:,} ({smallest})",
-        "median class": f"{median(sizes.values()):,.0f}",
-        "largest class": f"{sizes[largest]:,} ({largest})",
-    }
 
 
 def print_findings(console: Console, findings: Sequence[Finding], root: str) -> None:
@@ -195,11 +290,6 @@ def print_findings(console: Console, findings: Sequence[Finding], root: str) -> 
             console.print(f"  and {len(found) - _NUM_SHOWN:,} more")
 
 
-def write_report(path: Path, findings: Sequence[Finding]) -> None:
-    """Writes a CSV with one line per finding: kind, subset, class, path, detail."""
-    _write_csv(path, [("kind", "subset", "class", "path", "detail"), *findings])
-
-
 def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts], root: str) -> list[Path]:
     """Writes the usable videos to `train.csv`, `val.csv` and `test.csv`, with the columns path,label.
 
@@ -209,12 +299,15 @@ def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts
     has_numbers = any(name.removeprefix("-").isdecimal() for name in catalog.class_names)
     base = os.path.abspath(root)
     written = []
-    for subset, videos in subsets_of(catalog).items():
-        rows = []
-        for video in videos:
-            if not facts[video.path].reason:
-                path = os.path.abspath(video.path).removeprefix(base + os.sep)
-                rows.append((path, str(video.label) if has_numbers else catalog.class_names[video.label]))
+    for subset, videos in catalog.subsets.items():
+        rows = [
+            (
+                os.path.abspath(video.path).removeprefix(base + os.sep),
+                str(video.label) if has_numbers else catalog.class_names[video.label],
+            )
+            for video in videos
+            if not facts[video.path].reason
+        ]
         if rows:
             written.append(folder / f"{subset}.csv")
             _write_csv(written[-1], [("path", "label"), *rows])

@@ -1,7 +1,4 @@
-"""Draw frames of clips with captions: one contact sheet, or a film of sheets.
-
-The callers provide the frames: `vswin.tools.data_show`, `vswin.explain` and evaluations fill the panels.
-"""
+"""Draw frames of clips with captions: one contact sheet, or a film of sheets."""
 
 from collections.abc import Sequence
 from fractions import Fraction

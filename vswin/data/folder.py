@@ -1,15 +1,13 @@
-"""Find video files in folders, and read data sets that have a folder per class.
-
-`walk_files` finds the files for every command: training, evaluation, prediction and `vswin data check`.
-"""
+"""Find video files in folders, for every command, and read data sets that have a folder per class."""
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unicodedata import normalize
 
 from vswin.console import count_of
+from vswin.data.class_names import note_spellings
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
@@ -32,12 +30,9 @@ def load_folder(
     Videos may lie in sub-folders of a class folder. `notes` gets sentences about skipped files and about files that
     several links point to, which count once.
 
-    Returns:
-        Class names in sorted order, the records of `train` and the records of `val`, sorted by class and name. Without
-        these two folders, the first list has all records and the second is empty.
-
-    Raises:
-        InputError: if folders or videos are missing or misplaced, or one file is in two classes.
+    Returns class names in sorted order, the records of `train` and the records of `val`, sorted by class and name.
+    Without these two folders, the first list has all records and the second is empty. An `InputError` says which
+    folders or videos are missing or misplaced, or which file is in two classes.
     """
     notes = [] if notes is None else notes
     parts = [root / "train", root / "val"]
@@ -70,14 +65,13 @@ def load_folder(
     for label, name in enumerate(class_names):
         paths = [path for folders in class_folders for path in folders.get(name, [])]
         is_subset = name.lower() in _SUBSETS and not parents & {(label, path) for path in paths}
-        if label not in labels or is_subset:
+        if is_subset or label not in labels:
             raise InputError(
                 f"There are no videos of the class {name!r} in {', '.join(paths)} ({ENDINGS}); add some or remove the "
                 f"class folder. {LAYOUT.capitalize()}"
             )
-    note_spellings(
-        {os.path.basename(path) for found in class_folders for both in found.values() for path in both}, notes
-    )
+    paths_of_classes = [path for folders in class_folders for paths in folders.values() for path in paths]
+    note_spellings({os.path.basename(path) for path in paths_of_classes}, notes)
     if others:
         notes.append(f"left out of the class folders: {count_others(others)}")
     if num_links:
@@ -85,17 +79,40 @@ def load_folder(
     return class_names, subsets[0], subsets[1] if len(subsets) > 1 else []
 
 
-def note_spellings(names: Iterable[str], notes: list[str]) -> None:
-    """Notes which names occur in several Unicode forms (NFC, NFD), as different systems write them."""
-    counts = Counter(normalize("NFC", name) for name in names)
-    several = [name for name, count in counts.items() if count > 1]
-    if several:
-        notes.append(f"spelt in two compositions of Unicode, which count as one class: {', '.join(sorted(several))}")
+def _find_classes(root: Path) -> dict[str, list[str]]:
+    """Finds the folders of each class; a class has two if its name occurs in two Unicode forms."""
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}; set dataset.root ({LAYOUT})")
+    try:
+        names = sorted(name for name in os.listdir(root) if not name.startswith("."))
+    except OSError as error:
+        refuse_folder(error)
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        path = os.path.join(root, name)
+        if os.path.isdir(path):
+            classes.setdefault(normalize("NFC", name), []).append(path)
+        elif is_video(name):
+            raise InputError(f"{root} holds videos outside of class folders, e.g. {name}; {LAYOUT}")
+    if not classes:
+        raise InputError(f"{root} holds no class folders; {LAYOUT}")
+    return classes
 
 
 def is_video(name: str) -> bool:
     """Tells by its ending, in upper or lower case, whether a file is a video."""
     return name[name.rfind(".") :].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
+    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending."""
+    videos = []
+    for path, real in walk_files(folder):
+        if is_video(os.path.basename(path)):
+            videos.append((path, real))
+        else:
+            others[os.path.splitext(path)[1].lower()] += 1
+    return sorted(videos, key=lambda video: os.path.split(video[0]))
 
 
 def count_others(others: Counter[str]) -> str:
@@ -109,22 +126,11 @@ def refuse_folder(error: OSError) -> None:
     raise InputError(f"the folder {error.filename} cannot be read ({error.strerror})") from None
 
 
-def real_path(link: str, folders: dict[str, str]) -> str:
-    """Returns the real path of a link; `folders` caches the real paths of folders, which many links share."""
-    folder, name = os.path.split(os.path.join(os.path.dirname(link), os.readlink(link)))
-    if folder not in folders:
-        folders[folder] = os.path.realpath(folder)
-    found = os.path.join(folders[folder], name)
-    return os.path.realpath(link) if name in ("", ".", "..") or os.path.islink(found) else found
-
-
 def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -> Iterator[tuple[str, str]]:
-    """Finds the files below a folder and follows links; visits each real folder once, because links may form a cycle.
+    """Yields path and real path of every file below a folder, in arbitrary order, without names that begin with a dot.
 
-    For an unreadable folder it calls `on_error`, then skips the folder.
-
-    Yields:
-        Path and real path of every file, in arbitrary order; names that begin with a dot are skipped.
+    Links are followed; each real folder is visited once, because links may form a cycle. For an unreadable folder it
+    calls `on_error`, then skips the folder.
     """
     real_root = os.path.realpath(root)
     # A link to a parent folder also forms a cycle.
@@ -153,32 +159,10 @@ def walk_files(root: str, on_error: Callable[[OSError], None] = refuse_folder) -
                 waiting.appendleft(found)
 
 
-def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
-    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending."""
-    videos = []
-    for path, real in walk_files(folder):
-        if is_video(os.path.basename(path)):
-            videos.append((path, real))
-        else:
-            others[os.path.splitext(path)[1].lower()] += 1
-    return sorted(videos, key=lambda video: os.path.split(video[0]))
-
-
-def _find_classes(root: Path) -> dict[str, list[str]]:
-    """Finds the folders of each class; a class has two if its name occurs in two Unicode forms."""
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root}; set dataset.root ({LAYOUT})")
-    try:
-        names = sorted(name for name in os.listdir(root) if not name.startswith("."))
-    except OSError as error:
-        refuse_folder(error)
-    classes: dict[str, list[str]] = {}
-    for name in names:
-        path = os.path.join(root, name)
-        if os.path.isdir(path):
-            classes.setdefault(normalize("NFC", name), []).append(path)
-        elif is_video(name):
-            raise InputError(f"{root} holds videos outside of class folders, e.g. {name}; {LAYOUT}")
-    if not classes:
-        raise InputError(f"{root} holds no class folders; {LAYOUT}")
-    return classes
+def real_path(link: str, folders: dict[str, str]) -> str:
+    """Returns the real path of a link; `folders` caches the real paths of folders, which many links share."""
+    folder, name = os.path.split(os.path.join(os.path.dirname(link), os.readlink(link)))
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    found = os.path.join(folders[folder], name)
+    return os.path.realpath(link) if name in ("", ".", "..") or os.path.islink(found) else found

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,7 +27,7 @@ from vswin.data.pyav_decoder import (
 
 # The last few packets of many files, especially old AVIs, decode to nothing.
 MAX_MISSING_FRAMES = 5
-MAX_MISSING_SHARE = 0.05
+MAX_MISSING_FRACTION = 0.05
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -83,13 +83,11 @@ def inspect_video(path: str, limit: TimeLimit, content: bytes | None = None, kee
     check_file(path, content)
     try:
         check_whole(path, content)
-        container = open_container(path, content, limit)
-        found = None
-        try:
+        with ExitStack() as stack:
+            container = stack.enter_context(open_container(path, content, limit))
             found = _inspect(path, limit, container, keep_packets)
-        finally:
-            if found is None or found.packets is None:
-                container.close()
+            if found.packets is not None:
+                stack.pop_all()  # the packets' reader needs the container
         return found
     except (OSError, av.FFmpegError) as error:
         raise DecodeError(path, "not readable", error.strerror or "") from None
@@ -123,14 +121,20 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
     repeats = pictures.find_repeats()
     if num_shown - len(repeats) <= 1:
         raise DecodeError(path, "one frame", "a still, not a video")
-    frame_rate = stream.average_rate or None  # some files say 0
     changes_format = len(pictures.pixel_formats) > 1
     kept = None
     if len(packets) == num_packets:
         with suppress(NotAsExpected):
             kept = H264Packets(path, container, stream, packets)
-    has_others = is_other or changes_format
-    return Inspection(num_shown, has_others, frame_rate, kept, repeats, pictures.matrix, changes_format)
+    return Inspection(
+        num_video_frames=num_shown,
+        has_other_colours=is_other or changes_format,
+        frame_rate=stream.average_rate or None,  # some files say 0
+        packets=kept,
+        repeats=repeats,
+        matrix=pictures.matrix,
+        changes_format=changes_format,
+    )
 
 
 def check_file(path: str, content: bytes | None = None) -> None:
@@ -157,31 +161,25 @@ def check_file(path: str, content: bytes | None = None) -> None:
 
 
 def check_whole(path: str, content: bytes | None = None) -> None:
-    """Raises a `DecodeError` for an AVI, Matroska or WebM file that lacks more than 5 % of its bytes.
+    """Raises a `DecodeError` for an AVI, Matroska or WebM file that lacks more than 5 % of the bytes its header states.
 
     FFmpeg reads such a file as if it were complete. Containers without a stated length (MPEG, FLV, fragmented MP4, live
     recordings) look like shorter videos when truncated; truncated MP4 and MOV files are recognised by their index.
     """
+    stated = 0
     with open(path, "rb") if content is None else io.BytesIO(content) as file:
-        stated = _stated_bytes(file)
+        start = file.read(12)
+        if start[:4] == b"RIFF" and start[8:] == b"AVI ":
+            length = int.from_bytes(start[4:8], "little")
+            stated = 8 + length if length < 2**32 - 1 else 0
+        elif start[:4] == _EBML:
+            file.seek(4)
+            file.seek(_read_length(file), os.SEEK_CUR)
+            if file.read(4) == _SEGMENT and (length := _read_length(file)):
+                stated = file.tell() + length
         found = file.seek(0, os.SEEK_END)
-    if stated - found > MAX_MISSING_SHARE * stated:
+    if stated - found > MAX_MISSING_FRACTION * stated:
         raise DecodeError(path, "truncated", f"{found:,} of {stated:,} bytes are there")
-
-
-def _stated_bytes(file: BinaryIO) -> int:
-    """Reads the file length in bytes that the header states; 0 if it states none."""
-    start = file.read(12)
-    if start[:4] == b"RIFF" and start[8:] == b"AVI ":
-        length = int.from_bytes(start[4:8], "little")
-        return 8 + length if length < 2**32 - 1 else 0
-    if start[:4] == _EBML:
-        file.seek(4)
-        file.seek(_read_length(file) or 0, os.SEEK_CUR)
-        if file.read(4) == _SEGMENT:
-            length = _read_length(file)
-            return file.tell() + length if length else 0
-    return 0
 
 
 def _read_length(file: BinaryIO) -> int:
@@ -204,8 +202,7 @@ class PacketPictures:
         pixel_formats: Formats of the pictures. OpenCV uses the first one; others become garbage without an error.
     """
 
-    def __init__(self, path: str, codec: av.VideoCodecContext) -> None:
-        """Takes the stream's unopened decoder; flush it before it decodes other pictures."""
+    def __init__(self, path: str, codec: av.VideoCodecContext) -> None:  # an unopened decoder, to be flushed after use
         self.matrix: Matrix | None = None
         self.pixel_formats: set[str | None] = set()
         self._path = path
@@ -273,11 +270,10 @@ class PacketPictures:
 
 
 def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.ndarray:
-    """Reads the display time of each frame of a file that `inspect_video` accepted, without decoding.
+    """Reads the display times of a file that `inspect_video` accepted, without decoding: float64 [num_video_frames].
 
-    Returns:
-        Seconds since the first frame, float64 [num_video_frames], not decreasing. If packets have no times, as in many
-        AVI files, the average rate gives them; if the file does not state a rate either, they are NaN.
+    They are seconds since the first frame, not decreasing. If packets have no times, as in many AVI files, the average
+    rate gives them; if the file does not state a rate either, they are NaN.
     """
     stamps: list[int | None] = []
     with open_container(path, content, limit) as container:
@@ -294,7 +290,7 @@ def find_times(path: str, limit: TimeLimit, content: bytes | None = None) -> np.
 
 def check_complete(path: str, num_found: int, num_promised: int) -> None:
     """Raises a `DecodeError` for a file that lacks more than five frames and more than 5 % of its frames."""
-    if num_promised - num_found > max(MAX_MISSING_FRAMES, MAX_MISSING_SHARE * num_promised):
+    if num_promised - num_found > max(MAX_MISSING_FRAMES, MAX_MISSING_FRACTION * num_promised):
         raise DecodeError(path, "truncated", f"{num_found} of {num_promised} frames are there")
 
 

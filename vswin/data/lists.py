@@ -1,12 +1,10 @@
-"""Read lists of labelled videos in all formats, and choose the held-out videos. Called by `vswin.data.catalog`."""
+"""Read lists of labelled videos in the forms that data/README.md describes."""
 
 import codecs
 import csv
-import hashlib
 import io
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,27 +12,25 @@ from unicodedata import normalize
 
 from vswin.console import count_of
 from vswin.data.folder import is_video
-from vswin.data.records import VideoRecord
 from vswin.errors import InputError
 
-TRAIN, VAL, TEST = "train", "val", "test"
-ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
-
-# Column names in headers, the best first.
+# Columns of paths and of labels, the best first.
 _PATHS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "file_name", "filename", "video_name", "file"),
     *("video", "clip_name", "clip", "name"),
 )
-_FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
-# A number with more digits is a name.
-_MAX_DIGITS = 18
-# The format and header are detected from at most this many characters of a line.
+_FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
+ACCEPTED = (
+    "a list has lines `path label`, `path,label`, `path;label`, `path<tab>label` or `path frames label`, or a header "
+    f"with one of the columns {', '.join(_PATHS)} and one of {', '.join(_LABELS)}"
+)
+# The form is detected from at most this many characters of a line.
 _LONGEST_LINE = 10_000
 
 
 class ListEntry(NamedTuple):
-    """Holds one line of a list as written.
+    """One line of a list as written.
 
     Attributes:
         source: the list file.
@@ -51,7 +47,7 @@ class ListEntry(NamedTuple):
     video_id: str = ""
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """File and line for messages, e.g. "train.txt:3"."""
         return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id or self.path}"
 
@@ -62,8 +58,8 @@ class ListEntry(NamedTuple):
 
 
 def is_number(text: str) -> bool:
-    """Tells whether a text is a decimal number of at most 18 digits."""
-    return text.isdecimal() and len(text) <= _MAX_DIGITS
+    """Tells whether a text is a decimal number; with more than 18 digits it is a name."""
+    return text.isdecimal() and len(text) <= 18
 
 
 def read_text(path: Path) -> str:
@@ -81,63 +77,74 @@ def read_text(path: Path) -> str:
     return text
 
 
-class _Form(NamedTuple):
-    """The format of a line: how it splits into cells, their number, and the indices of path and label."""
+def split_cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line number, from 1, and the cells of each line of a table that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    line = 0
+    try:
+        for cells in reader:
+            line = reader.line_num
+            if any(map(str.strip, cells)):
+                yield line, cells
+    except csv.Error as error:
+        raise InputError(f"The list {path} cannot be read: line {line + 1}: {error}") from error
 
-    name: str
-    separator: str  # " " is any white space before the last cells, or a tab
-    num_cells: int
+
+class _Form(NamedTuple):
+    """The columns of a list, and the indices of path and label; the separator " " is any white space."""
+
+    separator: str
+    columns: list[str]
     path: int
     label: int
 
+    def __str__(self) -> str:
+        return self.separator.join(self.columns)
+
 
 _FORMS = (
-    _Form("path label", " ", 2, 0, 1),
-    _Form("path frames label", " ", 3, 0, 2),
-    _Form("path,label", ",", 2, 0, 1),
-    _Form("path;label", ";", 2, 0, 1),
-)
-ACCEPTED = (
-    "a list has lines `path label`, `path,label`, `path;label`, `path<tab>label` or `path frames label`, or a header "
-    f"with one of the columns {', '.join(_PATHS)} and one of {', '.join(_LABELS)}"
+    _Form(" ", ["path", "label"], 0, 1),
+    _Form(" ", ["path", "frames", "label"], 0, 2),
+    _Form(",", ["path", "label"], 0, 1),
+    _Form(";", ["path", "label"], 0, 1),
 )
 
 
 def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
-    """Reads a list in any of the formats that data/README.md describes.
+    """Reads a list; a header or else the first line determines its form.
 
-    A header determines the format. Without a header, the first line does: the format in which it names a file wins.
-    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments.
-
-    Returns:
-        The entries in the order of the file, at least one.
-
-    Raises:
-        InputError: if the file cannot be read, a line is malformed, or indices and names are mixed.
+    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments. An
+    `InputError` refuses a file without entries, a malformed line, and indices mixed with names.
     """
-    text, source = read_text(path), str(path)
-    form, header = _find_form(path, text, base)
+    text = read_text(path)
+    form, has_header = _find_form(path, text, base)
+    rows: Iterator[tuple[int, list[str]]]
+    if form.separator == " ":
+        lines = enumerate(io.StringIO(text, newline=""), start=1)
+        rows = ((number, _split_words(line, form)) for number, line in lines if not line.isspace())
+    else:
+        rows = split_cells(path, text, form.separator)
+
+    source = str(path)
     entries: list[ListEntry] = []
     num_comments = 0
-    for number, cells in _split(path, text, form):
-        if cells == header:
+    for number, cells in rows:
+        if has_header and [cell.strip() for cell in cells] == form.columns:
             continue
-        is_whole = len(cells) == form.num_cells
+        is_whole = len(cells) == len(form.columns)
         video, label = (cells[form.path].strip(), cells[form.label].strip()) if is_whole else (cells[0].strip(), "")
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
         elif video and label and "\n" not in label:  # an unclosed quote would put line breaks into the label
             entries.append(ListEntry(source, number, video, label))
         else:
-            raise InputError(
-                f"{path}:{number}: expected `{form.name}`, found {form.separator.join(cells)!r:.200}; {ACCEPTED}"
-            )
+            found = form.separator.join(cells)
+            raise InputError(f"{path}:{number}: expected `{form}`, found {found!r:.200}; {ACCEPTED}")
     if not entries:
         raise InputError(f"The list {path} names no videos")
-    _check_entries(entries, base, bool(header))
+    _check_entries(entries, base, has_header)
 
-    columns = header or form.name.split(form.separator)
-    unused = [name.strip() or "(no name)" for index, name in enumerate(columns) if index not in (form.path, form.label)]
+    unused = [name or "(no name)" for i, name in enumerate(form.columns) if i not in (form.path, form.label)]
     parts = [f"the column{'s' if len(unused) > 1 else ''} {', '.join(unused)}"] if unused else []
     parts += [count_of(num_comments, "line") + " of comments"] if num_comments else []
     if parts:
@@ -145,73 +152,59 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
     return entries
 
 
-def _find_form(path: Path, text: str, base: str) -> tuple[_Form, list[str]]:
-    """Detects the format from the first line that is no comment; returns it with the header's cells, if any."""
+def _find_form(path: Path, text: str, base: str) -> tuple[_Form, bool]:
+    """Detects the form from the first line that is no comment, and whether that line is a header."""
     first = ""
     for line in filter(str.strip, io.StringIO(text, newline="")):
         first = line.rstrip("\r\n")[:_LONGEST_LINE]
-        for form in (_read_header(first, separator) for separator in "\t,; "):
-            if form:
-                return form, _cells(first, form)
+        for separator in "\t,; ":
+            if form := _read_header(first, separator):
+                return form, True
         if not _is_comment(first):
             break
 
-    def rank(form: _Form) -> int:
-        cells = [cell.strip() for cell in _cells(first, form)]
-        if len(cells) != form.num_cells or not all(cells) or (form.num_cells == 3 and not cells[1].isdecimal()):
+    def fit(form: _Form) -> int:
+        """Prefers forms whose path is a file, then those whose path ends like a video."""
+        split = _split_words(first, form) if form.separator == " " else _split_line(first, form.separator)
+        cells = [cell.strip() for cell in split]
+        num_columns = len(form.columns)
+        if len(cells) != num_columns or not all(cells) or (num_columns == 3 and not cells[1].isdecimal()):
             return -1
         is_there = os.path.exists(os.path.join(base, cells[0]))
-        return 4 * is_there + 2 * is_video(os.path.basename(cells[0])) + (form.num_cells == len(first.split()) == 3)
+        return 4 * is_there + 2 * is_video(os.path.basename(cells[0])) + (num_columns == len(first.split()) == 3)
 
     is_csv = path.suffix.lower() == ".csv"
-    return max(sorted(_FORMS, key=lambda form: (form.separator == " ") == is_csv), key=rank), []
+    return max(sorted(_FORMS, key=lambda form: (form.separator == " ") == is_csv), key=fit), False
 
 
 def _read_header(line: str, separator: str) -> _Form | None:
     """Finds the path and label columns in a line; None if it is no header."""
-    cells = next(csv.reader([line], delimiter=separator, skipinitialspace=separator == " "))
+    cells = [cell.strip() for cell in _split_line(line, separator)]
     names = [re.sub(r"[\s-]+", "_", cell.lower().strip(" #")) for cell in cells]
-    columns = [next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS)]
-    if -1 in columns:
+    path, label = (next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS))
+    if -1 in (path, label):
         return None
-    if separator not in " \t":
-        return _Form(line, separator, len(names), *columns)
-    # In these formats, white space may separate the cells of the other lines.
-    if columns == [0, len(names) - 1] and all(name in _FRAMES for name in names[1:-1]) and len(names) < 4:
-        return _FORMS[len(names) - 2]
-    return _Form(line, separator, len(names), *columns) if separator == "\t" else None
+    # White space in paths and labels is ambiguous but for two forms, where it may also separate the lines below tabs.
+    if separator in " \t" and path == 0 and label == len(names) - 1 and all(name in _FRAMES for name in names[1:-1]):
+        return _Form(" ", cells, path, label)
+    return None if separator == " " else _Form(separator, cells, path, label)
 
 
-def _split(path: Path, text: str, form: _Form) -> Iterator[tuple[int, list[str]]]:
-    """Yields the line number, from 1, and the cells of each non-empty line."""
-    lines, number = io.StringIO(text, newline=""), 0
-    try:
-        if form.separator == " ":
-            for number, line in enumerate(lines, start=1):
-                if not line.isspace():
-                    yield number, _cells(line, form)
-            return
-        reader = csv.reader(lines, delimiter=form.separator)
-        for cells in reader:
-            number = reader.line_num
-            if any(map(str.strip, cells)):
-                yield number, cells
-    except csv.Error as error:
-        raise InputError(f"The list {path} cannot be read: line {number + 1}: {error}") from error
+def _split_line(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=separator == " "))
 
 
-def _cells(line: str, form: _Form) -> list[str]:
-    if form.separator != " ":
-        return next(csv.reader([line], delimiter=form.separator))
-    line = line.strip()
+def _split_words(line: str, form: _Form) -> list[str]:
+    """Splits a line at its tabs, or else at the last white spaces; the path may hold spaces, or cells be quoted."""
+    line, num_columns = line.strip(), len(form.columns)
     if "\t" in line:
-        return [cell for cell in next(csv.reader([line], delimiter="\t")) if cell.strip()]
+        return [cell for cell in _split_line(line, "\t") if cell.strip()]
     if '"' in line or line.startswith("'"):
         quote = "'" if line.startswith("'") else '"'
         cells = next(csv.reader([line], delimiter=" ", quotechar=quote, skipinitialspace=True))
-        if len(cells) >= form.num_cells:
-            return [" ".join(cells[: 1 - form.num_cells]), *cells[1 - form.num_cells :]]
-    return line.rsplit(maxsplit=form.num_cells - 1)
+        if len(cells) >= num_columns:
+            return [" ".join(cells[: 1 - num_columns]), *cells[1 - num_columns :]]
+    return line.rsplit(maxsplit=num_columns - 1)
 
 
 def _is_comment(line: str) -> bool:
@@ -224,20 +217,18 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
     path = os.path.join(base, first.path)
     if os.path.isdir(path):
         raise InputError(
-            f"{first.place}: {first.path} is a folder; lists name video files, so make a video of each folder of frames"
+            f"{first.where}: {first.path} is a folder; lists name video files, so make a video of each folder of frames"
         )
-    # One entry per label is enough: lists are long, labels are few.
-    first_of_label = {entry.label: entry for entry in reversed(entries)}
     is_like_header = first.path.isidentifier() and first.label.isidentifier() and not os.path.exists(path)
     if is_like_header and not has_header and all(entry.label != first.label for entry in entries[1:]):
         raise InputError(
-            f"{first.place}: {first.path!r} is read as a path and {first.label!r} as a label, but both look like "
+            f"{first.where}: {first.path!r} is read as a path and {first.label!r} as a label, but both look like "
             f"names of columns; {ACCEPTED}"
         )
-    for entry in first_of_label.values():
+    for entry in entries:
         if entry.has_index != first.has_index:
             raise InputError(
-                f"{entry.place}: the label {entry.label!r}, but {first.label!r} at {first.place}; labels are "
+                f"{entry.where}: the label {entry.label!r}, but {first.label!r} at {first.where}; labels are "
                 "all class indices or all class names"
             )
 
@@ -245,56 +236,19 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
 def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
     """Derives the class names from the labels of all lists, for a data set that has no list of classes.
 
-    Returns:
-        For name labels, the sorted names in Unicode form NFC. For index labels, "0", "1" and so on: `num_classes`
-        names, or as many as the largest index requires.
-
-    Raises:
-        InputError: if one list has indices and another names, or an index exceeds the number of videos.
+    Name labels give the sorted names in Unicode form NFC; indices give "0", "1" and so on, `num_classes` names or as
+    many as the largest index requires.
     """
-    labels = {entry.label for entry in entries}
     if len({entry.has_index for entry in entries}) > 1:
         raise InputError("One list labels with class indices and the other with class names; use one kind in both")
     if not entries[0].has_index:
-        return tuple(sorted({normalize("NFC", label) for label in labels}))
+        return tuple(sorted({normalize("NFC", entry.label) for entry in entries}))
     if num_classes is None:
         largest = max(entries, key=lambda entry: int(entry.label))
         num_classes = int(largest.label) + 1
         if num_classes > len(entries):
             raise InputError(
-                f"{largest.place}: label {largest.label}, in a data set of {len(entries)} videos; class indices "
+                f"{largest.where}: label {largest.label}, in a data set of {len(entries)} videos; class indices "
                 "count from 0 (if there are that many classes, set dataset.num_classes)"
             )
     return tuple(str(index) for index in range(num_classes))
-
-
-def split_train_val(
-    records: Sequence[VideoRecord], val_fraction: float, base: str
-) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """Holds out a fraction of each class for validation, independent of the data set's folder and order.
-
-    Files whose names agree up to a `_g01_`, as in UCF101, come from one recording and stay together; folder names do
-    not mark a recording. Every other file is its own group. A class with one group is only used for training.
-
-    `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
-    `base` is the folder of the data set, which is removed from group names.
-    """
-    groups = []
-    by_class: dict[int, set[str]] = defaultdict(set)
-    prefixes: dict[str, str] = {}
-    for record in records:
-        folder, name = os.path.split(record.path)
-        if folder not in prefixes:
-            prefix = Path(os.path.relpath(folder, base)).as_posix()
-            prefixes[folder] = "" if prefix == "." else f"{prefix}/"
-        recording = re.match(r".*_g\d+_", name)
-        groups.append((record.label, prefixes[folder] + (recording.group() if recording else name)))
-        by_class[record.label].add(groups[-1][1])
-    held_out: set[tuple[int, str]] = set()
-    for label, names in by_class.items():
-        num_val = max(1, round(val_fraction * len(names)))
-        ordered = sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name), usedforsecurity=False).digest())
-        held_out.update((label, name) for name in ordered[: min(num_val, len(names) - 1)])
-    train = [record for record, group in zip(records, groups, strict=True) if group not in held_out]
-    val = [record for record, group in zip(records, groups, strict=True) if group in held_out]
-    return train, val

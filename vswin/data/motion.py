@@ -4,7 +4,6 @@ Each object of a clip has four coordinates (x, y, angle, logarithm of size), and
 leaves the frame on the left enters on the right, and the smallest size follows the largest. The initial phases are
 uniform and independent of the class, and the class only moves one coordinate along its circle. Single frames therefore
 have the same distribution for all classes: a model that sees one frame cannot beat chance.
-`vswin.data.catalog` calls `prepare_motion`.
 """
 
 import json
@@ -69,28 +68,18 @@ class MotionPlan:
 
 
 class Scene(NamedTuple):
-    """Describes a clip before motion starts: O objects on a plain background; colours are BGR, 0..255.
+    """A clip before motion starts: O objects on a plain background; colours are BGR, 0..255."""
 
-    Attributes:
-        ground: colour of the background, [3].
-        colours: colours of the objects, [O, 3].
-        shapes: indices of the objects' outlines, [O].
-        phases: initial phase of each coordinate on its circle, float64 [O, 4] in [0, 1).
-        speeds: phase change of the moving coordinate per frame, float64 [O].
-    """
-
-    ground: np.ndarray
-    colours: np.ndarray
-    shapes: np.ndarray
-    phases: np.ndarray
-    speeds: np.ndarray
+    ground: np.ndarray  # colour of the background, [3]
+    colours: np.ndarray  # of the objects, [O, 3]
+    shapes: np.ndarray  # index of each object's outline, [O]
+    phases: np.ndarray  # where each coordinate starts on its circle, float64 [O, 4] in [0, 1)
+    speeds: np.ndarray  # phase change of the moving coordinate per frame, float64 [O]
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draws four or five objects, independently of the class.
-
-    The objects are pale on a dark background: all edges have similar contrast, so small models learn quickly.
-    """
+    """Draws four or five objects, independently of the class."""
+    # Pale objects on a dark background: all edges have similar contrast, so small models learn quickly.
     num_objects = int(rng.integers(4, 6))
     return Scene(
         ground=rng.integers(0, 17, 3),
@@ -102,11 +91,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def object_states(scene: Scene, class_name: str) -> np.ndarray:
-    """Moves the objects: one coordinate advances, the others stay constant, all modulo 1.
-
-    Returns:
-        Phases (x, y, angle, size) of every object in every frame, float64 [T, O, 4] in [0, 1).
-    """
+    """Moves one coordinate of each object: phases (x, y, angle, size), float64 [T, O, 4] in [0, 1)."""
     coordinate, direction = MOTIONS[class_name]
     states = np.tile(scene.phases, (NUM_VIDEO_FRAMES, 1, 1))  # [T, O, 4]
     times = np.arange(NUM_VIDEO_FRAMES)[:, np.newaxis]  # [T, 1]
@@ -115,10 +100,7 @@ def object_states(scene: Scene, class_name: str) -> np.ndarray:
 
 
 def render_frames(scene: Scene, states: np.ndarray) -> np.ndarray:
-    """Draws the objects, which wrap around the edges of the frame.
-
-    `states` are the phases (x, y, angle, size), [T, O, 4]. Returns frames, uint8 BGR [T, H, W, 3].
-    """
+    """Draws the objects in these states, [T, O, 4]; they wrap around the edges of the frame, uint8 BGR [T, H, W, 3]."""
     contours = [_contours(_SHAPES[shape], states[:, index]) for index, shape in enumerate(scene.shapes)]
     frames = np.empty((len(states), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     # Frames are drawn larger and averaged, so that sub-pixel motion shows in the edges. The margin is needed because
@@ -148,10 +130,7 @@ def _contours(shape: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 
 def clip_frames(plan: MotionPlan, subset: str, class_name: str, number: int) -> np.ndarray:
-    """Makes the frames of one video, uint8 BGR [T, H, W, 3], with its own random draws.
-
-    `number` is the video's number in its class, from 1.
-    """
+    """Makes the frames of a video, uint8 BGR [T, H, W, 3]; `number` is its number in its class, from 1."""
     rng = np.random.default_rng([plan.seed, SUBSETS.index(subset), list(MOTIONS).index(class_name), number])
     scene = draw_scene(rng)
     return render_frames(scene, object_states(scene, class_name))
@@ -161,10 +140,7 @@ def prepare_motion(root: Path, plan: MotionPlan | None = None) -> None:
     """Makes the videos unless they exist: root/{train,val}/<class>/00001.avi and so on.
 
     They are written to a folder beside `root`, which is renamed when complete. So `root` is never incomplete, and if
-    several processes start at once, the first to finish wins.
-
-    Raises:
-        InputError: If `root` contains anything but the videos of this plan, or they cannot be written.
+    several processes start at once, the first to finish wins. What others put there is left alone, with an error.
     """
     plan = plan or MotionPlan()
     if _is_made(root, plan):
@@ -207,22 +183,20 @@ def _is_made(root: Path, plan: MotionPlan) -> bool:
 
 def _write_videos(folder: Path, plan: MotionPlan) -> None:
     """Writes all videos of a plan with one thread per core; OpenCV releases Python's lock."""
-    jobs = []
+    paths: list[Path] = []
+    jobs: list[tuple[str, str, int]] = []
     for subset, count in zip(SUBSETS, (plan.train_per_class, plan.val_per_class), strict=True):
         for class_name in MOTIONS:
             (folder / subset / class_name).mkdir(parents=True)
-            jobs += [(subset, class_name, number) for number in range(1, count + 1)]
-
-    def write(job: tuple[str, str, int]) -> None:
-        subset, class_name, number = job
-        _write_video(folder / subset / class_name / f"{number:05d}.avi", clip_frames(plan, *job))
-
+            for number in range(1, count + 1):
+                paths.append(folder / subset / class_name / f"{number:05d}.avi")
+                jobs.append((subset, class_name, number))
     console = Console(is_stderr=True)
     title = f"Making the motion data set, {len(jobs):,} short videos"
     if not console.is_terminal:
         console.print(title)
     with ThreadPoolExecutor(count_cores()) as pool:
-        written = pool.map(write, jobs)
+        written = pool.map(lambda path, job: _write_video(path, clip_frames(plan, *job)), paths, jobs)
         for _ in track(written, title, len(jobs), console=console, disable=not console.is_terminal):
             pass
 

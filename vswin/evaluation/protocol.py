@@ -13,8 +13,7 @@ from vswin import __version__
 from vswin.config.load import load_saved
 from vswin.config.schema import EvaluateConfig
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
-from vswin.data.lists import TEST, TRAIN, VAL
-from vswin.data.records import VideoRecord
+from vswin.data.records import TEST, TRAIN, VAL, VideoRecord
 from vswin.weights.checkpoint import Checkpoint
 
 WITH_SPLITS = ("ucf101", "hmdb51")

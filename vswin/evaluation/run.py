@@ -23,7 +23,7 @@ from vswin.console import count_of, say
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
-from vswin.data.lists import TEST, VAL
+from vswin.data.records import TEST, VAL
 from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, has_log, log_to_tensorboard, log_to_wandb, read_samples
 from vswin.evaluation.protocol import describe_protocol, load_tested

@@ -48,11 +48,7 @@ class Step(NamedTuple):
 
 
 def run_show(config: DataShowConfig) -> None:
-    """Writes a contact sheet or a film of training clips, each beside the whole frames from which it is cut.
-
-    Raises:
-        InputError: if there is nothing to show, or the number of clips or the file name is wrong.
-    """
+    """Writes a contact sheet or a film of training clips, each beside the whole frames from which it is cut."""
     start_log(None)
     path = Path(config.output)
     if path.suffix not in _SUFFIXES:
@@ -72,16 +68,17 @@ def run_show(config: DataShowConfig) -> None:
     slots = _fill_slots(config, catalog)
     step = take_step(config, slots)
     if path.suffix == ".png":
-        num_columns = min(config.clip.num_frames, _MOST_COLUMNS)
-        columns = np.linspace(0, config.clip.num_frames - 1, num_columns).round().astype(int).tolist()
-        legend = Panel("first row: the frames and what is cut out of them; second row: what the model sees", [], [])
-        sheets = [draw_sheet([legend, *(_sheet_panel(slots, step, i, columns) for i in range(len(slots)))])]
+        columns = np.linspace(0, config.clip.num_frames - 1, min(config.clip.num_frames, _MOST_COLUMNS))
+        numbers_of_sheets = [columns.round().astype(int).tolist()]
+        whole, clip = "first row", "second row"
     else:
-        legend = Panel("left: the frames and what is cut out of them; right: what the model sees", [], [])
-        sheets = [
-            draw_sheet([legend, *(_film_panel(slots, step, i, number) for i in range(len(slots)))])
-            for number in range(config.clip.num_frames)
-        ]
+        numbers_of_sheets = [[number] for number in range(config.clip.num_frames)]
+        whole, clip = "left", "right"
+    legend = Panel(f"{whole}: the frames and what is cut out of them; {clip}: what the model sees", [], [])
+    sheets = [
+        draw_sheet([legend, *(_panel(slot, step, i, numbers, path.suffix) for i, slot in enumerate(slots))])
+        for numbers in numbers_of_sheets
+    ]
     save_sheets(sheets, path, _FRAMES_PER_SEC)
     logger.info(f"{path}: {len(slots)} training clips, each beside the frames it comes from")
 
@@ -133,28 +130,21 @@ def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
     return slots
 
 
-def _sheet_panel(slots: list[Slot], step: Step, position: int, columns: list[int]) -> Panel:
-    return Panel(*_caption(slots, step, position), _images(slots[position], step, position, columns, _SHEET_HEIGHT))
-
-
-def _film_panel(slots: list[Slot], step: Step, position: int, number: int) -> Panel:
-    rows = _images(slots[position], step, position, [number], _FILM_HEIGHT)
-    return Panel(*_caption(slots, step, position), [[image for row in rows for image in row]])
-
-
-def _images(slot: Slot, step: Step, position: int, numbers: list[int], height: int) -> list[list[np.ndarray]]:
-    """Returns, for some frames of a clip, the whole frames with the crop outlined, and what the model sees."""
+def _panel(slot: Slot, step: Step, position: int, numbers: list[int], suffix: str) -> Panel:
+    """Draws some frames of a clip: the whole frames with the crop outlined, and what the model sees."""
+    caption = _caption(slot, step, position)
     if slot.drawn is None:
-        return []
-    changed = [thumbnail(step.clips[position, number], height) for number in numbers]
+        return Panel(*caption, [])
+    height = _SHEET_HEIGHT if suffix == ".png" else _FILM_HEIGHT
     box = slot.drawn.changes.box
     whole = [thumbnail(outline(slot.drawn.frames[number], *box), height) for number in numbers]
-    return [whole, changed]
+    seen = [thumbnail(step.clips[position, number], height) for number in numbers]
+    return Panel(*caption, [whole, seen] if suffix == ".png" else [whole + seen])
 
 
-def _caption(slots: list[Slot], step: Step, position: int) -> tuple[str, list[str]]:
+def _caption(slot: Slot, step: Step, position: int) -> tuple[str, list[str]]:
     """Returns the title, and lines about the draws on the host and in the training step."""
-    title, drawn, _, problem = slots[position]
+    title, drawn, _, problem = slot
     title = f"{position + 1}   {title}"
     if drawn is None:
         return title, [problem] if problem else []

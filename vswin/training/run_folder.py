@@ -16,8 +16,7 @@ from vswin.config.load import differing_keys, save_config
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, printable
 from vswin.data.catalog import Catalog
-from vswin.data.lists import ROLES, TRAIN, VAL
-from vswin.data.records import VideoRecord
+from vswin.data.records import ROLES, TRAIN, VAL, VideoRecord
 from vswin.errors import InputError
 from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.weights.files import best_weights

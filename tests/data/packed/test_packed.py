@@ -17,10 +17,9 @@ from vswin.data.decode_error import DecodeError
 from vswin.data.folder import load_folder
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
-from vswin.data.lists import split_train_val
 from vswin.data.packed import PackedVideo, RecordVideos, load_packed, read_rows, write_rows
 from vswin.data.pipeline import Order, make_eval_dataset, make_train_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.records import VideoRecord, split_train_val
 from vswin.errors import InputError
 
 BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "truncated mkv", "one frame mp4")

@@ -1,0 +1,198 @@
+"""Match list entries with video files, wherever the files lie, and with class indices."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+from unicodedata import normalize
+
+from vswin.data.class_names import ClassLookup, loosely
+from vswin.data.folder import is_video, real_path, walk_files
+from vswin.data.lists import ListEntry
+from vswin.data.records import TRAIN, VAL, VideoRecord
+from vswin.errors import InputError
+
+# Usual folder names of the subsets of a data set.
+_SUBSET_FOLDERS = {TRAIN: {"train", "training"}, VAL: {"val", "validate", "validation", "valid", "test"}}
+
+
+class UnusedEntry(NamedTuple):
+    """A list entry whose video does not exist, or that repeats an earlier entry: file and line, path, class index."""
+
+    where: str
+    path: str
+    label: int
+
+
+class Listed(NamedTuple):
+    """The contents of a list: a record of each existing file, the missing videos, and the repeated ones."""
+
+    videos: list[VideoRecord]
+    missing: list[UnusedEntry]
+    repeated: list[UnusedEntry]
+
+
+def label_videos(
+    entries: Sequence[ListEntry], subset: str, classes: ClassLookup, base: str, files: "FileIndex | None" = None
+) -> Listed:
+    """Turns the entries of one list into records, in the same order.
+
+    Relative paths start from the folder `base`. `files` finds videos that a list names by id or that lie in another
+    folder than listed; with None, they are not searched. A file that several entries name, in any spelling of its path,
+    has one record; but a video that the list names by its id may have several classes. An `InputError` refuses unknown
+    labels, an index that contradicts the video's folder, and a file with two labels.
+    """
+    found = Listed([], [], [])
+    folders = _Folders(base)
+    first: dict[str | tuple[str, int], ListEntry] = {}
+    for entry in entries:
+        label = _label(entry, classes)
+        path: str | None
+        key: str | tuple[str, int]
+        if entry.video_id:
+            path, key = files.find_id(entry, subset) if files else None, (entry.path, label)
+        else:
+            path, key = folders.find(entry.path) or _find_elsewhere(entry, label, classes, folders, files)
+        unused = UnusedEntry(entry.where, path or (entry.path if entry.video_id else str(key)), label)
+        earlier = first.setdefault(key, entry)
+        if earlier is not entry and _label(earlier, classes) != label:
+            raise InputError(
+                f"{earlier.where} and {entry.where} name one file, {unused.path}, with two labels, "
+                f"{earlier.label!r} and {entry.label!r}; remove one of the lines"
+            )
+        if earlier is not entry:
+            found.repeated.append(unused)
+        elif path is None:
+            found.missing.append(unused)
+        else:
+            found.videos.append(VideoRecord(path, label))
+    return found
+
+
+def _label(entry: ListEntry, classes: ClassLookup) -> int:
+    num_classes = len(classes.class_names)
+    if not entry.has_index:
+        label = classes.find(entry.label)
+        if label < 0:
+            hint = "class names that hold spaces need a .csv list, tabs or quotes"
+            raise InputError(f"{entry.where}: {classes.explain(entry.label)} ({hint})")
+        return label
+    label = int(entry.label)
+    if not 0 <= label < num_classes:
+        raise InputError(f"{entry.where}: label {label} is out of range, the {num_classes} classes count from 0")
+    folder = entry.path.replace("\\", "/").rpartition("/")[0]
+    if classes.find_folder(folder) not in (-1, label):
+        raise InputError(
+            f"{entry.where}: the video lies in {folder.rpartition('/')[2]!r}, but class {label} is "
+            f"{classes.class_names[label]!r}; the list counts the classes in another order"
+        )
+    return label
+
+
+def _find_elsewhere(
+    entry: ListEntry, label: int, classes: ClassLookup, folders: "_Folders", files: "FileIndex | None"
+) -> tuple[str | None, str]:
+    """Finds path and real path of a file whose spelling or folder differs from the list; or None and its path."""
+    # Other systems use other path separators and Unicode forms.
+    written = entry.path.replace("\\", "/")
+    for spelling in (written, normalize("NFC", written), normalize("NFD", written)):
+        if spelling != entry.path and (paths := folders.find(spelling)):
+            return paths
+    # Search all folders, except folders of other classes, for a file of this name.
+    folder, _, name = written.rpartition("/")
+    named = files.find_named(name) if files else []
+    named = [path for path in named if classes.find_folder(os.path.dirname(path).replace(os.sep, "/")) in (-1, label)]
+    if named:
+        path = _nearest(named, {loosely(part) for part in folder.split("/") if part})
+        if paths := folders.find(os.path.abspath(path)):
+            return path, paths[1]
+    return None, folders.join(entry.path)
+
+
+class _Folders:
+    """Looks up files by path and reads each folder once, far faster than 240,000 single file checks."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._folders: dict[str, tuple[str, str, dict[str, bool]]] = {}  # path, real path, name -> is it a link
+        self._links: dict[str, str] = {}
+
+    def join(self, path: str) -> str:
+        return os.path.join(self._base, path)
+
+    def find(self, path: str) -> tuple[str, str] | None:
+        """Returns the path of a file, joined with the base, and its real path; None if it does not exist."""
+        folder, slash, name = path.rpartition("/")
+        folder += slash
+        if folder not in self._folders:
+            joined = self.join(folder)
+            real, names = os.path.join(os.path.realpath(joined), ""), {}
+            if os.path.isdir(real):
+                with os.scandir(real) as entries:
+                    names = {entry.name: entry.is_symlink() for entry in entries}
+            self._folders[folder] = joined, joined if joined == real else real, names
+        joined, real, names = self._folders[folder]
+        found = joined + name
+        if name in names:
+            return found, real_path(found, self._links) if names[name] else found if real is joined else real + name
+        # Some file systems ignore case.
+        return (found, os.path.realpath(found)) if name and os.path.exists(found) else None
+
+
+class FileIndex:
+    """Finds video files by name anywhere below a folder; reads the folders at the first search.
+
+    `entries` must contain every entry that `find_id` will search for, so that no two entries get the same file.
+    """
+
+    def __init__(self, root: str, entries: Sequence[ListEntry] = ()) -> None:
+        self._root = root
+        self._num_clips = Counter(entry_id for _, entry_id in {(entry.path, entry.video_id) for entry in entries})
+
+    def find_id(self, entry: ListEntry, subset: str) -> str | None:
+        """Finds the file of a video that a list names by its id; returns its path, or None.
+
+        The name is `<id>_<start>_<end>` with any number of digits, or else `<id>`, unless several entries have this id.
+        Among files of the same name, the folders of the subset ("train" or "val") and of the class decide.
+        """
+        paths = self.find_named(entry.path)
+        if not paths and self._num_clips[entry.video_id] == 1:
+            paths = self.find_named(entry.video_id)
+        # Ids that differ in upper and lower case are different.
+        paths = [path for path in paths if os.path.basename(path).startswith(entry.video_id)]
+        return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)}) if paths else None
+
+    def find_named(self, name: str) -> list[str]:
+        """Finds the files of this name, in upper or lower case, with any video ending."""
+        return self._files.get(_key(name), [])
+
+    @cached_property
+    def _files(self) -> dict[str, list[str]]:
+        files: dict[str, list[str]] = defaultdict(list)
+        # Unreadable folders count as empty.
+        for path, _ in walk_files(self._root, on_error=lambda error: None):
+            name = os.path.basename(path)
+            if is_video(name):
+                files[_key(name)].append(path)
+        return files
+
+
+def _key(name: str) -> str:
+    """Makes a file's name comparable: without a video's ending, in lower case, and with times of six digits."""
+    name = (name.rpartition(".")[0] if is_video(name) else name).casefold()
+    times = re.fullmatch(r"(.+)_(\d{1,18})_(\d{1,18})", name)
+    return f"{times[1]}_{int(times[2]):06d}_{int(times[3]):06d}" if times else name
+
+
+def _nearest(paths: Sequence[str], wanted: set[str]) -> str:
+    """Chooses the path with the most folders named in `wanted`; ties go to the first in sorted order."""
+    if len(paths) == 1:
+        return paths[0]
+
+    def rank(path: str) -> tuple[int, str]:
+        folders = os.path.dirname(path).replace("\\", "/").split("/")
+        return -sum(loosely(folder) in wanted for folder in folders), path
+
+    return min(paths, key=rank)
