@@ -1,6 +1,5 @@
 """Tests of `vswin.tools.splits`: three real runs on a small data set in UCF101's layout."""
 
-import io
 import json
 import subprocess
 import sys
@@ -9,11 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from vswin.data.catalog import read_class_names
 from vswin.errors import InputError
-from vswin.tools import splits
 from vswin.tools.splits import run_splits
 
 VSWIN = str(Path(sys.executable).with_name("vswin"))
@@ -29,17 +26,6 @@ def test_a_data_set_without_splits_and_keys_that_are_decided_here(compose_train)
     for override in ("dataset.split=2", "resume=true"):
         with pytest.raises(InputError, match=f"{override.partition('=')[0]} is decided for each split"):
             run_splits(compose_train("dataset=ucf101", override), ["dataset=ucf101", override])
-
-
-@pytest.mark.parametrize("width", [60, 80])
-def test_the_mean_in_a_window_of_any_width(monkeypatch, tmp_path, width):
-    shown = io.StringIO()
-    monkeypatch.setattr(splits, "console", Console(file=shown, width=width, highlight=False))
-    summaries = {n: {"top1": 0.4 + 0.1 * n, "top5": 1.0, "mean_class_accuracy": 0.5} for n in (1, 2, 3)}
-    splits._report(tmp_path, "swin_micro on ucf101", summaries)
-    lines = shown.getvalue().splitlines()
-    assert lines[0].split() == ["swin_micro", "on", "ucf101", "top-1", "top-5", "mean", "class", "accuracy"]
-    assert lines[4].split() == ["mean", "60.00", "%", "100.00", "%", "50.00", "%"]
 
 
 @pytest.fixture

@@ -39,14 +39,9 @@ def run_extract(
     as JSON; `np.load(path)` reads it without pickle. `.parquet` has columns of the same names: `features` holds lists
     of C numbers, a missing `label` is null, and the metadata stands in the schema under `vswin`.
 
-    Args:
-        arguments: files, folders and patterns, see `find_videos`.
-        weights: the model, with or without a head; see `find_protocol`.
-        output: a file that ends in one of `FORMATS`.
-        overrides: change the views, and where the model runs.
-        level: "video", one row per video, the average over its views; or "clip", one row per clip, the average over its
-            crops.
-        is_overwriting: whether `output` may replace an existing file.
+    `arguments` are files, folders and patterns, see `find_videos`. `weights` name the model, with or without a head,
+    and `overrides` change the views and where the model runs, see `find_protocol`. With the `level` "video" there is a
+    row per video, the average over its views; with "clip" a row per clip, the average over its crops.
 
     Raises:
         InputError: if there are no such videos or model, or the output cannot be written.

@@ -70,19 +70,11 @@ def run_predict(
     outputs: Outputs | None = None,
     seconds: float | None = None,
 ) -> list[Prediction]:
-    """Predicts videos, prints the best classes of each, and writes the outputs.
+    """Predicts videos, prints the best `top_k` classes of each, and writes the outputs; returns the predictions.
 
-    Args:
-        arguments: files, folders, patterns, or a camera, see `vswin.inference.inputs`.
-        weights: the model, see `find_protocol`.
-        overrides: change the views, and where the model runs.
-        classes: a file with one class name per line, for weights without class names.
-        top_k: number of classes for each video.
-        outputs: where predictions go besides the terminal.
-        seconds: how long to watch a camera; None: until Ctrl-C.
-
-    Returns:
-        The predictions in order, including bad videos.
+    `arguments` are files, folders, patterns, or a camera, which is watched for some `seconds` or until Ctrl-C.
+    `weights` name the model, and `overrides` change the views and where the model runs, see `find_protocol`. `classes`
+    is a file with one class name per line. Bad videos are among the predictions, in order.
 
     Raises:
         InputError: if there are no such videos or model, or an output cannot be written.

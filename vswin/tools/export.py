@@ -126,16 +126,12 @@ def run_export(
     crop: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Exports weights and logs what was written.
+    """Exports weights (a run folder, a checkpoint or a published name) and logs what was written.
 
-    Args:
-        weights: run folder, checkpoint file or published name.
-        output: folder (`savedmodel`) or file to write.
-        format: savedmodel, tflite or onnx; None: the ending of the output decides, a SavedModel if it is neither.
-        model: key of `vswin.models.zoo.SIZES`, for weights that do not say what network they belong to.
-        num_frames: frames of a clip, where the format fixes its shape; None: as the model was trained or tested.
-        crop: rows and columns of a clip; None likewise.
-        source: which copy of a published name.
+    `format` is savedmodel, tflite or onnx; None takes it from the ending of the output, a SavedModel if it is neither.
+    `model` is a key of `vswin.models.zoo.SIZES`, for weights that do not say what network they belong to. Where the
+    format fixes the shape of clips, `num_frames` and `crop` replace those with which the model was trained or tested.
+    `source` selects a copy of a published name.
 
     Raises:
         InputError: if the weights or the format do not exist, the weights have no head, the output exists, or a package
