@@ -30,7 +30,7 @@ from vswin.models.zoo import configured_size
 from vswin.runtime import set_precision
 from vswin.tools.bench_input import videos_at
 from vswin.tools.bench_model import NUM_CLASSES
-from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result, timed
+from vswin.tools.bench_result import Result, Row, interleave, show_result, timed
 from vswin.weights.build import build_model
 
 
@@ -57,11 +57,11 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
     set_precision(config.runtime.precision)
     model = build_model(configured_size(config.model), NUM_CLASSES)
     set_precision("float32")
-    ways = {
+    variants = {
         "one by one": _one_by_one(model, videos, clip),
         "all views": _all_views(model, videos, clip, config.average),
     }
-    _check_equal(*(predict() for predict in ways.values()))
+    _check_equal(*(predict() for predict in variants.values()))
     loader = FrameLoader()
     alone = {
         "reading one by one": lambda: [
@@ -69,7 +69,7 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
         ],
         "reading all views": lambda: [load_protocol_views(path, clip, loader) for path in videos],
     }
-    seconds = interleave({name: timed(run) for name, run in (ways | alone).items()}, rounds)
+    seconds = interleave({name: timed(run) for name, run in (variants | alone).items()}, rounds)
     options = {"videos": [path.rpartition("/")[2] for path in videos], "overrides": list(overrides)}
     result = Result("eval", options, [])
     for name, measured in seconds.items():
@@ -128,7 +128,7 @@ def _check_equal(one_by_one: np.ndarray, all_views: np.ndarray) -> None:
     if not np.allclose(one_by_one, all_views, atol=1e-3):
         difference = np.abs(one_by_one - all_views).max()
         raise InputError(
-            f"the two ways differ by {difference:.3g} in their probabilities, so there is nothing to compare; "
+            f"the two variants differ by {difference:.3g} in their probabilities, so there is nothing to compare; "
             "try runtime.precision=float32 and average=prob"
         )
 
@@ -144,9 +144,7 @@ def main() -> None:
     given = parser.parse_args()
     with videos_at(given.videos) as videos:
         result = bench_evaluation(videos, given.overrides, given.rounds)
-    if given.json is not None:
-        save_result(result, given.json)
-    print_result(result, given.compare)
+    show_result(result, given.json, given.compare)
 
 
 if __name__ == "__main__":

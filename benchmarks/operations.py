@@ -24,7 +24,7 @@ from vswin.errors import clean_errors
 from vswin.runtime import console
 from vswin.tools.bench_model import Workload, make_forward
 from vswin.tools.bench_result import timed
-from vswin.tools.bench_step import Way, make_step
+from vswin.tools.bench_step import Variant, make_step
 
 NUM_RUNS = 3
 _PICOSECONDS = 1e-12
@@ -133,7 +133,7 @@ def main() -> None:
     if given.what == "model":
         run = make_forward(workload, given.precision)
     else:
-        run = make_step(workload, Way(given.precision))
+        run = make_step(workload, Variant(given.precision))
     run()
     seconds, operations = record(given.folder, run)
     total = sum(operation.seconds for operation in operations) or 1.0

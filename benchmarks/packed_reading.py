@@ -64,14 +64,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _, records, _, store = load_packed(pack(Path(folder)))
-        ways = {
+        variants = {
             "files": (FrameLoader(), [str(path) for path in CLIPS_OF_THE_TESTS]),
             "packed": (FrameLoader(store=store), [record.path for record in records]),
         }
         logging.getLogger("vswin").handlers.clear()
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        rates: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(arguments.repeats + 1):
-            for name, (loader, paths) in ways.items():
+            for name, (loader, paths) in variants.items():
                 rates[name].append(measure(loader, paths, arguments.threads))
     # The first run of each is a warm-up.
     medians = {name: statistics.median(measured[1:]) for name, measured in rates.items()}

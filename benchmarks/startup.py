@@ -19,7 +19,7 @@ from pathlib import Path
 from vswin.config.load import ROOT
 from vswin.data.motion import prepare_motion
 from vswin.errors import InputError, clean_errors
-from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result, timed
+from vswin.tools.bench_result import Result, Row, interleave, show_result, timed
 
 _HELP = [sys.executable, str(ROOT / "train.py"), "--help"]
 _SECONDS_BETWEEN_LOOKS = 0.01
@@ -108,9 +108,7 @@ def main() -> None:
     parser.add_argument("--compare", type=Path)
     given = parser.parse_args()
     result = bench_startup(given.overrides, given.rounds)
-    if given.json is not None:
-        save_result(result, given.json)
-    print_result(result, given.compare)
+    show_result(result, given.json, given.compare)
 
 
 if __name__ == "__main__":

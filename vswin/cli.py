@@ -8,7 +8,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,9 +28,6 @@ from vswin.command import (
 from vswin.config.help import print_help_if_asked
 from vswin.config.load import ROOT
 from vswin.errors import InputError, clean_errors
-
-if TYPE_CHECKING:
-    from vswin.tools.bench_result import Result
 
 # The configuration whose losses are known; importing it from where they are used would bring TensorFlow.
 SELFTEST_OVERRIDES = ("model=swin_micro", "dataset=motion", "optimizer=official", "augment=kinetics")
@@ -137,11 +134,7 @@ def lr(
       vswin tune lr model=swin_tiny dataset=folder dataset.root=my/videos batch_size=8
       vswin tune lr model=swin_base dataset=ucf101 --min 1e-7 --max 1e-1 --steps 400
     """
-    from vswin.tools.tune_checks import check_alone, check_sweep
-
-    check_sweep(min, max, steps)
     config = _compose("train", settings)
-    check_alone(config)
     from vswin.tools.tune_rates import run_tune_rates
 
     run_tune_rates(config, settings, (min, max), steps, output)
@@ -165,11 +158,7 @@ def batch(
       vswin tune batch                      swin_micro on clips as motion has them
       vswin tune batch model=swin_base clip=16x4 --limit-gb 12 --max-batch 32
     """
-    from vswin.tools.tune_checks import check_alone, check_search
-
-    check_search(limit_gb, max_batch)
     config = _compose("train", settings)
-    check_alone(config)
     from vswin.tools.tune_batch import run_tune_batch
 
     run_tune_batch(config, settings, limit_gb, max_batch)
@@ -249,7 +238,7 @@ def predict(
       vswin predict camera --model outputs/<run> --seconds 60
       vswin predict my/videos --model my_export --json - --set runtime.precision=bfloat16 | jq .predictions
     """
-    from vswin.inference.run import Outputs, run_predict
+    from vswin.inference.predict import Outputs, run_predict
 
     outputs = Outputs(json, csv, save, overwrite)
     run_predict(videos, model, _views(set, clips, crops), classes, top_k, outputs, seconds)
@@ -278,7 +267,7 @@ def extract(
       vswin extract my/videos --model outputs/<run> --output features.npz
       vswin extract my/videos --model outputs/<run> --output features.parquet --level clip --clips 10 --crops 1
     """
-    from vswin.inference.extract import run_extract
+    from vswin.inference.features import run_extract
 
     run_extract(videos, model, output, _views(set, clips, crops), level, overwrite)
 
@@ -322,10 +311,10 @@ def explain(
     if token is not None and not re.fullmatch(r"\d+,\d+,\d+", token):
         raise InputError(f"--token {token}: write frame,row,column, e.g. 16,112,80")
     block: Any = attention and tuple(map(int, attention.split(".")))
-    place: Any = token and tuple(map(int, token.split(",")))
+    position: Any = token and tuple(map(int, token.split(",")))
     from vswin.explain.run import Outputs, Question, run_explain
 
-    question = Question(label, stage, block, place)
+    question = Question(label, stage, block, position)
     run_explain(videos, model, Outputs(output, npz, overwrite), question, _views(set, clips, crops), classes)
 
 
@@ -490,7 +479,7 @@ def bench_model(
     measured: Measured = None,
     earlier: Earlier = None,
 ) -> None:
-    """Time the forward pass: seconds, clips per second, share of what a large matrix product reaches.
+    """Time the forward pass: seconds, clips per second, fraction of the matmul bound.
 
     Examples:
       vswin bench model                     swin_tiny on one clip of 32 x 224 x 224, float32
@@ -498,8 +487,9 @@ def bench_model(
       vswin bench model --compare benchmarks/results/.../model.json
     """
     from vswin.tools.bench_model import Workload, bench_model
+    from vswin.tools.bench_result import show_result
 
-    _show_result(bench_model(Workload(model, frames, pixels, clips), precision, rounds), measured, earlier)
+    show_result(bench_model(Workload(model, frames, pixels, clips), precision, rounds), measured, earlier)
 
 
 @command(bench)
@@ -517,22 +507,23 @@ def bench_step(
     measured: Measured = None,
     earlier: Earlier = None,
 ) -> None:
-    """Time a training step as vswin train takes it: seconds, share of a matrix product's rate, memory.
+    """Time a training step as vswin train takes it: seconds, fraction of the matmul bound, memory.
 
     Examples:
       vswin bench step                      AdamW by the recipe, one clip of 32 x 224 x 224, float32
       vswin bench step --remat --memory
     """
     from vswin.tools.bench_model import Workload
-    from vswin.tools.bench_step import bench_step, list_ways, measure_memory
+    from vswin.tools.bench_result import show_result
+    from vswin.tools.bench_step import bench_step, list_variants, measure_memory
 
     workload = Workload(model, frames, pixels, clips)
-    ways = list_ways(precision, remat, micro_batches, jit)
-    result = bench_step(workload, ways, rounds)
-    for row, way in zip(result.rows, ways, strict=True):
+    variants = list_variants(precision, remat, micro_batches, jit)
+    result = bench_step(workload, variants, rounds)
+    for row, variant in zip(result.rows, variants, strict=True):
         if memory:
-            row.figures = {**row.figures, **measure_memory(workload, way)}
-    _show_result(result, measured, earlier)
+            row.figures = {**row.figures, **measure_memory(workload, variant)}
+    show_result(result, measured, earlier)
 
 
 @command(bench)
@@ -555,18 +546,11 @@ def bench_input(
       vswin bench input clip=16x4 augment=strong --isolate
     """
     from vswin.tools.bench_input import bench_input, videos_at
+    from vswin.tools.bench_result import show_result
 
     with videos_at([Path(video) for video in videos] or None) as files:
         result = bench_input(files, settings, threads, isolate, rounds)
-    _show_result(result, measured, earlier)
-
-
-def _show_result(result: "Result", measured: Path | None, earlier: Path | None) -> None:
-    from vswin.tools.bench_result import print_result, save_result
-
-    if measured is not None:
-        save_result(result, measured)
-    print_result(result, earlier)
+    show_result(result, measured, earlier)
 
 
 @command(app, _MACHINE)

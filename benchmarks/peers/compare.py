@@ -24,7 +24,7 @@ from protocol import Case
 from vswin.errors import InputError, clean_errors
 from vswin.runtime import console
 from vswin.tools.bench_input import BATCH_SIZE, NUM_BATCHES
-from vswin.tools.bench_result import Result, Row, interleave, print_result, save_result
+from vswin.tools.bench_result import Result, Row, interleave, show_result
 
 HERE = Path(__file__).resolve().parent
 CLIPS = HERE.parents[1] / "tests" / "clips"
@@ -50,22 +50,22 @@ def list_contenders(arguments: argparse.Namespace) -> Iterator[tuple[str, list[s
             raise InputError(f"--peers {peer}: {task} is measured with {', '.join(known)}")
         if not find_python(peer).exists():
             raise InputError(f"there is no {ENVIRONMENTS / peer}; python benchmarks/peers/install.py {peer} makes it")
-    for way in arguments.ways or ():
-        if not any(way in known[peer] for peer in peers):
-            raise InputError(f"--ways {way}: of {', '.join(way for peer in peers for way in known[peer])}")
+    for variant in arguments.variants or ():
+        if not any(variant in known[peer] for peer in peers):
+            raise InputError(f"--variants {variant}: of {', '.join(name for peer in peers for name in known[peer])}")
     videos = VIDEOS if task == "input" else ()
     for precision in ["float32"] if task == "input" else arguments.precision:
-        ways = [("vswin", sys.executable, "")]
+        contenders = [("vswin", sys.executable, "")]
         if task == "step":
             asked = {"remat": arguments.remat, "jit": arguments.jit}
-            ways += [("vswin", sys.executable, variant) for variant, is_asked in asked.items() if is_asked]
-        ways += [
+            contenders += [("vswin", sys.executable, variant) for variant, is_asked in asked.items() if is_asked]
+        contenders += [
             (peer, str(find_python(peer)), variant)
             for peer in peers
             for variant in known[peer]
-            if arguments.ways is None or variant in arguments.ways
+            if arguments.variants is None or variant in arguments.variants
         ]
-        for peer, python, variant in ways:
+        for peer, python, variant in contenders:
             name = " ".join(filter(None, (peer, variant, "" if task == "input" else precision)))
             case = Case(task, variant, precision, arguments.frames, arguments.size, arguments.batch, videos)
             yield name, [python, str(HERE / f"{peer}_peer.py")], case
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("task", choices=list(VARIANTS), help="what is measured")
     parser.add_argument("--peers", nargs="+", metavar="PEER", help="keras_cv, torchvision; input: decord (all)")
     parser.add_argument(
-        "--ways", nargs="+", metavar="WAY", help="graph, xla, eager, compiled (all); two take minutes first"
+        "--variants", nargs="+", metavar="NAME", help="graph, xla, eager, compiled (all); two take minutes first"
     )
     parser.add_argument("--precision", nargs="+", default=["float32"], choices=["float32", "bfloat16"], metavar="NAME")
     parser.add_argument("--remat", action="store_true", help="step: vswin with runtime.remat=true as well")
@@ -134,9 +134,7 @@ def main() -> None:
     with clean_errors():
         clips = NUM_BATCHES * BATCH_SIZE if arguments.task == "input" else arguments.batch
         result = compare(list(list_contenders(arguments)), arguments.rounds, clips)
-        if arguments.json is not None:
-            save_result(result, arguments.json)
-        print_result(result, arguments.compare)
+        show_result(result, arguments.json, arguments.compare)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ class PeerProcess:
         self._process.stdout.close()  # type: ignore[union-attr]
         self._log.close()
 
-    def _ask(self, wish: str) -> dict:
+    def _ask(self, request: str) -> dict:
         with suppress(BrokenPipeError):
-            print(wish, file=self._process.stdin, flush=True)
+            print(request, file=self._process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> dict:

@@ -57,8 +57,8 @@ def serve(build: Callable[[Case], Callable[[], object]], packages: Sequence[str]
         return
     before = peak_gb()
     print(json.dumps({"ready": {name: importlib.metadata.version(name) for name in packages}}), file=answers)
-    for wish in sys.stdin:
-        if wish.strip() == "peak":
+    for request in sys.stdin:
+        if request.strip() == "peak":
             print(json.dumps({"before_gb": before, "peak_gb": peak_gb()}), file=answers)
             continue
         start = time.perf_counter()

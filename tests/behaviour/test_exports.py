@@ -15,7 +15,7 @@ from vswin.config.compose import compose_config
 from vswin.config.load import save_config
 from vswin.config.schema import TrainConfig
 from vswin.models.zoo import ModelSize
-from vswin.tools.export import Facts, export_onnx, export_saved_model, export_tflite
+from vswin.tools.export import Metadata, export_onnx, export_saved_model, export_tflite
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
 
@@ -70,30 +70,22 @@ def assert_classifies_as(model: keras.Model, path: Path, num_frames: int, size: 
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
 
-def test_tflite_of_so_many_windows_that_attention_takes_them_in_chunks(tmp_path):
-    model = build("swin_micro")
-    path = export_tflite(model, tmp_path / "m.tflite", Facts(num_frames=16, size=224))
-    assert_classifies_as(model, path, 16, 224)
-
-
-@pytest.mark.slow
+# Attention takes so many windows in chunks.
 @pytest.mark.parametrize(
-    ("export", "name", "num_frames"),
-    [(export_tflite, "m.tflite", 32), (export_onnx, "m.onnx", 16)],
+    ("export", "size", "name", "num_frames"),
+    [
+        (export_tflite, "swin_micro", "m.tflite", 16),
+        pytest.param(export_saved_model, "swin_micro", "m", 16, marks=pytest.mark.slow),
+        pytest.param(export_tflite, "swin_tiny", "m.tflite", 32, marks=pytest.mark.slow),
+        pytest.param(export_onnx, "swin_tiny", "m.onnx", 16, marks=pytest.mark.slow),
+    ],
 )
-def test_every_format_at_the_sizes_of_published_models(tmp_path, export, name, num_frames):
+def test_every_format_at_the_sizes_of_published_models(tmp_path, export, size, name, num_frames):
     if export is export_onnx:
         pytest.importorskip("tf2onnx", reason="needs vswin[onnx]")
-    model = build("swin_tiny")
-    assert_classifies_as(model, export(model, tmp_path / name, Facts(num_frames=num_frames)), num_frames, 224)
-
-
-@pytest.mark.slow
-def test_one_saved_model_takes_clips_of_all_sizes(tmp_path):
-    model = build("swin_micro")
-    folder = export_saved_model(model, tmp_path / "m")
-    assert_classifies_as(model, folder, 16, 224)
-    assert_classifies_as(model, folder, 8, 64)
+    model = build(size)
+    export(model, tmp_path / name, Metadata(num_frames=num_frames))
+    assert_classifies_as(model, tmp_path / name, num_frames, 224)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """`vswin predict`, `extract` and `explain` agree with evaluations and with what a player shows."""
 
 import csv
+import io
 import json
+import os
+import pty
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -125,12 +129,12 @@ def test_a_film_of_segments_says_what_is_seen_at_each_moment(run, predict, tmp_p
     """A stand-in for the model classifies clips by their brightness."""
     seen = []
 
-    def classify(self, clips):
+    def classify(clips):
         seen.extend(np.asarray(clips).mean(axis=(1, 2, 3, 4)).tolist())
         is_bright = np.array(seen[-len(clips) :]) > 128
         return np.stack([is_bright, ~is_bright], axis=1).astype(np.float32)
 
-    monkeypatch.setattr("vswin.inference.model.Classifier.__call__", classify)
+    monkeypatch.setattr("vswin.inference.annotate.make_classifier", lambda loaded: classify)
     times_ms = [*range(0, 800, 40), *range(1000, 3000, 100)]
     path = write_video(tmp_path / "1.mp4", times_ms, is_changing=True)
     arguments = ["--model", run, "--save", tmp_path / "saved", "--clips", 1, "--set", "clip.sampling=segments"]
@@ -163,3 +167,39 @@ def test_seconds_of_files_without_times_are_those_of_the_rate(run, small_videos,
     call("extract", *arguments, "--output", tmp_path / "f.npz", "--level", "clip")
     # 12 frames leave 5 possible starts for a clip that spans 8: clips begin at 1 and 3.
     np.testing.assert_allclose(np.load(tmp_path / "f.npz")["start_sec"], [1 / 12, 3 / 12])
+
+
+VSWIN = [sys.executable, "-c", "from vswin.cli import main; main()"]
+
+
+@pytest.mark.slow
+def test_standard_output_is_nothing_but_the_results(run, videos):
+    command = [*VSWIN, "predict", f"{videos}/j*", "--model", run, "--top-k", "1"]
+    printed = [
+        subprocess.run([*command, option, "-"], capture_output=True, text=True, check=True).stdout
+        for option in ("--json", "--csv")
+    ]
+    assert [Path(entry["path"]).parent.name for entry in json.loads(printed[0])["predictions"]] == ["jump"] * 6
+    assert len(list(csv.DictReader(io.StringIO(printed[1])))) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("colour", "num_columns"), [({}, 100), ({"NO_COLOR": "1"}, 36)])
+def test_on_a_terminal_there_is_a_bar_and_colour_unless_it_is_unwanted(run, videos, tmp_path, colour, num_columns):
+    saved = tmp_path / "saved"
+    command = [*VSWIN, "predict", videos / "jump" / "0.mp4", "--model", run, "--top-k", "2", "--save", saved]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(num_columns), **colour}
+    leader, follower = pty.openpty()
+    with subprocess.Popen(command, stdout=follower, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        except OSError:  # Linux reports the closed other end this way
+            pass
+    assert process.returncode == 0, shown.decode()
+    assert b"predict" in shown  # the bar's name
+    assert b"\x1b[" in shown
+    assert (b"\x1b[38;" in shown) == (not colour)
+    assert (saved / "0.mp4").is_file()

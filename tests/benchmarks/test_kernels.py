@@ -1,7 +1,5 @@
 """The kernel count, on a program whose bytes were added up by hand and on a small block."""
 
-import pytest
-
 from benchmarks.kernels import Kernel, count_bytes, list_kernels, make_block, measure, transpose_ranks
 
 PROGRAM = """HloModule it
@@ -31,14 +29,9 @@ def test_kernels_and_bytes_are_those_counted_by_hand():
     ]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "extents", "expected"), [("f32", "2,3", 24), ("bf16", "7", 14), ("pred", "5,1", 5), ("s64", "", 8)]
-)
-def test_bytes_of_an_array(dtype, extents, expected):
-    assert count_bytes(dtype, extents) == expected
-
-
-def test_ranks_of_transposes():
+def test_bytes_of_arrays_and_ranks_of_transposes():
+    arrays = (("f32", "2,3"), ("bf16", "7"), ("pred", "5,1"), ("s64", ""))
+    assert [count_bytes(*array) for array in arrays] == [24, 14, 5, 8]
     lines = ["%t.1 = f32[3,2,5]{2,1,0} transpose(%a), dimensions={1,0,2}", "%u = f32[3,2]{1,0} copy(%b)"]
     assert transpose_ranks("\n".join(lines)) == [3]
 

@@ -1,10 +1,11 @@
-"""The scripts in benchmarks/ that measure evaluation, start-up and operations run, small."""
+"""The scripts in benchmarks/ run, small, and write what they measured."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -49,3 +50,23 @@ def test_operations_are_counted_and_a_profile_is_written(tmp_path):
     names = [line.split()[0] for line in lines[1:-2]]
     assert any("MatMul" in name for name in names)
     assert list(tmp_path.rglob("plugins/profile/*/*.xplane.pb"))
+
+
+@pytest.mark.slow
+def test_one_workload_has_time_and_memory():
+    workload = {"model": "swin_micro", "num_frames": 4, "size": 32, "batch_size": 2}
+    measured = json.loads(run("growth.py", "one", json.dumps(workload), "--rounds", "1"))
+    assert measured["seconds"] > 0
+    assert measured["memory_gb"] >= 0
+
+
+@pytest.mark.slow
+def test_lists_are_measured_and_drawn(tmp_path):
+    output = run(
+        "growth.py", "records", "--most", "10000", "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")
+    )
+    assert "10 times the videos take " in output
+    table = json.loads((tmp_path / "r.json").read_text())["table"]["videos"]
+    assert [row["value"] for row in table] == [1000, 10000]
+    assert all(row[key] > 0 for row in table for key in ("list_seconds", "pipeline_seconds", "first_batch_seconds"))
+    assert cv2.imread(str(tmp_path / "r.png")).std() > 5

@@ -36,6 +36,6 @@ def run_folder(model, tmp_path) -> Path:
     config = compose_config("train", [*size, "model.embed_dim=8", *data, "clip.num_clips=2"], TrainConfig)
     (folder / "checkpoints").mkdir(parents=True)
     save_config(config, folder / "config.yaml")
-    about = {"size": vars(model.size), "class_names": NAMES, "clip": vars(config.clip)}
-    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), about)
+    metadata = {"size": vars(model.size), "class_names": NAMES, "clip": vars(config.clip)}
+    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), metadata)
     return folder

@@ -6,7 +6,17 @@ import tensorflow as tf
 
 import vswin
 from vswin.errors import InputError
-from vswin.explain.grad_cam import finish, grad_cam, make_maps, normalize, stage_features
+from vswin.explain.grad_cam import (
+    find_extents,
+    finish,
+    grad_cam,
+    interpolate,
+    make_maps,
+    normalize,
+    spread,
+    stage_features,
+)
+from vswin.models.zoo import SIZES
 
 
 def test_of_the_last_stage_the_weights_are_those_of_the_head(model):
@@ -35,7 +45,7 @@ def test_all_that_speaks_for_and_against_a_class_adds_up_to_its_logit(model, cli
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_the_way_by_a_stage_is_that_of_the_model(model, clips, stage):
+def test_a_stage_and_the_rest_give_the_logits_of_the_model(model, clips, stage):
     features = stage_features(model, clips, stage)
     extent = 4 * 2 ** (stage - 1)
     assert features.shape == (2, 5, -(-76 // extent), -(-44 // extent), 8 * 2 ** (stage - 1))
@@ -76,14 +86,42 @@ def test_where_nothing_speaks_for_a_class_all_is_zero():
     np.testing.assert_array_equal(normalize(maps), [[[[0, 0]]], [[[0.25, 1]]]])
 
 
-def test_what_is_refused(model, clips):
-    with pytest.raises(InputError, match="class 5: the model has 5 classes, counted from 0"):
-        grad_cam(model, clips, [0, 5])
-    with pytest.raises(InputError, match="class -1"):
-        grad_cam(model, clips, [0, -1])
-    with pytest.raises(InputError, match="1 labels for 2 clips"):
-        grad_cam(model, clips, [0])
-    with pytest.raises(InputError, match="stage 5"):
-        grad_cam(model, clips, stage=5)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labels": [0, 5]}, "class 5: the model has 5 classes, counted from 0"),
+        ({"labels": [0, -1]}, "class -1"),
+        ({"labels": [0]}, "1 labels for 2 clips"),
+        ({"stage": 0}, "the model has the stages 1 to 4"),
+        ({"stage": 5}, "the model has the stages 1 to 4"),
+    ],
+)
+def test_a_class_or_stage_that_does_not_exist_is_refused(model, clips, options, words):
+    with pytest.raises(InputError, match=words):
+        grad_cam(model, clips, **options)
     with pytest.raises(TypeError, match="uint8"):
         grad_cam(model, clips.astype(np.float32))
+
+
+def test_tokens_are_at_the_centre_of_the_frames_and_pixels_that_they_cover():
+    found = interpolate(np.array([0, 4, 8, 4], np.float32)[:, None, None], (8, 1, 1), (2, 1, 1))
+    np.testing.assert_array_equal(found[:, 0, 0], [0, 1, 3, 5, 7, 7, 5, 4])
+    assert found.dtype == np.float32
+    # The last token covers only half its frames; the padding in the rest moves no position.
+    found = interpolate(np.array([0, 4, 8])[:, None, None], (5, 1, 1), (2, 1, 1))
+    np.testing.assert_array_equal(found[:, 0, 0], [0, 1, 3, 5, 7])
+
+
+def test_each_axis_has_its_own_extent():
+    t, h, w = np.meshgrid(np.arange(3), np.arange(2), np.arange(4), indexing="ij")
+    grid = np.stack([100.0 * t + 10 * h + w, np.zeros(t.shape)])  # [2, 3, 2, 4]
+    found = interpolate(grid, (6, 8, 14), (2, 4, 4))
+    t, h, w = (
+        np.clip((np.arange(length) + 0.5) / extent - 0.5, 0, last)
+        for length, extent, last in ((6, 2, 2), (8, 4, 1), (14, 4, 3))
+    )
+    np.testing.assert_allclose(found[0], 100 * t[:, None, None] + 10 * h[:, None] + w, rtol=1e-6)
+    assert not found[1].any()
+    grid = np.arange(4).reshape(1, 2, 2)
+    np.testing.assert_array_equal(spread(grid, (2, 3, 4), (2, 2, 2))[1], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3]])
+    assert [find_extents(SIZES["swin_tiny"], stage) for stage in (1, 2, 4)] == [(2, 4, 4), (2, 8, 8), (2, 32, 32)]

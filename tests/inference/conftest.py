@@ -13,6 +13,7 @@ import vswin
 from vswin.config.compose import compose_config
 from vswin.config.load import save_config
 from vswin.config.schema import TrainConfig
+from vswin.inference.model import LoadedModel, find_protocol, open_model
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
 from vswin.tools.export import run_export
@@ -62,12 +63,8 @@ def run_folder(tmp_path_factory) -> Path:
     model.head.linear.kernel.assign(100 * model.head.linear.kernel)
     (folder / "checkpoints").mkdir(parents=True)
     save_config(config, folder / "config.yaml")
-    about = {
-        "size": vars(configured_size(config.model)),
-        "class_names": NAMES,
-        "clip": vars(config.clip),
-    }
-    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), about)
+    metadata = {"size": vars(configured_size(config.model)), "class_names": NAMES, "clip": vars(config.clip)}
+    save_checkpoint(folder / "checkpoints" / "best.safetensors", official_tensors(model), metadata)
     return folder
 
 
@@ -75,15 +72,18 @@ def run_folder(tmp_path_factory) -> Path:
 def exported(run_folder, tmp_path_factory) -> Path:
     """Exports the run, for clips of 8 frames of 48 px."""
     folder = tmp_path_factory.mktemp("exports") / "exported"
-    run_export(str(run_folder), folder, num_frames=8, size=48)
+    run_export(str(run_folder), folder, num_frames=8, crop=48)
     return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(run_folder) -> LoadedModel:
+    """Opens the run as `vswin predict` does."""
+    return open_model(str(run_folder), find_protocol(str(run_folder)))
 
 
 @pytest.fixture(scope="session")
 def model(run_folder) -> VideoSwin:
     """Builds the model of the run with the public functions."""
-    return vswin.build_model(
-        vswin.models.zoo.ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3)),
-        num_classes=len(NAMES),
-        weights=run_folder,
-    )
+    size = vswin.models.zoo.ModelSize(8, (1, 1), (1, 2), window_size=(2, 2, 3))
+    return vswin.build_model(size, num_classes=len(NAMES), weights=run_folder)

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from vswin.errors import InputError
-from vswin.inference.inputs import Input, find_camera, find_videos
+from vswin.inference.inputs import Input, find_camera, find_videos, name_outputs
 
 
 @pytest.fixture
@@ -47,14 +47,13 @@ def test_links_in_circles_end_and_each_real_file_comes_once(folder):
     assert find_videos(["videos/walk/**"]) == [Input("videos/walk/deep/3.webm", "deep/3.webm", "deep")]
 
 
-def test_files_keep_their_order_and_come_once(folder):
+def test_named_files_keep_their_order_and_come_once_whatever_their_names(folder):
     found = find_videos(["videos/run/notes.txt", "videos/run/2.avi", "videos/run"])
     assert [entry.path for entry in found] == ["videos/run/notes.txt", "videos/run/2.avi", "videos/run/10.MKV"]
-
-
-def test_a_file_named_like_a_pattern_is_a_file(folder):
     (folder / "take[1].mp4").touch()
-    assert find_videos(["take[1].mp4"]) == [Input("take[1].mp4", "take[1].mp4")]
+    (folder / "dangling.mp4").symlink_to("nowhere.mp4")
+    for name in ("take[1].mp4", "dangling.mp4"):
+        assert find_videos([name]) == [Input(name, name)]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +79,6 @@ def test_a_folder_that_cannot_be_read_is_an_error(folder, monkeypatch):
         find_videos(["videos"])
 
 
-def test_a_link_that_leads_nowhere_is_a_file_to_be_reported(folder):
-    (folder / "dangling.mp4").symlink_to("nowhere.mp4")
-    assert find_videos(["dangling.mp4"]) == [Input("dangling.mp4", "dangling.mp4")]
-
-
 def test_cameras_are_told_from_files(folder):
     assert find_camera(["camera"]) == 0
     assert find_camera(["camera:12"]) == 12
@@ -93,3 +87,19 @@ def test_cameras_are_told_from_files(folder):
     assert find_camera(["camera"]) is None
     with pytest.raises(InputError, match="a camera goes alone"):
         find_camera(["camera:1", "videos"])
+
+
+def test_copies_are_named_after_the_videos_and_never_take_one_name(tmp_path):
+    inputs = [Input("v/run/a.avi", "run/a.avi"), *(Input(f"{root}/run/a.mp4", "run/a.mp4") for root in "vwu")]
+    names = [path.relative_to(tmp_path) for path in name_outputs(inputs, tmp_path, False).values()]
+    assert [str(name) for name in names] == ["run/a.mp4", "run/a.mp4.mp4", "run/a.mp4_2.mp4", "run/a.mp4_3.mp4"]
+
+
+def test_no_copy_takes_the_place_of_a_file_nor_of_a_video_that_is_read(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    entry = Input(str(tmp_path / "elsewhere" / "a.avi"), "a.avi")
+    with pytest.raises(InputError, match="exists; name another file, or give --overwrite"):
+        name_outputs([entry], tmp_path, False)
+    assert name_outputs([entry], tmp_path, True) == {entry.path: tmp_path / "a.mp4"}
+    with pytest.raises(InputError, match="is one of the videos to read"):
+        name_outputs([Input(str(tmp_path / "a.mp4"), "a.mp4")], tmp_path, True)

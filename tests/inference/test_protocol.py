@@ -4,9 +4,9 @@ import shutil
 import pytest
 
 from vswin.errors import InputError
-from vswin.inference.protocol import find_protocol
+from vswin.inference.model import find_protocol
 from vswin.weights.checkpoint import open_checkpoint
-from vswin.weights.files import read_input_shape, save_checkpoint
+from vswin.weights.files import save_checkpoint
 
 KINETICS = (32, 2, 224, 224, 4, 3, "dense", "centred", 4)
 OF_RUN = (4, 2, 32, 32, 2, 3, "dense", "centred", 4)
@@ -25,23 +25,20 @@ def test_a_run_is_predicted_as_it_is_evaluated(run_folder):
     )
 
 
-def test_options_come_before_the_run(run_folder):
+def test_overrides_win_over_the_run(run_folder):
     protocol = find_protocol(str(run_folder), ["clip.num_clips=1", "clip.num_crops=1", "clip.frame_stride=1"])
-    text = "1 view each (1 clip x 1 crop; 4 frames in a row; short side 32, 32 x 32 px)"
-    assert protocol.describe() == text
+    assert protocol.describe() == "1 view each (1 clip x 1 crop; 4 frames in a row; short side 32, 32 x 32 px)"
     assert clip_of(run_folder, "clip.crop=64", "clip.resize=70")[2:4] == (70, 64)
-    assert clip_of(run_folder / "checkpoints" / "best.safetensors", "clip.num_frames=8")[0] == 8
 
 
 def test_a_checkpoint_has_the_protocol_of_its_run_wherever_it_is(run_folder, tmp_path):
     inside = run_folder / "checkpoints" / "best.safetensors"
-    protocol = find_protocol(str(inside))
-    assert tuple(vars(protocol.config.clip).values()) == OF_RUN
-    assert protocol.config.init_from == str(inside)
     shutil.copy(inside, tmp_path / "moved.h5")
-    moved = find_protocol(str(tmp_path / "moved.h5"))
-    assert tuple(vars(moved.config.clip).values()) == OF_RUN
-    assert moved.is_known
+    for path in (inside, tmp_path / "moved.h5"):
+        protocol = find_protocol(str(path))
+        assert tuple(vars(protocol.config.clip).values()) == OF_RUN
+        assert protocol.config.init_from == str(path)
+        assert protocol.is_known
 
 
 @pytest.mark.parametrize(
@@ -70,25 +67,21 @@ def test_weights_that_say_nothing_get_the_clips_of_kinetics_and_it_is_said(run_f
 )
 def test_damaged_or_hostile_clips_of_weights_are_refused(run_folder, tmp_path, change):
     checkpoint = open_checkpoint(run_folder)
-    about = {"clip": checkpoint.metadata["clip"] | change}
-    save_checkpoint(tmp_path / "odd.h5", checkpoint.tensors, about)
+    metadata = {"clip": checkpoint.metadata["clip"] | change}
+    save_checkpoint(tmp_path / "odd.h5", checkpoint.tensors, metadata)
     with pytest.raises(InputError, match="what it says of its clips is damaged"):
         find_protocol(str(tmp_path / "odd.h5"))
 
 
-def test_an_export_keeps_the_protocol_of_its_run(exported):
+def test_an_export_keeps_the_protocol_of_its_run_and_others_have_the_clips_of_their_signature(exported, tmp_path):
     assert clip_of(exported) == OF_RUN
-
-
-def test_of_other_saved_models_the_signature_tells_the_clips(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "other")
-    about = json.loads((folder / "assets" / "vswin.json").read_text())
-    (folder / "assets" / "vswin.json").write_text(json.dumps(about | {"clip": None}))
-    assert read_input_shape(folder) == (-1, 3, 8, 48, 48)
+    metadata = json.loads((folder / "assets" / "vswin.json").read_text())
+    (folder / "assets" / "vswin.json").write_text(json.dumps(metadata | {"clip": None}))
     assert clip_of(folder) == (8, 2, 48, 48, 4, 3, "dense", "centred", 4)
     (folder / "saved_model.pb").write_bytes((folder / "saved_model.pb").read_bytes()[:-100])
     with pytest.raises(InputError, match="damaged"):
-        read_input_shape(folder)
+        clip_of(folder)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_narrow_window_has_the_figures_below_each_name(width, tmp_path):
     assert "Your own files: a folder, or the address" in " ".join(" ".join(lines).split())
 
 
-def test_the_hub_page_is_shown_where_it_differs():
+def test_the_rows_below_a_name_say_what_is_special():
     lines = printed()
     assert [line.strip() for line in lines if "TF-Hub page" in line] == [
         "TF-Hub page: 96.6 % top-5",
@@ -78,10 +78,6 @@ def test_the_hub_page_is_shown_where_it_differs():
         "TF-Hub page: pre-trained on ImageNet-1K",
     ]
     assert "TF-Hub page: 96.6 % top-5" in below(lines, "swin_base_patch244_window877_kinetics400_1k")
-
-
-def test_weights_without_accuracy_say_what_they_are_for():
-    lines = printed()
     assert below(lines, "swin_base_patch244_window1677_kinetics400_22k") == [
         "swin_base_patch244_window1677_kinetics400_22k                    89.1 M   320",
         "Kinetics-400, pre-trained on ImageNet-22K",
@@ -89,19 +85,15 @@ def test_weights_without_accuracy_say_what_they_are_for():
         "copies: official; not here",
     ]
     assert below(lines, "swin_base_patch4_window12_384_22k")[1:] == ["ImageNet-22K, for swin_base: not here"]
-
-
-def test_sources_come_with_address_accuracy_and_hash():
     rows = below(printed(show_sources=True), TINY)
     assert rows[3].startswith("official: https://github.com/SwinTransformer/storage/releases/download/v1.0.4/swin_tiny")
     assert rows[6] == (
         "torchvision: https://download.pytorch.org/models/swin3d_t-7615ae03.pth (77.715 % top-1, 93.519 % top-5; "
         "torchvision's own protocol: 12 views at 15 fps) sha256 7615ae03..."
     )
-    assert len(rows) == 8
 
 
-def test_records_are_json_and_complete(tmp_path):
+def test_records_are_json_and_complete(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{TINY}.pth").write_bytes(b"x" * 10)
     records = {record["name"]: record for record in json.loads(json.dumps(models_records()))}
@@ -109,16 +101,13 @@ def test_records_are_json_and_complete(tmp_path):
     tiny = records[TINY]
     assert (tiny["top1"], tiny["test_views"], tiny["gmacs"], tiny["parameters"]) == (78.8, "4x3", 87.8, 28_158_070)
     assert [source["name"] for source in tiny["sources"]] == ["official", "innat", "tfhub", "torchvision", "mmaction2"]
-    assert tiny["local"] == [
-        {
-            "source": "official",
-            "path": str(tmp_path / "weights" / f"{TINY}.pth"),
-            "num_bytes": 10,
-            "is_cached": True,
-        }
-    ]
+    path = str(tmp_path / "weights" / f"{TINY}.pth")
+    assert tiny["local"] == [{"source": "official", "path": path, "num_bytes": 10, "is_cached": True}]
     assert records["swin_base_patch244_window877_kinetics400_1k"]["hub_page"]["top5"] == 96.6
     assert records["swin_tiny_patch4_window7_224"]["gmacs"] is None
+    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", "/nowhere")
+    with pytest.raises(InputError, match="VSWIN_WEIGHTS_DIR=/nowhere"):
+        models_records()
 
 
 def test_the_table_in_a_pipe_is_plain_text_and_needs_no_tensorflow():
@@ -129,9 +118,3 @@ def test_the_table_in_a_pipe_is_plain_text_and_needs_no_tensorflow():
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert TINY in done.stdout
-
-
-def test_a_wrong_folder_is_an_error(monkeypatch):
-    monkeypatch.setenv("VSWIN_WEIGHTS_DIR", "/nowhere")
-    with pytest.raises(InputError, match="VSWIN_WEIGHTS_DIR=/nowhere"):
-        models_records()

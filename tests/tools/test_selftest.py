@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from vswin.cli import SELFTEST_OVERRIDES
-from vswin.config.schema import DatasetConfig
 from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.motion import prepare_motion
@@ -27,15 +26,11 @@ def test_equal_losses_pass_and_others_name_the_step_and_what_to_look_at(monkeypa
     assert len(expected) == selftest.NUM_STEPS
     monkeypatch.setattr(selftest, "_train", lambda config, strategy: list(expected))
     selftest.run_selftest(config)
-    for step, words in ((0, "the decoder"), (30, "the optimizer")):
-        wrong = list(expected)
-        wrong[step] += 0.1
+    for step, value, words in ((0, 9.0, "the decoder"), (30, 9.0, "the optimizer"), (0, float("nan"), "the decoder")):
+        wrong = [*expected[:step], value, *expected[step + 1 :]]
         monkeypatch.setattr(selftest, "_train", lambda config, strategy, wrong=wrong: wrong)
         with pytest.raises(InputError, match=rf"step {step} is .* 1 of the 50 steps differ: look at .*{words}"):
             selftest.run_selftest(config)
-    monkeypatch.setattr(selftest, "_train", lambda config, strategy: [float("nan")] * 50)
-    with pytest.raises(InputError, match="step 0 is nan"):
-        selftest.run_selftest(config)
 
 
 def leave_blue_first(frame, code, dst):
@@ -68,33 +63,12 @@ def motion(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def written(monkeypatch, motion) -> None:
+def short(monkeypatch, motion) -> None:
+    """Takes the first steps only, on videos that exist."""
+    monkeypatch.setattr(selftest, "NUM_STEPS", 15)
     monkeypatch.setattr(
         selftest, "load_catalog", lambda dataset: load_catalog(dataclasses.replace(dataset, root=motion))
     )
-
-
-def load_shifted(dataset: DatasetConfig) -> Catalog:
-    """Loads a catalog in which each class has the label of the next one."""
-    catalog = load_catalog(dataset)
-    num_classes = len(catalog.class_names)
-    train = [record._replace(label=(record.label + 1) % num_classes) for record in catalog.train]
-    return dataclasses.replace(catalog, train=train)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["colours", "labels"])
-def test_the_losses_alone_find_wrong_colours_and_labels(monkeypatch, compose_train, written, motion, fault):
-    if fault == "colours":
-        monkeypatch.setattr(selftest, "_check_colours", lambda: None)
-        monkeypatch.setattr(decode.cv2, "cvtColor", leave_blue_first)
-    else:
-        monkeypatch.setattr(selftest, "_check_labels", lambda catalog: None)
-        monkeypatch.setattr(
-            selftest, "load_catalog", lambda dataset: load_shifted(dataclasses.replace(dataset, root=motion))
-        )
-    with pytest.raises(InputError, match="of the 50 steps differ"):
-        selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES))
 
 
 def test_only_the_runtime_may_be_set():
@@ -112,13 +86,13 @@ def test_this_installation_passes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("override", ["optimizer.learning_rate=2e-3", "optimizer.warmup_ratio=1.0"])
-def test_a_fault_in_the_recipe_is_found(override, compose_train, written):
+def test_a_fault_in_the_recipe_is_found(override, compose_train, short):
     with pytest.raises(InputError, match="expected is"):
         selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
 
 
 @pytest.mark.slow
-def test_two_devices_and_half_precision_pass(compose_train, written):
-    for override in ("runtime.strategy=mirrored", "runtime.precision=bfloat16", "runtime.micro_batches=4"):
-        selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
+def test_two_devices_and_half_precision_pass(compose_train, short):
+    for overrides in (("runtime.strategy=mirrored", "runtime.micro_batches=2"), ("runtime.precision=bfloat16",)):
+        selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, *overrides))
     assert make_strategy("mirrored").num_replicas_in_sync == 2

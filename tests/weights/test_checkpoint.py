@@ -10,7 +10,7 @@ import pytest
 import vswin
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, official_shapes
-from vswin.tools.export import Facts, export_saved_model
+from vswin.tools.export import Metadata, export_saved_model
 from vswin.weights.checkpoint import Checkpoint, describe_checkpoint, open_checkpoint, open_weights, read_metadata
 from vswin.weights.dialects import IMAGE_2D, OFFICIAL
 from vswin.weights.files import save_checkpoint, write_safetensors
@@ -58,7 +58,7 @@ def test_a_run_folder_of_any_version_stands_for_its_best_checkpoint(tmp_path, te
 
 
 def test_an_export_of_ours_and_an_archive_of_it_are_read_back(tmp_path, model, tensors):
-    export_saved_model(model, tmp_path / "saved", Facts(["jump", "run"], num_frames=4, size=32))
+    export_saved_model(model, tmp_path / "saved", Metadata(["jump", "run"], num_frames=4, crop=32))
     with tarfile.open(tmp_path / "saved.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "saved", ".")
     for path in (tmp_path / "saved", tmp_path / "saved.tar.gz"):

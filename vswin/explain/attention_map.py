@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from vswin.errors import InputError
-from vswin.explain.grad_cam import block_input, find_extents, spread
+from vswin.explain.grad_cam import block_input, find_extents, normalize, spread
 from vswin.models.attention import attention_weights
 from vswin.models.video_swin import SwinStage, VideoSwin
 from vswin.models.windows import to_windows
 from vswin.models.zoo import Triple
 
 
-class Gaze(NamedTuple):
-    """The attention map of a token.
+class AttentionMap(NamedTuple):
+    """The attention of a token to the tokens of its window.
 
     Attributes:
         weights: Attention to each token of the grid, float32 [B, T', H', W']; 0 outside the window. The sum is 1 minus
@@ -29,23 +29,18 @@ class Gaze(NamedTuple):
     token: Triple
     extents: Triple
 
-    @property
-    def pixels(self) -> tuple[Triple, Triple]:
-        """Gives the first frame, row and column that the token covers, and how many of each."""
-        frame, row, column = (at * extent for at, extent in zip(self.token, self.extents, strict=True))
-        return (frame, row, column), self.extents
-
     def spread(self, shape: Triple) -> np.ndarray:
         """Spreads the weights, divided by the largest one, over a clip (T, H, W): float32 [B, T, H, W] in [0, 1]."""
-        largest = self.weights.max(axis=(1, 2, 3), keepdims=True)
-        return spread(self.weights / largest, shape, self.extents)
+        return spread(normalize(self.weights), shape, self.extents)
 
 
-def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place: Triple | None = None) -> Gaze:
+def find_attention_map(
+    model: VideoSwin, clips: np.ndarray, stage: int, block: int, position: Triple | None = None
+) -> AttentionMap:
     """Computes the attention map of a token in one block, for clips uint8 [B, T, H, W, 3] RGB.
 
-    Stages, and blocks within a stage, count from 1; even blocks have shifted windows. `place` is a position that the
-    token covers, as frame, row and column of the clip, counted from 0; None takes the middle.
+    Stages, and blocks within a stage, count from 1; even blocks have shifted windows. `position` is a frame, row and
+    column of the clip that the token covers, counted from 0; None takes the middle.
 
     Raises:
         InputError: if the stage, block or position does not exist.
@@ -56,19 +51,19 @@ def find_gaze(model: VideoSwin, clips: np.ndarray, stage: int, block: int, place
     if not 1 <= block <= depth:
         raise InputError(f"block {block}: stage {stage} of the model has the blocks 1 to {depth}")
     shape = clips.shape[1:4]
-    frame, row, column = (extent // 2 for extent in shape) if place is None else place
-    if not all(0 <= at < extent for at, extent in zip((frame, row, column), shape, strict=True)):
+    frame, row, column = (extent // 2 for extent in shape) if position is None else position
+    if not all(0 <= index < extent for index, extent in zip((frame, row, column), shape, strict=True)):
         raise InputError(
-            f"place {frame},{row},{column}: frame, row and column count from 0, and the clip has "
+            f"position {frame},{row},{column}: frame, row and column count from 0, and the clip has "
             f"{' x '.join(map(str, shape))}"
         )
     token = (frame // extents[0], row // extents[1], column // extents[2])
     x = block_input(model, tf.constant(clips), stage, block)  # [B, T', H', W', C]
-    return Gaze(_look(model.backbone.stages[stage - 1], block, x, token), token, extents)
+    return AttentionMap(_attend(model.backbone.stages[stage - 1], block, x, token), token, extents)
 
 
-def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarray:
-    """Gives the attention, float32 [B, T', H', W'], of one token to all tokens of x, [B, T', H', W', C]."""
+def _attend(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarray:
+    """Computes the attention, float32 [B, T', H', W'], of one token to all tokens of x, [B, T', H', W', C]."""
     windows = stage.plan_windows(x)[(block - 1) % 2]
     own_block = stage.blocks[block - 1]
     grid, size = np.array(x.shape[1:4]), windows.size.numpy()
@@ -83,7 +78,7 @@ def _look(stage: SwinStage, block: int, x: tf.Tensor, token: Triple) -> np.ndarr
     regions = None if windows.regions is None else windows.regions[window : window + 1]  # [1, N]
     weights = attention_weights(q, k, bias, regions)[:, :, number]  # [B, nH, N]
     weights = tf.reduce_mean(tf.cast(weights, tf.float32), axis=1)  # [B, N]
-    placed = np.zeros([x.shape[0], int(padded.prod())], np.float32)
-    placed[:, windows.order[window * num_tokens : (window + 1) * num_tokens].numpy()] = weights.numpy()
+    padded_map = np.zeros([x.shape[0], int(padded.prod())], np.float32)
+    padded_map[:, windows.order[window * num_tokens : (window + 1) * num_tokens].numpy()] = weights.numpy()
     frames, rows, columns = grid.tolist()
-    return placed.reshape(-1, *padded)[:, :frames, :rows, :columns]  # [B, T', H', W']
+    return padded_map.reshape(-1, *padded)[:, :frames, :rows, :columns]  # [B, T', H', W']

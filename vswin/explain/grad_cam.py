@@ -6,19 +6,16 @@ With the features A of a stage, [T', H', W', C], and the logit y of a class:
     map                   L[t, h, w] = max(0, sum over c of a[c] * A[t, h, w, c])
 
 The map is interpolated to the clip and divided by its largest value there. The features of the last stage are taken
-after the final normalisation; they are the input of the head. The head averages them and is linear. Therefore the
-channel weights there are those of the head (up to a constant factor), the map is the class activation map of Zhou et
-al. (2016), and its sum before taking the maximum is the logit without its bias.
-
-A token of a late stage has seen its surroundings, in later stages farther. A map therefore shows where the features
-lie that speak for a class: the pixels there need not be the cause, and the map does not show what speaks against the
-class. Earlier stages have finer grids, but their channel weights are only a first-order approximation.
+after the final normalisation, where the head averages them and is linear: the channel weights are those of the head (up
+to a constant factor), the map is the class activation map of Zhou et al. (2016), and its sum before taking the maximum
+is the logit without its bias. Earlier stages have finer grids, but their channel weights are only a first-order
+approximation. A token also holds information from its surroundings, from farther away in later stages; the pixels where
+a map is large need not be the cause, and it does not show what speaks against the class.
 
 Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
 
 The network runs as two graphs: clips to the features of a stage (or to the input of a block), and features to logits.
-TensorFlow keeps a graph for each model, stage and shape. Without them, the functions compiled inside the layers would
-be traced again for each shape, and TensorFlow warns about that.
+Without them, the functions compiled inside the layers would be traced again for each shape.
 """
 
 from __future__ import annotations
@@ -146,7 +143,7 @@ def interpolate(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
     last middle, the value stays constant. This also holds for a token at the end that covers padding: padding at the
     end moves no position.
     """
-    t, h, w = (_weigh(*axis) for axis in zip(shape, grid.shape[-3:], extents, strict=True))  # [T, T'], ...
+    t, h, w = (_axis_weights(*axis) for axis in zip(shape, grid.shape[-3:], extents, strict=True))  # [T, T'], ...
     return np.einsum("...abc,ta,hb,wc->...thw", grid, t, h, w, optimize=True).astype(np.float32)
 
 
@@ -158,8 +155,8 @@ def spread(grid: np.ndarray, shape: Triple, extents: Triple) -> np.ndarray:
     return grid[..., :frames, :rows, :columns]
 
 
-def _weigh(num_places: int, num_tokens: int, extent: int) -> np.ndarray:
-    """Gives the weight of each token of an axis for each frame, row or column: [num_places, num_tokens]."""
-    places = (np.arange(num_places) + 0.5) / extent - 0.5
-    each = [np.interp(places, np.arange(num_tokens), one) for one in np.eye(num_tokens)]
-    return np.stack(each, axis=1)
+def _axis_weights(length: int, num_tokens: int, extent: int) -> np.ndarray:
+    """Gives the weight of each token of an axis for each frame, row or column: [length, num_tokens]."""
+    positions = (np.arange(length) + 0.5) / extent - 0.5
+    weights = [np.interp(positions, np.arange(num_tokens), one_token) for one_token in np.eye(num_tokens)]
+    return np.stack(weights, axis=1)

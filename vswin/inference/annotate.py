@@ -1,40 +1,75 @@
-"""Draw a model's predictions on video frames: the best classes now, and a bar of the best class over time.
+"""Write copies of videos with a model's predictions drawn on them: `vswin predict --save FOLDER`.
 
-The prediction at each frame is a weighted average of the overlapping clips around it.
+Each frame shows the best classes at its moment, averaged over the overlapping clips around it, and a timeline of the
+best class.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from rich.markup import escape
+from rich.text import Text
 
+from vswin.atomic import replacing
 from vswin.config.schema import ClipConfig
-from vswin.console import printable
+from vswin.console import make_progress_bar, printable
+from vswin.data.decode_error import DecodeError
+from vswin.data.pyav_encoder import USUAL_RATE, encode_video
 from vswin.data.sampling import segments, uniform_clips
 from vswin.data.stores import FrameReader
 from vswin.data.transforms import center_crop, resize_short_side
-
-T = TypeVar("T")
+from vswin.inference.model import LoadedModel, make_classifier
+from vswin.runtime import console, logger
 
 # Okabe and Ito's colours, which most people tell apart, without black; all further classes share a gray.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _OTHER = (150, 150, 150)
-# A word with the space before it, or its part up to an underscore, slash or hyphen.
-_PIECE = re.compile(r"\s*[^\s_/-]*[_/-]|\s*[^\s_/-]+|\s+")
 _WHITE, _FAINT, _BLACK = (255, 255, 255), (200, 200, 200), (0, 0, 0)
-_SHADE = 0.32  # share of the picture's brightness behind the text
-_SMALLEST_FONT = 9
+_BRIGHTNESS = 0.32  # of the picture behind the text
 _MOST_CLASSES = 3
-_SMALL_FRAME = 128  # height in pixels
-_LARGEST_SHARE, _LARGEST_SHARE_OF_SMALL = 0.42, 0.6  # of a frame's height, for text and bar
+_MOST_HEIGHT = 0.42  # of the frame, for text and timeline
+# No frame is wide enough for more letters.
+_MOST_LETTERS = 200
+
+
+def save_annotated(loaded: LoadedModel, films: Mapping[str, Path]) -> int:
+    """Writes an annotated copy of each video, `films` by path; returns how many could not be decoded.
+
+    A copy has the size, the frames and the times of its video, but no sound.
+    """
+    if not films:
+        return 0
+    num_left_out = 0
+    classify = make_classifier(loaded)
+    clip = loaded.protocol.config.clip
+    if clip.sampling == "segments":
+        logger.info(f"what is shown at each moment comes from clips of {clip.num_frames} frames around it")
+    with make_progress_bar(console, "") as bar:
+        for number, (path, film) in enumerate(films.items(), start=1):
+            task = bar.add_task(f"{number} of {len(films)}: {escape(printable(film.name))}", total=None, note="clips")
+            show = partial(bar.update, task)
+            try:
+                # No time limit: the configured one is for a clip, but this reads the whole video twice.
+                with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
+                    timeline = make_timeline(reader, clip, classify, show)
+                    _write_film(reader, timeline, loaded.class_names, film, show)
+            except DecodeError as error:
+                num_left_out += 1
+                console.print(Text(f"{printable(str(film))} is left out: {printable(error.reason)}", style="red"))
+            else:
+                is_constant = len(timeline.centres) == 1
+                note = ", which shows the same throughout: the video is no longer than a clip" if is_constant else ""
+                console.print(Text(f"saved {printable(str(film))}{note}"))
+            bar.remove_task(task)
+    return num_left_out
 
 
 class Timeline(NamedTuple):
@@ -62,26 +97,27 @@ class Timeline(NamedTuple):
 
 
 def make_timeline(
-    reader: FrameReader,
-    clip: ClipConfig,
-    classify: Callable[[np.ndarray], np.ndarray],
-    on_clips: Callable[[int, int], None],
+    reader: FrameReader, clip: ClipConfig, classify: Callable[[np.ndarray], np.ndarray], show: Callable[..., Any]
 ) -> Timeline:
-    """Classifies clips along the whole video; decoding runs ahead of the model.
+    """Classifies clips along the whole video; a thread decodes the next clips meanwhile.
 
-    `classify` turns centre-cropped clips, uint8 [n, T, crop, crop, 3], into probabilities, float32 [n, K]. `on_clips`
-    receives the number of clips done and their total.
+    `classify` turns centre-cropped clips, uint8 [n, T, crop, crop, 3], into probabilities, float32 [n, K]. `show`
+    receives the number of clips done, `completed`, and their `total`.
 
     Raises:
         DecodeError: if the video cannot be decoded to its end.
     """
-    placed = place_clips(reader.num_video_frames, clip)
+    positions = place_clips(reader.num_video_frames, clip)
     found: list[np.ndarray] = []
-    for clips in _ahead(_read_clips(reader, clip, placed)):
-        found.extend(classify(clips))
-        on_clips(len(found), len(placed))
-    ends = np.stack([placed.min(axis=1), placed.max(axis=1)])  # [2, n]
-    return Timeline(ends.mean(axis=0), np.stack(found), float((ends[1] - ends[0]).max()))
+    batches = _read_clips(reader, clip, positions)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, batches, None)
+        while (clips := waiting.result()) is not None:
+            waiting = pool.submit(next, batches, None)
+            found.extend(classify(clips))
+            show(completed=len(found), total=len(positions))
+    first, last = positions.min(axis=1), positions.max(axis=1)  # [n]
+    return Timeline((first + last) / 2, np.stack(found), float((last - first).max()))
 
 
 def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
@@ -107,11 +143,11 @@ def place_clips(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
     return starts[:, None] + stride * np.arange(clip.num_frames)  # [n, T]
 
 
-def _read_clips(reader: FrameReader, clip: ClipConfig, placed: np.ndarray) -> Iterator[np.ndarray]:
+def _read_clips(reader: FrameReader, clip: ClipConfig, positions: np.ndarray) -> Iterator[np.ndarray]:
     """Yields clips, uint8 [n, T, crop, crop, 3], for one model step at a time; reads each frame once."""
     kept: dict[int, np.ndarray] = {}
-    for start in range(0, len(placed), clip.views_per_step):
-        numbers = placed[start : start + clip.views_per_step]
+    for start in range(0, len(positions), clip.views_per_step):
+        numbers = positions[start : start + clip.views_per_step]
         missing = np.setdiff1d(numbers, list(kept))
         if len(missing):
             frames = center_crop(reader.read(missing, partial(resize_short_side, size=clip.resize)), clip.crop)
@@ -121,170 +157,102 @@ def _read_clips(reader: FrameReader, clip: ClipConfig, placed: np.ndarray) -> It
         kept = {number: frame for number, frame in kept.items() if number > numbers[-1].min()}
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """Prepares each item in a thread while the previous one is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
-            yield item
+def _write_film(
+    reader: FrameReader, timeline: Timeline, class_names: Sequence[str], film: Path, show: Callable[..., Any]
+) -> None:
+    """Draws and encodes frame by frame, as 4K frames are large."""
+    num_frames = reader.num_video_frames
+    reader.read(np.array([num_frames - 1]), np.asarray)
+    numbers = np.delete(np.arange(num_frames), reader.repeats)
+    height, width = reader.frame_size
+    annotator = Annotator(timeline, class_names, num_frames, height, width)
+
+    def draw_frames() -> Iterator[np.ndarray]:
+        for number in numbers.tolist():
+            show(completed=number, total=num_frames, note="frames")
+            yield annotator.draw(reader.read(np.array([number]), np.asarray)[0], number)  # [H, W, 3]
+
+    with replacing(film) as partial_film:
+        rate, times = reader.frame_rate or USUAL_RATE, reader.read_times()[numbers]
+        encode_video(
+            str(partial_film), draw_frames(), (width, height), rate, preset="veryfast", num_threads=0, times=times
+        )
 
 
 class Annotator:
     """Draws on the frames of one video; all sizes follow from the frame size and stay the same throughout.
 
-    The lower part of the frame shows up to three classes with their probabilities, as many as fit, and the bar below
-    them. Each pixel column of the bar is a moment in the colour of its best class; a mark shows the current moment. A
-    frame too narrow for this shows only the name of the best class and the bar.
+    The lower part of a frame shows up to three classes, a line each, as many as fit, and the timeline below them: each
+    column of pixels is a moment in the colour of its best class, and a mark shows the current moment. A narrow frame
+    shows no percentages.
     """
 
     def __init__(
         self, timeline: Timeline, class_names: Sequence[str], num_frames: int, height: int, width: int
     ) -> None:
         """Prepares what all frames of this size in pixels share; `class_names` are the timeline's K classes."""
-        self._timeline = timeline
-        self._names = [printable(name) for name in class_names]
-        self._num_frames = num_frames
-        self._width = width
-        size = max(_SMALLEST_FONT, round(7 + 0.03 * min(height, width)))
-        self._font = ImageFont.truetype(_font_path(), size)
-        self._margin = max(2, size // 3)
-        self._patch = max(3, round(0.65 * size))
-        self._percent_width = self._font.getlength("100 %")
-        self._is_narrow = self._room_beside_percent < width / 2
-        self._line_height = round((1.15 if self._is_narrow else 1.3) * size)
-        self._bar_height = max(4, size // 2)
-        fixed = self._bar_height + 2 * self._margin
-        share = _LARGEST_SHARE_OF_SMALL if height < _SMALL_FRAME else _LARGEST_SHARE
-        most_lines = max(1, int(share * height - fixed) // self._line_height)
-        self._num_lines = min(self._count_lines(), most_lines)
-        room_for = most_lines - self._num_lines + 1
-        self._num_classes = 1 if self._is_narrow else max(1, min(_MOST_CLASSES, len(class_names), room_for))
-        self._height = min(height, fixed + (self._num_lines + self._num_classes - 1) * self._line_height)
+        self._timeline, self._num_frames = timeline, num_frames
+        self._names = [printable(name)[:_MOST_LETTERS] for name in class_names]
+        size = max(9, round(7 + 0.03 * min(height, width)))
+        # The font that ships with matplotlib covers most alphabets.
+        self._font = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+        self._is_narrow = width < 12 * size
+        self._margin = 2 if self._is_narrow else size // 3
+        self._line_height, bar_height = round(1.3 * size), max(4, size // 2)
+        num_lines = int(_MOST_HEIGHT * height - bar_height) // self._line_height
+        self._num_classes = max(1, min(_MOST_CLASSES, len(class_names), num_lines))
+        self._height = min(height, self._num_classes * self._line_height + bar_height + 2)
+
+        # The most frequent classes of the timeline get a colour each.
+        moments = (np.arange(width) + 0.5) * num_frames / width - 0.5
+        best = timeline.at(moments).argmax(axis=1)  # [W]
+        labels, counts = np.unique(best, return_counts=True)
+        self._colors = dict(zip(labels[np.argsort(-counts, kind="stable")].tolist(), _COLORS, strict=False))
+        row = np.array([self._colors.get(label, _OTHER) for label in best.tolist()], np.uint8)  # [W, 3]
+        self._bar = np.repeat(row[None], bar_height, axis=0)  # [bar_height, W, 3]
+        self._bar[0] = _BLACK
 
     def draw(self, frame: np.ndarray, number: int) -> np.ndarray:
         """Draws on a copy of the frame with index `number`, uint8 [H, W, 3] RGB."""
         probabilities = self._timeline.at(np.array([number]))[0]  # [K]
-        best = np.argsort(-probabilities, kind="stable")[: self._num_classes]
         drawn = frame.copy()
         panel = drawn[-self._height :]  # [h, W, 3]
-        panel[:] = (panel * _SHADE).astype(np.uint8)
+        panel[:] = (panel * _BRIGHTNESS).astype(np.uint8)
+        width, bar_height = panel.shape[1], len(self._bar)
+
+        # A line for each class: a patch of its colour, its name, its probability.
         image = Image.fromarray(panel)
         draw = ImageDraw.Draw(image)
-        top = self._margin
-        for place, label in enumerate(best.tolist()):
-            lines = self._fit(self._names[label], 1 if place else self._num_lines)
-            self._write(draw, top, lines, label, float(probabilities[label]), _FAINT if place else _WHITE)
-            top += len(lines) * self._line_height
+        patch = 3 if self._is_narrow else self._line_height // 2
+        left = 2 * self._margin + patch
+        for line, label in enumerate(np.argsort(-probabilities, kind="stable")[: self._num_classes].tolist()):
+            middle = line * self._line_height + self._line_height // 2 + 1
+            color = _FAINT if line else _WHITE
+            top = middle - patch // 2
+            box = (self._margin, top, self._margin + patch - 1, top + patch - 1)
+            draw.rectangle(box, self._colors.get(label), self._colors.get(label, _OTHER))
+            room = width - left
+            if not self._is_narrow:
+                at = (width - self._margin, middle)
+                draw.text(at, f"{100 * probabilities[label]:.0f} %", color, self._font, anchor="rm")
+                room -= 2 * self._margin + int(self._font.getlength("100 %"))
+            draw.text((left, middle), self._shorten(self._names[label], room), color, self._font, anchor="lm")
         panel[:] = np.asarray(image)
-        panel[-self._bar_height :] = self._bar
-        self._mark(panel, number)
+
+        # The timeline, with a mark at this moment, white between black edges, which is never cut off.
+        panel[-bar_height:] = self._bar
+        half = max(1, bar_height // 8)
+        with_edge = half + max(1, half // 2)
+        center = int((number + 0.5) * width / self._num_frames)
+        center = max(min(center, width - 1 - with_edge), with_edge)
+        for reach, color in ((with_edge, _BLACK), (half, _WHITE)):
+            panel[-bar_height:, center - reach : center + reach + 1] = color
         return drawn
 
-    @cached_property
-    def _best_labels(self) -> np.ndarray:
-        """Gives the best class of each column of the bar, int64 [W]."""
-        frames = (np.arange(self._width) + 0.5) * self._num_frames / self._width - 0.5
-        return self._timeline.at(frames).argmax(axis=1)
-
-    @cached_property
-    def _colors(self) -> dict[int, tuple[int, int, int]]:
-        """Assigns colours to the classes of the bar, the most frequent first."""
-        labels, counts = np.unique(self._best_labels, return_counts=True)
-        ordered = labels[np.argsort(-counts, kind="stable")].tolist()
-        return dict(zip(ordered, _COLORS, strict=False))
-
-    @cached_property
-    def _bar(self) -> np.ndarray:
-        """Draws the bar, uint8 [bar_height, W, 3], with a dark line at the top."""
-        row = np.array([self._color(label) for label in self._best_labels.tolist()], np.uint8)  # [W, 3]
-        bar = np.repeat(row[None], self._bar_height, axis=0)  # [bar_height, W, 3]
-        bar[0] = 0
-        return bar
-
-    def _color(self, label: int) -> tuple[int, int, int]:
-        return self._colors.get(label, _OTHER)
-
-    def _mark(self, panel: np.ndarray, number: int) -> None:
-        """Marks the current frame in the bar, white between black edges, and never cuts the mark off."""
-        half = max(1, self._bar_height // 8)
-        with_edge = half + max(1, half // 2)
-        center = int((number + 0.5) * self._width / self._num_frames)
-        center = max(min(center, self._width - 1 - with_edge), with_edge)
-        for reach, color in ((with_edge, _BLACK), (half, _WHITE)):
-            panel[-self._bar_height :, center - reach : center + reach + 1] = color
-
-    def _count_lines(self) -> int:
-        """Counts the lines that the longest name among the best classes needs."""
-        return max(len(self._break(self._names[label])) for label in np.unique(self._best_labels).tolist())
-
-    def _write(
-        self,
-        draw: ImageDraw.ImageDraw,
-        top: int,
-        lines: list[str],
-        label: int,
-        probability: float,
-        color: tuple[int, int, int],
-    ) -> None:
-        """Writes a class: a patch of its colour, its name, and its probability at the right."""
-        middle = top + self._line_height // 2
-        own_color = self._color(label)
-        if self._is_narrow:
-            draw.rectangle((0, top, 1, top + len(lines) * self._line_height - 2), own_color)
-        else:
-            patch_top = middle - self._patch // 2
-            box = (self._margin, patch_top, self._margin + self._patch - 1, patch_top + self._patch - 1)
-            draw.rectangle(box, own_color if label in self._colors else None, own_color)
-            at = (self._width - self._margin, middle)
-            draw.text(at, f"{100 * probability:.0f} %", color, self._font, anchor="rm")
-        for place, line in enumerate(lines):
-            draw.text((self._text_left, middle + place * self._line_height), line, color, self._font, anchor="lm")
-
-    @property
-    def _text_left(self) -> int:
-        return 2 + self._margin if self._is_narrow else 2 * self._margin + self._patch
-
-    @property
-    def _room_beside_percent(self) -> float:
-        return self._width - 4 * self._margin - self._patch - self._percent_width
-
-    @property
-    def _room(self) -> float:
-        """Gives the width in pixels that a name may take."""
-        return self._width - self._text_left if self._is_narrow else self._room_beside_percent
-
-    def _fit(self, name: str, num_lines: int) -> list[str]:
-        """Breaks a name into at most `num_lines` lines; an ellipsis replaces the rest."""
-        lines = self._break(name)
-        if len(lines) > num_lines:
-            lines[num_lines - 1 :] = [self._shorten("".join(lines[num_lines - 1 :]))]
-        return [line.strip() for line in lines]
-
-    def _break(self, name: str) -> list[str]:
-        """Breaks a name between words, and a word wider than a line between letters; no character is lost."""
-        lines = [""]
-        for piece in _PIECE.findall(name):
-            if self._fits(lines[-1] + piece):
-                lines[-1] += piece
-                continue
-            lines += [""] if lines[-1] else []
-            for char in piece:
-                if lines[-1] and not self._fits(lines[-1] + char):
-                    lines.append("")
-                lines[-1] += char
-        return lines
-
-    def _shorten(self, text: str) -> str:
-        """Cuts a text so that it fits together with an ellipsis."""
-        while text and not self._fits(f"{text}…"):
-            text = text[:-1]
-        return f"{text.rstrip()}…"
-
-    def _fits(self, line: str) -> bool:
-        return self._font.getlength(line.strip()) <= self._room
-
-
-def _font_path() -> str:
-    """Finds the font that ships with matplotlib; it covers most alphabets."""
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+    def _shorten(self, name: str, room: int) -> str:
+        """Cuts a name that is wider than a number of pixels, and ends it in an ellipsis."""
+        if self._font.getlength(name) <= room:
+            return name
+        while name and self._font.getlength(f"{name}…") > room:
+            name = name[:-1]
+        return f"{name.rstrip()}…"

@@ -1,4 +1,4 @@
-"""Find the videos that a command line names: files, folders, patterns and cameras."""
+"""Find the videos that a command line names (files, folders, patterns and cameras), and name the copies of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vswin.atomic import check_outputs
 from vswin.console import printable
 from vswin.data.folder import ENDINGS, count_others, list_videos, walk_files
 from vswin.errors import InputError
@@ -25,7 +26,7 @@ _CAMERA = re.compile(r"camera(?::(\d+))?")
 class Input(NamedTuple):
     """A video: its file, and its name, the path below the given folder or below the fixed part of the pattern.
 
-    `label` is the class by the usual layout: the name of the folder that holds the video, or empty.
+    `label` is the name of the folder that holds the video, if that is a class folder by the usual layout, or empty.
     """
 
     path: str
@@ -37,14 +38,24 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
     """Lists the videos that the arguments name, each real file once, in order; logs what else the folders hold.
 
     Arguments are files, folders (all videos below them, by their endings) and patterns such as `videos/**/*.mp4`. The
-    videos are not opened yet.
-
-    Raises:
-        InputError: if an argument matches no video.
+    videos are not opened yet. An `InputError` if an argument matches no video.
     """
     found: dict[str, Input] = {}
     for argument in arguments:
-        for entry in _expand(argument):
+        path = Path(argument)
+        if path.is_dir():
+            entries = _find_in_folder(path, path)
+        elif os.path.lexists(path):
+            # A named file is tried, whatever its ending.
+            entries = iter([Input(argument, path.name)])
+        elif glob.has_magic(argument):
+            entries = _find_matches(argument)
+        else:
+            raise InputError(
+                f"{argument}: there is no such file or folder; give videos, folders of them, patterns in quotes, or "
+                "camera"
+            )
+        for entry in entries:
             found.setdefault(os.path.realpath(entry.path), entry)
     return list(found.values())
 
@@ -52,52 +63,62 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
 def find_camera(arguments: Sequence[str]) -> int | None:
     """Gives the number of the camera that the arguments name; None if they name no camera.
 
-    Raises:
-        InputError: if they name something else besides a camera.
+    An `InputError` if they name anything besides a camera.
     """
-    found = [_CAMERA.fullmatch(argument) for argument in arguments if not Path(argument).exists()]
-    cameras = [camera for camera in found if camera is not None]
-    if not cameras:
-        return None
-    if len(arguments) > 1:
+    matches = [_CAMERA.fullmatch(argument) for argument in arguments if not Path(argument).exists()]
+    cameras = [int(match[1] or 0) for match in matches if match]
+    if cameras and len(arguments) > 1:
         raise InputError(f"{' '.join(arguments)}: a camera goes alone; predict the files in a call of their own")
-    return int(cameras[0][1] or 0)
+    return cameras[0] if cameras else None
 
 
-def _expand(argument: str) -> Iterator[Input]:
-    path = Path(argument)
-    if path.is_dir():
-        yield from _in_folder(path, path)
-    elif os.path.lexists(path):
-        # A file that is named is tried, whatever its ending.
-        yield Input(argument, path.name)
-    elif glob.has_magic(argument):
-        yield from _matches(argument)
-    else:
-        raise InputError(
-            f"{argument}: there is no such file or folder; give videos, folders of them, patterns in quotes, or camera"
-        )
+def name_outputs(
+    inputs: Sequence[Input], folder: Path, is_overwriting: bool, option: str = "--save"
+) -> dict[str, Path]:
+    """Names the film of each video: `folder` and the name of the video, with the ending `.mp4`; video path -> film.
+
+    If two films would have the same name, the later one keeps its own ending as well, and gets a number if needed.
+    `option` is the option that named the folder, for errors.
+
+    Raises:
+        InputError: if a film would replace one of the videos, or a file although not `is_overwriting`.
+    """
+    videos: dict[Path, str] = {}  # by film
+    for entry in inputs:
+        name = folder / entry.name
+        film = name.with_suffix(".mp4")
+        number = 1
+        while film in videos:
+            film = name.with_name(f"{name.name}{f'_{number}' if number > 1 else ''}.mp4")
+            number += 1
+        videos[film] = entry.path
+    sources = {Path(path).resolve() for path in videos.values()}
+    for film in videos:
+        if film.resolve() in sources:
+            raise InputError(f"{option} {folder}: {film} is one of the videos to read; name another folder")
+    check_outputs(sorted(videos), is_overwriting)
+    return {path: film for film, path in videos.items()}
 
 
-def _matches(pattern: str) -> Iterator[Input]:
+def _find_matches(pattern: str) -> Iterator[Input]:
     """Lists the videos that match a pattern; their names start below its last folder without wildcards."""
-    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
-    if "**" in Path(pattern).parts:
-        parts = Path(pattern).parts[len(root.parts) :]
-        found = [path for path, _ in walk_files(str(root))] if root.is_dir() else []
-        matches = sorted(path for path in found if _fits(Path(path).relative_to(root).parts, parts))
+    parts = Path(pattern).parts
+    root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    if "**" in parts:
+        files = [path for path, _ in walk_files(str(root))] if root.is_dir() else []
+        matches = sorted(path for path in files if _fits(Path(path).relative_to(root).parts, parts[len(root.parts) :]))
     else:
         matches = sorted(glob.glob(pattern))
-    for match in matches:
-        if os.path.isdir(match):
-            yield from _in_folder(Path(match), root)
-        else:
-            yield _name(Path(match), root)
     if not matches:
         raise InputError(f"{pattern}: no file matches this pattern; mind quotes and the folder it starts from")
+    for match in matches:
+        if os.path.isdir(match):
+            yield from _find_in_folder(Path(match), root)
+        else:
+            yield _name(Path(match), root)
 
 
-def _in_folder(folder: Path, root: Path) -> Iterator[Input]:
+def _find_in_folder(folder: Path, root: Path) -> Iterator[Input]:
     others: Counter[str] = Counter()
     videos = list_videos(str(folder), others)
     if not videos:

@@ -1,14 +1,22 @@
-"""Open a model with its protocol and class names, and run it on views."""
+"""Open a model as it expects its videos: weights, class names, and the protocol of its evaluation.
+
+Predictions for a video therefore equal those of `vswin evaluate`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from vswin.config.checks import AVERAGES, SAMPLINGS, SPACINGS
+from vswin.config.compose import compose_evaluation
+from vswin.config.schema import ClipConfig, EvaluateConfig
+from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader, open_store
 from vswin.data.order import Share
@@ -17,11 +25,162 @@ from vswin.data.records import VideoRecord
 from vswin.data.stores import VideoStore
 from vswin.errors import InputError
 from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict_batches, view_logits
-from vswin.inference.protocol import Protocol
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
+from vswin.runs.files import read_metrics
 from vswin.runtime import describe_devices, make_strategy, set_precision
 from vswin.weights.build import build_from
+from vswin.weights.checkpoint import open_checkpoint
+from vswin.weights.files import is_saved_model, read_input_shape
+from vswin.weights.published import find_published, find_weights
+
+# Keys of an evaluation that may be set here; the other keys say where its videos are and where it writes.
+_KEYS = ("average", "batch_size", "clip", "model", "runtime", "source", "weights")
+_DATA_KEYS = ("dataset.decoder", "dataset.clip_timeout_sec", "dataset.isolate")
+_CHOICES = {"sampling": SAMPLINGS, "spacing": SPACINGS, "average": AVERAGES}
+
+
+class Protocol(NamedTuple):
+    """How videos become predictions.
+
+    Attributes:
+        config: The configuration of an evaluation with these weights; `dataset` says how to decode.
+        origin: Where the protocol comes from, as text.
+        is_known: Whether the protocol comes from a run or the weights; otherwise it is assumed.
+        has_size: Whether an override sets the size of the network.
+    """
+
+    config: EvaluateConfig
+    origin: str
+    is_known: bool
+    has_size: bool
+
+    def describe(self) -> str:
+        """Describes in one line what is averaged."""
+        clip = self.config.clip
+        frames = count_of(clip.num_frames, "frame")
+        if clip.sampling == "segments":
+            frames += " from equal parts of the video"
+        elif clip.frame_stride > 1:
+            frames += f", one in {clip.frame_stride}"
+        else:
+            frames += " in a row"
+        num_views = clip.num_clips * clip.num_crops
+        views = "1 view each" if num_views == 1 else f"average of {num_views} views each"
+        return (
+            f"{views} ({count_of(clip.num_clips, 'clip')} x {count_of(clip.num_crops, 'crop')}; {frames}; "
+            f"short side {clip.resize}, {clip.crop} x {clip.crop} px)"
+        )
+
+
+def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
+    """Finds the protocol with which a model expects its videos.
+
+    Args:
+        weights: a run folder, one of its checkpoints, a published name, or weights in a file or a SavedModel. Files of
+            vswin state their clips; for others, the clips of Kinetics are assumed.
+        overrides: keys of an evaluation that change the protocol, e.g. `["clip.num_clips=1"]`.
+
+    Raises:
+        InputError: if there is no such model, or a key or value is wrong.
+    """
+    groups = []
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        groups.append(key.partition(".")[0])
+        if not equals:
+            raise InputError(f"--set {override}: write KEY=VALUE, e.g. clip.num_clips=1")
+        if key not in _DATA_KEYS and groups[-1] not in _KEYS:
+            raise InputError(
+                f"--set {override}: {key} does not matter here; what does: {', '.join((*_KEYS, *_DATA_KEYS))} "
+                "(`vswin evaluate --help` explains them)"
+            )
+
+    # The weights bring arguments of `compose_evaluation`, and overrides that come before those of the user.
+    path = Path(weights)
+    run = _find_run(path)
+    brought: dict[str, Any] = {"init_from": weights}
+    own_overrides: list[str] = []
+    is_known = True
+    if run is not None:
+        own_overrides = _read_tested(run / "metrics.json")
+        brought = {"run": str(run), "init_from": weights if path.is_file() else None}
+        origin = f"protocol of the {'evaluation' if own_overrides else 'run'} in {run}"
+    elif not os.path.lexists(weights):
+        origin = f"protocol published for {_find_dataset(weights)}"
+    else:
+        # Videos without a data set count as a folder of videos.
+        own_overrides = ["dataset=folder"]
+        brought["clip"] = _read_clip(weights, open_checkpoint(weights).metadata.get("clip"))
+        origin, is_known = "protocol that comes with them", bool(brought["clip"])
+        if not is_known:
+            origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
+            shape = read_input_shape(path) if is_saved_model(path) else None
+            brought["clip"] = {} if shape is None else {"num_frames": shape[2], "crop": shape[3]}
+
+    # A chosen clip configuration replaces all known keys of `clip`.
+    is_chosen = any(override.startswith("clip=") for override in overrides)
+    kept = [override for override in own_overrides if not (is_chosen and override.startswith("clip."))]
+    config = compose_evaluation([*kept, *overrides], **brought)
+    others = [word for word, group in zip(overrides, groups, strict=True) if group not in ("average", "clip")]
+    if len(others) < len(overrides):
+        usual, used = (
+            {**vars(found.clip), "average": found.average}
+            for found in (compose_evaluation([*own_overrides, *others], **brought), config)
+        )
+        changes = [f"{key}={value}, not {usual[key]}" for key, value in used.items() if value != usual[key]]
+        origin += f"; changed: {'; '.join(changes)}" if changes else ""
+    return Protocol(config, origin, is_known, "model" in groups)
+
+
+def _find_run(path: Path) -> Path | None:
+    """Gives the run folder that a path names, or the one of a checkpoint."""
+    if (path / "config.yaml").is_file():
+        return path
+    run = path.absolute().parent.parent
+    is_checkpoint = path.is_file() and path.absolute().parent.name == "checkpoints" and (run / "config.yaml").is_file()
+    return run if is_checkpoint else None
+
+
+def _find_dataset(name: str) -> str:
+    """Gives the data set of a published name."""
+    try:
+        weights = find_weights(name)
+        return (find_published(name) if weights.is_image_model else weights).dataset
+    except InputError as error:
+        raise InputError(
+            f"--model {name}: there is no such file or folder, and {error}. Give the folder of a run, a published name "
+            "(`vswin models` lists them), a checkpoint (.h5, .pth, .safetensors) or a SavedModel"
+        ) from None
+
+
+def _read_tested(path: Path) -> list[str]:
+    """Reads the protocol of an evaluation from its metrics, as overrides; empty if there is none."""
+    protocol = (read_metrics(path) or {}).get("protocol")
+    if protocol is None:
+        return []
+    keys = {*ClipConfig.__dataclass_fields__, "average"} - {"views_per_step"}
+    tested = {key: protocol.get(key) for key in sorted(keys)}
+    if not all(_is_sound(key, value) for key, value in tested.items()):
+        raise InputError(f"{path}: what it says of the clips is damaged; evaluate the run again, or remove this file")
+    return [f"{key if key == 'average' else f'clip.{key}'}={value}" for key, value in tested.items()]
+
+
+def _read_clip(weights: str, clip: Any) -> dict[str, int | str]:
+    """Checks the clip settings stored with weights, which may come from anybody, and takes those that a test needs."""
+    if clip is None:
+        return {}
+    # Training resizes for random crops; the test has its own size.
+    keys = [key for key in ClipConfig.__dataclass_fields__ if key != "resize"]
+    if not isinstance(clip, Mapping) or not all(_is_sound(key, clip.get(key)) for key in keys):
+        raise InputError(f"{weights}: what it says of its clips is damaged ({clip})")
+    return {key: clip[key] for key in keys}
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    if key in _CHOICES:
+        return value in _CHOICES[key]
+    return isinstance(value, int) and value >= 1
 
 
 class LoadedModel(NamedTuple):
@@ -89,20 +248,17 @@ class LoadedModel(NamedTuple):
         return num_replicas * min(per_device, -(-num_videos // num_replicas))
 
 
-class Classifier:
-    """Classifies batches of any number of clips on the first device."""
+def make_classifier(loaded: LoadedModel) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes a function from any number of clips, uint8 [n, T, crop, crop, 3] RGB, to probabilities, float32 [n, K].
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        clip = loaded.protocol.config.clip
-        spec = tf.TensorSpec([None, clip.num_frames, clip.crop, clip.crop, 3], tf.uint8)
-        model = loaded.model
-        self._infer = tf.function(
-            lambda clips: tf.nn.softmax(model(clips, training=False)), input_signature=[spec], autograph=False
-        )
-
-    def __call__(self, clips: np.ndarray) -> np.ndarray:
-        """Classifies clips, uint8 [n, T, crop, crop, 3] RGB; gives probabilities, float32 [n, K]."""
-        return self._infer(tf.constant(clips)).numpy()
+    It runs on the first device.
+    """
+    clip = loaded.protocol.config.clip
+    spec = tf.TensorSpec([None, clip.num_frames, clip.crop, clip.crop, 3], tf.uint8)
+    classify = tf.function(
+        lambda clips: tf.nn.softmax(loaded.model(clips, training=False)), input_signature=[spec], autograph=False
+    )
+    return lambda clips: classify(tf.constant(clips)).numpy()
 
 
 def open_model(weights: str, protocol: Protocol, classes: Path | None = None, needs_head: bool = True) -> LoadedModel:

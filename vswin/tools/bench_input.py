@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
+from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
@@ -35,17 +36,10 @@ _RATE = 25.0
 def bench_input(
     videos: Sequence[str], overrides: Sequence[str], threads: Sequence[int], isolate: bool, rounds: int
 ) -> Result:
-    """Times the input pipeline of the official Kinetics recipe, with overrides.
+    """Times the input pipeline of the official Kinetics recipe, with overrides such as `["clip=16x4"]`.
 
-    Args:
-        videos: files, read repeatedly.
-        overrides: changes of the training configuration, e.g. `["clip=16x4"]`.
-        threads: numbers of decoding threads to try.
-        isolate: whether to try decoding in separate processes as well.
-        rounds: measurements of 36 clips for each contender.
-
-    Returns:
-        A row per number of threads and variant of decoding, with `clips_per_second`.
+    Each round measures 36 clips for each number of decoding threads; with `isolate`, also with decoding in separate
+    processes. The files of `videos` are read repeatedly. Rows have `clips_per_second`.
     """
     check_counts({"--threads": min(threads)})
     config = compose_input(overrides)
@@ -54,18 +48,16 @@ def bench_input(
         if isolate:
             loaders[", isolated"] = stack.enter_context(closing(FrameLoader(store=IsolatedVideos(VIDEO_FILES))))
         contenders = {
-            f"{count} thread{'s' if count > 1 else ''}{way}": partial(time_batches, config, videos, count, loader)
+            count_of(count, "thread") + variant: partial(time_batches, config, videos, count, loader)
             for count in dict.fromkeys(threads)
-            for way, loader in loaders.items()
+            for variant, loader in loaders.items()
         }
         seconds = interleave(contenders, rounds)
     options = {"videos": [path.rpartition("/")[2] for path in videos], "overrides": list(overrides)}
-    result = Result("input", options, [])
-    for name, measured in seconds.items():
-        row = Row(name, measured)
+    rows = [Row(name, measured) for name, measured in seconds.items()]
+    for row in rows:
         row.figures = {"clips_per_second": NUM_BATCHES * BATCH_SIZE / row.median}
-        result.rows.append(row)
-    return result
+    return Result("input", options, rows)
 
 
 def compose_input(overrides: Sequence[str]) -> TrainConfig:

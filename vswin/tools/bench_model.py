@@ -21,13 +21,9 @@ _SIDE = 2048
 
 @dataclass(frozen=True)
 class Workload:
-    """A network and the size of its input; an `InputError` if the network does not exist, or a number is below 1.
+    """A network, a key of `vswin.models.zoo.SIZES`, and its input: clips of `num_frames` x `size` x `size`.
 
-    Attributes:
-        model: key of `vswin.models.zoo.SIZES`.
-        num_frames: frames of a clip.
-        size: pixels of a frame's side.
-        batch_size: clips per batch.
+    An `InputError` if the network does not exist, or a number is below 1.
     """
 
     model: str
@@ -88,34 +84,28 @@ def time_runs(
 ) -> Result:
     """Times runs of the network in turns with each other and with large matrix products.
 
-    Args:
-        benchmark: see `Result`.
-        options: see `Result`.
-        runs: name -> precision and run.
-        flops: floating-point operations of the matrix products in a run.
-        num_clips: clips per run.
-        rounds: number of rounds.
+    `runs` are precision and function by name; a run takes `num_clips` clips, and `flops` floating-point operations in
+    its matrix products.
 
     Returns:
-        A row per run with `clips_per_second` and `share_of_floor`: the matmul bound, i.e. the time of the run's matrix
-        products at the rate of a large one, as a share of the run's time. Large products are references with `gflops`.
+        A row per run with `clips_per_second` and `fraction_of_bound`. The matmul bound is the time that the matrix
+        products of the run take at the rate of a large one, and the figure is the bound divided by the time of the run.
+        Large products are references with `gflops`.
     """
     products = {f"matmul {precision}": timed(_make_product(precision)) for precision, _ in runs.values()}
     contenders = {name: timed(run) for name, (_, run) in runs.items()}
     seconds = interleave({**contenders, **products}, rounds)
-    references = {name: Row(name, seconds[name]) for name in products}
-    for row in references.values():
-        row.figures = {"gflops": 2 * _SIDE**3 / row.median / 1e9}
-    result = Result(benchmark, options, [], list(references.values()))
+    rows = {name: Row(name, measured) for name, measured in seconds.items()}
+    for name in products:
+        rows[name].figures = {"gflops": 2 * _SIDE**3 / rows[name].median / 1e9}
     for name, (precision, _) in runs.items():
-        row = Row(name, seconds[name])
-        floor = flops / (references[f"matmul {precision}"].figures["gflops"] * 1e9)
-        row.figures = {"clips_per_second": num_clips / row.median, "share_of_floor": floor / row.median}
-        result.rows.append(row)
-    return result
+        bound = flops / (rows[f"matmul {precision}"].figures["gflops"] * 1e9)
+        figures = {"clips_per_second": num_clips / rows[name].median, "fraction_of_bound": bound / rows[name].median}
+        rows[name].figures = figures
+    return Result(benchmark, options, [rows[name] for name in runs], [rows[name] for name in products])
 
 
 def _make_product(precision: str) -> Callable[[], object]:
-    side = tf.cast(tf.random.stateless_normal([_SIDE, _SIDE], [0, 0]), precision)
-    multiply = tf.function(lambda: tf.reduce_sum(side @ side))
+    matrix = tf.cast(tf.random.stateless_normal([_SIDE, _SIDE], [0, 0]), precision)
+    multiply = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
     return lambda: multiply().numpy()

@@ -18,13 +18,12 @@ from vswin.runtime import console
 _COLUMNS = {
     "clips_per_second": ("clips/s", "{:.2f}"),
     "videos_per_second": ("videos/s", "{:.2f}"),
-    "share_of_floor": ("of floor", "{:.0%}"),
+    "fraction_of_bound": ("of bound", "{:.0%}"),
     "step_gb": ("step GB", "{:.2f}"),
     "estimated_gb": ("estimated", "{:.2f}"),
     "process_gb": ("process GB", "{:.2f}"),
     "gflops": ("GFLOP/s", "{:.0f}"),
 }
-
 
 # Runs once and returns its time in seconds; a contender in another process has its own clock.
 Contender: TypeAlias = Callable[[], float]
@@ -41,33 +40,28 @@ def timed(run: Callable[[], object]) -> Contender:
     return contender
 
 
-def interleave(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Runs every contender once in each round.
-
-    The first `warm_up` rounds trace graphs and fill caches and pools; they do not count.
-
-    Returns:
-        Name -> seconds of each counted round.
-    """
-    check_counts({"--rounds": rounds})
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    with make_progress_bar(console, "runs") as bar:
-        task = bar.add_task("", total=(warm_up + rounds) * len(contenders), note="")
-        for number in range(-warm_up, rounds):
-            for name, contender in contenders.items():
-                bar.update(task, description="warm-up" if number < 0 else f"round {number + 1}", note=name)
-                taken = contender()
-                bar.advance(task)
-                if number >= 0:
-                    seconds[name].append(taken)
-    return seconds
-
-
 def check_counts(counts: Mapping[str, int]) -> None:
     """Refuses counts below 1, given by option."""
     for option, count in counts.items():
         if count < 1:
             raise InputError(f"{option} {count}: at least 1")
+
+
+def interleave(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Runs every contender once in each round; returns the seconds of each round by name.
+
+    A first round, which does not count, traces graphs and fills caches and pools.
+    """
+    check_counts({"--rounds": rounds})
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    with make_progress_bar(console, "runs") as bar:
+        task = bar.add_task("", total=(1 + rounds) * len(contenders), note="")
+        for number in range(1 + rounds):
+            for name, contender in contenders.items():
+                bar.update(task, description=f"round {number}" if number else "warm-up", note=name)
+                seconds[name].append(contender())
+                bar.advance(task)
+    return {name: taken[1:] for name, taken in seconds.items()}
 
 
 @dataclass
@@ -82,6 +76,10 @@ class Row:
     def median(self) -> float:
         """Gives the median of the rounds, in seconds."""
         return median(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Gives everything as JSON values."""
+        return {"name": self.name, "median_seconds": self.median, "seconds": list(self.seconds), **self.figures}
 
 
 @dataclass
@@ -107,30 +105,32 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """Gives everything as JSON values; `speed` of a row is a multiple of the first row's."""
         return {
-            "benchmark": self.benchmark,
-            "options": dict(self.options),
-            "machine": self.machine,
-            "rows": [_as_json(row) | {"speed": self.rows[0].median / row.median} for row in self.rows],
-            "references": [_as_json(row) for row in self.references],
-            "notes": self.notes,
+            **vars(self),
+            "rows": [row.as_json() | {"speed": self.rows[0].median / row.median} for row in self.rows],
+            "references": [row.as_json() for row in self.references],
         }
 
 
-def _as_json(row: Row) -> dict[str, Any]:
-    return {"name": row.name, "median_seconds": row.median, "seconds": list(row.seconds), **row.figures}
-
-
-def print_result(result: Result, stored: Path | None = None) -> None:
+def show_result(result: Result, output: Path | None = None, earlier: Path | None = None) -> None:
     """Prints a table: median, smallest and largest time, and speed as a multiple of the first row's.
 
-    With a `stored` result, the table also shows the speed as a multiple of the stored one; an `InputError` if the
-    stored benchmark or its options differ.
+    `output` is a file for the result as JSON. With an `earlier` one, the table also shows the speed as a multiple of
+    that one's.
+
+    Raises:
+        InputError: if the file cannot be written, or the earlier benchmark or its options differ.
     """
-    before = {} if stored is None else load_medians(stored, result)
+    if output is not None:
+        try:
+            with replacing(output) as partial:
+                partial.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--json {output}: {error.strerror}; name a file in a folder that exists") from error
+    before = {} if earlier is None else _read_medians(earlier, result)
     rows = [*result.rows, *result.references]
     columns = [key for key in _COLUMNS if any(key in row.figures for row in rows)]
     headings = [result.benchmark, "median s", "min .. max", *(_COLUMNS[key][0] for key in columns), "speed"]
-    lines = [[*headings, "against stored"] if before else headings]
+    lines = [[*headings, "against earlier"] if before else headings]
     for row in rows:
         figures = [_COLUMNS[key][1].format(row.figures[key]) if key in row.figures else "" for key in columns]
         speed = "" if row in result.references else f"{result.rows[0].median / row.median:.2f}"
@@ -143,28 +143,19 @@ def print_result(result: Result, stored: Path | None = None) -> None:
         say(console, f"{title}: {', '.join(values)}")
 
 
-def load_medians(path: Path, result: Result) -> dict[str, float]:
-    """Reads the medians of a stored result, row name -> seconds; an `InputError` if the two cannot be compared."""
+def _read_medians(path: Path, result: Result) -> dict[str, float]:
+    """Reads the medians of an earlier result, in seconds by row; an `InputError` if the two cannot be compared."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        named = [stored["benchmark"], stored["options"]]
-        medians = {row["name"]: float(row["median_seconds"]) for row in [*stored["rows"], *stored["references"]]}
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        name, options = earlier["benchmark"], earlier["options"]
+        medians = {row["name"]: float(row["median_seconds"]) for row in [*earlier["rows"], *earlier["references"]]}
     except OSError as error:
         raise InputError(f"--compare {path}: {error.strerror}; name a file that --json wrote") from error
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"--compare {path} is no result of a benchmark; name a file that --json wrote") from error
-    if named != [result.benchmark, dict(result.options)]:
+    if (name, options) != (result.benchmark, dict(result.options)):
         raise InputError(
-            f"--compare {path} is of another benchmark or other options: {named[0]} {named[1]} there, "
+            f"--compare {path} is of another benchmark or other options: {name} {options} there, "
             f"{result.benchmark} {dict(result.options)} here; give the same"
         )
     return medians
-
-
-def save_result(result: Result, path: Path) -> None:
-    """Writes a result as JSON; an `InputError` if the file cannot be written."""
-    try:
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json {path}: {error.strerror}; name a file in a folder that exists") from error

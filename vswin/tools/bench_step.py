@@ -19,7 +19,7 @@ from vswin.training.trial import prepare_step, run_trial
 _PRODUCTS_PER_STEP = 3
 
 
-class Way(NamedTuple):
+class Variant(NamedTuple):
     """A variant of the training step, by keys of `runtime`."""
 
     precision: str
@@ -33,38 +33,35 @@ class Way(NamedTuple):
         return self.precision + (", remat" if self.remat else "") + parts + (", jit" if self.jit else "")
 
 
-def list_ways(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Way]:
+def list_variants(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Variant]:
     """Lists the variants: each precision alone, and with each other setting; one micro-batch adds no variant."""
     check_precisions(precisions)
     check_counts({"--micro-batches": micro_batches})
-    ways = []
-    for precision in precisions:
-        ways.append(Way(precision))
-        ways += [Way(precision, remat=True)] if remat else []
-        ways += [Way(precision, micro_batches=micro_batches)] if micro_batches > 1 else []
-        ways += [Way(precision, jit=True)] if jit else []
-    return ways
+    usual = Variant("")
+    changed = [Variant("", remat=remat), Variant("", micro_batches=micro_batches), Variant("", jit=jit)]
+    settings = [usual, *(variant for variant in changed if variant != usual)]
+    return [variant._replace(precision=precision) for precision in precisions for variant in settings]
 
 
-def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
+def bench_step(workload: Workload, variants: Sequence[Variant], rounds: int) -> Result:
     """Times one or more variants of the training step, in turns; see `time_runs`.
 
     The FLOPs leave out recomputed blocks. An `InputError` if the micro-batches do not divide the batch.
     """
-    for way in ways:
-        check_divides(workload.batch_size, 1, way.micro_batches)
-    runs = {str(way): (way.precision, make_step(workload, way)) for way in ways}
-    options = {**asdict(workload), "ways": list(runs)}
+    for variant in variants:
+        check_divides(workload.batch_size, 1, variant.micro_batches)
+    runs = {str(variant): (variant.precision, make_step(workload, variant)) for variant in variants}
+    options = {**asdict(workload), "variants": list(runs)}
     return time_runs("step", options, runs, _PRODUCTS_PER_STEP * workload.flops, workload.batch_size, rounds)
 
 
-def make_step(workload: Workload, way: Way) -> Callable[[], None]:
+def make_step(workload: Workload, variant: Variant) -> Callable[[], None]:
     """Makes a function that runs a training step of the recipe on one device, on the same clips each time."""
-    config = compose_config("train", _overrides(workload, way), TrainConfig)
+    config = compose_config("train", _overrides(workload, variant), TrainConfig)
     return prepare_step(config, NUM_CLASSES, workload.make_clips())
 
 
-def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
+def measure_memory(workload: Workload, variant: Variant) -> dict[str, float]:
     """Measures the memory of a training step in a separate process.
 
     Returns:
@@ -75,17 +72,18 @@ def measure_memory(workload: Workload, way: Way) -> dict[str, float]:
         InputError: if the process fails, e.g. because a small machine kills it.
     """
     is_cpu = not tf.config.list_physical_devices("GPU")
-    trial = run_trial(_overrides(workload, way), NUM_CLASSES, None, is_cpu)
+    trial = run_trial(_overrides(workload, variant), NUM_CLASSES, None, is_cpu)
     if not trial.fits:
-        raise InputError(f"{way}: {trial.reason}; a smaller --batch, --size or --frames needs less")
-    config = compose_config("train", _overrides(workload, way), TrainConfig)
+        raise InputError(f"{variant}: {trial.reason}; a smaller --batch, --size or --frames needs less")
+    config = compose_config("train", _overrides(workload, variant), TrainConfig)
     estimated = (
-        estimate_run(config, NUM_CLASSES, workload.batch_size // way.micro_batches, is_cpu, way.remat).total / 1e9
+        estimate_run(config, NUM_CLASSES, workload.batch_size // variant.micro_batches, is_cpu, variant.remat).total
+        / 1e9
     )
     return {"step_gb": trial.step_gb, "estimated_gb": estimated, "process_gb": trial.peak_gb}
 
 
-def _overrides(workload: Workload, way: Way) -> list[str]:
+def _overrides(workload: Workload, variant: Variant) -> list[str]:
     """Makes the overrides of a run with such steps."""
     overrides = {
         "model": workload.model,
@@ -94,9 +92,9 @@ def _overrides(workload: Workload, way: Way) -> list[str]:
         "clip.resize": workload.size,
         "clip.crop": workload.size,
         "batch_size": workload.batch_size,
-        "runtime.precision": way.precision,
-        "runtime.remat": way.remat,
-        "runtime.micro_batches": way.micro_batches,
-        "runtime.jit": way.jit,
+        "runtime.precision": variant.precision,
+        "runtime.remat": variant.remat,
+        "runtime.micro_batches": variant.micro_batches,
+        "runtime.jit": variant.jit,
     }
     return [f"{key}={value}" for key, value in overrides.items()]

@@ -9,9 +9,7 @@ import dataclasses
 import importlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from vswin import __version__
-from vswin.atomic import replacing
+from vswin.atomic import replacing, sync_file
 from vswin.errors import InputError, nearest
-from vswin.inference.protocol import find_protocol
+from vswin.inference.model import find_protocol
 from vswin.models.video_swin import MEAN, STD, VideoSwin
 from vswin.models.zoo import SIZES, stage_grids
 from vswin.runtime import logger
@@ -45,10 +43,9 @@ CLIPS = tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="clips")
 def convert(weights: str, output: Path, source: str | None = None) -> None:
     """Writes weights in another format, which the ending of the output selects.
 
-    Args:
-        weights: checkpoint file, SavedModel, run folder or published name.
-        output: `.safetensors`, official names; `.h5`, a checkpoint of ours; without an ending, a SavedModel folder.
-        source: which copy of a published name.
+    `weights` are a checkpoint, a SavedModel, a run folder or a published name, of which `source` selects a copy. An
+    output with the ending `.safetensors` gets official names, `.h5` a checkpoint of ours; one without an ending becomes
+    the folder of a SavedModel.
 
     Raises:
         InputError: if the weights do not exist or cannot be written in that format, or the output exists.
@@ -58,42 +55,66 @@ def convert(weights: str, output: Path, source: str | None = None) -> None:
             f"{output}: the ending says the format: .safetensors, .h5 (a vswin checkpoint), or none for a SavedModel "
             "folder"
         )
-    if output.exists():
-        raise InputError(f"{output} exists; name another file, or delete it first")
+    _check_new(output)
     checkpoint = open_weights(weights, source)
-    # The metadata of the file.
-    network = checkpoint.network
-    described = {"init_from": os.fspath(weights), **checkpoint.metadata}
-    if network.size_name is not None:
-        described = {"model": network.size_name, "size": dataclasses.asdict(SIZES[network.size_name]), **described}
-    if network.num_classes is not None:
-        described["num_classes"] = network.num_classes
-    if checkpoint.dialect == IMAGE_2D:
-        described.pop("size", None)
     if output.suffix == "":
         run_export(weights, output, source=source)
     else:
-        save_checkpoint(output, checkpoint.tensors, described)
+        network, metadata = checkpoint.network, {"init_from": os.fspath(weights), **checkpoint.metadata}
+        if network.size_name is not None:
+            size = dataclasses.asdict(SIZES[network.size_name])
+            metadata = {"model": network.size_name, "size": size, **metadata}
+        if network.num_classes is not None:
+            metadata["num_classes"] = network.num_classes
+        if checkpoint.dialect == IMAGE_2D:
+            metadata.pop("size", None)
+        save_checkpoint(output, checkpoint.tensors, metadata)
     logger.info(f"wrote {output}: {len(checkpoint.tensors)} weights of {checkpoint.path} ({checkpoint.dialect})")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Metadata of an exported model.
+class Metadata:
+    """What an exported model says of itself beside its network.
 
     Args:
         class_names: classes in the order of the outputs, if known.
         num_frames: frames of a clip, where the format fixes its shape.
-        size: rows and columns of a clip, likewise.
+        crop: rows and columns of a clip, likewise.
         source_weights: where the weights came from, if known.
         clip: the clips that the model is tested on, as in `ClipConfig`, if known.
     """
 
     class_names: Sequence[str] | None = None
     num_frames: int = 32
-    size: int = 224
+    crop: int = 224
     source_weights: str | None = None
     clip: Mapping[str, Any] | None = None
+
+    def describe(self, model: VideoSwin) -> dict[str, Any]:
+        """Describes an exported model for its users and their programs, as JSON can hold it.
+
+        The key `size` is the network as in checkpoints; channels-first clips must be normalised with `mean` and `std`,
+        per channel R, G, B on the scale 0..255.
+
+        Raises:
+            InputError: if the numbers of class names and classes differ, or no clip can have that shape.
+        """
+        if self.num_frames < 1 or self.crop < 1:
+            raise InputError(f"num_frames={self.num_frames}, size={self.crop}: a clip has at least 1 frame of 1 pixel")
+        if self.class_names is not None and len(self.class_names) != model.num_classes:
+            raise InputError(
+                f"{len(self.class_names)} class names for a model of {model.num_classes} classes: "
+                "give the list it was trained with, or none"
+            )
+        return {
+            "vswin_version": __version__,
+            "model": next((name for name, known in SIZES.items() if known == model.size), None),
+            "size": dataclasses.asdict(model.size),
+            "num_classes": model.num_classes,
+            **dataclasses.asdict(self),
+            "mean": MEAN,
+            "std": STD,
+        }
 
 
 def run_export(
@@ -102,30 +123,22 @@ def run_export(
     format: str | None = None,
     model: str | None = None,
     num_frames: int | None = None,
-    size: int | None = None,
+    crop: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Exports weights and logs what was written.
+    """Exports weights (a run folder, a checkpoint or a published name) and logs what was written.
 
-    Args:
-        weights: run folder, checkpoint file or published name.
-        output: folder (`savedmodel`) or file to write.
-        format: savedmodel, tflite or onnx; None: the ending of the output decides, a SavedModel if it is neither.
-        model: key of `vswin.models.zoo.SIZES`, for weights that do not say what network they belong to.
-        num_frames: frames of a clip, where the format fixes its shape; None: as the model was trained or tested.
-        size: rows and columns of a clip; None likewise.
-        source: which copy of a published name.
+    `format` is savedmodel, tflite or onnx; None takes it from the ending of the output, a SavedModel if it is neither.
+    `model` is a key of `vswin.models.zoo.SIZES`, for weights that do not say what network they belong to. Where the
+    format fixes the shape of clips, `num_frames` and `crop` replace those with which the model was trained or tested.
+    `source` selects a copy of a published name.
 
     Raises:
         InputError: if the weights or the format do not exist, the weights have no head, the output exists, or a package
             is missing.
     """
-    exports: dict[str, Callable[[VideoSwin, Path, Facts], Path]] = {
-        "savedmodel": export_saved_model,
-        "tflite": export_tflite,
-        "onnx": export_onnx,
-    }
     # Errors that stop the export come before weights are downloaded and the model is built.
+    exports = {"savedmodel": export_saved_model, "tflite": export_tflite, "onnx": export_onnx}
     format = format or {".tflite": "tflite", ".onnx": "onnx"}.get(output.suffix, "savedmodel")
     if format not in exports:
         raise InputError(f"no export format is called {format!r}: {nearest(format, list(exports))}")
@@ -138,21 +151,21 @@ def run_export(
         logger.info(f"{weights} does not name its classes; the export will not either")
     protocol = find_protocol(weights)
     clip = protocol.config.clip
-    num_frames, size = clip.num_frames if num_frames is None else num_frames, clip.crop if size is None else size
+    num_frames, crop = clip.num_frames if num_frames is None else num_frames, clip.crop if crop is None else crop
     origin = protocol.origin if protocol.is_known else "for want of a protocol in the weights, that of Kinetics"
-    logger.info(f"its clips have {num_frames} frames of {size} x {size} pixels ({origin}; --frames and --size win)")
+    logger.info(f"its clips have {num_frames} frames of {crop} x {crop} pixels ({origin}; --frames and --size win)")
     logger.info(f"exporting to {output} ({format}); this takes a minute or two")
-    known = dataclasses.asdict(clip) if protocol.is_known else None
-    exports[format](built, output, Facts(class_names, num_frames, size, weights, known))
+    known_clip = dataclasses.asdict(clip) if protocol.is_known else None
+    exports[format](built, output, Metadata(class_names, num_frames, crop, weights, known_clip))
     files = [path for path in [output, *output.rglob("*")] if path.is_file()]
     logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 
 
-def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -> Path:
+def export_saved_model(model: VideoSwin, folder: Path, metadata: Metadata = Metadata()) -> None:
     """Writes a SavedModel in float32 with the interface of the TF-Hub collection, and signatures for uint8 clips.
 
     The object that `tf.saved_model.load` returns is callable, `loaded(x, training=False)`: it maps normalised RGB,
-    float32 [B, 3, num_frames, size, size], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it
+    float32 [B, 3, num_frames, crop, crop], to features, float32 [B, 8C, T', H', W'], any B. With `training=True` it
     drops paths as in training. It holds `variables` and `trainable_variables` of the backbone, so that
     `hub.KerasLayer(folder, trainable=True)` fine-tunes it, and all `weights` by official name (in the layout of
     TensorFlow). Signatures, each with a dict of one entry as its result:
@@ -164,20 +177,20 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
     Assets: `vswin.json` describes the model; `classes.txt` has one class name per line, if they are known.
 
     Raises:
-        InputError: if the folder exists and is not empty, or the facts do not fit the model.
+        InputError: if the folder exists and is not empty, or the metadata do not fit the model.
     Source: hub_utilities/tfhub.dev/assets/docs of shoaib6174/GSOC-22-Video-Swin-Transformers (shapes);
         tensorflow_hub/keras_layer.py (what a layer reads from the loaded object).
     """
     _check_new(folder, may_be_empty_folder=True)
-    assets = {"vswin.json": json.dumps(describe_export(model, facts), indent=2)}
-    if facts.class_names is not None:
-        assets["classes.txt"] = "\n".join(facts.class_names)
+    assets = {"vswin.json": json.dumps(metadata.describe(model), indent=2)}
+    if metadata.class_names is not None:
+        assets["classes.txt"] = "\n".join(metadata.class_names)
     model = float32_copy(model)
     weights = named_weights(model)
     backbone = [variable for name, variable in weights.items() if not name.startswith(HEAD_PREFIX)]
     infer = _trace(lambda x: model.backbone(x), NORMALIZED)
     infer_in_training = _trace(lambda x: _drop_paths(model, x), NORMALIZED)
-    extents = stage_grids(model.size, (facts.num_frames, facts.size, facts.size))[-1].grid
+    extents = stage_grids(model.size, (metadata.num_frames, metadata.crop, metadata.crop))[-1].grid
 
     def call(x: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.transpose(x, [0, 2, 3, 4, 1])  # [B, T, H, W, 3]
@@ -186,7 +199,7 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
         return tf.ensure_shape(features, [None, model.size.num_features, *extents])
 
     called = tf.function(call, autograph=False)
-    channels_first = tf.TensorSpec([None, 3, facts.num_frames, facts.size, facts.size], name="input_1")
+    channels_first = tf.TensorSpec([None, 3, metadata.num_frames, metadata.crop, metadata.crop], name="input_1")
     for training in (False, True):
         called.get_concrete_function(channels_first, training=training)
     # The Keras model itself is left out: it would add its Python classes, and a traced function per layer.
@@ -202,56 +215,63 @@ def export_saved_model(model: VideoSwin, folder: Path, facts: Facts = Facts()) -
             lambda clips: {"probabilities": tf.nn.softmax(model.head(infer(model.normalize(clips))))}, CLIPS
         ),
     }
-    with _replacing_folder(folder) as unfinished, TemporaryDirectory() as temporary:
+    # The new folder takes its place whole, or not at all.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as scratch:
         for name, text in assets.items():
-            asset = Path(temporary) / name
+            asset = Path(scratch) / name
             asset.write_text(text + "\n", encoding="utf-8")
             setattr(exported, asset.stem, tf.saved_model.Asset(str(asset)))
+        unfinished = Path(scratch) / "model"
         tf.saved_model.save(exported, str(unfinished), signatures)
-    return folder
+        for path in unfinished.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+        if folder.exists():
+            folder.rmdir()
+        os.rename(unfinished, folder)
 
 
-def export_tflite(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+def export_tflite(model: VideoSwin, path: Path, metadata: Metadata = Metadata()) -> None:
     """Writes a TFLite file of built-in operators only, and beside it `<path>.json`, which describes the model.
 
-    The signature `serving_default` maps `clips`, uint8 [1, num_frames, size, size, 3] RGB, to `probabilities`, float32
+    The signature `serving_default` maps `clips`, uint8 [1, num_frames, crop, crop, 3] RGB, to `probabilities`, float32
     [1, K]. Window indices, masks and expanded biases become constants of the file: with 32 frames of 224 pixels,
     `swin_tiny` takes 200 MB, its weights alone 113 MB.
 
     Raises:
-        InputError: if one of the files exists, or the facts do not fit the model.
+        InputError: if one of the files exists, or the metadata do not fit the model.
     """
     beside = path.with_name(f"{path.name}.json")
     for file in (path, beside):
         _check_new(file)
-    description = describe_export(model, facts)
+    description = json.dumps(metadata.describe(model), indent=2)
     copy = float32_copy(model)
     holder = tf.train.Checkpoint(weights=named_weights(copy))
-    classify = _make_classifier(copy, facts).get_concrete_function()
-    one_clip = tf.TensorSpec([1, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    classify = _make_classifier(copy, metadata).get_concrete_function()
+    one_clip = tf.TensorSpec([1, metadata.num_frames, metadata.crop, metadata.crop, 3], tf.uint8, name="clips")
     holder.classify = tf.function(lambda clips: classify(clips), input_signature=[one_clip], autograph=False)
     concrete = holder.classify.get_concrete_function()
     converted = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder).convert()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(beside) as partial:
-        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(description + "\n", encoding="utf-8")
     with replacing(path) as partial:
         partial.write_bytes(converted)
-    return path
 
 
-def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
+def export_onnx(model: VideoSwin, path: Path, metadata: Metadata = Metadata()) -> None:
     """Writes an ONNX file, with a description of the model as JSON in its metadata, under the key `vswin`.
 
-    Its input `clips` is uint8 [B, num_frames, size, size, 3] RGB, any B; its output `probabilities` is float32 [B, K].
+    Its input `clips` is uint8 [B, num_frames, crop, crop, 3] RGB, any B; its output `probabilities` is float32 [B, K].
 
     Raises:
-        InputError: if the file exists, the facts do not fit the model, or tf2onnx is not installed.
+        InputError: if the file exists, the metadata do not fit the model, or tf2onnx is not installed.
     """
     _check_new(path)
     tf2onnx = _import_tf2onnx()
-    description = describe_export(model, facts)
-    classify = _make_classifier(float32_copy(model), facts)
+    description = metadata.describe(model)
+    classify = _make_classifier(float32_copy(model), metadata)
     proto, _ = tf2onnx.convert.from_function(
         classify,
         classify.input_signature,
@@ -263,38 +283,6 @@ def export_onnx(model: VideoSwin, path: Path, facts: Facts = Facts()) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_bytes(proto.SerializeToString())
-    return path
-
-
-def describe_export(model: VideoSwin, facts: Facts) -> dict[str, Any]:
-    """Describes an exported model for its users and their programs, as JSON can hold it.
-
-    The key `size` is the network as in checkpoints; channels-first clips must be normalised with `mean` and `std`, per
-    channel R, G, B on the scale 0..255.
-
-    Raises:
-        InputError: if the numbers of class names and classes differ, or no clip can have that shape.
-    """
-    if facts.num_frames < 1 or facts.size < 1:
-        raise InputError(f"num_frames={facts.num_frames}, size={facts.size}: a clip has at least 1 frame of 1 pixel")
-    if facts.class_names is not None and len(facts.class_names) != model.num_classes:
-        raise InputError(
-            f"{len(facts.class_names)} class names for a model of {model.num_classes} classes: "
-            "give the list it was trained with, or none"
-        )
-    return {
-        "vswin_version": __version__,
-        "model": next((name for name, known in SIZES.items() if known == model.size), None),
-        "size": dataclasses.asdict(model.size),
-        "num_classes": model.num_classes,
-        "class_names": None if facts.class_names is None else list(facts.class_names),
-        "source_weights": facts.source_weights,
-        "num_frames": facts.num_frames,
-        "crop": facts.size,
-        "clip": None if facts.clip is None else dict(facts.clip),
-        "mean": MEAN,
-        "std": STD,
-    }
 
 
 def float32_copy(model: VideoSwin) -> VideoSwin:
@@ -319,10 +307,10 @@ def _trace(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
 
 
-def _make_classifier(model: VideoSwin, facts: Facts) -> Any:
+def _make_classifier(model: VideoSwin, metadata: Metadata) -> Any:
     """Makes the function clips -> {"probabilities": [B, K]}, for any B."""
     # For an unknown number of windows, attention makes no loop over chunks, which TFLite refuses.
-    spec = tf.TensorSpec([None, facts.num_frames, facts.size, facts.size, 3], tf.uint8, name="clips")
+    spec = tf.TensorSpec([None, metadata.num_frames, metadata.crop, metadata.crop, 3], tf.uint8, name="clips")
     return tf.function(
         lambda clips: {"probabilities": tf.nn.softmax(model(clips))}, input_signature=[spec], autograph=False
     )
@@ -333,24 +321,6 @@ def _check_new(path: Path, may_be_empty_folder: bool = False) -> None:
         raise InputError(f"{path} exists and is not an empty folder; name another one, or delete it first")
     if not may_be_empty_folder and path.exists():
         raise InputError(f"{path} exists; name another file, or delete it first")
-
-
-@contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write to; without an error it is renamed to `folder`, which is absent or empty."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        yield unfinished
-        for path in unfinished.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as written:
-                    os.fsync(written.fileno())
-        if folder.exists():
-            folder.rmdir()
-        os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _import_tf2onnx() -> ModuleType:

@@ -44,8 +44,8 @@ def models_records() -> list[dict[str, Any]]:
     for weights in all_published():
         sources = [dataclasses.asdict(source) | {"url": source.url} for source in weights.sources]
         copies = [dataclasses.asdict(copy) | {"path": str(copy.path)} for copy in local_copies(weights.name)]
-        known = {"gmacs": _count_gmacs(weights), "sources": sources, "local": copies}
-        records.append(dataclasses.asdict(weights) | known)
+        more = {"gmacs": _count_gmacs(weights), "sources": sources, "local": copies}
+        records.append(dataclasses.asdict(weights) | more)
     return records
 
 
@@ -59,26 +59,20 @@ def print_models(console: Console | None = None, show_sources: bool = False) -> 
     """
     # Names and addresses are not wrapped in a pipe.
     console = console or Console(soft_wrap=True)
-    _print_row(console, "video models", _HEADINGS, style="bold")
-    for weights in all_published():
-        if not weights.is_image_model:
-            accuracy = ("", "", "")
-            if isinstance(weights, PublishedModel):
-                accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
-            _print_row(console, weights.name, (*accuracy, _millions(weights), f"{_count_gmacs(weights):.0f}"))
-            _print_below(console, weights, show_sources)
-    console.print()
-    _print_row(console, "image models", ("", "", "", "params", ""), style="bold")
-    for weights in all_published():
-        if weights.is_image_model:
-            _print_row(console, weights.name, ("", "", "", _millions(weights), ""))
-            _print_below(console, weights, show_sources)
-    console.print()
-    places = (
+    for title, headings, are_images in (
+        ("video models", _HEADINGS, False),
+        ("image models", ("", "", "", "params", ""), True),
+    ):
+        _print_row(console, title, headings, style="bold")
+        for weights in all_published():
+            if weights.is_image_model == are_images:
+                _print_model(console, weights, show_sources)
+        console.print()
+    for note in (
+        *_NOTES,
         f"Downloads go to {cache_folder()} (VSWIN_CACHE).",
         "Your own files: a folder, or the address of a mirror, in VSWIN_WEIGHTS_DIR.",
-    )
-    for note in (*_NOTES, *places):
+    ):
         say(console, note, widest=_WIDTH)
 
 
@@ -92,8 +86,13 @@ def _print_row(console: Console, name: str, figures: tuple[str, ...], style: str
         say(console, ", ".join(named), indent=4)
 
 
-def _print_below(console: Console, weights: PublishedWeights, show_sources: bool) -> None:
-    """Prints the facts about a model that have no column."""
+def _print_model(console: Console, weights: PublishedWeights, show_sources: bool) -> None:
+    """Prints the row of a model, and below it the facts that have no column."""
+    accuracy = ("", "", "")
+    if isinstance(weights, PublishedModel):
+        accuracy = (str(weights.top1), str(weights.top5), weights.test_views)
+    gmacs, millions = _count_gmacs(weights), f"{weights.parameters / 1e6:.1f} M"
+    _print_row(console, weights.name, (*accuracy, millions, "" if gmacs is None else f"{gmacs:.0f}"))
     if weights.is_image_model:
         texts = [f"{_LABELS[weights.dataset]}, for {weights.size}: {local_state(weights.name)}"]
     else:
@@ -123,10 +122,6 @@ def _hub_differences(weights: PublishedWeights) -> list[str]:
     if len({re.sub(r"[^a-z0-9]", "", name.lower()) for name in names}) > 1:
         differences.append(f"pre-trained on {page.pretrained_on}")
     return differences
-
-
-def _millions(weights: PublishedWeights) -> str:
-    return f"{weights.parameters / 1e6:.1f} M"
 
 
 def _count_gmacs(weights: PublishedWeights) -> float | None:

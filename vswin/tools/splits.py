@@ -29,11 +29,7 @@ def run_splits(config: TrainConfig, overrides: Sequence[str]) -> None:
     """Trains on each split, tests each model under the published protocol, and prints the mean.
 
     Each training and each test is a separate process and takes no memory from the next. Work that an earlier call with
-    the same `output_dir` has finished is not repeated.
-
-    Args:
-        config: the run of a split, checked.
-        overrides: the command line of the run.
+    the same `output_dir` has finished is not repeated. `overrides` are the command line of the run.
 
     Raises:
         InputError: if the data set has no splits, or the command line sets `dataset.split` or `resume`.

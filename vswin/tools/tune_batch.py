@@ -12,6 +12,7 @@ from vswin.config.schema import TrainConfig
 from vswin.console import count_of, print_table, say
 from vswin.errors import InputError
 from vswin.runtime import console, logger, program, start_log
+from vswin.tools.tune_rates import check_alone
 from vswin.training.memory import estimate_run
 from vswin.training.trial import Trial, run_trial
 
@@ -21,8 +22,8 @@ _PROCESS_GB = 1.0
 # the activations.
 _NUM_CLASSES = 400
 _REPLACED = ("batch_size", "optimizer.learning_rate", "runtime.micro_batches")
-# Share of the free memory for a trial; the rest is for the machine and for the input pipeline of a real run.
-_SHARE = 0.9
+# Of the free memory, for a trial; the rest is for the machine and for the input pipeline of a real run.
+_FREE_FRACTION = 0.9
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -32,16 +33,15 @@ def run_tune_batch(
 ) -> dict[int, Trial]:
     """Tries batch sizes; prints which fit, how fast each is, and the override to use; returns the trials by batch size.
 
-    Args:
-        config: the run, checked.
-        overrides: the command line of the run.
-        limit_gb: memory limit of a process; None for the free memory, or for all memory of a GPU.
-        max_batch: the largest size to try.
-
-    Raises:
-        InputError: if not even the smallest batch fits.
+    `overrides` are the command line of the run. `limit_gb` limits the memory of a process; None takes the free memory,
+    or all memory of a GPU. `max_batch` is the largest size to try. An `InputError` if not even the smallest batch fits.
     """
     start_log(None)
+    if limit_gb is not None and not (math.isfinite(limit_gb) and limit_gb > 0):
+        raise InputError(f"--limit-gb {limit_gb:g}: gigabytes above 0")
+    if max_batch < 1:
+        raise InputError(f"--max-batch {max_batch}: at least 1")
+    check_alone(config)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     is_cpu = num_gpus == 0
     limit = free_gb() if limit_gb is None and is_cpu else limit_gb
@@ -82,9 +82,10 @@ def run_tune_batch(
         )
     more = "" if any(not trial.fits for trial in tried.values()) else f" (no more was tried: --max-batch {max_batch})"
     logger.info(f"largest batch that fits: {count_of(largest, 'clip')} per device{more}")
-    knee = find_knee({size: size / trial.seconds for size, trial in tried.items() if trial.fits})
-    if knee < largest:
-        logger.info(f"from {count_of(knee, 'clip')} on, a larger batch is hardly faster (within 5 % of the fastest)")
+    speeds = {size: size / trial.seconds for size, trial in tried.items() if trial.fits}
+    enough = min(size for size, speed in speeds.items() if speed >= 0.95 * max(speeds.values()))
+    if enough < largest:
+        logger.info(f"from {count_of(enough, 'clip')} on, a larger batch is hardly faster (within 5 % of the fastest)")
     _suggest_overrides(config, overrides, largest, unit, 1 if runtime.strategy == "one_device" else max(1, num_gpus))
     if not runtime.remat:
         kept, twice = (_estimate(config, largest, is_cpu, remat) for remat in (False, True))
@@ -124,8 +125,8 @@ def _suggest_overrides(config: TrainConfig, overrides: Sequence[str], largest: i
     kept = [word for word in overrides if word.partition("=")[0] not in _REPLACED]
     command = shlex.join([*kept, f"batch_size={total}", f"optimizer.learning_rate={rate:.2g}"])
     logger.info(f"to use it, with the learning rate in proportion:\n  {program('train')} {command}")
-    share = config.batch_size // devices
-    parts = count_parts(share, largest, unit)
+    per_device = config.batch_size // devices
+    parts = count_parts(per_device, largest, unit)
     recipe = f"the batch of the recipe, batch_size={config.batch_size}"
     if config.batch_size % devices or parts is None:
         logger.info(f"{recipe}, cannot be cut into equal parts that fit")
@@ -134,23 +135,15 @@ def _suggest_overrides(config: TrainConfig, overrides: Sequence[str], largest: i
     else:
         logger.info(
             f"{recipe}, fits with runtime.micro_batches={parts}: the same step, "
-            f"{count_of(share // parts, 'clip')} at a time"
+            f"{count_of(per_device // parts, 'clip')} at a time"
         )
 
 
 def find_largest(fits: Callable[[int], bool], start: int, unit: int, most: int) -> int:
-    """Finds the largest multiple of `unit` that fits: doubles until one does not, then halves the gap.
+    """Finds the largest multiple of `unit` up to `most` that fits; 0 if not even one unit does.
 
+    Starts near `start`, doubles until a number does not fit, then halves the gap; each number is tried at most once.
     Up to 16 units the answer is exact; beyond, it is at most a sixteenth below the largest.
-
-    Args:
-        fits: tries a number, each at most once; if a number fits, all smaller ones must fit.
-        start: the first guess; rounded down to a multiple.
-        unit: >= 1.
-        most: the largest number to try, >= unit.
-
-    Returns:
-        The number; 0 if not even one unit fits.
     """
     low, high = 0, most // unit + 1  # in units: the largest known to fit, the smallest ruled out
     guess = min(max(1, start // unit), most // unit)
@@ -164,50 +157,32 @@ def find_largest(fits: Callable[[int], bool], start: int, unit: int, most: int) 
     return low * unit
 
 
-def find_knee(clips_per_second: dict[int, float]) -> int:
-    """Finds the smallest batch whose speed is within 5 % of the fastest."""
-    best = max(clips_per_second.values())
-    return min(size for size, speed in clips_per_second.items() if speed >= 0.95 * best)
-
-
-def count_parts(share: int, largest: int, unit: int) -> int | None:
+def count_parts(batch_size: int, largest: int, unit: int) -> int | None:
     """Counts the fewest equal parts that are multiples of `unit` and at most `largest`; None if there are none."""
-    for parts in range(1, share // unit + 1):
-        if share % (parts * unit) == 0 and share // parts <= largest:
+    for parts in range(1, batch_size // unit + 1):
+        if batch_size % (parts * unit) == 0 and batch_size // parts <= largest:
             return parts
     return None
 
 
-def free_gb() -> float:
-    """Gives nine tenths of the free memory, in GB, within the limits of the control groups."""
-    return _SHARE * min([psutil.virtual_memory().available, *cgroup_free(_CGROUPS, _OWN_CGROUP)]) / 1e9
+def free_gb(root: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> float:
+    """Gives nine tenths of the free memory, in GB, within the limits of the control groups of containers and Slurm.
 
-
-def cgroup_free(root: Path, own: Path) -> list[int]:
-    """Reads how much memory the control groups of this process (set by containers and Slurm) leave.
-
-    `root` is the mount point of the groups; the file `own` names the groups of this process. Gives bytes for each group
-    with a limit; file caches count as free, as the kernel drops them when memory is needed.
+    `root` is the mount point of the groups (version 2); the file `own` names the group of this process. File caches
+    count as free, as the kernel drops them when memory is needed.
     """
-    free = []
-    for line in own.read_text().splitlines() if own.is_file() else ():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            base, limit_name, used_name, cache_name = root, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, cache_name = root / "memory", "total_inactive_file"
-            limit_name, used_name = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        path = base / group.lstrip("/")
+    free = [psutil.virtual_memory().available]
+    lines = own.read_text().splitlines() if own.is_file() else []
+    for group in (line[3:] for line in lines if line.startswith("0::")):
+        path = root / group.lstrip("/")
         # Inside a container, the path may be the one outside of it; then the container's own group is the root.
-        for folder in (folder for folder in (path, *path.parents) if folder == base or base in folder.parents):
+        for folder in (folder for folder in (path, *path.parents) if folder == root or root in folder.parents):
             try:
-                limit = (folder / limit_name).read_text().strip()
-                used = int((folder / used_name).read_text())
+                limit = (folder / "memory.max").read_text().strip()
+                used = int((folder / "memory.current").read_text())
                 statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             except OSError:
                 continue
             if limit != "max":
-                free.append(max(0, int(limit) - used + int(statistics.get(cache_name, 0))))
-    return free
+                free.append(max(0, int(limit) - used + int(statistics.get("inactive_file", 0))))
+    return _FREE_FRACTION * min(free) / 1e9

@@ -7,7 +7,7 @@ import pytest
 
 import vswin
 from vswin.errors import InputError
-from vswin.inference.extract import run_extract
+from vswin.inference.features import run_extract
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import save_checkpoint
 
@@ -38,8 +38,8 @@ def test_a_row_per_video_is_the_average_over_its_views(run_folder, model, videos
     expected = [pooled(model, path).mean(axis=0) for path in found["path"].tolist()]
     np.testing.assert_allclose(found["features"], expected, rtol=0, atol=1e-5)
     assert np.ptp(found["features"], axis=0).max() > 1e-3
-    about = json.loads(str(found["about"]))
-    assert (about["level"], about["protocol"]["num_crops"]) == ("video", 3)
+    metadata = json.loads(str(found["about"]))
+    assert (metadata["level"], metadata["protocol"]["num_crops"]) == ("video", 3)
     assert "4 rows of 16 features, a row per video" in capsys.readouterr().out
 
 
@@ -61,8 +61,8 @@ def test_a_row_per_clip_is_the_average_over_its_crops_and_says_where_it_begins(r
 def test_weights_without_a_head_have_features(run_folder, model, videos, tmp_path):
     checkpoint = open_checkpoint(run_folder)
     tensors = {name: values for name, values in checkpoint.tensors.items() if "cls_head" not in name}
-    about = {key: checkpoint.metadata[key] for key in ("size", "clip")}
-    save_checkpoint(tmp_path / "backbone.h5", tensors, about)
+    metadata = {key: checkpoint.metadata[key] for key in ("size", "clip")}
+    save_checkpoint(tmp_path / "backbone.h5", tensors, metadata)
     run_extract([str(videos / "z.avi")], str(tmp_path / "backbone.h5"), tmp_path / "f.npz")
     expected = pooled(model, videos / "z.avi").mean(axis=0)
     np.testing.assert_allclose(np.load(tmp_path / "f.npz")["features"], expected[None], rtol=0, atol=1e-5)

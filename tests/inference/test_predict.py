@@ -1,20 +1,57 @@
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 import vswin
 from vswin.errors import InputError
-from vswin.inference import run
-from vswin.inference.results import STDOUT
-from vswin.inference.run import Outputs, run_predict
+from vswin.inference import predict
+from vswin.inference.predict import STDOUT, Outputs, Prediction, print_prediction, rank, run_predict
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import write_safetensors
 
 NAMES = ["wave", "jump rope", "Größe"]
+
+
+PROBABILITIES = np.array([0.1, 0.3, 0.3, 0.3], np.float32)
+ODD_NAMES = ["a, b", "[bold]x[/bold]", "Größe", "gehen"]
+
+
+def printed(prediction, width=80):
+    text = io.StringIO()
+    print_prediction(Console(file=text, highlight=False, soft_wrap=True, width=width), prediction)
+    return text.getvalue()
+
+
+def test_among_equal_classes_the_first_comes_first_and_names_are_shown_as_they_are():
+    prediction = rank("a[1].mp4", PROBABILITIES, ODD_NAMES, 9)
+    assert prediction.labels.tolist() == [1, 2, 3, 0]
+    lines = [line.split() for line in printed(prediction).splitlines()]
+    assert lines[0] == ["a[1].mp4"]
+    assert lines[1] == ["30.00", "%", "━━━━━━", "[bold]x[/bold]"]
+    assert lines[4] == ["10.00", "%", "━━", "a,", "b"]
+
+
+@pytest.mark.parametrize("width", [20, 30, 49])
+def test_a_narrow_window_has_no_bars_and_breaks_names(width):
+    names = ["a name of many words that goes on and on"] * 4
+    lines = printed(rank("a.mp4", PROBABILITIES, names, 2), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "━" not in "".join(lines)
+    assert "".join("".join(lines[1:]).split()).count("goesonandon") == 2
+
+
+def test_control_characters_are_printed_escaped():
+    prediction = rank("evil\x1b[2Jname\n\udcff.mp4", PROBABILITIES, ["\x07bell", *ODD_NAMES[1:]], 4, seconds=1.25)
+    text = printed(prediction) + printed(Prediction("b\r.mp4", problem="not a \x1b[31mvideo"))
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert text.startswith("evil\\x1b[2Jname\\n\\udcff.mp4  1.2 s\n")
+    assert text.endswith("b\\r.mp4: passed over, not a \\x1b[31mvideo\n")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +84,8 @@ def assert_predicted(predictions, model, **changes):
 def test_predictions_are_those_of_the_model_on_the_protocol_of_its_run(run_folder, model, videos, tmp_path, capsys):
     outputs = Outputs(tmp_path / "new" / "p.json", tmp_path / "new" / "p.csv")
     predictions = run_predict([str(videos)], str(run_folder), top_k=2, outputs=outputs)
-    assert [Path(prediction.path).relative_to(videos).as_posix() for prediction in predictions] == [
-        "run/a.avi",
-        "run/b.avi",
-        "run/c.avi",
-        "walk/a.avi",
-    ]
+    paths = [Path(prediction.path).relative_to(videos).as_posix() for prediction in predictions]
+    assert paths == ["run/a.avi", "run/b.avi", "run/c.avi", "walk/a.avi"]
     assert_predicted(predictions, model)
     assert len({tuple(prediction.probabilities) for prediction in predictions}) == 4
 
@@ -117,37 +150,34 @@ def test_bad_files_are_named_and_passed_over(run_folder, model, videos, write_ra
     assert [path.name for path in (tmp_path / "saved").iterdir()] == ["b.mp4"]
 
 
-@pytest.fixture(scope="module")
-def unnamed(run_folder, tmp_path_factory) -> Path:
-    """The run's weights in a file without metadata: no classes, clip or network."""
-    path = tmp_path_factory.mktemp("unnamed") / "weights.safetensors"
-    write_safetensors(path, open_checkpoint(run_folder).tensors, {})
-    return path
-
-
 OF_RUN = (
     *("clip.num_frames=4", "clip.crop=32", "clip.num_clips=2", "model=swin_micro", "model.embed_dim=8"),
     *("model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]"),
 )
 
 
-def test_classes_without_names_have_numbers_or_those_of_a_file(unnamed, videos, tmp_path, capsys):
-    video = str(videos / "run" / "a.avi")
-    (numbered,) = run_predict([video], str(unnamed), OF_RUN)
+def test_weights_without_metadata_have_numbers_or_the_names_of_a_file_and_need_a_head(
+    run_folder, videos, tmp_path, capsys
+):
+    tensors, weights, video = open_checkpoint(run_folder).tensors, tmp_path / "w.safetensors", str(videos / "run/a.avi")
+    write_safetensors(weights, tensors, {})
+    (numbered,) = run_predict([video], str(weights), OF_RUN)
     assert numbered.names == [str(label) for label in numbered.labels]
     assert "3 classes, whose names are not known (--classes FILE gives them); protocol of Kinetics" in (
         capsys.readouterr().out
     )
     (tmp_path / "classes.txt").write_text("\ufeff" + "\n".join(NAMES), encoding="utf-8")
-    (named,) = run_predict([video], str(unnamed), OF_RUN, classes=tmp_path / "classes.txt")
+    (named,) = run_predict([video], str(weights), OF_RUN, classes=tmp_path / "classes.txt")
     assert named.names == [NAMES[label] for label in numbered.labels]
     (tmp_path / "two.txt").write_text("a\nb\n")
-    with pytest.raises(InputError, match=r"two.txt names 2 classes, the model has 3"):
-        run_predict([video], str(unnamed), OF_RUN, classes=tmp_path / "two.txt")
-    with pytest.raises(InputError, match=r"no.txt cannot be read"):
-        run_predict([video], str(unnamed), OF_RUN, classes=tmp_path / "no.txt")
+    for name, words in (("two.txt", r"two.txt names 2 classes, the model has 3"), ("no.txt", "no.txt cannot be read")):
+        with pytest.raises(InputError, match=words):
+            run_predict([video], str(weights), OF_RUN, classes=tmp_path / name)
     with pytest.raises(InputError, match="they fit no known size"):
-        run_predict([video], str(unnamed))
+        run_predict([video], str(weights))
+    write_safetensors(weights, {name: tensor for name, tensor in tensors.items() if "cls_head" not in name}, {})
+    with pytest.raises(InputError, match="there is no head in them"):
+        run_predict([video], str(weights), OF_RUN)
 
 
 def test_a_saved_model_predicts_as_the_run_does(exported, model, videos):
@@ -173,7 +203,7 @@ def test_ctrl_c_leaves_what_was_predicted_before(run_folder, videos, monkeypatch
         if len(shown) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "print_prediction", interrupt)
+    monkeypatch.setattr(predict, "print_prediction", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_predict([str(videos)], str(run_folder), outputs=Outputs(csv=tmp_path / "p.csv", save=tmp_path / "saved"))
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
@@ -193,10 +223,3 @@ def test_ctrl_c_leaves_what_was_predicted_before(run_folder, videos, monkeypatch
 def test_options_that_make_no_sense_are_refused(run_folder, videos, options, words):
     with pytest.raises(InputError, match=words):
         run_predict([str(videos)], str(run_folder), **options)
-
-
-def test_weights_without_a_head_do_not_predict(run_folder, videos, tmp_path):
-    tensors = {name: values for name, values in open_checkpoint(run_folder).tensors.items() if "cls_head" not in name}
-    write_safetensors(tmp_path / "backbone.safetensors", tensors, {})
-    with pytest.raises(InputError, match="there is no head in them"):
-        run_predict([str(videos)], str(tmp_path / "backbone.safetensors"), OF_RUN)
