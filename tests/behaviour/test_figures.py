@@ -23,8 +23,7 @@ from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
 from vswin.models.zoo import configured_size
 from vswin.runs.pairs import Pair as ComparedPair
-from vswin.runs.pairs import say_pair
-from vswin.runs.statistics import difference_interval, mcnemar_p
+from vswin.runs.pairs import describe_pair, difference_interval, mcnemar_p
 from vswin.tools.splits import run_splits
 from vswin.weights.files import save_checkpoint
 from vswin.weights.names import official_tensors
@@ -181,7 +180,7 @@ def test_a_p_value_and_its_interval_never_contradict_each_other():
                 is_significant = min(1.0, num_tests * p_value) < 0.05
                 assert is_significant == (low > 0 or high < 0), (first, second, num_videos, num_tests)
                 counts = {"num_videos": num_videos, "num_only_first": first, "num_only_second": second}
-                sentence = say_pair(
+                sentence = describe_pair(
                     ComparedPair("a", "b", **counts, interval=(low, high), corrected_p=min(1.0, num_tests * p_value))
                 )
                 assert ("no difference" in sentence) == (not is_significant)

@@ -6,7 +6,7 @@ Files of other versions may hold anything; unknown values are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,12 @@ _LEFT_OUT = {
     *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
     *("dataset.epochs", "dataset.batch_size", "dataset.warmup_epochs", "dataset.crop_area"),
 }
+
+
+ABSENT = "-"
+_VERSIONS = ("vswin", "tensorflow")
+# Keys of an evaluation's protocol that are not settings, or have rows of their own.
+_NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model", *_VERSIONS}
 
 
 def is_setting(key: str) -> bool:
@@ -79,6 +85,51 @@ def sum_up(run: Run) -> Figures:
         last_top1=None if last is None else float(last[-1]),
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
     )
+
+
+class Difference(NamedTuple):
+    """A setting and its value for each run, written as on a command line, or `ABSENT`."""
+
+    key: str
+    values: list[str]
+
+
+def config_differences(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the configuration keys whose values differ among the runs that have a configuration."""
+    configs = [
+        None if run.config is None else {key: value for key, value in run.config.items() if is_setting(key)}
+        for run in runs
+    ]
+    return _differing(configs)
+
+
+def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the settings that differ among the evaluations, including the name and the split of the data set."""
+    protocols: list[dict[str, Any] | None] = []
+    for run in runs:
+        settings = {key: value for key, value in run.protocol.items() if key not in _NO_SETTINGS}
+        named = {"dataset": run.test_set.get("name"), "split": run.test_set.get("split")}
+        protocols.append(settings | named if run.protocol else None)
+    return _differing(protocols, "test ")
+
+
+def _differing(settings: Sequence[Mapping[str, Any] | None], prefix: str = "") -> list[Difference]:
+    """Lists the keys whose values differ among the runs whose settings are known."""
+    rows = []
+    for key in dict.fromkeys(key for known in settings for key in known or ()):
+        values = [ABSENT if known is None or key not in known else format_value(known[key]) for known in settings]
+        if len({value for value, known in zip(values, settings, strict=True) if known is not None}) > 1:
+            rows.append(Difference(prefix + key, values))
+    return rows
+
+
+def known_environment(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the known versions and devices, whether or not they differ."""
+    rows = [Difference("devices of the training", [run.devices or ABSENT for run in runs])]
+    for name in _VERSIONS:
+        values = [format_value(run.protocol[name]) if name in run.protocol else ABSENT for run in runs]
+        rows.append(Difference(f"{name} of the evaluation", values))
+    return [row for row in rows if set(row.values) != {ABSENT}]
 
 
 def percent(share: Any, digits: int = 1) -> str:
