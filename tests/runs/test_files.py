@@ -50,7 +50,7 @@ def test_any_file_may_be_missing(folder, name):
     ("name", "damage", "words"),
     [
         ("predictions.csv", lambda text: text[: text.rindex(",")], "row 4 does not have 5 columns"),
-        ("predictions.csv", lambda text: text[:-1], "cut off in the middle of its last row"),
+        ("predictions.csv", lambda text: text[:-1], "it is cut off in the middle of its last row"),
         ("predictions.csv", lambda text: text[: text[:-1].rindex("\n") + 1], "predictions.csv has 3 videos, 2 of them"),
         ("predictions.csv", lambda text: text.splitlines()[0] + "\n", "it has no rows"),
         ("predictions.csv", lambda text: "", "it has no column path"),

@@ -181,18 +181,24 @@ def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
-    """Describes views, their frames and their pixels, as far as the keys of `clip.*` are known."""
+    """Describes the views of a video, their frames and their pixels, as far as they are known.
+
+    `protocol` has the keys of `clip.*`, and `average` if the views are averaged.
+    """
     known = {key: value for key, value in protocol.items() if isinstance(value, int) and value}
+    is_dense = protocol.get("sampling") == "dense"
     words = {}
     if {"num_clips", "num_crops"} <= set(known):
         words["views"] = f"{count_of(known['num_clips'], 'clip')} x {count_of(known['num_crops'], 'crop')}"
+        if is_dense and protocol.get("spacing") == "end_to_end":
+            words["views"] += ", clips end to end"
+        average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
+        words["views"] += f", {average}" if average else ""
     if "num_frames" in known:
         stride = known.get("frame_stride")
         in_a_row = "in a row" if stride == 1 else f"with stride {stride}"
-        is_dense = protocol.get("sampling") == "dense"
-        words["frames"] = (
-            f"{count_of(known['num_frames'], 'frame')} {in_a_row if is_dense else 'from equal parts of the video'}"
-        )
+        frames = count_of(known["num_frames"], "frame")
+        words["frames"] = f"{frames} {in_a_row if is_dense else 'from equal parts of the video'}"
     if {"resize", "crop"} <= set(known):
         words["pixels"] = f"short side {known['resize']}, {known['crop']} x {known['crop']} px"
     return words

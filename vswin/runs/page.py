@@ -1,4 +1,4 @@
-"""Build the report of a run: one self-contained HTML page."""
+"""Builds the report of a run: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,7 +20,6 @@ from vswin.config.load import flatten
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, printable
 from vswin.errors import InputError
-from vswin.runs.clips import Clip
 from vswin.runs.figures import (
     accuracy_table,
     describe_seen,
@@ -56,6 +55,26 @@ _VERSIONS = {
 }
 
 
+class Clip(NamedTuple):
+    """A tested video as the page shows it.
+
+    Attributes:
+        film: An animated WebP in base64; empty if there is none.
+        still: One frame as WebP in base64; empty if there is none.
+        size: Width and height in pixels.
+        problem: Why there is no picture; otherwise empty.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    film: str = ""
+    still: str = ""
+    size: tuple[int, int] = (0, 0)
+    problem: str = ""
+
+
 def write_page(
     run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
 ) -> tuple[str, dict[str, bytes]]:
@@ -78,9 +97,9 @@ def write_page(
     dataset = config.get("dataset.name") or run.test_set.get("name")
     published = metrics.get("published")
     test_session = metrics.get("environment")
-    accuracies, classes_plot, pictures = _describe_accuracies(run)
+    by_class, pictures = _describe_classes(run)
     html = environment.get_template("page.html.j2").render(
-        **accuracies,
+        **by_class,
         run=run,
         title=printable(f"{model} on {dataset}" if model and dataset else run.name),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
@@ -89,7 +108,6 @@ def write_page(
         state=_describe_progress(run),
         # S704: our own drawings, in which Matplotlib has escaped every text.
         curves=[Markup(svg) for svg in curves],  # noqa: S704
-        classes_plot=Markup(classes_plot),  # noqa: S704
         epochs=_tabulate_epochs(run),
         accuracies=accuracy_table(metrics),
         published=published if isinstance(published, dict) else {},
@@ -143,25 +161,15 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
     """Gives headings and rows of the history, rounded for reading."""
     if run.history is None:
         return []
-    table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
-    for index, epoch in enumerate(run.history["epoch"]):
-        table.append([f"{epoch:.0f}"])
-        for value in (values[index] for column, values in run.history.items() if column != "epoch"):
-            size = abs(value)
-            if not math.isfinite(value):
-                text = "-"
-            elif value == int(value) and size < 1e15:
-                text = f"{int(value):,}"
-            else:
-                text = f"{value:,.1f}" if size >= 100 else f"{value:.4f}" if size >= 0.01 else f"{value:.2e}"
-            table[-1].append(text)
-    return table
+    rows = zip(*run.history.values(), strict=True)
+    texts = [["-" if math.isnan(value) else f"{value:.5g}" for value in row] for row in rows]
+    return [[printable(column) for column in run.history], *texts]
 
 
-def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
+def _describe_classes(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Gives the most confused classes, the confusion matrix, the table of classes and, for many classes, a plot."""
     if run.predictions is None:
-        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
+        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": [], "classes_plot": ""}, {}
     # Map names to indices, in the order of the labels where it is known.
     found = run.predictions
     names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
@@ -173,19 +181,21 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes
     scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
     rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
     # Show all classes at once, or the worst and the best of many.
-    shown, plot, pictures = [("", rows)], "", {}
+    shown, svg, pictures = [("", rows)], "", {}
     if len(rows) > _NUM_WORST + _NUM_BEST:
         best = rows[-_NUM_BEST:][::-1]
         shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
     if len(rows) > _MAX_WHOLE_MATRIX:
-        plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
-    found_accuracies = {
+        svg, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
+    by_class = {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
         "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
         "classes": rows,
         "shown_classes": shown,
+        # S704: our own drawing, in which Matplotlib has escaped every text.
+        "classes_plot": Markup(svg),  # noqa: S704
     }
-    return found_accuracies, plot, pictures
+    return by_class, pictures
 
 
 def _shade_matrix(
@@ -220,7 +230,6 @@ def _describe_test(run: Run) -> list[tuple[str, str]]:
     weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
     views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
     note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
-    average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
     used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
     return _keep_known(
         {
@@ -231,7 +240,7 @@ def _describe_test(run: Run) -> list[tuple[str, str]]:
             "its folder": test_set.get("root"),
             "videos": _join([test_set.get("num_videos"), note]),
             "hash of the list": test_set.get("list_hash"),
-            "views of a video": _join([views.get("views"), average]),
+            "views of a video": views.get("views"),
             "frames of a view": views.get("frames"),
             "pixels": views.get("pixels"),
             "precision": protocol.get("precision"),
