@@ -16,7 +16,6 @@ from vswin.runs.compare import as_json, label_runs, name_folders, print_comparis
 from vswin.runs.figures import (
     Figures,
     config_differences,
-    format_value,
     known_environment,
     protocol_differences,
     sum_up,
@@ -155,10 +154,10 @@ def test_the_printed_comparison(runs):
     assert rows["b"][2:] == ["1/3", "25.0", "(1)", "25.0", "50.0", "95.0", "50.0", "10"]
     assert rows["c"] == ["c", "new", "0/3", *["-"] * 6]
     assert rows["d"] == ["d", "published", "-", "-", "-", "100.0", "95.0", "100.0", "-"]
-    start = lines.index("no epoch is done or logged (history.csv): c")
+    start = lines.index("no epoch is complete, or history.csv is missing: c")
     assert lines[start + 2 : start + 11] == [
         "What differed",
-        "no config.yaml, so nothing is known of the training: d",
+        "no config.yaml, so the settings of the training are unknown: d",
         "seed: 0 (a, c); 1 (b); - (d)",
         "init_from: null (a, b);",
         # Longer than a line, and still unbroken.
@@ -169,10 +168,10 @@ def test_the_printed_comparison(runs):
         "tensorflow of the evaluation: 2.21.0 (c not known)",
     ]
     alone = print_lines(runs[2:3])
-    assert "nothing in the configuration, but for where the runs write" in alone
+    assert "nothing in the configuration, apart from where the runs write" in alone
     assert alone[-2:] == [
         "no predictions.csv yet: c (vswin evaluate run=FOLDER writes one)",
-        "a test needs two runs with one",
+        "a test needs two runs with predictions.csv",
     ]
 
 
@@ -251,15 +250,15 @@ def test_what_differs_in_the_configuration(make_run):
     }
     # Defaults of a model or data set, logs and the output folder change no result.
     other = {
-        "model": {"learning_rate": 0.01, "freeze": ["backbone.*", "x"], "init_from": None},
-        **{"optimizer": {"learning_rate": 0.01}, "dataset": {"epochs": 10}, "logger": {"csv": False}},
+        "model": {"learning_rate": 0.01, "freeze": ["backbone.*", [None, True, 0.5]]},
+        **{"optimizer": {"learning_rate": 1e-8}, "dataset": {"epochs": 10}, "logger": {"csv": False}},
         **{"resume": True, "output_dir": "b", "gone": 1},
     }
     folders = [make_run("a", config=base), make_run("b", config=other), make_run("c", top1=[1.0])]
     runs = [read_run(folder.name, folder.name, folder) for folder in folders]
     assert {row.key: row.values for row in config_differences(runs)} == {
-        "model.freeze": ["[]", "[backbone.*,x]", "-"],
-        "optimizer.learning_rate": ["0.001", "0.01", "-"],
+        "model.freeze": ["[]", "[backbone.*,[null,true,0.5]]", "-"],
+        "optimizer.learning_rate": ["0.001", "1e-08", "-"],
         "epochs": ["30", "-", "-"],
         "gone": ["-", "1", "-"],
     }
@@ -283,9 +282,3 @@ def test_what_differs_in_the_evaluation(make_run):
         "vswin of the evaluation": ["0.1.0", "0.2.0", "-"],
         "tensorflow of the evaluation": ["2.21.0", "2.21.0", "-"],
     }
-
-
-def test_values_are_written_as_on_a_command_line():
-    values = [None, True, False, 1, 1.0, 1e-08, "x", [1, None, [0.5, True]], []]
-    expected = ["null", "true", "false", "1", "1.0", "1e-08", "x", "[1,null,[0.5,true]]", "[]"]
-    assert [format_value(value) for value in values] == expected

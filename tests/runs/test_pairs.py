@@ -42,6 +42,11 @@ def test_known_numbers(read):
     assert "-" not in describe_pair(back)
 
 
+@pytest.mark.parametrize(("p_value", "words"), [(1.0, "p = 1,"), (0.451, "p = 0.45,"), (0.00099, "p < 0.001,")])
+def test_p_values_as_papers_write_them(p_value, words):
+    assert words in describe_pair(Pair("a", "b", "", [], 100, 0, 0, 0, 30, 0, (0.1, 0.5), corrected_p=p_value))
+
+
 def test_no_difference(read):
     pair = compare_pairs([read("a", hits="1100110000"), read("b", hits="1111110000")])[0]
     assert describe_pair(pair) == (
@@ -71,13 +76,6 @@ def test_several_tests_are_corrected_and_the_first_run_stays_the_one_that_is_com
     assert every == [("a", "b"), ("a", "c"), ("a", "e"), ("b", "c"), ("b", "e"), ("c", "e")]
     assert [bool(pair.problem) for pair in compare_pairs(runs[:2])] == [True]
     assert compare_pairs(runs[:1]) == []
-
-
-def test_p_values_as_papers_write_them():
-    pair = {"num_videos": 100, "num_only_second": 30, "interval": (0.1, 0.5)}
-    values = {1.0: "p = 1,", 0.451: "p = 0.45,", 0.049: "p = 0.049,", 0.00099: "p < 0.001,", 0.0: "p < 0.001,"}
-    for value, words in values.items():
-        assert words in describe_pair(Pair("a", "b", corrected_p=value, **pair))
 
 
 def test_videos_are_matched_whatever_their_order_and_missing_ones_counted(read):

@@ -125,15 +125,12 @@ def _evaluate(
     labels = np.array([record.label for record in catalog.tested])
     num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
-        predictions = predict_videos(model, strategy, catalog.tested, config, batch_size, bad, frames, workers)
-        result = Result(
-            paths=[record.path for record in catalog.tested],
-            labels=labels,
-            ranked=predictions.ranked,
-            probabilities=predictions.probabilities,
-            class_names=catalog.class_names,
-            metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
+        ranked, probabilities, view_hits = predict_videos(
+            model, strategy, catalog.tested, config, batch_size, bad, frames, workers
         )
+        metrics = compute_metrics(ranked, labels, view_hits, num_views)
+        paths = [record.path for record in catalog.tested]
+        result = Result(paths, labels, ranked, probabilities, catalog.class_names, metrics)
         # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
         for entry in decoders.values():

@@ -126,14 +126,14 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
     if averaged := [run.label for run in runs if sum_up(run).is_average]:
         say(console, f"best by the averaged weights (val_ema_top1): {', '.join(averaged)}")
     if unlogged := [run.label for run in runs if run.history is None and run.config is not None]:
-        say(console, f"no epoch is done or logged (history.csv): {', '.join(unlogged)}")
+        say(console, f"no epoch is complete, or history.csv is missing: {', '.join(unlogged)}")
 
     _heading(console, "What differed")
     if without := [run.label for run in runs if run.config is None]:
-        say(console, f"no config.yaml, so nothing is known of the training: {', '.join(without)}")
+        say(console, f"no config.yaml, so the settings of the training are unknown: {', '.join(without)}")
     differences = [*config_differences(runs), *protocol_differences(runs)]
     if not differences:
-        say(console, "nothing in the configuration, but for where the runs write")
+        say(console, "nothing in the configuration, apart from where the runs write")
     for row in differences:
         values = [f"{value} ({', '.join(labels)})" for value, labels in _group_by_value(runs, row).items()]
         say(console, f"{row.key}: {'; '.join(values)}", hanging=_INDENT)
@@ -149,7 +149,7 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
     if untested := [run.label for run in runs if run.predictions is None]:
         say(console, f"no predictions.csv yet: {', '.join(untested)} (vswin evaluate run=FOLDER writes one)")
     if not pairs:
-        say(console, "a test needs two runs with one")
+        say(console, "a test needs two runs with predictions.csv")
     for pair in pairs:
         say(console, describe_pair(pair))
         for note in pair.notes:

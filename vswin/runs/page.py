@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,10 +49,6 @@ _NUM_WORST, _NUM_BEST = 20, 10
 _MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
 # Of the strongest cell of the matrix: its number must be readable on a light and on a dark page.
 _OPACITY = 0.6
-_VERSIONS = {
-    **{"vswin": "vswin", "python": "Python", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"},
-    **{"numpy": "NumPy", "opencv": "OpenCV"},
-}
 
 
 class Clip(NamedTuple):
@@ -118,8 +114,8 @@ def write_page(
         protocol=_list_settings(run.protocol),
         changes=None if run.config is None else _list_changes(run.config),
         settings=None if run.config is None else _list_settings(run.config),
-        sessions=[_describe_session(session) for session in run.sessions],
-        test_session=_describe_session(test_session if isinstance(test_session, dict) else {}),
+        sessions=[_list_settings(session) for session in run.sessions],
+        test_session=_list_settings(test_session if isinstance(test_session, dict) else {}),
         is_other_weights=_is_other_weights(run),
         evaluate=shlex.quote(f"run={run.folder}"),
     )
@@ -225,53 +221,22 @@ def _shade_matrix(
 
 
 def _describe_test(run: Run) -> list[tuple[str, str]]:
-    """Describes how a run was tested; leaves out what is unknown."""
+    """Describes in short how a run was tested; leaves out what is unknown."""
     protocol, test_set = run.protocol, run.test_set
-    weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
-    views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
-    note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
-    used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
-    return _keep_known(
-        {
-            "weights": weights.get("init_from"),
-            "their file": weights.get("file"),
-            "SHA-256 of the file": weights.get("sha256"),
-            "data set": _join([test_set.get("name"), f"split {split}" if split else ""]),
-            "its folder": test_set.get("root"),
-            "videos": _join([test_set.get("num_videos"), note]),
-            "hash of the list": test_set.get("list_hash"),
-            "views of a video": views.get("views"),
-            "frames of a view": views.get("frames"),
-            "pixels": views.get("pixels"),
-            "precision": protocol.get("precision"),
-            "decoders": _join(
-                f"{name} {entry.get('version')}: {count_of(entry['videos'], 'video')}" for name, entry in used.items()
-            ),
-            "date": _format_time(protocol.get("date")),
-        }
-    )
-
-
-def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Describes what a session ran on; leaves out what is unknown."""
-    git, gpus = session.get("git"), session.get("gpus")
-    code = ""
-    if isinstance(git, dict):
-        changes = ", with changes that are not committed" if git.get("is_changed") else ""
-        code = f"git revision {git.get('revision')}{changes}"
-    sizes = {"cores": "{} cores", "threads": "{} threads", "memory_gb": "{} GB"}
-    return _keep_known(
-        {
-            "started": _format_time(session.get("date")),
-            "command": session.get("command"),
-            "code": code,
-            "versions": _join(f"{name} {session[key]}" for key, name in _VERSIONS.items() if session.get(key)),
-            "processor": session.get("cpu"),
-            "GPUs": ", ".join(map(str, gpus)) or "none" if isinstance(gpus, list) else gpus,
-            "system": session.get("system"),
-            "cores and memory": _join(text.format(session[key]) for key, text in sizes.items() if session.get(key)),
-        }
-    )
+    weights, views, missing = protocol.get("weights"), describe_views(protocol), test_set.get("num_missing")
+    split = f", split {test_set['split']}" if test_set.get("split") else ""
+    note = f", {missing:,} of the list missing" if isinstance(missing, int) and missing else ""
+    rows = {
+        "weights": weights.get("init_from") if isinstance(weights, dict) else None,
+        "data set": f"{test_set['name']}{split}" if test_set.get("name") else None,
+        "videos": f"{test_set['num_videos']}{note}" if test_set.get("num_videos") else None,
+        "views of a video": views.get("views"),
+        "frames of a view": views.get("frames"),
+        "pixels": views.get("pixels"),
+        "precision": protocol.get("precision"),
+        "date": protocol.get("date"),
+    }
+    return [(name, _show(value)) for name, value in rows.items() if value is not None]
 
 
 def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
@@ -299,22 +264,6 @@ def _is_other_weights(run: Run) -> bool:
     if run.config is None or not isinstance(file, str):
         return False
     return (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
-
-
-def _keep_known(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
-
-
-def _format_time(value: Any) -> str:
-    """Writes an ISO time in UTC, to the minute; leaves other values as they are."""
-    try:
-        return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    except (TypeError, ValueError):
-        return "" if value is None else str(value)
-
-
-def _join(parts: Iterable[Any]) -> str:
-    return ", ".join(f"{part:,}" if isinstance(part, int) else str(part) for part in parts if part)
 
 
 def _show(value: Any) -> str:

@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from vswin.atomic import replacing
@@ -176,38 +175,35 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
     drawn = [(run, run.history) for run in runs if run.history is not None]
     if not drawn:
         raise InputError(f"--plot {path}: none of the runs has a history.csv yet, so there is nothing to draw")
-    figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
-    panels = (("val_top1", "top-1 in validation, %"), ("val_loss", "loss in validation"))
-    for axes, (column, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        lines = [
-            _Line(run.label, history[column], history["epoch"], _look(index))
-            for index, (run, history) in enumerate(drawn)
-            if column in history and np.isfinite(history[column]).any()
-        ]
-        _draw_panel(axes, _Panel(title, lines, is_share=column == "val_top1"))
-        axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
-        for line in lines:
-            # The label stands at the end of the line; a run of one epoch is only this point.
-            last = int(np.flatnonzero(np.isfinite(line.values))[-1])
-            end, color = (line.epochs[last], line.values[last]), line.look["color"]
-            axes.plot(*end, "o", color=color, markersize=4)
-            edge = [withStroke(linewidth=3, foreground="white")]
-            offset = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(line.name, end, color=color, fontsize=9, path_effects=edge, **offset)
-    handles = []
-    for index, (run, _) in enumerate(drawn):
-        name = printable(run.name)
-        if len(name) > _LONGEST_NAME:
-            # Names of runs usually differ at their ends.
-            name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
-        handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
-    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # A name may contain dollar signs.
     picture = io.BytesIO()
-    with warnings.catch_warnings():
+    with rc_context(_SETTINGS), warnings.catch_warnings():
         # A name may contain letters that the font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
+        panels = (("val_top1", "top-1 in validation, %"), ("val_loss", "loss in validation"))
+        for axes, (column, title) in zip(figure.subplots(1, 2), panels, strict=True):
+            lines = [
+                _Line(run.label, history[column], history["epoch"], _look(index))
+                for index, (run, history) in enumerate(drawn)
+                if column in history and np.isfinite(history[column]).any()
+            ]
+            _draw_panel(axes, _Panel(title, lines, is_share=column == "val_top1"))
+            axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
+            for line in lines:
+                # The label stands at the end of the line; a run of one epoch is only this point.
+                last = int(np.flatnonzero(np.isfinite(line.values))[-1])
+                end, color = (line.epochs[last], line.values[last]), line.look["color"]
+                axes.plot(*end, "o", color=color, markersize=4)
+                offset = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(line.name, end, color=color, fontsize=9, **offset)
+        handles = []
+        for index, (run, _) in enumerate(drawn):
+            name = printable(run.name)
+            if len(name) > _LONGEST_NAME:
+                # Names of runs usually differ at their ends.
+                name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
+            handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
+        figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
     with replacing(path) as partial_file:
         partial_file.write_bytes(picture.getvalue())
