@@ -43,7 +43,7 @@ ONLY_IN = {
         "vswin/data/augment.py",
         "vswin/explain/run.py",
         "vswin/inference/annotate.py",
-        "vswin/runs/clips.py",
+        "vswin/runs/report.py",
         "vswin/data/contact_sheet.py",
     },
     "jinja2": {"vswin/runs/page.py"},

@@ -16,7 +16,7 @@ import vswin
 from vswin.config.load import differing_keys, load_saved, save_config
 from vswin.data.packed import check_imports
 from vswin.errors import InputError
-from vswin.evaluation.results import format_results
+from vswin.evaluation.report import format_results
 from vswin.models.zoo import ModelSize
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import save_checkpoint

@@ -22,11 +22,8 @@ def test_rank_classes_puts_the_best_first_and_the_higher_index_first_among_equal
     probabilities = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]], "f4")
     np.testing.assert_array_equal(rank_classes(probabilities), [[1, 2, 0], [2, 0, 1]])
     np.testing.assert_array_equal(rank_classes(probabilities, num_best=1), [[1], [2]])
-
-
-def test_rank_classes_gives_five_of_many():
-    probabilities = np.stack([np.arange(8), -np.arange(8)]).astype("f4")  # [N, K]
-    np.testing.assert_array_equal(rank_classes(probabilities), [[7, 6, 5, 4, 3], [0, 1, 2, 3, 4]])
+    many = np.stack([np.arange(8), -np.arange(8)]).astype("f4")  # [N, K]
+    np.testing.assert_array_equal(rank_classes(many), [[7, 6, 5, 4, 3], [0, 1, 2, 3, 4]])
 
 
 def test_is_hit_looks_at_the_best_classes_only():
@@ -42,18 +39,16 @@ def test_confusion_matrix_has_labels_as_rows_and_leaves_out_missing_predictions(
     np.testing.assert_array_equal(matrix, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
 
 
-def test_mean_class_accuracy_leaves_out_a_class_without_videos_though_it_is_predicted():
-    # labels 0, 1; class 3 is only predicted; class 2 never occurs: (1/2 + 1/1) / 2
-    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, 3, 1])) == pytest.approx(0.75)
-
-
-def test_mean_class_accuracy_weighs_classes_not_videos():
-    labels = np.array([0] * 9 + [1])
-    assert mean_class_accuracy(labels, np.zeros(10, int)) == pytest.approx(0.5)
-
-
-def test_missing_prediction_is_wrong_and_is_no_class():
-    assert mean_class_accuracy(np.array([0, 0, 1]), np.array([0, -1, 1])) == pytest.approx((0.5 + 1) / 2)
+@pytest.mark.parametrize(
+    ("labels", "predictions", "expected"),
+    [
+        ([0, 0, 1], [0, 3, 1], (1 / 2 + 1) / 2),  # class 3 is only predicted, and class 2 never occurs
+        ([0] * 9 + [1], [0] * 10, 1 / 2),  # it weighs classes, not videos
+        ([0, 0, 1], [0, -1, 1], (1 / 2 + 1) / 2),  # no prediction is wrong, and no class
+    ],
+)
+def test_mean_class_accuracy(labels, predictions, expected):
+    assert mean_class_accuracy(np.array(labels), np.array(predictions)) == pytest.approx(expected)
 
 
 def official_mean_class_accuracy(predictions, labels):

@@ -1,20 +1,28 @@
-"""Tests of `vswin.evaluation.report`: what the files contain and the screen shows."""
+"""Tests of `vswin.evaluation.report`: the files, the screen, and the table of all evaluations."""
 
 import csv
+import dataclasses
 import io
 import json
+import multiprocessing
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
+from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
-from vswin.evaluation.report import Result, print_report, set_report_aside, write_report
-from vswin.runs.metrics import compute_metrics
+from vswin.evaluation.report import Result, append_result, print_report, set_report_aside, write_report
+from vswin.runs.figures import describe_views
+from vswin.runs.metrics import Metrics, compute_metrics, wilson_interval
 from vswin.weights.published import find_published
 
 NAMES = ("jump, high", "run [fast]", "Ärmel")
+FRAMES = "32 frames with stride 2, short side 224, 224 x 224 px"
+BASE = "swin_base_patch244_window877_kinetics400_1k"
+NOTE = "the TF-Hub page gives 96.6 % top-5 (official: 94.6 %): a slip of the page"
 UNPUBLISHED = Comparison(None, "best.safetensors is not the name of a published model")
 
 
@@ -48,8 +56,12 @@ def printed(result, comparison, width=120):
     return text.getvalue()
 
 
-def test_metrics_json_holds_fractions_and_the_protocol(tmp_path, result):
+def test_the_files(tmp_path, result):
+    (tmp_path / "metrics.json").write_text("old")
     write_report(tmp_path, result, UNPUBLISHED, {"num_frames": 8, "decoder": "x 1.0"})
+    names = ["confusion_matrix.png", "metrics.json", "per_class.csv", "predictions.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary["top1"] == pytest.approx(3 / 5)
     assert summary["top5"] == pytest.approx(4 / 5)
@@ -58,9 +70,6 @@ def test_metrics_json_holds_fractions_and_the_protocol(tmp_path, result):
     assert summary["protocol"] == {"num_frames": 8, "decoder": "x 1.0"}
     assert summary["published"] == {"name": None, "reason": UNPUBLISHED.reason}
 
-
-def test_predictions_csv_lists_every_video_with_names_and_probabilities(tmp_path, result):
-    write_report(tmp_path, result, UNPUBLISHED, {})
     rows = read_rows(tmp_path / "predictions.csv")
     assert rows[0][:5] == ["path", "label", "label_name", "class_1", "probability_1"]
     assert rows[1][:5] == ["videos/0, a.mp4", "0", "jump, high", "jump, high", "0.500000"]
@@ -68,18 +77,13 @@ def test_predictions_csv_lists_every_video_with_names_and_probabilities(tmp_path
     assert rows[4] == ["videos/3, a.mp4", "1", "run [fast]"] + [""] * 6
     assert len(rows) == 6
 
-
-def test_per_class_csv(tmp_path, result):
-    write_report(tmp_path, result, UNPUBLISHED, {})
     rows = read_rows(tmp_path / "per_class.csv")
     figures = ["top1", "top5", "confused_with", "num_confused", "precision", "f1"]
     assert rows[0] == ["label", "label_name", "num_videos", *figures]
     assert rows[1] == ["0", "jump, high", "2", "0.5000", "1.0000", "run [fast]", "1", "1.0000", "0.6667"]
     assert rows[2] == ["1", "run [fast]", "2", "0.5000", "0.5000", "", "0", "0.5000", "0.5000"]
     assert rows[3] == ["2", "Ärmel", "1", "1.0000", "1.0000", "", "0", "1.0000", "1.0000"]
-
-
-def test_class_without_videos_has_empty_accuracies(tmp_path, result):
+    # A class without videos has empty accuracies.
     result.labels[4] = 1
     write_report(tmp_path, result, UNPUBLISHED, {})
     assert read_rows(tmp_path / "per_class.csv")[3] == ["2", "Ärmel", "0", "", "", "", "0", "0.0000", "0.0000"]
@@ -95,57 +99,38 @@ def test_confusion_matrix_is_a_picture_with_a_dark_diagonal(tmp_path, num_classe
     assert 300 < min(image.shape[:2]) <= max(image.shape[:2]) < 1600
 
 
-def test_files_replace_older_ones_and_leave_nothing_else(tmp_path, result):
-    (tmp_path / "metrics.json").write_text("old")
-    write_report(tmp_path, result, UNPUBLISHED, {})
-    names = ["confusion_matrix.png", "metrics.json", "per_class.csv", "predictions.csv"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    assert json.loads((tmp_path / "metrics.json").read_text())["num_videos"] == 5
-
-
-def test_screen_shows_percent_worst_classes_and_that_nothing_is_published(result):
+def test_the_screen_without_a_published_row(result):
     text = printed(result, UNPUBLISHED)
-    assert "60.00 %" in text
-    assert "80.00 %" in text
-    assert "23.1 to 88.2" in text
-    assert "50.00 %" in text
-    assert "66.67 %" in text
+    for words in (
+        "60.00 %",
+        "80.00 %",
+        "23.1 to 88.2",
+        "50.00 %",
+        "66.67 %",
+        "5 videos, 1 of them could not be decoded",
+    ):
+        assert words in text
     assert "no published number for this: best.safetensors is not the name of a published model" in text
-    assert "5 videos, 1 of them could not be decoded" in text
-    assert "run [fast] (1)" in text
     assert "Ärmel" not in text
-
-
-def test_screen_shows_the_published_row_with_difference_verdict_and_note(tmp_path, result):
-    row = find_published("swin_base_patch244_window877_kinetics400_1k")
-    comparison = Comparison(row, note="the TF-Hub page gives 96.6 % top-5 (official: 94.6 %)")
-    text = printed(result, comparison)
-    assert "80.6 %" in text
-    assert "-20.60" in text
-    assert "below" in text
-    assert "96.6 % top-5" in text
-    write_report(tmp_path, result, comparison, {})
-    published = json.loads((tmp_path / "metrics.json").read_text())["published"]
-    assert published["top1"] == pytest.approx(0.806)
-    assert published["top1_verdict"] == "below, but too few videos to tell"
+    assert "Worst classes" not in printed(make_result(3), UNPUBLISHED)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_a_window_of_any_width_shows_every_figure_whole(result, width):
-    comparison = Comparison(find_published("swin_base_patch244_window877_kinetics400_1k"))
+def test_a_window_of_any_width_shows_every_figure_beside_the_published_one(tmp_path, result, width):
+    comparison = Comparison(find_published(BASE), note=NOTE)
     lines = printed(result, comparison, width).splitlines()
     assert max(map(len, lines)) <= max(width, 80)
     text = " ".join(" ".join(lines).split())
     for figure in ("60.00 %", "23.1 to 88.2", "80.6 %", "-20.60", "80.00 %", "37.6 to 96.4", "94.6 %", "-14.60"):
         assert figure in text
-    for words in ("95 % interval", "published", "difference", "verdict", "mean class", "most often taken"):
+    for words in ("95 % interval", "published", "difference", "verdict", "mean class", "predicted as", NOTE):
         assert words in text
     row = "top-1 60.00 % 23.1 to 88.2 80.6 % -20.60 below, but too"
     assert " ".join(lines[1].split()).startswith(row)
-
-
-def test_screen_of_a_perfect_model_has_no_worst_classes():
-    assert "Worst classes" not in printed(make_result(3), UNPUBLISHED)
+    write_report(tmp_path, result, comparison, {})
+    published = json.loads((tmp_path / "metrics.json").read_text())["published"]
+    assert published["top1"] == pytest.approx(0.806)
+    assert published["top1_verdict"] == "below, but too few videos to tell"
 
 
 def test_an_earlier_report_is_set_aside(tmp_path):
@@ -157,3 +142,107 @@ def test_an_earlier_report_is_set_aside(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "3"
     set_report_aside(tmp_path)
     assert [path.name for path in (tmp_path / "earlier_evaluations").iterdir()] == [kept.name]
+
+
+def make_metrics(top1=0.8, top5=0.95, num_videos=19_796, num_bad_videos=0):
+    return Metrics(
+        top1=top1,
+        top5=top5,
+        top1_interval=wilson_interval(top1, num_videos),
+        top5_interval=wilson_interval(top5, num_videos),
+        mean_class_accuracy=0.79,
+        clip_top1=0.75,
+        clip_top5=0.93,
+        num_videos=num_videos,
+        num_bad_videos=num_bad_videos,
+    )
+
+
+def make_protocol(init_from=BASE, **changes):
+    protocol = {
+        **{"num_frames": 32, "frame_stride": 2, "resize": 224, "crop": 224, "num_clips": 4, "num_crops": 3},
+        **{"sampling": "dense", "spacing": "centred", "average": "prob", "weights": {"init_from": init_from}},
+        **{"dataset": {"name": "kinetics400", "split": None, "num_missing": 0}, "date": "2026-11-25T12:00:00+00:00"},
+    }
+    return protocol | changes
+
+
+def read_table(folder):
+    lines = (folder / "results.md").read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+
+
+def test_a_row_beside_the_official_one(tmp_path):
+    comparison = Comparison(find_published(BASE), note=NOTE)
+    append_result(tmp_path / "new", make_metrics(), comparison, make_protocol(), Path("outputs/a"))
+    headings, rule, row = read_table(tmp_path / "new")
+    assert len(headings) == len(rule) == len(row)
+    assert row == [
+        "2026-11-25",
+        BASE,
+        "kinetics400",
+        "19,796",
+        f"4 clips x 3 crops, probabilities averaged, {FRAMES}",
+        "80.00 (79.44 to 80.55)",
+        "80.6",
+        "-0.60",
+        "below, but too few videos to tell",
+        "95.00 (94.69 to 95.29)",
+        "94.6 (TF-Hub page: 96.6)",
+        "+0.40",
+        "within ±0.5 points",
+        "75.00",
+    ]
+    assert f"- {BASE}: {NOTE}" in (tmp_path / "new" / "results.md").read_text()
+    (record,) = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert record["top5"]["hub_page"] == pytest.approx(0.966)
+    assert (record["official"], record["report"], record["num_clips"]) == (BASE, "outputs/a", 4)
+
+
+def test_rows_without_an_official_figure_say_why_once(tmp_path):
+    dataset = {"name": "ucf101", "split": 2, "num_missing": 3}
+    protocol = make_protocol("outputs/a|b", sampling="segments", average="score", dataset=dataset)
+    for bad in (0, 4):
+        append_result(tmp_path, make_metrics(num_bad_videos=bad), UNPUBLISHED, protocol, Path("outputs/a"))
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| 2026")]
+    assert (
+        "| ucf101, split 2 | 19,796, 3 missing | 4 clips x 3 crops, logits averaged, 32 frames from equal parts"
+        in rows[0]
+    )
+    assert "| 19,796, 3 missing, 4 bad |" in rows[1]
+    assert "outputs/a\\|b" in rows[0]
+    assert [line for line in lines if line.startswith("- ")] == [f"- outputs/a\\|b on ucf101: {UNPUBLISHED.reason}"]
+
+
+def test_clips_end_to_end_are_named():
+    words = describe_views(make_protocol(spacing="end_to_end"))
+    assert words["views"] == "4 clips x 3 crops, clips end to end, probabilities averaged"
+
+
+def test_a_foreign_file_is_left_as_it_is_and_a_folder_that_cannot_be_written_is_named(tmp_path):
+    for text in ("not json", "{}"):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(InputError, match=r"results\.json is no table of vswin.*left as it is"):
+            append_result(tmp_path, make_metrics(), UNPUBLISHED, make_protocol(), Path("outputs/a"))
+        assert (tmp_path / "results.json").read_text() == text
+    words = r"stands in outputs/a, but the table in results_dir=.*results\.json.* null for no table"
+    with pytest.raises(InputError, match=words):
+        append_result(tmp_path / "results.json", make_metrics(), UNPUBLISHED, make_protocol(), Path("outputs/a"))
+
+
+def append_ten(folder, worker):
+    for number in range(10):
+        metrics = dataclasses.replace(make_metrics(), num_bad_videos=10 * worker + number)
+        append_result(folder, metrics, UNPUBLISHED, make_protocol(), Path("outputs/a"))
+
+
+def test_processes_at_the_same_time_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=append_ten, args=(tmp_path, worker)) for worker in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert sorted(record["num_bad_videos"] for record in records) == list(range(20))

@@ -34,8 +34,8 @@ def run(compose_train, tmp_path):
 @pytest.fixture
 def result(small_videos) -> Result:
     """Two bright videos, one predicted as dark, and two dark videos, one of which is bad."""
-    labels, said = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
-    ranked = np.stack([said, np.where(said < 0, -1, 1 - said)], axis=1)
+    labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
+    ranked = np.stack([predicted, np.where(predicted < 0, -1, 1 - predicted)], axis=1)
     probabilities = np.tile(np.array([0.625, 0.375], "f4"), (4, 1))
     metrics = compute_metrics(ranked, labels, np.ones((4, 2), int), 2)
     paths = [str(small_videos / name / f"{number}.avi") for name in ("bright", "dark") for number in (0, 1)]
@@ -50,20 +50,18 @@ def test_an_evaluation_has_its_figures_at_the_epoch_of_its_weights(run, result, 
     config = compose_evaluate(f"run='{run}'")
     assert config.tensorboard
     assert has_log(config)
+    assert not has_log(compose_evaluate("dataset=motion"))
     log_to_tensorboard(config, result, [], 2)
     events = read(run)
     figures = {
-        tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
+        tag.removeprefix("test/"): [(event.step, tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
         for tag in events.PluginTagToContent("scalars")
         if tag.startswith("test/")
     }
     low, high = result.metrics.top1_interval
-    assert figures["test/top1"] == [(2, 0.5)]
-    assert figures["test/top5"] == [(2, 0.75)]
-    assert figures["test/top1_interval/low"] == [(2, pytest.approx(low))]
-    assert figures["test/top1_interval/high"] == [(2, pytest.approx(high))]
-    assert figures["test/num_videos"] == [(2, 4.0)]
-    assert figures["test/num_bad_videos"] == [(2, 1.0)]
+    expected = {"top1": 0.5, "top5": 0.75, "num_videos": 4.0, "num_bad_videos": 1.0}
+    expected |= {"top1_interval/low": pytest.approx(low), "top1_interval/high": pytest.approx(high)}
+    assert {key: figures[key] for key in expected} == {key: [(2, value)] for key, value in expected.items()}
     assert len(figures) == 11
     assert len(events.Tensors("val/top1")) == 2
     assert "test/samples" not in events.Tags()["tensors"]
@@ -90,23 +88,12 @@ def test_the_confusion_matrix_is_that_of_the_report_and_samples_have_captions_an
     drawn = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read_image(events, "test/confusion_matrix"), drawn)
 
+    # Three videos have a prediction; each has a caption and a row of stills, in shades of gray by their level.
     sheet = read_image(events, "test/samples")
-    # Six stills of each video with a prediction, from its first frame to its last; gray, by their level.
-    levels = [[level + t for t in (0, 2, 4, 7, 9, 11)] for level in (200, 204, 40)]
-    rows = [row for row in range(len(sheet)) if (np.abs(sheet[row, 20].astype(int) - 255) > 20).all()]
-    starts = [row for row in rows if row - 1 not in rows]
-    stills = [row for row in starts if (sheet[row : row + 100, 20].std(axis=0) < 3).all()]
-    widths = np.arange(6) * (round(48 * 112 / 40) + 4) + 16 + 60
-    np.testing.assert_allclose([[sheet[row + 50, x].mean() for x in widths] for row in stills], levels, atol=3)
-    captions = [sheet[row - 26 : row - 2] for row in stills]
-    assert all((caption < 100).any() for caption in captions)
-    assert not np.array_equal(captions[0], captions[1])
-
-
-def test_a_run_without_tensorboard_has_none_from_its_evaluation(compose_train, compose_evaluate, tmp_path):
-    save_config(compose_train("logger.tensorboard=false"), tmp_path / "config.yaml")
-    assert not has_log(compose_evaluate(f"run={tmp_path}"))
-    assert not has_log(compose_evaluate("dataset=motion"))
+    assert sheet.shape[0] > 3 * 112
+    column = sheet[:, 76].astype(int)  # through the first still of each row
+    for level in (200, 204, 40):
+        assert (np.abs(column - level).max(axis=1) <= 3).sum() > 80
 
 
 def test_files_that_cannot_be_written_end_no_evaluation(run, result, compose_evaluate, capsys):

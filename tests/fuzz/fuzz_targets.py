@@ -224,7 +224,7 @@ def _read_command_line(folder: Path) -> None:
 def _read_results(folder: Path) -> None:
     """Adds a row to a table."""
     from vswin.evaluation.published import Comparison
-    from vswin.evaluation.results import append_result
+    from vswin.evaluation.report import append_result
     from vswin.runs.metrics import Metrics
 
     metrics = Metrics(0.5, 1.0, (0.2, 0.8), (0.7, 1.0), 0.5, 0.5, 1.0, 10, 0)

@@ -49,18 +49,8 @@ def fill_run(
             writer.writerow(columns)
             for epoch, share in enumerate(top1):
                 writer.writerow([epoch, 2 - share, 2.5 - share, share, 10.0 + epoch, *([ema[epoch]] if ema else [])])
-    if hits:
-        write_evaluation(folder, hits, paths, labels, classes, protocol or {})
-
-
-def write_evaluation(
-    folder: Path,
-    hits: str,
-    paths: Sequence[str],
-    labels: Sequence[str],
-    classes: Sequence[str],
-    protocol: dict[str, Any],
-) -> None:
+    if not hits:
+        return
     paths = paths or [f"/data/videos/{number}.mp4" for number in range(len(hits))]
     labels = labels or [classes[number % len(classes)] for number in range(len(hits))]
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
@@ -80,7 +70,7 @@ def write_evaluation(
         "protocol": {
             **{"num_frames": 8, "num_clips": 4, "num_crops": 3, "average": "prob", "date": folder.name},
             **{"dataset": dataset, "vswin": "0.1.0", "tensorflow": "2.21.0"},
-            **protocol,
+            **(protocol or {}),
         },
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))

@@ -1,7 +1,7 @@
 """Logs an evaluation beside the curves of its training run, in TensorBoard and in wandb.
 
-Both get the figures, the confused classes and some videos with their predictions. Neither can end an evaluation,
-because its report is written first.
+Both get the figures, the confusion matrix, the confused classes and some videos with their predictions. Neither can end
+an evaluation, because its report is written first.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ _SAMPLE_FRAMES, _SAMPLE_SIDE = 32, 128
 # Frames all over a long video may take long to seek.
 _SECONDS_FOR_ONE = 5.0
 _NUM_STILLS, _STILL_HEIGHT = 6, 112
-# wandb stores one row per cell: 400 classes would give 160,000 rows.
-_MAX_CLASSES = 50
 _FRAME_RATE = Fraction(8)
 
 
@@ -53,20 +51,19 @@ class Sample(NamedTuple):
 
 def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
     """Yields the same few videos in every evaluation of a data set, without those that have no prediction."""
-    for number in choose_samples(len(result.paths)):
-        predicted = result.ranked[number, 0]
+    names = result.class_names
+    for index in choose_samples(len(result.paths)):
+        predicted = result.ranked[index, 0]
         if predicted == NO_PREDICTION:
             continue
         try:
-            with store.open(result.paths[number], timeout_sec=_SECONDS_FOR_ONE) as reader:
+            with store.open(result.paths[index], timeout_sec=_SECONDS_FOR_ONE) as reader:
                 numbers = np.unique(np.linspace(0, reader.num_video_frames - 1, _SAMPLE_FRAMES).astype(int))
                 frames = reader.read(numbers, reduce_frame)
         # All these videos were readable a moment ago, so the files of the store have changed.
         except (DecodeError, InputError, OSError):
             continue
-        names = result.class_names
-        caption = describe(names[result.labels[number]], names[predicted], result.probabilities[number, 0])
-        yield Sample(caption, frames)
+        yield Sample(describe(names[result.labels[index]], names[predicted], result.probabilities[index, 0]), frames)
 
 
 def choose_samples(num_videos: int) -> list[int]:
@@ -110,9 +107,11 @@ def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence
         with writer.as_default(step=epoch):
             for name, value in dataclasses.asdict(result.metrics).items():
                 # An interval is logged as its two ends.
-                ends = zip(("/low", "/high"), value, strict=True) if isinstance(value, tuple) else [("", value)]
-                for ending, figure in ends:
-                    tf.summary.scalar(f"test/{name}{ending}", figure)
+                ends = (
+                    {f"{name}/low": value[0], f"{name}/high": value[1]} if isinstance(value, tuple) else {name: value}
+                )
+                for key, figure in ends.items():
+                    tf.summary.scalar(f"test/{key}", figure)
             tf.summary.image("test/confusion_matrix", tf.io.decode_png(png, channels=3)[tf.newaxis])
             tf.summary.text("test/confused_classes", table)
             if panels:
@@ -142,32 +141,23 @@ def check_wandb(config: EvaluateConfig) -> None:
 
 
 def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sample]) -> None:
-    """Logs the figures as `test/...`, the confused classes, and the videos as films."""
+    """Logs the figures as `test/...`, the confusion matrix, the confused classes, and the videos as films."""
     import wandb
 
     from vswin.runs.wandb_run import wandb_run
 
-    folder, names = Path(str(config.run)), list(result.class_names)
-    is_good = result.ranked[:, 0] != NO_PREDICTION
+    folder = Path(str(config.run))
+    png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
     try:
         saved = load_saved(str(folder))
         protocol = {"test": {"clip": dataclasses.asdict(config.clip), "average": config.average}}
         with wandb_run(folder, saved.logger.wandb_project, protocol, "wandb=true") as run:
             for name, value in dataclasses.asdict(result.metrics).items():
                 run.summary[f"test/{name}"] = value
-            shown = {
-                "test/samples": [make_film(sample) for sample in samples],
-                "test/confused_classes": wandb.Table(
-                    columns=list(_CONFUSED_COLUMNS), data=[list(row) for row in _list_confused(result)]
-                ),
-            }
-            if len(names) <= _MAX_CLASSES and is_good.any():
-                shown["test/confusion_matrix"] = wandb.plot.confusion_matrix(
-                    y_true=result.labels[is_good].tolist(),
-                    preds=result.ranked[is_good, 0].tolist(),
-                    class_names=names,
-                    title="Confusion matrix",
-                )
+            table = wandb.Table(columns=list(_CONFUSED_COLUMNS), data=[list(row) for row in _list_confused(result)])
+            matrix = wandb.Image(tf.io.decode_png(png, channels=3).numpy())
+            films = [make_film(sample) for sample in samples]
+            shown = {"test/samples": films, "test/confused_classes": table, "test/confusion_matrix": matrix}
             # The step comes after all epochs, whether the wandb run continues online or in a separate offline file.
             run.log(shown, step=max(run.step, saved.epochs + 1))
     except Exception as error:  # an error of wandb must not end the evaluation

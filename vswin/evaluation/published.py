@@ -81,14 +81,11 @@ def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
     published = comparison.published
     if published is None:
         return {**asdict(metrics), "published": {"name": None, "reason": comparison.reason}}
-    top1, top5 = published.top1 / 100, published.top5 / 100
-    entry = {
-        "name": published.name,
-        "top1": top1,
-        "top5": top5,
-        "top1_verdict": verdict(metrics.top1, top1, metrics.top1_interval),
-        "top5_verdict": verdict(metrics.top5, top5, metrics.top5_interval),
-    }
+    entry: dict[str, Any] = {"name": published.name}
+    for name in ("top1", "top5"):
+        share = getattr(published, name) / 100
+        entry[name] = share
+        entry[f"{name}_verdict"] = verdict(getattr(metrics, name), share, getattr(metrics, f"{name}_interval"))
     return {**asdict(metrics), "published": entry}
 
 

@@ -28,8 +28,14 @@ from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, has_log, log_to_tensorboard, log_to_wandb, read_samples
 from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.evaluation.published import compare
-from vswin.evaluation.report import BAD_VIDEOS_NAME, Result, print_report, set_report_aside, write_report
-from vswin.evaluation.results import append_result
+from vswin.evaluation.report import (
+    BAD_VIDEOS_NAME,
+    Result,
+    append_result,
+    print_report,
+    set_report_aside,
+    write_report,
+)
 from vswin.evaluation.views import predict_videos
 from vswin.models.zoo import configured_size, count_macs, count_parameters
 from vswin.runs.environment import describe_session
@@ -118,15 +124,12 @@ def _evaluate(
     labels = np.array([record.label for record in catalog.tested])
     num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
-        predictions = predict_videos(model, strategy, catalog.tested, config, batch_size, bad, frames, workers)
-        result = Result(
-            paths=[record.path for record in catalog.tested],
-            labels=labels,
-            ranked=predictions.ranked,
-            probabilities=predictions.probabilities,
-            class_names=catalog.class_names,
-            metrics=compute_metrics(predictions.ranked, labels, predictions.view_hits, num_views),
+        ranked, probabilities, view_hits = predict_videos(
+            model, strategy, catalog.tested, config, batch_size, bad, frames, workers
         )
+        metrics = compute_metrics(ranked, labels, view_hits, num_views)
+        paths = [record.path for record in catalog.tested]
+        result = Result(paths, labels, ranked, probabilities, catalog.class_names, metrics)
         # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
         for entry in decoders.values():
@@ -203,9 +206,10 @@ def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Ca
     given, numbers = list(catalog.class_names), [str(label) for label in range(num_trained)]
     known = numbers if trained is None else trained
     if len(given) < len(known) == num_trained and (set(given) <= set(known) or given == numbers[: len(given)]):
-        places = [known.index(name) if name in known else label for label, name in enumerate(given)]
+        trained_labels = [known.index(name) if name in known else label for label, name in enumerate(given)]
         val, test = (
-            [video._replace(label=places[video.label]) for video in videos] for videos in (catalog.val, catalog.test)
+            [video._replace(label=trained_labels[video.label]) for video in videos]
+            for videos in (catalog.val, catalog.test)
         )
         return dataclasses.replace(catalog, class_names=tuple(known), train=[], val=val, test=test)
     if not num_trained == len(known) == len(given):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -32,20 +32,6 @@ BatchPredictions: TypeAlias = Mapping[str, np.ndarray]
 Batch: TypeAlias = dict[str, tf.Tensor]
 
 
-class Predictions(NamedTuple):
-    """The predictions for N videos.
-
-    Attributes:
-        ranked: Best classes, int64 [N, min(5, K)], best first; -1 for a video that cannot be decoded.
-        probabilities: Their probabilities, float32 [N, min(5, K)]; NaN for a video that cannot be decoded.
-        view_hits: Views with the label as best class, and among their best five classes, int64 [N, 2].
-    """
-
-    ranked: np.ndarray
-    probabilities: np.ndarray
-    view_hits: np.ndarray
-
-
 def predict_videos(
     model: VideoSwin,
     strategy: tf.distribute.Strategy,
@@ -55,11 +41,16 @@ def predict_videos(
     bad: BadVideos,
     frames: FrameLoader,
     workers: Workers,
-) -> Predictions:
-    """Predicts every video once; returns the predictions in the order of the records.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicts each of N videos once.
 
     `batch_size` is the number of videos in a global batch, a multiple of the devices of `strategy`, in whose scope the
     model was built. Each worker predicts a part of the videos and gets all predictions; `bad` collects bad videos.
+
+    Returns:
+        In the order of the records: the best classes, int64 [N, min(5, K)], best first, -1 for a video that cannot be
+        decoded; their probabilities, float32 [N, min(5, K)], NaN for such a video; and the number of views with the
+        label as best class, and among their best five classes, int64 [N, 2].
 
     Raises:
         InputError: if a video is bad and bad videos are not allowed, the model gives NaN, or memory runs out.
@@ -88,7 +79,7 @@ def predict_videos(
             probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
             view_hits[decoded] = batch["view_hits"][is_decoded]
     assert (times_seen == 1).all(), "every video must be counted once"
-    return Predictions(ranked, probabilities, view_hits)
+    return ranked, probabilities, view_hits
 
 
 def predict_batches(

@@ -1,4 +1,4 @@
-"""Compare runs: `vswin compare`."""
+"""Compares runs: `vswin compare` prints their results, how they differed, and whether that is more than chance."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import rich.console
+
 from vswin.atomic import STDOUT, check_outputs, replacing
-from vswin.console import Console, printable
+from vswin.console import Console, print_table, printable, say
 from vswin.errors import InputError
-from vswin.runs.compare_tables import print_differences, print_environment, print_pairs, print_runs
-from vswin.runs.differences import Difference, config_differences, environment, protocol_differences
-from vswin.runs.figures import sum_up
+from vswin.runs.figures import (
+    ABSENT,
+    Difference,
+    config_differences,
+    format_speed,
+    known_environment,
+    protocol_differences,
+    sum_up,
+)
 from vswin.runs.files import Run, list_runs, read_run
-from vswin.runs.pairs import Pair, compare_pairs, list_notes, say_pair
+from vswin.runs.pairs import Pair, compare_pairs, describe_pair
 
 _PICTURES = (".png", ".pdf", ".svg")
 _TEST_FIGURES = ("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos")
+_HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
+_INDENT = 3
 
 
 def run_compare(
@@ -56,16 +66,12 @@ def run_compare(
         )
     entries = zip(label_runs(len(folders)), name_folders(folders), folders, strict=True)
     runs = [read_run(label, name, folder) for label, name, folder in entries]
-    differences, known = [*config_differences(runs), *protocol_differences(runs)], environment(runs)
     pairs = compare_pairs(runs, is_all_pairs)
 
     console = Console(is_stderr=json_file == STDOUT)
-    print_runs(console, runs)
-    print_differences(console, runs, differences)
-    print_environment(console, runs, known)
-    print_pairs(console, runs, pairs)
+    print_comparison(console, runs, pairs)
     if json_file is not None:
-        text = json.dumps(as_json(runs, differences, known, pairs), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(as_json(runs, pairs), indent=2, allow_nan=False) + "\n"
         if json_file == STDOUT:
             sys.stdout.write(text)
         else:
@@ -99,9 +105,78 @@ def label_runs(count: int) -> list[str]:
     return list(map("".join, itertools.islice(words, count)))
 
 
-def as_json(
-    runs: Sequence[Run], differences: Sequence[Difference], known: Sequence[Difference], pairs: Sequence[Pair]
-) -> dict[str, Any]:
+def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
+    """Prints a table of the results, a line for each difference, and a sentence for each pair with its notes."""
+    lines = [list(_HEADINGS)]
+    for run in runs:
+        figures, test = sum_up(run), run.metrics or {}
+        epochs = str(figures.epochs_done) + (f"/{figures.epochs}" if figures.epochs is not None else "")
+        is_trained = run.history is not None or run.config is not None
+        shares = [figures.best_top1, figures.last_top1, *map(test.get, ("top1", "top5", "mean_class_accuracy"))]
+        best, *others = (ABSENT if share is None else f"{100 * share:.1f}" for share in shares)
+        best += f" ({figures.best_epoch})" if figures.best_epoch is not None else ""
+        speed = ABSENT if figures.clips_per_sec is None else format_speed(figures.clips_per_sec)
+        lines.append([run.label, run.name, epochs if is_trained else ABSENT, best, *others, speed])
+    print_table(console, lines, texts=(0, 1))
+    legend = (
+        "val best: highest top-1 in validation (its epoch), last: after the last epoch; top-1, top-5, mean (class "
+        "accuracy): of the test. All in percent."
+    )
+    say(console, legend, style="dim")
+    if averaged := [run.label for run in runs if sum_up(run).is_average]:
+        say(console, f"best by the averaged weights (val_ema_top1): {', '.join(averaged)}")
+    if unlogged := [run.label for run in runs if run.history is None and run.config is not None]:
+        say(console, f"no epoch is complete, or history.csv is missing: {', '.join(unlogged)}")
+
+    _heading(console, "What differed")
+    if without := [run.label for run in runs if run.config is None]:
+        say(console, f"no config.yaml, so the settings of the training are unknown: {', '.join(without)}")
+    differences = [*config_differences(runs), *protocol_differences(runs)]
+    if not differences:
+        say(console, "nothing in the configuration, apart from where the runs write")
+    for row in differences:
+        values = [f"{value} ({', '.join(labels)})" for value, labels in _group_by_value(runs, row).items()]
+        say(console, f"{row.key}: {'; '.join(values)}", hanging=_INDENT)
+    for row in known_environment(runs):
+        owners = _group_by_value(runs, row)
+        unknown = owners.pop(ABSENT, [])
+        values = [f"{value} ({', '.join(labels)})" for value, labels in owners.items()]
+        if len(owners) == 1:
+            values = [f"{next(iter(owners))} ({', '.join(unknown)} not known)" if unknown else f"{row.values[0]} (all)"]
+        say(console, f"{row.key}: {'; '.join(values)}", style="bold" if len(owners) > 1 else "")
+
+    _heading(console, "Is the difference more than chance? Top-1 of the test, video by video")
+    if untested := [run.label for run in runs if run.predictions is None]:
+        say(console, f"no predictions.csv yet: {', '.join(untested)} (vswin evaluate run=FOLDER writes one)")
+    if not pairs:
+        say(console, "a test needs two runs with predictions.csv")
+    for pair in pairs:
+        say(console, describe_pair(pair))
+        for note in pair.notes:
+            say(console, note, indent=_INDENT)
+    if num_tests := sum(not pair.problem for pair in pairs):
+        corrected = f", both corrected for {num_tests} tests (Bonferroni)" if num_tests > 1 else ""
+        explanation = (
+            f"p: exact McNemar test, and an interval that agrees with it{corrected}. Both ask whether other videos "
+            "would show the same, not whether another seed would."
+        )
+        say(console, explanation, style="dim")
+
+
+def _heading(console: rich.console.Console, text: str) -> None:
+    console.print()
+    say(console, text, style="bold")
+
+
+def _group_by_value(runs: Sequence[Run], row: Difference) -> dict[str, list[str]]:
+    """Gives value -> letters of its runs, in the order of the runs."""
+    owners: dict[str, list[str]] = {}
+    for run, value in zip(runs, row.values, strict=True):
+        owners.setdefault(value, []).append(run.label)
+    return owners
+
+
+def as_json(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Any]:
     """Gives a whole comparison as JSON values; accuracies are fractions, unknown values are null."""
 
     def by_run(rows: Sequence[Difference]) -> dict[str, Mapping[str, str]]:
@@ -109,28 +184,33 @@ def as_json(
 
     run_entries = []
     for run in runs:
-        history = {column: values.tolist() for column, values in (run.history or {}).items()}
-        test = {key: run.metrics.get(key) for key in _TEST_FIGURES} if run.metrics is not None else None
+        test = None
+        if run.metrics is not None:
+            test = {key: run.metrics.get(key) for key in _TEST_FIGURES} | {"protocol": run.protocol}
         run_entries.append(
             {
                 "label": run.label,
                 "name": run.name,
                 "folder": str(run.folder),
                 "training": sum_up(run)._asdict(),
-                "history": history,
-                "test": test and test | {"protocol": run.protocol},
+                "history": {column: values.tolist() for column, values in (run.history or {}).items()},
+                "test": test,
             }
         )
     pair_entries = []
     for pair in pairs:
-        entry = asdict(pair) | {"sentence": say_pair(pair)}
+        entry = asdict(pair) | {"sentence": describe_pair(pair), "difference": pair.difference}
         if pair.problem:
             entry = {key: entry[key] for key in ("first", "second", "problem", "sentence")}
-        else:
-            entry |= {"notes": list_notes(pair), "difference": pair.difference}
         pair_entries.append(entry)
-    content = {"runs": run_entries, "differences": by_run(differences), "environment": by_run(known)}
-    return _finite(content | {"pairs": pair_entries})
+    return _finite(
+        {
+            "runs": run_entries,
+            "differences": by_run([*config_differences(runs), *protocol_differences(runs)]),
+            "environment": by_run(known_environment(runs)),
+            "pairs": pair_entries,
+        }
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The environment of a session of a run: machine, versions, revision of the code, command line."""
+"""Records the environment of each session of a run: machine, versions, revision of the code, command line."""
 
 from __future__ import annotations
 
@@ -72,16 +72,11 @@ def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
 
     `command` is the command line, as in `sys.orig_argv`; empty if Python code started the session.
     """
-    machine = describe_machine()
-    del machine["load"]
-    return {
-        "command": shlex.join(plain_command(command)) or None,
-        **machine,
-        "tf_keras": importlib.metadata.version("tf_keras"),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "git": describe_checkout(ROOT),
-    }
+    machine = {key: value for key, value in describe_machine().items() if key != "load"}
+    versions = {"numpy": np.__version__, "opencv": cv2.__version__}
+    versions |= {"tf_keras": importlib.metadata.version("tf_keras")}
+    command_line = shlex.join(plain_command(command)) or None
+    return {"command": command_line, **machine, **versions, "git": describe_checkout(ROOT)}
 
 
 def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:

@@ -6,7 +6,7 @@ Files of other versions may hold anything; unknown values are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,12 @@ _LEFT_OUT = {
     *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
     *("dataset.epochs", "dataset.batch_size", "dataset.warmup_epochs", "dataset.crop_area"),
 }
+
+
+ABSENT = "-"
+_VERSIONS = ("vswin", "tensorflow")
+# Keys of an evaluation's protocol that are not settings, or have rows of their own.
+_NO_SETTINGS = {"weights", "dataset", "decoder", "short_sides", "date", "model", *_VERSIONS}
 
 
 def is_setting(key: str) -> bool:
@@ -81,6 +87,51 @@ def sum_up(run: Run) -> Figures:
     )
 
 
+class Difference(NamedTuple):
+    """A setting and its value for each run, written as on a command line, or `ABSENT`."""
+
+    key: str
+    values: list[str]
+
+
+def config_differences(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the configuration keys whose values differ among the runs that have a configuration."""
+    configs = [
+        None if run.config is None else {key: value for key, value in run.config.items() if is_setting(key)}
+        for run in runs
+    ]
+    return _differing(configs)
+
+
+def protocol_differences(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the settings that differ among the evaluations, including the name and the split of the data set."""
+    protocols: list[dict[str, Any] | None] = []
+    for run in runs:
+        settings = {key: value for key, value in run.protocol.items() if key not in _NO_SETTINGS}
+        named = {"dataset": run.test_set.get("name"), "split": run.test_set.get("split")}
+        protocols.append(settings | named if run.protocol else None)
+    return _differing(protocols, "test ")
+
+
+def _differing(settings: Sequence[Mapping[str, Any] | None], prefix: str = "") -> list[Difference]:
+    """Lists the keys whose values differ among the runs whose settings are known."""
+    rows = []
+    for key in dict.fromkeys(key for known in settings for key in known or ()):
+        values = [ABSENT if known is None or key not in known else format_value(known[key]) for known in settings]
+        if len({value for value, known in zip(values, settings, strict=True) if known is not None}) > 1:
+            rows.append(Difference(prefix + key, values))
+    return rows
+
+
+def known_environment(runs: Sequence[Run]) -> list[Difference]:
+    """Lists the known versions and devices, whether or not they differ."""
+    rows = [Difference("devices of the training", [run.devices or ABSENT for run in runs])]
+    for name in _VERSIONS:
+        values = [format_value(run.protocol[name]) if name in run.protocol else ABSENT for run in runs]
+        rows.append(Difference(f"{name} of the evaluation", values))
+    return [row for row in rows if set(row.values) != {ABSENT}]
+
+
 def percent(share: Any, digits: int = 1) -> str:
     """Formats a fraction as percent, e.g. "93.0 %"; a dash if there is none."""
     is_share = isinstance(share, int | float) and math.isfinite(share)
@@ -130,18 +181,24 @@ def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def describe_views(protocol: Mapping[str, Any]) -> dict[str, str]:
-    """Describes views, their frames and their pixels, as far as the keys of `clip.*` are known."""
+    """Describes the views of a video, their frames and their pixels, as far as they are known.
+
+    `protocol` has the keys of `clip.*`, and `average` if the views are averaged.
+    """
     known = {key: value for key, value in protocol.items() if isinstance(value, int) and value}
+    is_dense = protocol.get("sampling") == "dense"
     words = {}
     if {"num_clips", "num_crops"} <= set(known):
         words["views"] = f"{count_of(known['num_clips'], 'clip')} x {count_of(known['num_crops'], 'crop')}"
+        if is_dense and protocol.get("spacing") == "end_to_end":
+            words["views"] += ", clips end to end"
+        average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
+        words["views"] += f", {average}" if average else ""
     if "num_frames" in known:
         stride = known.get("frame_stride")
         in_a_row = "in a row" if stride == 1 else f"with stride {stride}"
-        is_dense = protocol.get("sampling") == "dense"
-        words["frames"] = (
-            f"{count_of(known['num_frames'], 'frame')} {in_a_row if is_dense else 'from equal parts of the video'}"
-        )
+        frames = count_of(known["num_frames"], "frame")
+        words["frames"] = f"{frames} {in_a_row if is_dense else 'from equal parts of the video'}"
     if {"resize", "crop"} <= set(known):
         words["pixels"] = f"short side {known['resize']}, {known['crop']} x {known['crop']} px"
     return words

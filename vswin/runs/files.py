@@ -21,7 +21,6 @@ from vswin.runs.environment import read_sessions
 # Any of these files makes a folder a run; a run that was only evaluated has no training configuration.
 _FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
 _SHARES = ("top1", "top5", "mean_class_accuracy")
-_COPY_AGAIN = "copy it again, or do without this file"
 
 
 class Predictions(NamedTuple):
@@ -126,29 +125,44 @@ def read_run(label: str, name: str, folder: Path) -> Run:
     Raises:
         InputError: if a file is damaged, or two of them are not from the same evaluation.
     """
-    run = Run(
+    history = predictions = None
+    path = folder / "history.csv"
+    if rows := _read_rows(path, ["epoch"]):
+        history = {column: _read_numbers(path, rows, column) for column in rows[0]}
+        history["epoch"] = history["epoch"] + 1  # from 0 in the file, from 1 in the log
+        if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
+            raise _damaged(path, "its epochs are not in order")
+    path = folder / "predictions.csv"
+    if rows := _read_rows(path, ["path", "label_name", "class_1", "probability_1"]):
+        predictions = Predictions(
+            paths=[row["path"] for row in rows],
+            labels=[row["label_name"] for row in rows],
+            predicted=[row["class_1"] for row in rows],
+            probabilities=_read_numbers(path, rows, "probability_1"),
+            is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
+        )
+    metrics = read_metrics(folder / "metrics.json")
+    if metrics is not None and predictions is not None:
+        # Both must be from the same evaluation.
+        num_listed, num_videos = len(predictions.paths), metrics["num_videos"]
+        num_right = int(predictions.is_right.sum())
+        if num_listed != num_videos or abs(num_right - metrics["top1"] * num_videos) > 0.5:
+            raise InputError(
+                f"{folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
+                f"{num_videos:,} with a top-1 of {100 * metrics['top1']:.2f} %, so one is cut off or of another "
+                "evaluation; evaluate the run again (vswin evaluate run=...), or do without these files"
+            )
+    return Run(
         label=label,
         name=name,
         folder=folder,
         config=saved_values(folder) if (folder / "config.yaml").exists() else None,
-        history=_read_history(folder / "history.csv"),
-        metrics=read_metrics(folder / "metrics.json"),
-        predictions=_read_predictions(folder / "predictions.csv"),
-        class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"]) or ()),
+        history=history,
+        metrics=metrics,
+        predictions=predictions,
+        class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"])),
         sessions=tuple(read_sessions(folder)),
     )
-    if run.metrics is None or run.predictions is None:
-        return run
-    # Both must be from the same evaluation.
-    num_listed, num_videos = len(run.predictions.paths), run.metrics["num_videos"]
-    num_right = int(run.predictions.is_right.sum())
-    if num_listed != num_videos or abs(num_right - run.metrics["top1"] * num_videos) > 0.5:
-        raise InputError(
-            f"{folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
-            f"{num_videos:,} with a top-1 of {100 * run.metrics['top1']:.2f} %, so one is cut off or of another "
-            "evaluation; evaluate the run again (vswin evaluate run=...), or do without these files"
-        )
-    return run
 
 
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
@@ -159,39 +173,14 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
     try:
         metrics = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: it is no JSON ({error}); {_COPY_AGAIN}") from None
+        raise _damaged(path, f"it is no JSON ({error})") from None
     match metrics:
         case {"num_videos": int(count), **others} if count >= 1:
             shares, protocol = [others.get(key) for key in _SHARES], others.get("protocol") or {}
             has_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
             if has_shares and isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict):
                 return metrics
-    raise InputError(f"{path} is not what an evaluation writes: no accuracies between 0 and 1; {_COPY_AGAIN}")
-
-
-def _read_predictions(path: Path) -> Predictions | None:
-    rows = _read_rows(path, ["path", "label_name", "class_1", "probability_1"])
-    if rows is None:
-        return None
-    return Predictions(
-        paths=[row["path"] for row in rows],
-        labels=[row["label_name"] for row in rows],
-        predicted=[row["class_1"] for row in rows],
-        probabilities=_read_numbers(path, rows, "probability_1"),
-        is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
-    )
-
-
-def _read_history(path: Path) -> dict[str, np.ndarray] | None:
-    rows = _read_rows(path, ["epoch"])
-    if rows is None:
-        return None
-    history = {column: _read_numbers(path, rows, column) for column in rows[0]}
-    # Epochs count from 0 in the file, and from 1 in the log.
-    history["epoch"] = history["epoch"] + 1
-    if not (np.diff(history["epoch"]) > 0).all() or not history["epoch"][0] >= 1:
-        raise InputError(f"{path} is damaged: its epochs are not in order; {_COPY_AGAIN}")
-    return history
+    raise _damaged(path, "it is not what an evaluation writes: no accuracies between 0 and 1")
 
 
 def _read_text(path: Path) -> str | None:
@@ -201,34 +190,32 @@ def _read_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: it is no text ({error.reason}); {_COPY_AGAIN}") from None
+        raise _damaged(path, f"it is no text ({error.reason})") from None
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); make it readable, or do without this file"
         ) from error
 
 
-def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]] | None:
-    """Reads a CSV file with at least one whole row and these columns; returns None if it does not exist."""
+def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Reads a CSV file with at least one whole row and these columns; returns no rows if it does not exist."""
     text = _read_text(path)
     if text is None:
-        return None
+        return []
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise InputError(f"{path} is damaged: {error}; {_COPY_AGAIN}") from None
+        raise _damaged(path, str(error)) from None
     names = reader.fieldnames or []
     for column in columns:
         if column not in names:
-            raise InputError(f"{path} is damaged, or of another program: it has no column {column}; {_COPY_AGAIN}")
+            raise _damaged(path, f"it has no column {column}")
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
-            raise InputError(f"{path} is damaged: row {number} does not have {len(names)} columns; {_COPY_AGAIN}")
-    if not rows:
-        raise InputError(f"{path} is damaged: it has no rows; {_COPY_AGAIN}")
-    if not text.endswith("\n"):
-        raise InputError(f"{path} is cut off in the middle of its last row; {_COPY_AGAIN}")
+            raise _damaged(path, f"row {number} does not have {len(names)} columns")
+    if not rows or not text.endswith("\n"):
+        raise _damaged(path, "it is cut off in the middle of its last row" if rows else "it has no rows")
     return rows
 
 
@@ -237,4 +224,8 @@ def _read_numbers(path: Path, rows: list[dict[str, str]], column: str) -> np.nda
     try:
         return np.array([float(row[column]) if row[column] else math.nan for row in rows])
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {printable(str(error))}; {_COPY_AGAIN}") from None
+        raise _damaged(path, printable(str(error))) from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} is damaged: {reason}; copy it again, or do without this file")

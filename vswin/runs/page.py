@@ -1,14 +1,14 @@
-"""Build the report of a run: one self-contained HTML page."""
+"""Builds the report of a run: one self-contained HTML page."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,7 +20,6 @@ from vswin.config.load import flatten
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, printable
 from vswin.errors import InputError
-from vswin.runs.clips import Clip
 from vswin.runs.figures import (
     accuracy_table,
     describe_seen,
@@ -50,10 +49,26 @@ _NUM_WORST, _NUM_BEST = 20, 10
 _MAX_WHOLE_MATRIX, _NUM_IN_PART = 20, 12
 # Of the strongest cell of the matrix: its number must be readable on a light and on a dark page.
 _OPACITY = 0.6
-_VERSIONS = {
-    **{"vswin": "vswin", "python": "Python", "tensorflow": "TensorFlow", "tf_keras": "tf_keras"},
-    **{"numpy": "NumPy", "opencv": "OpenCV"},
-}
+
+
+class Clip(NamedTuple):
+    """A tested video as the page shows it.
+
+    Attributes:
+        film: An animated WebP in base64; empty if there is none.
+        still: One frame as WebP in base64; empty if there is none.
+        size: Width and height in pixels.
+        problem: Why there is no picture; otherwise empty.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    film: str = ""
+    still: str = ""
+    size: tuple[int, int] = (0, 0)
+    problem: str = ""
 
 
 def write_page(
@@ -78,9 +93,9 @@ def write_page(
     dataset = config.get("dataset.name") or run.test_set.get("name")
     published = metrics.get("published")
     test_session = metrics.get("environment")
-    accuracies, classes_plot, pictures = _describe_accuracies(run)
+    by_class, pictures = _describe_classes(run)
     html = environment.get_template("page.html.j2").render(
-        **accuracies,
+        **by_class,
         run=run,
         title=printable(f"{model} on {dataset}" if model and dataset else run.name),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
@@ -89,7 +104,6 @@ def write_page(
         state=_describe_progress(run),
         # S704: our own drawings, in which Matplotlib has escaped every text.
         curves=[Markup(svg) for svg in curves],  # noqa: S704
-        classes_plot=Markup(classes_plot),  # noqa: S704
         epochs=_tabulate_epochs(run),
         accuracies=accuracy_table(metrics),
         published=published if isinstance(published, dict) else {},
@@ -100,8 +114,8 @@ def write_page(
         protocol=_list_settings(run.protocol),
         changes=None if run.config is None else _list_changes(run.config),
         settings=None if run.config is None else _list_settings(run.config),
-        sessions=[_describe_session(session) for session in run.sessions],
-        test_session=_describe_session(test_session if isinstance(test_session, dict) else {}),
+        sessions=[_list_settings(session) for session in run.sessions],
+        test_session=_list_settings(test_session if isinstance(test_session, dict) else {}),
         is_other_weights=_is_other_weights(run),
         evaluate=shlex.quote(f"run={run.folder}"),
     )
@@ -143,25 +157,15 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
     """Gives headings and rows of the history, rounded for reading."""
     if run.history is None:
         return []
-    table = [["epoch", *(printable(column) for column in run.history if column != "epoch")]]
-    for index, epoch in enumerate(run.history["epoch"]):
-        table.append([f"{epoch:.0f}"])
-        for value in (values[index] for column, values in run.history.items() if column != "epoch"):
-            size = abs(value)
-            if not math.isfinite(value):
-                text = "-"
-            elif value == int(value) and size < 1e15:
-                text = f"{int(value):,}"
-            else:
-                text = f"{value:,.1f}" if size >= 100 else f"{value:.4f}" if size >= 0.01 else f"{value:.2e}"
-            table[-1].append(text)
-    return table
+    rows = zip(*run.history.values(), strict=True)
+    texts = [["-" if math.isnan(value) else f"{value:.5g}" for value in row] for row in rows]
+    return [[printable(column) for column in run.history], *texts]
 
 
-def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes]]:
+def _describe_classes(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Gives the most confused classes, the confusion matrix, the table of classes and, for many classes, a plot."""
     if run.predictions is None:
-        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": []}, "", {}
+        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": [], "classes_plot": ""}, {}
     # Map names to indices, in the order of the labels where it is known.
     found = run.predictions
     names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
@@ -173,19 +177,21 @@ def _describe_accuracies(run: Run) -> tuple[dict[str, Any], str, dict[str, bytes
     scores = order_by_accuracy(score_classes(predictions[:, np.newaxis], labels, len(names)))
     rows = [(names[score.label], score, names[score.confused_with] if score.num_confused else "") for score in scores]
     # Show all classes at once, or the worst and the best of many.
-    shown, plot, pictures = [("", rows)], "", {}
+    shown, svg, pictures = [("", rows)], "", {}
     if len(rows) > _NUM_WORST + _NUM_BEST:
         best = rows[-_NUM_BEST:][::-1]
         shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
     if len(rows) > _MAX_WHOLE_MATRIX:
-        plot, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
-    found_accuracies = {
+        svg, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
+    by_class = {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
         "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
         "classes": rows,
         "shown_classes": shown,
+        # S704: our own drawing, in which Matplotlib has escaped every text.
+        "classes_plot": Markup(svg),  # noqa: S704
     }
-    return found_accuracies, plot, pictures
+    return by_class, pictures
 
 
 def _shade_matrix(
@@ -215,54 +221,22 @@ def _shade_matrix(
 
 
 def _describe_test(run: Run) -> list[tuple[str, str]]:
-    """Describes how a run was tested; leaves out what is unknown."""
+    """Describes in short how a run was tested; leaves out what is unknown."""
     protocol, test_set = run.protocol, run.test_set
-    weights, decoders = (protocol[key] if isinstance(protocol.get(key), dict) else {} for key in ("weights", "decoder"))
-    views, split, missing = describe_views(protocol), test_set.get("split"), test_set.get("num_missing")
-    note = f"{missing:,} of the list missing" if isinstance(missing, int) and missing else ""
-    average = {"prob": "probabilities averaged", "score": "logits averaged"}.get(str(protocol.get("average")))
-    used = {name: entry for name, entry in decoders.items() if isinstance(entry, dict) and entry.get("videos")}
-    return _keep_known(
-        {
-            "weights": weights.get("init_from"),
-            "their file": weights.get("file"),
-            "SHA-256 of the file": weights.get("sha256"),
-            "data set": _join([test_set.get("name"), f"split {split}" if split else ""]),
-            "its folder": test_set.get("root"),
-            "videos": _join([test_set.get("num_videos"), note]),
-            "hash of the list": test_set.get("list_hash"),
-            "views of a video": _join([views.get("views"), average]),
-            "frames of a view": views.get("frames"),
-            "pixels": views.get("pixels"),
-            "precision": protocol.get("precision"),
-            "decoders": _join(
-                f"{name} {entry.get('version')}: {count_of(entry['videos'], 'video')}" for name, entry in used.items()
-            ),
-            "date": _format_time(protocol.get("date")),
-        }
-    )
-
-
-def _describe_session(session: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Describes what a session ran on; leaves out what is unknown."""
-    git, gpus = session.get("git"), session.get("gpus")
-    code = ""
-    if isinstance(git, dict):
-        changes = ", with changes that are not committed" if git.get("is_changed") else ""
-        code = f"git revision {git.get('revision')}{changes}"
-    sizes = {"cores": "{} cores", "threads": "{} threads", "memory_gb": "{} GB"}
-    return _keep_known(
-        {
-            "started": _format_time(session.get("date")),
-            "command": session.get("command"),
-            "code": code,
-            "versions": _join(f"{name} {session[key]}" for key, name in _VERSIONS.items() if session.get(key)),
-            "processor": session.get("cpu"),
-            "GPUs": ", ".join(map(str, gpus)) or "none" if isinstance(gpus, list) else gpus,
-            "system": session.get("system"),
-            "cores and memory": _join(text.format(session[key]) for key, text in sizes.items() if session.get(key)),
-        }
-    )
+    weights, views, missing = protocol.get("weights"), describe_views(protocol), test_set.get("num_missing")
+    split = f", split {test_set['split']}" if test_set.get("split") else ""
+    note = f", {missing:,} of the list missing" if isinstance(missing, int) and missing else ""
+    rows = {
+        "weights": weights.get("init_from") if isinstance(weights, dict) else None,
+        "data set": f"{test_set['name']}{split}" if test_set.get("name") else None,
+        "videos": f"{test_set['num_videos']}{note}" if test_set.get("num_videos") else None,
+        "views of a video": views.get("views"),
+        "frames of a view": views.get("frames"),
+        "pixels": views.get("pixels"),
+        "precision": protocol.get("precision"),
+        "date": protocol.get("date"),
+    }
+    return [(name, _show(value)) for name, value in rows.items() if value is not None]
 
 
 def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | None:
@@ -290,22 +264,6 @@ def _is_other_weights(run: Run) -> bool:
     if run.config is None or not isinstance(file, str):
         return False
     return (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
-
-
-def _keep_known(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _show(value)) for name, value in rows.items() if value not in (None, "")]
-
-
-def _format_time(value: Any) -> str:
-    """Writes an ISO time in UTC, to the minute; leaves other values as they are."""
-    try:
-        return f"{datetime.fromisoformat(value).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    except (TypeError, ValueError):
-        return "" if value is None else str(value)
-
-
-def _join(parts: Iterable[Any]) -> str:
-    return ", ".join(f"{part:,}" if isinstance(part, int) else str(part) for part in parts if part)
 
 
 def _show(value: Any) -> str:

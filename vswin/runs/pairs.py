@@ -1,19 +1,21 @@
-"""Compare two evaluations video by video, and state the result in a sentence."""
+"""Compares evaluations video by video: exact McNemar test, a matching interval, and a sentence about both."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import bdtr, betaincinv
 
 from vswin.console import count_of, printable
-from vswin.runs.differences import protocol_differences
-from vswin.runs.files import Predictions, Run
-from vswin.runs.statistics import difference_interval, mcnemar_p
+from vswin.runs.figures import protocol_differences
+from vswin.runs.files import Run
+from vswin.runs.metrics import wilson_interval
 
 LEVEL = 0.05
 
@@ -51,7 +53,7 @@ class Pair:
     @property
     def difference(self) -> float:
         """Accuracy of the second - accuracy of the first, as a fraction of the N videos."""
-        return (self.num_only_second - self.num_only_first) / self.num_videos if self.num_videos else 0.0
+        return (self.num_only_second - self.num_only_first) / max(self.num_videos, 1)
 
 
 def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
@@ -81,31 +83,57 @@ def compare_pair(first: Run, second: Run) -> Pair:
     one, other = first.predictions, second.predictions
     assert other is not None
     if one is None:
-        ways = f"evaluate {first.label}, name another run first, or compare each with each (--all-pairs)"
-        return Pair(first.label, second.label, f"{first.label} has no predictions.csv; {ways}")
-    left, right, notes = _match(first, one, second, other)
-    if problem := _find_problem(first, second, left, right):
+        way_out = f"evaluate {first.label}, name another run first, or compare each with each (--all-pairs)"
+        return Pair(first.label, second.label, f"{first.label} has no predictions.csv; {way_out}")
+    # The order of the names depends on the file list and does not matter.
+    if first.class_names and second.class_names and (differing := set(first.class_names) ^ set(second.class_names)):
+        some = ", ".join(map(printable, sorted(differing)[:3])) + (", ..." if len(differing) > 3 else "")
+        counts = f"{len(first.class_names):,} and {len(second.class_names):,}"
+        problem = f"they chose among other classes ({counts}; not in both: {some})"
         return Pair(first.label, second.label, problem)
-    for run, predictions in ((first, one), (second, other)):
+    left, right, match_note = _match(first, second)
+    if not len(left):
+        return Pair(first.label, second.label, "they have no test video in common")
+    labels, other_labels = np.array(one.labels)[left], np.array(other.labels)[right]
+    if len(wrong := np.flatnonzero(labels != other_labels)):
+        example = f"{printable(one.paths[left[wrong[0]]])} is {printable(labels[wrong[0]])} in {first.label}"
+        problem = (
+            f"{len(wrong):,} of {count_of(len(left), 'video')} have other labels, e.g. {example} and "
+            f"{printable(other_labels[wrong[0]])} in {second.label}"
+        )
+        return Pair(first.label, second.label, problem)
+
+    # Notes: what was left out, how videos were matched, how the tests differed, and bad videos.
+    alone = {first.label: len(one.paths) - len(left), second.label: len(other.paths) - len(right)}
+    left_out = [f"{count_of(count, 'video')} that only {label} has" for label, count in alone.items() if count]
+    notes = [f"the test sets differ: left out {' and '.join(left_out)}"] if left_out else []
+    notes += [printable(match_note)] if match_note else []
+    if unknown := [run.label for run in (first, second) if not run.protocol]:
+        notes.append(f"how {' and '.join(unknown)} was tested is not known (no protocol in metrics.json)")
+    elif rows := protocol_differences([first, second]):
+        settings = ", ".join(f"{row.key.removeprefix('test ')} {' and '.join(row.values)}" for row in rows)
+        notes.append(printable(f"tested differently: {settings} ({first.label} and {second.label})"))
+    for label, predictions in ((first.label, one), (second.label, other)):
         if num_bad := predictions.predicted.count(""):
-            notes.append(f"{count_of(num_bad, 'video')} that {run.label} could not decode count as wrong")
-    hits_left, hits_right = one.is_right[left], other.is_right[right]
-    num_only_first, num_only_second = int((hits_left & ~hits_right).sum()), int((hits_right & ~hits_left).sum())
+            notes.append(f"{count_of(num_bad, 'video')} that {label} could not decode count as wrong")
+
+    hits, other_hits = one.is_right[left], other.is_right[right]
+    num_only_first, num_only_second = int((hits & ~other_hits).sum()), int((other_hits & ~hits).sum())
     return Pair(
         first.label,
         second.label,
         notes=notes,
         num_videos=len(left),
-        num_first_has_alone=len(one.paths) - len(left),
-        num_second_has_alone=len(other.paths) - len(right),
+        num_first_has_alone=alone[first.label],
+        num_second_has_alone=alone[second.label],
         num_only_first=num_only_first,
         num_only_second=num_only_second,
-        num_both=int((hits_left & hits_right).sum()),
+        num_both=int((hits & other_hits).sum()),
         p_value=mcnemar_p(num_only_first, num_only_second),
     )
 
 
-def say_pair(pair: Pair) -> str:
+def describe_pair(pair: Pair) -> str:
     """States in a sentence what a pair shows, by its interval and p-value, which agree."""
     first, second, videos = pair.first, pair.second, count_of(pair.num_videos, "video")
     if pair.problem:
@@ -127,48 +155,18 @@ def say_pair(pair: Pair) -> str:
     )
 
 
-def list_notes(pair: Pair) -> list[str]:
-    """Lists further facts for the reader: how many videos were left out, and the notes of the pair."""
-    alone = ((pair.first, pair.num_first_has_alone), (pair.second, pair.num_second_has_alone))
-    parts = [f"{count_of(count, 'video')} that only {label} has" for label, count in alone if count]
-    return [*([f"the test sets differ: left out {' and '.join(parts)}"] if parts else []), *pair.notes]
-
-
 def _points(share: float, sign: str = "") -> str:
-    """Writes an end of an interval so that only 0 is written as 0."""
+    """Formats an end of an interval so that only 0 is written as 0."""
     points = 100 * share
     return f"{points:{sign}{'.1f' if abs(points) >= 0.05 or points == 0 else '.1g'}}"
 
 
-def _find_problem(first: Run, second: Run, left: np.ndarray, right: np.ndarray) -> str:
-    """Says why two runs cannot be compared on videos with these indices; empty if they can."""
-    assert first.predictions is not None
-    assert second.predictions is not None
-    # The order of the names depends on the file list and does not matter.
-    names, other_names = set(first.class_names), set(second.class_names)
-    if names and other_names and names != other_names:
-        only = [printable(name) for name in sorted(names ^ other_names)]
-        some = ", ".join(only[:3]) + (", ..." if len(only) > 3 else "")
-        return (
-            f"they chose among other classes ({len(first.class_names):,} and {len(second.class_names):,}; not in both: "
-            f"{some})"
-        )
-    if not len(left):
-        return "they have no test video in common"
-    pairs = [(first.predictions.labels[i], second.predictions.labels[j]) for i, j in zip(left, right, strict=True)]
-    differing = [index for index, (one, other) in enumerate(pairs) if one != other]
-    if not differing:
-        return ""
-    path, (one, other) = first.predictions.paths[left[differing[0]]], pairs[differing[0]]
-    return (
-        f"{len(differing):,} of {count_of(len(left), 'video')} have other labels, e.g. {printable(path)} is "
-        f"{printable(one)} in {first.label} and {printable(other)} in {second.label}"
-    )
-
-
-def _match(first: Run, one: Predictions, second: Run, other: Predictions) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Finds common videos by the kind of name that matches most; gives indices in both runs, int64 [N], and notes."""
-    attempts: list[tuple[Sequence[str], Sequence[str], str]] = [(one.paths, other.paths, "")]
+def _match(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray, str]:
+    """Finds common videos by the kind of name that matches most; gives indices in both runs, int64 [N], and a note."""
+    one, other = first.predictions, second.predictions
+    assert one is not None
+    assert other is not None
+    attempts = [(one.paths, other.paths, "")]
     root, other_root = first.test_set.get("root"), second.test_set.get("root")
     is_same_data = first.test_set.get("name") == second.test_set.get("name")
     if isinstance(root, str) and isinstance(other_root, str) and is_same_data:
@@ -187,21 +185,14 @@ def _match(first: Run, one: Predictions, second: Run, other: Predictions) -> tup
     best_note = ""
     for left, right, note in attempts:
         indices = _index(right)
-        matches = [(i, indices[key]) for key, i in _index(left).items() if key in indices]
+        matches = [(index, indices[key]) for key, index in _index(left).items() if key in indices]
         if len(matches) > len(best):
             best, best_note = matches, note
-    notes = [printable(best_note)] if best_note else []
-    unknown = [run.label for run in (first, second) if not run.protocol]
-    if unknown:
-        notes.append(f"how {' and '.join(unknown)} was tested is not known (no protocol in metrics.json)")
-    elif rows := protocol_differences([first, second]):
-        settings = [f"{row.key.removeprefix('test ')} {row.values[0]} and {row.values[1]}" for row in rows]
-        notes.append(printable(f"tested differently: {', '.join(settings)} ({first.label} and {second.label})"))
     found = np.array(best, np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1], notes
+    return found[:, 0], found[:, 1], best_note
 
 
-def _index(names: Iterable[str]) -> dict[tuple[str, int], int]:
+def _index(names: Sequence[str]) -> dict[tuple[str, int], int]:
     """Gives (name, n) -> index of the n-th occurrence of a name, so that repeated names are matched in order."""
     seen: dict[str, int] = defaultdict(int)
     indices = {}
@@ -209,3 +200,49 @@ def _index(names: Iterable[str]) -> dict[tuple[str, int], int]:
         indices[name, seen[name]] = index
         seen[name] += 1
     return indices
+
+
+def mcnemar_p(num_only_first: int, num_only_second: int) -> float:
+    """Tests whether two models are right equally often, by the videos that only one of them got right.
+
+    If they are, each of these videos belongs to either model with the same probability, independently of the others.
+
+    Returns:
+        The exact two-sided p-value, 0..1; 1 if there are no such videos.
+
+    Source: Q. McNemar, Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages,
+        1947, with the binomial distribution in place of its approximation.
+    """
+    count = num_only_first + num_only_second
+    return min(1.0, 2 * float(bdtr(min(num_only_first, num_only_second), count, 0.5))) if count else 1.0
+
+
+def difference_interval(
+    num_only_first: int, num_only_second: int, num_videos: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Gives the interval of accuracy of the second - accuracy of the first, -1..1, for other videos of the same kind.
+
+    The difference is a product: the share of the videos that only one model gets right, times the surplus of the second
+    model among them. The limits of both factors (Wilson; Clopper and Pearson, which inverts the exact McNemar test) are
+    combined by the method of Zou and Donner. Where that would contradict the test, the limits are multiplied instead,
+    so that the interval excludes 0 exactly when `mcnemar_p` < 1 - level.
+
+    Source: G. Y. Zou and A. Donner, Construction of Confidence Limits about Effect Measures: A General Approach, 2008.
+    """
+    return (
+        -_largest_difference(num_only_second, num_only_first, num_videos, level),
+        _largest_difference(num_only_first, num_only_second, num_videos, level),
+    )
+
+
+def _largest_difference(num_only_first: int, num_only_second: int, num_videos: int, level: float) -> float:
+    count = num_only_first + num_only_second
+    share, surplus = count / num_videos, (num_only_second - num_only_first) / max(count, 1)
+    fewest, most = wilson_interval(share, num_videos, level)
+    if count == 0:
+        return most
+    # Clopper and Pearson: the smallest share of the first model among these videos.
+    smallest = betaincinv(num_only_first, num_only_second + 1, (1 - level) / 2) if num_only_first else 0.0
+    limit = 1 - 2 * float(smallest)
+    reach = math.hypot(share * (limit - surplus), surplus * ((most if surplus > 0 else fewest) - share))
+    return min(share * surplus + reach, limit * fewest if limit < 0 else 1.0)

@@ -1,4 +1,4 @@
-"""Draw the plots of runs and evaluations without a display: curves, class accuracies and confusion matrices."""
+"""Draws the plots of runs and evaluations without a display: curves, class accuracies and confusion matrices."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from vswin.atomic import replacing
@@ -26,12 +24,11 @@ from vswin.errors import InputError
 from vswin.runs.files import Run
 from vswin.runs.metrics import confusion_matrix
 
-# Okabe and Ito's colours, which most people tell apart, with a darker yellow and gray instead of black. Lower case as
-# in SVG, where the light or dark colours of the page's style sheet replace them.
+# Okabe and Ito's colours, which most people tell apart, with a darker yellow and gray instead of black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#e69f00", "#7f7f7f")
-_INK, _GRID = "#333333", "#bbbbbb"
 # Eight colours and five styles have no common divisor: 40 lines differ, and neighbours differ in both.
 _STYLES = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)))
+_INK, _GRID = "#333333", "#bbbbbb"
 _SIZE = (5.4, 3.1)  # inches
 # Text in an SVG stays text in the font of the page; names are not parsed as formulas.
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
@@ -43,13 +40,21 @@ _LONGEST_NAME = 80  # characters in a legend
 
 
 class _Line(NamedTuple):
-    """A line: its name in the legend, its values, float64 [E], their epochs, and the indices of colour and style."""
+    """A line: its name in the legend, its values and their epochs, float64 [E], and its colour and style."""
 
     name: str
     values: np.ndarray
     epochs: np.ndarray
-    color: int = 0
-    style: int = 0
+    look: dict[str, Any]
+
+
+class _Panel(NamedTuple):
+    """A plot over the epochs; shares are shown as percent."""
+
+    title: str
+    lines: list[_Line]
+    is_share: bool = False
+    is_log: bool = False
 
 
 def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
@@ -60,63 +65,64 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
     Returns:
         An SVG element for each plot, and a PNG of all plots; both empty if there is nothing to draw.
     """
-
-    def lines(*wanted: tuple[str, str, int, int]) -> list[_Line]:
-        return [
-            _Line(name, history[column], history["epoch"], color, style)
-            for column, name, color, style in wanted
-            if column in history and np.isfinite(history[column]).any()
-        ]
+    drawn = {column for column, values in history.items() if np.isfinite(values).any()}
 
     # One line for each learning rate; groups of weights with the same rate share a line.
-    columns = [column for column in history if column.startswith("lr_")] or ["learning_rate"]
     groups: dict[bytes, list[str]] = {}
-    for column in columns:
-        if column in history and np.isfinite(history[column]).any():
+    for column in [column for column in history if column.startswith("lr_")] or ["learning_rate"]:
+        if column in drawn:
             groups.setdefault(history[column].tobytes(), []).append(column)
-    rates = []
-    for index, group in enumerate(groups.values()):
-        names = [column.removeprefix("lr_").replace("_", " ") for column in group]
-        name = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        rates += lines((group[0], name, index, index))
-    highest = [np.nanmax(line.values) for line in rates]
+    rates = {}
+    for columns in groups.values():
+        names = [column.removeprefix("lr_").replace("_", " ") for column in columns]
+        rates[columns[0]] = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    highest = [np.nanmax(history[column]) for column in rates]
     is_log = bool(rates) and min(highest) > 0 and max(highest) / min(highest) >= _LOG_RATIO
 
-    losses = lines(
-        ("loss", "training", 0, 0),
-        ("val_loss", "validation", 1, 0),
-        ("val_ema_loss", "validation, averaged weights", 2, 1),
-    )
-    accuracies = lines(
-        ("top1", "training, top-1", 0, 0),
-        ("val_top1", "validation, top-1", 1, 0),
-        ("val_ema_top1", "validation, top-1, averaged weights", 2, 1),
-        ("val_top5", "validation, top-5", 3, 3),
-    )
-    panels = [
-        partial(_draw_lines, lines=losses, title="loss"),
-        partial(_draw_lines, lines=accuracies, title="accuracy, %", is_share=True),
-        partial(_draw_lines, lines=rates, title="learning rate at the end of an epoch", is_log=is_log),
-        partial(_draw_lines, lines=lines(("clips_per_sec", "", 0, 0)), title="training clips per second"),
-    ]
-    panels = [panel for panel in panels if panel.keywords["lines"]]
+    losses = {"loss": "training", "val_loss": "validation", "val_ema_loss": "validation, averaged weights"}
+    accuracies = {
+        "top1": "training, top-1",
+        "val_top1": "validation, top-1",
+        "val_ema_top1": "validation, top-1, averaged weights",
+        "val_top5": "validation, top-5",
+    }
+    panels = []
+    for title, named, is_share, is_logarithmic in (
+        ("loss", losses, False, False),
+        ("accuracy, %", accuracies, True, False),
+        ("learning rate at the end of an epoch", rates, False, is_log),
+        ("training clips per second", {"clips_per_sec": ""}, False, False),
+    ):
+        lines = [
+            _Line(name, history[column], history["epoch"], _look(index))
+            for index, (column, name) in enumerate(named.items())
+            if column in drawn
+        ]
+        panels += [_Panel(title, lines, is_share, is_logarithmic)] if lines else []
     if not panels:
         return [], b""
     num_columns = min(2, len(panels))
     num_rows = math.ceil(len(panels) / num_columns)
     with rc_context(_SETTINGS):
-        figure = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
+        everything = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
+        svgs = []
         for index, panel in enumerate(panels):
-            panel(figure.add_subplot(num_rows, num_columns, index + 1))
-        return [_as_svg(panel) for panel in panels], _as_png(figure)
+            figure = Figure(figsize=_SIZE, layout="constrained")
+            for axes in (figure.add_subplot(), everything.add_subplot(num_rows, num_columns, index + 1)):
+                _draw_panel(axes, panel)
+                if any(line.name for line in panel.lines):
+                    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, handlelength=2.6)
+            svgs.append(_as_svg(figure))
+        return svgs, _as_png(everything)
 
 
 def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
     """Draws the accuracies of K classes, fractions 0..1, sorted from the lowest: an SVG element and a PNG."""
     values = np.sort(shares)
-
-    def draw(axes: Axes) -> None:
-        ends = np.append(values, values[-1])
+    ends = np.append(values, values[-1])
+    with rc_context(_SETTINGS):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.add_subplot()
         axes.fill_between(np.arange(len(ends)), ends, step="post", color=PALETTE[0], alpha=0.45)
         axes.axhline(values.mean(), color=PALETTE[1], linestyle="--", linewidth=1.4)
         mean = f"mean {100 * values.mean():.1f}"
@@ -124,12 +130,8 @@ def draw_class_accuracy(shares: Sequence[float]) -> tuple[str, bytes]:
         axes.set(xlim=(0, len(values)), ylim=(0, 1.02), xlabel="classes, from the worst to the best")
         axes.set_title("top-1 of each class, %", fontsize=10, color=_INK)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-        _dress(axes)
-
-    with rc_context(_SETTINGS):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        draw(figure.add_subplot())
-        return _as_svg(draw), _as_png(figure)
+        _style_axes(axes)
+        return _as_svg(figure), _as_png(figure)
 
 
 def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> bytes:
@@ -173,82 +175,67 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
     drawn = [(run, run.history) for run in runs if run.history is not None]
     if not drawn:
         raise InputError(f"--plot {path}: none of the runs has a history.csv yet, so there is nothing to draw")
-    figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
-    for axes, column, title in zip(
-        figure.subplots(1, 2), ("val_top1", "val_loss"), ("top-1 in validation, %", "loss in validation"), strict=True
-    ):
-        lines = [
-            _Line(run.label, history[column], history["epoch"], index, index)
-            for index, (run, history) in enumerate(drawn)
-            if column in history and np.isfinite(history[column]).any()
-        ]
-        _draw_lines(axes, lines, title, is_share=column == "val_top1", has_legend=False)
-        axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
-        for line in lines:
-            # The label stands at the end of the line; a run of one epoch is only this point.
-            last = int(np.flatnonzero(np.isfinite(line.values))[-1])
-            end, color = (line.epochs[last], line.values[last]), _look(line.color)["color"]
-            axes.plot(*end, "o", color=color, markersize=4)
-            edge = [withStroke(linewidth=3, foreground="white")]
-            place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(line.name, end, color=color, fontsize=9, path_effects=edge, **place)
-    handles = []
-    for index, (run, _) in enumerate(drawn):
-        name = printable(run.name)
-        if len(name) > _LONGEST_NAME:
-            # Names of runs usually differ at their ends.
-            name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
-        handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
-    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # A name may contain dollar signs.
     picture = io.BytesIO()
-    with warnings.catch_warnings():
+    with rc_context(_SETTINGS), warnings.catch_warnings():
         # A name may contain letters that the font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
+        panels = (("val_top1", "top-1 in validation, %"), ("val_loss", "loss in validation"))
+        for axes, (column, title) in zip(figure.subplots(1, 2), panels, strict=True):
+            lines = [
+                _Line(run.label, history[column], history["epoch"], _look(index))
+                for index, (run, history) in enumerate(drawn)
+                if column in history and np.isfinite(history[column]).any()
+            ]
+            _draw_panel(axes, _Panel(title, lines, is_share=column == "val_top1"))
+            axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
+            for line in lines:
+                # The label stands at the end of the line; a run of one epoch is only this point.
+                last = int(np.flatnonzero(np.isfinite(line.values))[-1])
+                end, color = (line.epochs[last], line.values[last]), line.look["color"]
+                axes.plot(*end, "o", color=color, markersize=4)
+                offset = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(line.name, end, color=color, fontsize=9, **offset)
+        handles = []
+        for index, (run, _) in enumerate(drawn):
+            name = printable(run.name)
+            if len(name) > _LONGEST_NAME:
+                # Names of runs usually differ at their ends.
+                name = f"{name[: _LONGEST_NAME // 3]}...{name[-2 * _LONGEST_NAME // 3 :]}"
+            handles.append(Line2D([], [], **_look(index), label=f"{run.label}  {name}"))
+        figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=4)
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
     with replacing(path) as partial_file:
         partial_file.write_bytes(picture.getvalue())
 
 
-def _look(color: int, style: int | None = None) -> dict[str, Any]:
-    style = color if style is None else style
-    return {"color": PALETTE[color % len(PALETTE)], "linestyle": _STYLES[style % len(_STYLES)], "linewidth": 1.8}
+def _look(index: int) -> dict[str, Any]:
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": _STYLES[index % len(_STYLES)], "linewidth": 1.8}
 
 
-def _draw_lines(
-    axes: Axes,
-    lines: Sequence[_Line],
-    title: str,
-    is_share: bool = False,
-    is_log: bool = False,
-    has_legend: bool = True,
-) -> None:
-    """Draws lines over the epochs; shares are shown as percent."""
-    num_epochs = max((len(line.epochs) for line in lines), default=0)
+def _draw_panel(axes: Axes, panel: _Panel) -> None:
+    num_epochs = max((len(line.epochs) for line in panel.lines), default=0)
     marker = "o" if num_epochs <= 12 else None
-    for line in lines:
-        look = _look(line.color, line.style)
-        axes.plot(line.epochs, line.values, label=line.name, marker=marker, markersize=3.5, **look)
-    axes.set_title(title, fontsize=10, color=_INK)
+    for line in panel.lines:
+        axes.plot(line.epochs, line.values, label=line.name, marker=marker, markersize=3.5, **line.look)
+    axes.set_title(panel.title, fontsize=10, color=_INK)
     axes.set_xlabel("epoch")
-    if is_log:
+    if panel.is_log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if is_share else plain)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if panel.is_share else plain)
     axes.margins(x=0.03)
     if num_epochs == 1:
-        axes.set_xlim(lines[0].epochs[0] - 1, lines[0].epochs[0] + 1)  # no ticks at fractions of an epoch
+        first = panel.lines[0].epochs[0]
+        axes.set_xlim(first - 1, first + 1)  # no ticks at fractions of an epoch
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(axes)
-    if has_legend and any(line.name for line in lines):
-        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, handlelength=2.6)
+    _style_axes(axes)
 
 
-def _dress(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.grid(color=_GRID, alpha=0.5, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GRID)
@@ -258,19 +245,12 @@ def _dress(axes: Axes) -> None:
         label.set_fontsize(9)
 
 
-def _as_svg(draw: Callable[[Axes], None]) -> str:
-    """Draws a plot as an SVG element, in the colours of the page."""
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    draw(figure.add_subplot())
+def _as_svg(figure: Figure) -> str:
     text, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
     # The ids of groups repeat in every plot, and nothing refers to them.
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
-    variables = {_INK: "ink", _GRID: "grid"} | {color: f"line-{index}" for index, color in enumerate(PALETTE)}
-    for color, name in variables.items():
-        svg = svg.replace(color, f"var(--{name})")
-    return svg
+    return re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
 
 
 def _as_png(figure: Figure, dpi: int = 130, **options: Any) -> bytes:

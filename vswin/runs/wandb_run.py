@@ -27,15 +27,10 @@ _FINISH_SEC = 60.0
 def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Iterator[Run]:
     """Starts or resumes the wandb run that belongs to a run's folder, and finishes it however the block ends.
 
-    Without an API key (environment, netrc, settings: where wandb itself looks) the run is offline; wandb never prompts.
-    `WANDB_MODE` has its usual meaning. A lost network ends nothing: after a minute, or `WANDB_FINISH_TIMEOUT` seconds,
-    the log names the command that sends the rest.
-
-    Args:
-        folder: the run's folder; wandb writes into it, and it keeps the id of the wandb run.
-        project: wandb project.
-        config: added to the configuration of the wandb run, with the versions of vswin and TensorFlow.
-        option: command line option that asks for wandb, for messages.
+    The folder keeps the id of the wandb run. Without an API key, where wandb itself looks for one, the run is offline;
+    wandb never prompts. `WANDB_MODE` has its usual meaning. A lost network ends nothing: after a minute, or
+    `WANDB_FINISH_TIMEOUT` seconds, the log names the command that sends the rest. `option` is the option that asks for
+    wandb, for messages.
 
     Raises:
         InputError: if wandb cannot start.
