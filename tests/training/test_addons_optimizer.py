@@ -14,8 +14,7 @@ from vswin.errors import InputError
 from vswin.models.patches import PatchProjection
 from vswin.runtime import make_strategy
 from vswin.training import callbacks
-from vswin.training.groups import find_group
-from vswin.training.optimizer import WarmupCosine, build_optimizer
+from vswin.training.optimizer import WarmupCosine, build_optimizer, find_group
 from vswin.training.run import run_training
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None

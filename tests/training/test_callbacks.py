@@ -21,8 +21,7 @@ from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training import callbacks
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
-from vswin.training.groups import ParameterGroup
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 
 LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}

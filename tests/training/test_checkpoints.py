@@ -20,8 +20,7 @@ from vswin.runtime import start_log
 from vswin.training import checkpoints
 from vswin.training import checkpoints as checkpoints_module
 from vswin.training.checkpoints import Checkpoints, StateFiles
-from vswin.training.groups import ParameterGroup
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 from vswin.weights.checkpoint import read_metadata
 

@@ -11,8 +11,7 @@ from vswin.errors import InputError
 from vswin.models.zoo import ModelSize
 from vswin.runtime import make_strategy, set_precision, start_log
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.groups import ParameterGroup
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer, WeightAverage, warmed_decay
 from vswin.weights.checkpoint import open_checkpoint, read_metadata
 from vswin.weights.names import named_weights

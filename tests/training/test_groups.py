@@ -13,16 +13,16 @@ from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.models.zoo import SIZES, ModelSize, count_parameters, find_size
 from vswin.runtime import make_strategy, set_precision
-from vswin.training.groups import (
+from vswin.training.optimizer import (
+    AdamW,
     ParameterGroup,
     assign_groups,
     count_passed_blocks,
-    describe_groups,
     find_frozen,
     layer_multiplier,
     run_frozen_parts_as_tested,
 )
-from vswin.training.optimizer import AdamW
+from vswin.training.summary import describe_groups
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights, official_names
 

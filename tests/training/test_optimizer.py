@@ -10,8 +10,7 @@ import tensorflow as tf
 
 import vswin
 from vswin.config.schema import OptimizerConfig
-from vswin.training.groups import ParameterGroup, find_group
-from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
+from vswin.training.optimizer import AdamW, ParameterGroup, WarmupCosine, build_optimizer, find_group
 from vswin.weights.names import named_weights
 
 PARITY = Path(__file__).parents[1] / "parity"

@@ -8,9 +8,8 @@ import tf_keras as keras
 import vswin
 from vswin.models.zoo import ModelSize
 from vswin.runtime import set_precision
-from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import NO_MIXING, Mixing
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.2)

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.config.checks import check_divides
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
 from vswin.tools.bench_model import NUM_CLASSES, Workload, check_precisions, time_runs
 from vswin.tools.bench_result import Result, check_counts
-from vswin.training.memory import estimate_run
-from vswin.training.trial import prepare_step, run_trial
+from vswin.training.memory import estimate_run, prepare_step, run_trial
 
 # The backward pass has two matrix products for each one of the forward pass.
 _PRODUCTS_PER_STEP = 3
@@ -51,8 +49,6 @@ def bench_step(workload: Workload, ways: Sequence[Way], rounds: int) -> Result:
 
     The FLOPs leave out recomputed blocks. An `InputError` if the micro-batches do not divide the batch.
     """
-    for way in ways:
-        check_divides(workload.batch_size, 1, way.micro_batches)
     runs = {str(way): (way.precision, make_step(workload, way)) for way in ways}
     options = {**asdict(workload), "ways": list(runs)}
     return time_runs("step", options, runs, _PRODUCTS_PER_STEP * workload.flops, workload.batch_size, rounds)
@@ -98,5 +94,6 @@ def _overrides(workload: Workload, way: Way) -> list[str]:
         "runtime.remat": way.remat,
         "runtime.micro_batches": way.micro_batches,
         "runtime.jit": way.jit,
+        "runtime.strategy": "one_device",
     }
     return [f"{key}={value}" for key, value in overrides.items()]

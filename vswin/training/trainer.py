@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 import tf_keras as keras
 
+from vswin.config.schema import TrainConfig
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
-from vswin.training.groups import run_frozen_parts_as_tested
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
@@ -21,6 +21,7 @@ from vswin.training.mixing import (
     mix_clips,
     mix_targets,
 )
+from vswin.training.optimizer import build_optimizer, build_schedule, find_frozen, run_frozen_parts_as_tested
 from vswin.weights.names import named_weights
 
 Batch: TypeAlias = dict[str, tf.Tensor]
@@ -274,6 +275,36 @@ class Trainer(keras.Model):
         num_classes = self.model.num_classes
         targets = tf.one_hot(labels, num_classes)  # [B, K]
         return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
+
+
+def build_trainer(
+    config: TrainConfig,
+    model: VideoSwin,
+    steps: int,
+    schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> Trainer:
+    """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
+
+    Without a `schedule` it uses the run's own, with `steps` per epoch.
+    """
+    weights = named_weights(model)
+    trainer = Trainer(
+        model,
+        config.batch_size,
+        config.seed,
+        config.augment.label_smoothing,
+        config.runtime.micro_batches,
+        config.augment.erasing,
+        Mixing(config.augment.mixup, config.augment.cutmix),
+        find_frozen(weights, config.model.freeze_stages, config.model.freeze),
+        config.optimizer.ema_decay,
+        config.runtime.jit,
+    )
+    # Under float16 Keras wraps the optimizer for dynamic loss scaling.
+    schedule = schedule or build_schedule(config, steps)
+    trainer.compile(optimizer=build_optimizer(config.optimizer, weights, schedule, trainer.frozen))
+    trainer.optimizer.build(trainer.trained_variables)
+    return trainer
 
 
 def _make_metrics(num_classes: int, prefix: str = "") -> tuple[keras.metrics.Metric, ...]:
