@@ -46,7 +46,7 @@ def make_strategy(name: str, is_alone: bool = False) -> tf.distribute.Strategy:
         is_alone: whether a job of several processes is left aside; `multi_worker` is then an `InputError`.
     """
     if is_alone and name == "multi_worker":
-        raise InputError("runtime.strategy=multi_worker: only training and evaluation take several machines")
+        raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
     cluster = find_cluster() if name in ("auto", "multi_worker") and not is_alone else None
     if cluster is not None:
         return _join_workers(cluster)

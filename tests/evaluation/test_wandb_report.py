@@ -15,7 +15,7 @@ from vswin.evaluation.loggers import check_wandb, log_to_wandb, read_samples
 from vswin.evaluation.report import Result
 from vswin.runs.metrics import compute_metrics
 from vswin.runtime import start_log
-from vswin.training.wandb_log import open_wandb
+from vswin.training.loggers import open_wandb
 
 
 @pytest.fixture

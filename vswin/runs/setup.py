@@ -17,7 +17,6 @@ from vswin.data.pipeline import make_train_dataset
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
 from vswin.runtime import make_strategy, set_precision
-from vswin.weights.build import build_model
 from vswin.weights.checkpoint import Checkpoint
 from vswin.weights.load import LoadReport, load_weights
 
@@ -55,8 +54,8 @@ def make_model(
     With `new_classes`, the weights are fine-tuned to these classes, so a head of other classes is not loaded; without
     them it is an `InputError`, as are weights of another network.
     """
-    size, dropout, remat = configured_size(config.model), config.model.dropout, config.runtime.remat
-    model = build_model(size, num_classes, dropout=dropout, remat=remat)
+    model = VideoSwin(configured_size(config.model), num_classes, config.model.dropout, config.runtime.remat)
+    model.build()
     if checkpoint is None:
         return model, LoadReport("none: every weight is random (init_from=null)", loaded=())
     is_new = new_classes is not None

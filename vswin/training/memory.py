@@ -54,13 +54,6 @@ _ON_GPU = _Counts(1, 2, 21, 42, 12)
 _ON_CPU = _Counts(0, 0, 25, 42, 16)
 
 
-class Spared(NamedTuple):
-    """What a step does not need because weights are frozen."""
-
-    parameters: int = 0  # frozen parameters
-    blocks: int = 0  # first blocks of the network that no gradient reaches
-
-
 class StepMemory(NamedTuple):
     """The bytes that a device needs at once."""
 
@@ -81,7 +74,8 @@ def estimate_step(
     precision: str,
     remat: bool,
     is_cpu: bool,
-    spared: Spared = Spared(),  # noqa: B008 (a tuple, never changed)
+    frozen_parameters: int = 0,
+    passed_blocks: int = 0,
 ) -> StepMemory:
     """Estimates the memory of a training step on one device.
 
@@ -90,29 +84,29 @@ def estimate_step(
     another 1 to 2 GB of the process.
 
     `clip_shape` is (frames, rows, columns), and `num_clips` is the number of clips that a device holds at a time: its
-    part of a micro-batch. With `remat`, blocks are recomputed for the gradient.
+    part of a micro-batch. With `remat`, blocks are recomputed for the gradient. No gradient reaches the first
+    `passed_blocks`.
     """
     width = 4 if precision == "float32" else 2
     # In half precision, softmax also exists in float32 while it is computed.
     live_width = 4 if precision == "float32" else 6
     counts = _ON_CPU if is_cpu else _ON_GPU
     kept = live = passing = window = 0
-    passed = spared.blocks
     stages = zip(stage_grids(size, clip_shape), size.stage_dims, size.depths, size.num_heads, strict=True)
     for stage, dim, depth, heads in stages:
         logits, features = stage.padded * stage.window * heads, stage.padded * dim * width
         block = counts.kept_logits * logits * width + counts.kept_tokens * features
         at_work = counts.live_logits * logits * live_width
         window = max(window, _LOGITS_OF_A_WINDOW * stage.window**2 * heads * 4 if is_cpu else 0)
-        num_kept = depth - min(depth, passed)
-        passed -= depth - num_kept
+        num_kept = depth - min(depth, passed_blocks)
+        passed_blocks -= depth - num_kept
         kept += num_kept * (features if remat else block)
         live = max(live, at_work + counts.live_tokens * features if num_kept else 0)
         # Validation uses the same micro-batches, and no gradient reaches any block.
         passing = max(passing, at_work + counts.passing_tokens * features)
     activations = max(kept + live if remat else kept, passing)
     parameters = _BYTES_PER_PARAMETER * count_parameters(size, num_classes)
-    parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * spared.parameters
+    parameters -= (_BYTES_PER_PARAMETER - _BYTES_IF_FROZEN) * frozen_parameters
     return StepMemory(parameters, num_clips * activations + window)
 
 
@@ -121,9 +115,9 @@ def estimate_run(config: TrainConfig, num_classes: int, num_clips: int, is_cpu: 
     clip, size = config.clip, configured_size(config.model)
     shapes = official_shapes(size, num_classes)
     frozen = find_frozen(shapes, config.model.freeze_stages, config.model.freeze)
-    spared = Spared(sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen))
+    spared = sum(math.prod(shapes[name]) for name in frozen), count_passed_blocks(list(shapes), frozen)
     clip_shape, precision = (clip.num_frames, clip.crop, clip.crop), config.runtime.precision
-    memory = estimate_step(size, num_classes, clip_shape, num_clips, precision, remat, is_cpu, spared)
+    memory = estimate_step(size, num_classes, clip_shape, num_clips, precision, remat, is_cpu, *spared)
     if config.optimizer.ema_decay is not None:
         memory = memory._replace(parameters=memory.parameters + 4 * count_parameters(size, num_classes))
     return memory

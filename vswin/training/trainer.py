@@ -93,11 +93,8 @@ class Trainer(keras.Model):
 
     Args:
         global_batch_size: clips in a step over all replicas.
-        seed: seed of all draws of a step.
-        label_smoothing: fraction of the target that is spread over all classes.
         micro_batches: parts of a replica's batch; they run one after another and their gradients are summed, so that
             only the activations of one part are in memory.
-        erasing: fraction of the clips in which a box is erased.
         mixing: mixup and cutmix; a replica's batch, or each part of it, then holds an even number of clips.
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
@@ -156,10 +153,8 @@ class Trainer(keras.Model):
         context = tf.distribute.get_replica_context()
         # Gradients are summed over parts and replicas, so each part divides by the weight of the global batch.
         total_weight = tf.maximum(context.all_reduce("SUM", tf.reduce_sum(batch["weights"])), 1.0)
-        if self.micro_batches == 1:
-            gradients = self._gradients(batch, draws, total_weight)
-        else:
-            gradients = self._summed_gradients(batch, draws, total_weight)
+        compute = self._gradients if self.micro_batches == 1 else self._summed_gradients
+        gradients = compute(batch, draws, total_weight)
         if self._scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         step = tf.identity(self.optimizer.iterations)
@@ -170,13 +165,13 @@ class Trainer(keras.Model):
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
         """Draws what happens to this replica's clips in a step, outside of rematerialised or compiled code."""
-        place = (self.seed, step, batch["positions"], self.global_batch_size)
+        stream = (self.seed, step, batch["positions"], self.global_batch_size)
         height, width = batch["clips"].shape[2:4]
-        mixing = make_mix_draws(*place, (height, width), self.mixing)
+        mixing = make_mix_draws(*stream, (height, width), self.mixing)
         if self.mixing.is_on:
             mixing = keep_uncounted(mixing, batch["weights"])
-        erased = make_erasing_boxes(*place, (height, width), self.erasing)
-        draws = self.model.make_draws(*place)
+        erased = make_erasing_boxes(*stream, (height, width), self.erasing)
+        draws = self.model.make_draws(*stream)
         if self.frozen:
             draws = run_frozen_parts_as_tested(draws, list(named_weights(self.model)), self.frozen)
         return StepDraws(draws, erased, mixing)
