@@ -99,9 +99,7 @@ class StateFiles:
                 self._state.sync()
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder / f"ckpt-{number}"))
         # The manager removes old states of this session only; states of earlier sessions are older.
-        known = {Path(path).name for path in self._manager.checkpoints}
-        earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
-        for old in earlier[: max(len(earlier) + len(known) - self.num_kept, 0)]:
+        for old in self.numbers()[: -self.num_kept] if self._is_chief else ():
             self._remove(old)
 
     def close(self) -> None:
