@@ -37,7 +37,7 @@ from vswin.runs.environment import describe_machine, summarise
 from vswin.runtime import console
 from vswin.tools.bench_model import Workload, make_forward
 from vswin.tools.bench_result import timed
-from vswin.training.trial import peak_gb
+from vswin.training.memory import peak_gb
 
 MODEL = "swin_tiny"
 FRAMES = (8, 16, 32, 64, 128)

@@ -59,7 +59,7 @@ ONLY_IN = {
     "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
     "sklearn": {"vswin/runs/metrics.py"},
-    "wandb": {"vswin/evaluation/loggers.py", "vswin/runs/wandb_run.py", "vswin/training/wandb_log.py"},
+    "wandb": {"vswin/evaluation/loggers.py", "vswin/runs/wandb_run.py", "vswin/training/loggers.py"},
 }
 WITHOUT_TENSORFLOW = [
     "vswin/cli.py",

@@ -43,7 +43,7 @@ def set_precision(precision: str) -> None:
     keras.mixed_precision.set_global_policy(_POLICIES[precision])
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(name: str, is_alone: bool = False) -> tf.distribute.Strategy:
     """Makes the distribution strategy, in whose scope the model, its optimizer and their trainer are created.
 
     Args:
@@ -51,8 +51,11 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             (TensorFlow has one unless it is told to split it); `multi_worker`, the devices of all processes of this
             process's job, see `vswin.cluster`; `auto`, `multi_worker` in such a job, else `mirrored` with several GPUs,
             else `one_device`.
+        is_alone: whether a job of several processes is left aside; `multi_worker` is then an `InputError`.
     """
-    cluster = find_cluster() if name in ("auto", "multi_worker") else None
+    if is_alone and name == "multi_worker":
+        raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
+    cluster = find_cluster() if name in ("auto", "multi_worker") and not is_alone else None
     if cluster is not None:
         return _join_workers(cluster)
     if name == "multi_worker":

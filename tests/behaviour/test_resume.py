@@ -114,10 +114,6 @@ def test_other_videos_are_refused_by_name_and_cost_no_state(train, stop, small_v
 
     # Runs of earlier versions record only their step.
     (Path("run") / "videos.json").unlink()
-    write_lists(small_videos, TRAIN[:-2], VAL)
-    with pytest.raises(InputError, match="an epoch of the run in run did not have 4 steps as it has now"):
-        train(*lists, "resume=true", epochs=3)
-    (Path("run") / "videos.json").unlink()
     write_lists(small_videos, TRAIN, VAL)
     out = train(*lists, "resume=true", epochs=3)
     assert "an earlier version began this run and left no run/videos.json: its videos cannot be compared" in out

@@ -16,7 +16,7 @@ from vswin.evaluation.report import Result
 from vswin.runs.metrics import compute_metrics
 from vswin.runs.plots import draw_confusion_matrix
 from vswin.runtime import start_log
-from vswin.training.wandb_log import open_wandb
+from vswin.training.loggers import open_wandb
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training import callbacks
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
-from vswin.training.groups import ParameterGroup
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 
 LOGS = {"loss": 1.5, "top1": 0.25, "top5": 0.75, "val_loss": 1.25, "val_top1": 0.5, "val_top5": 1.0}
@@ -47,13 +46,16 @@ def run_epoch(report: EpochReport, epoch: int) -> dict[str, float]:
     return logs
 
 
-def test_an_epoch_ends_with_one_line_in_percent(report, capsys):
-    run_epoch(report, 8)
+def test_an_epoch_ends_with_one_line_in_percent(report, capsys, monkeypatch):
+    monkeypatch.setitem(LOGS, "val_ema_top1", 0.625)
+    logs = run_epoch(report, 8)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(
-        "epoch  9/12  train loss 1.500  top-1  25.0 %  top-5  75.0 %   val loss 1.250  top-1  50.0 %"
+        "epoch  9/12  train loss 1.500  top-1  25.0 %  top-5  75.0 %   val loss 1.250  top-1  50.0 %  top-5 100.0 %   "
+        "averaged top-1  62.5 %   "
     )
     assert line.endswith("left")
+    assert "loss_scale" not in logs
 
 
 def test_long_epochs_print_lines_without_a_terminal(report, capsys, monkeypatch):
@@ -62,12 +64,6 @@ def test_long_epochs_print_lines_without_a_terminal(report, capsys, monkeypatch)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert lines[1].startswith("epoch  1/12  step 2/4  loss 1.500  top-1 25.0 %")
-
-
-def test_rate_and_speed_are_added_to_the_logs(report):
-    logs = run_epoch(report, 0)
-    assert logs["learning_rate"] == 0.125
-    assert logs["clips_per_sec"] > 0
 
 
 def test_the_speed_of_an_epoch_that_went_on_in_its_middle_is_that_of_its_steps(report, monkeypatch):
@@ -95,21 +91,11 @@ def test_the_rate_of_every_group_is_logged(report):
         )
 
 
-def test_averaged_weights_have_their_figure_in_the_line(report, capsys, monkeypatch):
-    monkeypatch.setitem(LOGS, "val_ema_top1", 0.625)
-    run_epoch(report, 0)
-    assert "val loss 1.250  top-1  50.0 %  top-5 100.0 %   averaged top-1  62.5 %   " in capsys.readouterr().out
-
-
 def test_a_loss_scale_is_shown_and_logged(report, capsys):
     scaled = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.125), initial_scale=256.0)
     report.model.compile(optimizer=scaled)
     assert run_epoch(report, 0)["loss_scale"] == 256.0
     assert "loss scale 256  " in capsys.readouterr().out
-
-
-def test_without_loss_scaling_there_is_no_scale(report):
-    assert "loss_scale" not in run_epoch(report, 0)
 
 
 def test_a_terminal_gets_its_cursor_back_when_training_fails(monkeypatch):
@@ -226,13 +212,6 @@ def test_weights_that_the_last_step_has_spoilt_are_found_before_they_are_saved(m
     with pytest.raises(InputError, match=r"step 4 of 4.*weights that are not finite, e\.g\. "):
         guard.on_epoch_end(2, {"loss": 1.0})
     assert read_report(tmp_path)["step_in_epoch"] == 4
-
-
-def test_a_learning_rate_that_is_far_too_high_ends_training(make_guard, tmp_path):
-    trainer = make_trainer(learning_rate=1e38)
-    with pytest.raises(InputError, match=r"step \d of 4\) gave (a loss of|weights that are not finite)"):
-        trainer.fit(batches(), epochs=2, steps_per_epoch=STEPS, callbacks=[make_guard(trainer)], verbose=0)
-    assert read_report(tmp_path)["global_step"] <= 3
 
 
 def test_gradients_that_overflow_under_loss_scaling_are_skipped_and_not_reported(make_guard, tmp_path):

@@ -11,9 +11,8 @@ from vswin.errors import InputError
 from vswin.models.zoo import ModelSize
 from vswin.runtime import make_strategy, set_precision, start_log
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.groups import ParameterGroup
-from vswin.training.optimizer import AdamW
-from vswin.training.trainer import Trainer, WeightAverage, warmed_decay
+from vswin.training.optimizer import AdamW, ParameterGroup
+from vswin.training.trainer import Trainer, warmed_decay
 from vswin.weights.checkpoint import open_checkpoint, read_metadata
 from vswin.weights.names import named_weights
 
@@ -76,17 +75,18 @@ def test_the_decay_warms_up_to_its_value():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, pytest.param({"micro_batches": 2, "remat": True}, marks=pytest.mark.slow)],
-    ids=["plain", "in parts"],
+    ("precision", "options"),
+    [("float32", {}), pytest.param("bfloat16", {"micro_batches": 2, "remat": True}, marks=pytest.mark.slow)],
 )
-def test_the_average_by_hand(options):
+def test_the_average_by_hand(precision, options):
     """With a decay of 0.2 the warm-up ends in the third step: 0.1, 0.18, 0.2."""
+    set_precision(precision)
     trainer = make_trainer(0.2, **options)
     start = values(trainer.model)
     assert_equal(values(trainer.average.model), start)
     steps = take_steps(trainer, 0, 1, 2, 3)
     average = values(trainer.average.model)
+    assert {value.dtype for value in average.values()} == {np.dtype("float32")}
     assert_equal(average, average_by_hand(start, steps, 0.2), 1e-6)
     assert np.abs(average[HEAD_BIAS] - steps[-1][HEAD_BIAS]).max() > 1e-4
 
@@ -96,18 +96,6 @@ def test_an_average_changes_nothing_else():
     assert without.average is None
     assert_equal(take_steps(with_average, 0, 1)[-1], take_steps(without, 0, 1)[-1])
     assert [metric.name for metric in without.metrics] == ["loss", "top1", "top5"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_the_average_is_float32_in_low_precision(precision):
-    set_precision(precision)
-    trainer = make_trainer(0.2)
-    start = values(trainer.model)
-    steps = take_steps(trainer, 0, 1)
-    average = values(trainer.average.model)
-    assert {value.dtype for value in average.values()} == {np.dtype("float32")}
-    assert_equal(average, average_by_hand(start, steps, 0.2), 1e-6)
 
 
 @pytest.mark.slow
@@ -228,12 +216,3 @@ def test_an_average_that_is_gone_or_was_never_saved_is_an_error(tmp_path):
     make_checkpoints(tmp_path / "plain", make_trainer(None)).save_state(0, 3)
     with pytest.raises(InputError, match="does not fit this network"):
         make_checkpoints(tmp_path / "plain", make_trainer()).restore()
-
-
-def test_an_average_follows_its_source_alone():
-    """Two averages of one model share nothing."""
-    trainer = make_trainer(0.5)
-    other = WeightAverage(trainer.model, 0.5)
-    before = values(other.model)
-    take_steps(trainer, 0)
-    assert_equal(values(other.model), before)

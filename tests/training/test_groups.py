@@ -13,16 +13,16 @@ from vswin.errors import InputError
 from vswin.models.draws import Draws
 from vswin.models.zoo import SIZES, ModelSize, count_parameters, find_size
 from vswin.runtime import make_strategy, set_precision
-from vswin.training.groups import (
+from vswin.training.optimizer import (
+    AdamW,
     ParameterGroup,
     assign_groups,
     count_passed_blocks,
-    describe_groups,
     find_frozen,
     layer_multiplier,
     run_frozen_parts_as_tested,
 )
-from vswin.training.optimizer import AdamW
+from vswin.training.summary import describe_groups
 from vswin.training.trainer import Trainer
 from vswin.weights.names import named_weights, official_names
 
@@ -44,31 +44,32 @@ def rows(lines: list[str]) -> list[list[str]]:
     return [line.split("  ") and [cell.strip() for cell in line.split("   ") if cell.strip()] for line in lines]
 
 
-def test_every_group_is_a_row(weights, make_config):
-    table = rows(describe_groups(weights, make_config(), 5e-4))
-    assert [row[:4] for row in table] == [
-        ["group", "rate now", "full rate", "decay"],
-        ["backbone", "5e-05", "0.0001", "0.02"],
-        ["bias tables", "0.0005", "0.001", "0"],
-        ["head", "0.0005", "0.001", "0.02"],
-    ]
-    sizes = [int(row[4].replace(",", "")) for row in table[1:]]
-    assert sum(sizes) == count_parameters(find_size("swin_micro"), 5)
-    assert sizes[2] == 5 * 192 + 5
-
-
-def test_mmaction2_has_a_row_for_layer_norms(weights, make_config):
-    table = rows(describe_groups(weights, make_config("optimizer.groups=mmaction2"), 1e-3))
-    assert [row[0] for row in table[1:]] == ["backbone", "layer norms", "bias tables", "head"]
-
-
-def test_layers_with_their_own_rates_share_a_row(weights, make_config):
-    table = rows(describe_groups(weights, make_config("optimizer.layer_decay=0.5"), 1e-3))
-    assert [row[:3] for row in table[1:]] == [
-        ["backbone", "7.81e-07 to 0.0001", "7.81e-07 to 0.0001"],
-        ["bias tables", "1.56e-05 to 0.0005", "1.56e-05 to 0.0005"],
-        ["head", "0.001", "0.001"],
-    ]
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer.groups=official", {"backbone": ("5e-05", "0.0001"), "bias tables": ("0.0005", "0.001")}),
+        (
+            "optimizer.groups=mmaction2",
+            dict.fromkeys(("backbone", "layer norms", "bias tables"), ("5e-05", "0.0001")),
+        ),
+        # Layers with their own rates share a row.
+        (
+            "optimizer.layer_decay=0.5",
+            {
+                "backbone": ("3.91e-07 to 5e-05", "7.81e-07 to 0.0001"),
+                "bias tables": ("7.81e-06 to 0.00025", "1.56e-05 to 0.0005"),
+            },
+        ),
+    ],
+)
+def test_every_group_is_a_row(weights, make_config, override, expected):
+    table = rows(describe_groups(weights, make_config(override), 5e-4))
+    assert table[0][:4] == ["group", "rate now", "full rate", "decay"]
+    rates = {name: (now, full) for name, now, full, *_ in table[1:]}
+    assert rates == expected | {"head": ("0.0005", "0.001")}
+    sizes = {name: int(count.replace(",", "")) for name, *_, count in table[1:]}
+    assert sum(sizes.values()) == count_parameters(find_size("swin_micro"), 5)
+    assert sizes["head"] == 5 * 192 + 5
 
 
 def test_frozen_weights_are_counted(weights, make_config):
@@ -77,27 +78,6 @@ def test_frozen_weights_are_counted(weights, make_config):
     assert [row[0] for row in rows(table)[1:3]] == ["head", "frozen"]
     assert rows(table)[2][1] == f"{total - 965:,}"
     assert table[3] == f"{100 * 965 / total:.3g} % of {total:,} parameters are trained"
-
-
-def test_multipliers_of_swin_micro_by_hand():
-    """Six blocks in stages of 1, 2, 2 and 1: layers 0 to 7; the topmost has the full rate."""
-    depths = find_size("swin_micro").depths
-    expected = {
-        "backbone.patch_embed.": 2**-7,
-        "backbone.layers.0.": 2**-6,
-        "backbone.layers.1.blocks.0.": 2**-5,
-        "backbone.layers.1.": 2**-4,
-        "backbone.layers.2.blocks.0.": 2**-3,
-        "backbone.layers.2.": 2**-2,
-        "backbone.layers.3.": 2**-1,
-        "backbone.norm.": 1,
-        "cls_head.": 1,
-    }
-    names = official_names(depths, has_head=True)
-    for name in names:
-        prefix = next(prefix for prefix in expected if name.startswith(prefix))
-        assert layer_multiplier(name, depths, 0.5) == expected[prefix], name
-        assert layer_multiplier(name, depths, 1.0) == 1.0
 
 
 def test_the_layers_of_swin_tiny_are_those_of_the_official_image_recipe():
@@ -161,10 +141,6 @@ def values(model: keras.Model) -> dict[str, np.ndarray]:
 
 def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str]:
     return {name for name in before if before[name].tobytes() != after[name].tobytes()}
-
-
-def test_nothing_is_frozen_unless_asked_for():
-    assert find_frozen(NAMES, 0, []) == frozenset()
 
 
 def test_stages_are_frozen_with_the_patch_embedding_and_what_merges_their_patches():

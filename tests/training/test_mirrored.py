@@ -16,9 +16,8 @@ from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.zoo import ModelSize
 from vswin.runtime import make_strategy, set_precision
-from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import Mixing
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.run import run_training
 from vswin.training.trainer import Trainer
 

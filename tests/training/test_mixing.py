@@ -59,12 +59,6 @@ def test_with_both_on_each_pair_draws_one_of_them():
     assert (share[~is_cutmix] == blend[~is_cutmix]).mean() > 0.95
 
 
-def test_partners_have_the_same_draws_and_pairs_their_own():
-    for values in draw(16, Mixing(mixup=0.8, cutmix=1.0)):
-        assert values[::2].tolist() == values[1::2].tolist()
-    assert len(set(draw(16, Mixing(mixup=0.8)).share.tolist())) == 8
-
-
 def test_draws_are_bit_equal_for_any_number_of_replicas_and_differ_by_step():
     mixing = Mixing(mixup=0.8, cutmix=1.0)
     whole = draw(8, mixing)
@@ -75,6 +69,8 @@ def test_draws_are_bit_equal_for_any_number_of_replicas_and_differ_by_step():
         ]
         for values, pieces in zip(whole, zip(*parts, strict=True), strict=True):
             assert np.concatenate(pieces).tobytes() == values.tobytes()
+    for values in whole:  # partners have the same draws
+        assert values[::2].tolist() == values[1::2].tolist()
     assert draw(8, mixing, step=1).share.tolist() != whole.share.tolist()
 
 
@@ -101,18 +97,6 @@ def test_cutmix_exchanges_the_same_box_of_all_frames():
     expected = clips.copy()
     expected[:, :, 1:4, 2:6] = clips[::-1, :, 1:4, 2:6]
     assert mixed.numpy().tolist() == expected.tolist()
-
-
-def test_low_precision_is_kept():
-    clips = tf.ones([2, 1, 2, 2, 3], tf.bfloat16)
-    assert mix_clips(clips, by_hand([0.3] * 2, [0.3] * 2, [[0] * 4] * 2)).dtype == tf.bfloat16
-
-
-def test_smoothed_targets_are_mixed():
-    smooth = 0.9 * tf.one_hot([0, 1], 2) + 0.1 / 2
-    mixed = mix_targets(smooth, by_hand([0.6, 0.6], [0.6, 0.6], [[0] * 4] * 2))
-    np.testing.assert_allclose(mixed, [[0.59, 0.41], [0.41, 0.59]], atol=1e-6)
-    np.testing.assert_allclose(tf.reduce_sum(mixed, axis=1), 1, atol=1e-6)
 
 
 def test_the_label_with_the_larger_share_counts():

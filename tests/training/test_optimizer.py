@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import vswin
 from tests.conftest import make_group
 from vswin.config.schema import OptimizerConfig
-from vswin.training.groups import ParameterGroup, find_group
-from vswin.training.optimizer import AdamW, WarmupCosine, build_optimizer
+from vswin.training.optimizer import AdamW, ParameterGroup, WarmupCosine, build_optimizer, find_group
 from vswin.weights.names import named_weights
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -64,16 +62,6 @@ def test_groups_of_swin_tiny_equal_the_official_ones(official_config):
 def test_mmaction2_multiplies_what_matches(official_config, name, expected):
     official_config.groups = "mmaction2"
     assert find_group(name, official_config)[1:] == pytest.approx(expected)
-
-
-def test_the_rule_for_groups_decides_what_the_optimizer_does(official_config):
-    weights = named_weights(vswin.build_model("swin_micro", num_classes=5))
-    official = build_optimizer(official_config, weights, 1e-3).groups
-    official_config.groups = "mmaction2"
-    other = build_optimizer(official_config, weights, 1e-3).groups
-    table = next(name for name in official if "relative_position_bias_table" in name)
-    assert (official[table].learning_rate_multiplier, other[table].learning_rate_multiplier) == (1.0, 0.1)
-    assert {group.name for group in other.values()} == {"backbone", "bias tables", "layer norms", "head"}
 
 
 def test_six_steps_equal_the_official_ones(golden_model, official_config):
@@ -163,13 +151,8 @@ def official(is_staircase: bool = True) -> WarmupCosine:
 def test_staircase_equals_the_official_values(epoch, rate):
     """Values computed with mmcv's CosineAnnealing hook under linear warm-up, Kinetics recipe of Swin-T."""
     assert float(official()(round(epoch * STEPS))) == pytest.approx(rate, rel=5e-4)
-
-
-def test_staircase_is_flat_within_an_epoch_and_falls_between():
-    rates = [float(official()(step)) for step in range(5 * STEPS, 7 * STEPS)]
-    assert len(set(rates[:STEPS])) == 1
-    assert len(set(rates[STEPS:])) == 1
-    assert rates[STEPS] < rates[0]
+    if epoch >= 15:  # flat within an epoch
+        assert float(official()(int(epoch) * STEPS)) == float(official()(int(epoch) * STEPS + STEPS - 1))
 
 
 def test_per_step_cosine_is_exact_and_ends_near_zero():
@@ -177,9 +160,6 @@ def test_per_step_cosine_is_exact_and_ends_near_zero():
     step = 17 * STEPS + 13
     assert float(schedule(step)) == pytest.approx(5e-4 * (1 + math.cos(math.pi * step / (30 * STEPS))), rel=1e-5)
     assert 0 <= float(schedule(30 * STEPS)) < 1e-9
-
-
-def test_without_warmup_the_first_rate_is_the_full_one():
     assert float(WarmupCosine(0.02, STEPS, epochs=3)(0)) == pytest.approx(0.02)
 
 

@@ -10,7 +10,6 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vswin.errors import InputError
-from vswin.training.interruptions import SaveAndStop
 from vswin.training.run import run_training
 from vswin.weights.checkpoint import open_checkpoint
 
@@ -71,51 +70,20 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     assert log.count("best epoch") == 1
 
 
-PARTLY = ("model.freeze_stages=1", "optimizer.layer_decay=0.5", "optimizer.ema_decay=0.9")
-
-
-@pytest.mark.slow
-def test_a_run_that_stops_inside_an_epoch_goes_on_with_its_average_and_says_what_it_trains(
-    start, tmp_path, monkeypatch, capsys
-):
-    start(*PARTLY, output="whole")
-    original = SaveAndStop.on_train_batch_end
-
-    def stop(self, batch, logs=None):
-        if (self._epoch, batch) == (1, 1):
-            self._caught = 15
-        original(self, batch, logs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveAndStop, "on_train_batch_end", stop)
-        with pytest.raises(SystemExit):
-            start(*PARTLY)
-    start(*PARTLY, "resume=true")
-    printed = capsys.readouterr().out
-    for words in ("resumed after epoch 2, step 2 of 3", "RANDOM WEIGHTS are frozen: init_from=null"):
-        assert words in printed
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    rows = [list(csv.DictReader((folder / "history.csv").read_text().splitlines())) for folder in (whole, run)]
-    for expected, row in zip(*rows, strict=True):
-        for key in expected.keys() - {"clips_per_sec"}:
-            assert float(row[key]) == pytest.approx(float(expected[key]), rel=1e-5), key
-    assert {"val_ema_loss", "val_ema_top1", "val_ema_top5"} < rows[0][0].keys()
-    rates = [float(rows[0][2][f"lr_{group}"]) for group in ("head", "backbone", "bias_tables")]
-    assert rates == pytest.approx([float(rows[0][2]["learning_rate"]) * share for share in (1, 1, 0.5)])
-    states = [tf.train.load_checkpoint(str(folder / "checkpoints/last/ckpt-9")) for folder in (whole, run)]
-    names = [name for name in states[0].get_variable_to_shape_map() if name.startswith("average/")]
-    assert len(names) == 37
-    for name in names:
-        np.testing.assert_allclose(states[1].get_tensor(name), states[0].get_tensor(name), rtol=1e-5, atol=1e-7)
-
-    log = (whole / "train.log").read_text()
-    for words in ("frozen ", "parameters are trained", "group   ", "averaged top-1 "):
-        assert words in log
-    events = EventAccumulator(str(whole / "tensorboard")).Reload()
+def test_a_partly_frozen_run_with_an_average_says_what_it_trains(start, tmp_path, capsys):
+    start("model.freeze_stages=1", "optimizer.layer_decay=0.5", "optimizer.ema_decay=0.9")
+    run = tmp_path / "run"
+    rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert {"val_ema_loss", "val_ema_top1", "val_ema_top5"} < rows[0].keys()
+    rates = [float(rows[2][f"lr_{group}"]) for group in ("head", "backbone", "bias_tables")]
+    assert rates == pytest.approx([float(rows[2]["learning_rate"]) * share for share in (1, 1, 0.5)])
+    output = capsys.readouterr().out
+    for words in ("RANDOM WEIGHTS are frozen", "frozen ", "parameters are trained", "group   ", "averaged top-1 "):
+        assert words in output
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
     assert len(events.Tensors("val/ema_top1")) == 3
-    average = open_checkpoint(whole / "checkpoints" / "best_ema.safetensors")
-    assert average.metadata["val_top1"] == max(float(row["val_ema_top1"]) for row in rows[0])
-    raw = read_weights(whole)
+    average, raw = open_checkpoint(run / "checkpoints" / "best_ema.safetensors"), read_weights(run)
+    assert average.metadata["val_top1"] == max(float(row["val_ema_top1"]) for row in rows)
     for name, tensor in average.tensors.items():
         is_frozen = name.startswith(("backbone.patch_embed.", "backbone.layers.0."))
         assert np.array_equal(tensor, raw[name]) == is_frozen, name
@@ -127,9 +95,12 @@ def test_a_pattern_that_matches_no_weight_is_an_error_before_anything_is_written
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_resumes_to_nothing(start):
-    start("epochs=1", "optimizer.warmup_epochs=0")
-    assert start("epochs=1", "optimizer.warmup_epochs=0", "resume=true") == {}
+@pytest.mark.parametrize("overrides", [("epochs=1",), ("epochs=8", "patience=1", "optimizer.learning_rate=0")])
+def test_a_finished_run_resumes_to_nothing(start, overrides, capsys):
+    start(*overrides, "optimizer.warmup_epochs=0")
+    assert start(*overrides, "optimizer.warmup_epochs=0", "resume=true") == {}
+    output = capsys.readouterr().out
+    assert ("the run is complete, stopped early" in output) == ("patience=1" in overrides)
 
 
 @pytest.mark.slow

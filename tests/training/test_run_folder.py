@@ -44,11 +44,6 @@ def test_resume_with_another_configuration_names_the_keys(compose_train):
         open_run_folder(compose_train("output_dir=a", "resume=true", "epochs=9"))
 
 
-def test_resume_into_a_new_folder_starts_there(compose_train):
-    """A scheduler can therefore repeat the same command."""
-    assert open_run_folder(compose_train("output_dir=b", "resume=true")).is_dir()
-
-
 def test_how_long_to_wait_and_what_to_log_may_change_on_resume(compose_train):
     folder = open_run_folder(compose_train("output_dir=c", "patience=3"))
     assert open_run_folder(compose_train("output_dir=c", "resume=true", "patience=9", "logger=wandb")) == folder

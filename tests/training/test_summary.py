@@ -9,7 +9,7 @@ from vswin.data.catalog import Catalog
 from vswin.data.records import VideoRecord
 from vswin.models.zoo import SIZES, ModelSize, configured_size, count_parameters
 from vswin.runtime import make_strategy
-from vswin.training.memory import Spared, describe_memory, estimate_step
+from vswin.training.memory import describe_memory, estimate_step
 from vswin.training.summary import describe_run
 
 
@@ -34,8 +34,11 @@ def test_the_summary_says_what_it_will_cost(compose_train):
 
 
 def test_the_summary_says_what_is_off(compose_train):
-    summary = summarise(compose_train("clip=segments32", "optimizer.warmup_epochs=9", "augment.label_smoothing=0.1"))
-    assert summary["augmentation"] == "whole frames, not flipped, label smoothing 0.1"
+    overrides = ("clip=segments32", "optimizer.warmup_epochs=9", "augment.label_smoothing=0.1", "augment.repeats=2")
+    summary = summarise(compose_train(*overrides, "batch_size=16", "optimizer.ema_decay=0.999"))
+    assert summary["augmentation"] == "whole frames, not flipped, label smoothing 0.1, 2 clips of each video in a batch"
+    assert "17 steps per epoch" in summary["batch"]
+    assert summary["weight average"].startswith("decay 0.999 a step, warmed up; validated beside the weights")
     assert summary["clips"] == "32 frames, segments, 224 x 224 px"
     assert "longer than the run" in summary["schedule"]
 
@@ -51,12 +54,6 @@ def test_the_summary_divides_the_batch_and_its_memory(compose_train):
     window = 6 * 24 * 392**2 * 4 / 1e9  # the last stage; its logits exist for any number of clips
     assert activations[0] - window == pytest.approx(4 * (activations[1] - window), rel=1e-2)
     assert summarise(compose_train("runtime.remat=true"))["memory"].endswith(", blocks computed twice")
-
-
-def test_the_summary_warns_of_more_memory_than_there_is(compose_train):
-    memory = summarise(compose_train("model=swin_large", "dataset=ucf101", "batch_size=4096"))["memory"]
-    for words in ("that are free", "runtime.micro_batches", "runtime.remat=true"):
-        assert words in memory
 
 
 @pytest.mark.parametrize(
@@ -104,18 +101,6 @@ def test_the_summary_says_what_freezing_spares_and_an_average_costs(compose_trai
     assert activations > memory("model.freeze_stages=1")[1] > memory("model.freeze_stages=2")[1] > probe[1]
 
 
-def test_the_summary_says_that_weights_are_averaged(compose_train):
-    assert "weight average" not in summarise(compose_train())
-    summary = summarise(compose_train("optimizer.ema_decay=0.999"))
-    assert summary["weight average"].startswith("decay 0.999 a step, warmed up; validated beside the weights")
-
-
-def test_the_summary_counts_the_steps_of_repeats(compose_train):
-    summary = summarise(compose_train("batch_size=16", "augment.repeats=2"))
-    assert summary["augmentation"].endswith("2 clips of each video in a batch")
-    assert "17 steps per epoch" in summary["batch"]
-
-
 # One stage with one block: 2 x 2 x 2 tokens of 8 channels, all in one window with one head.
 SIZE = ModelSize(8, (1,), (1,), window_size=(2, 2, 2))
 CLIP = (4, 8, 8)
@@ -146,17 +131,17 @@ def test_rematerialisation_keeps_the_input_of_each_block_and_one_block_at_work()
 def test_frozen_weights_need_neither_gradient_nor_moments_and_what_is_below_them_nothing_kept():
     size = ModelSize(8, (2, 1), (1, 1), window_size=(2, 2, 2))
     whole = estimate_step(size, 5, CLIP, 1, "float32", remat=False, is_cpu=False)
-    one = estimate_step(size, 5, CLIP, 1, "float32", False, False, Spared(parameters=100, blocks=1))
+    one = estimate_step(size, 5, CLIP, 1, "float32", False, False, 100, 1)
     assert whole.parameters - one.parameters == 12 * 100
     assert whole.activations - one.activations == LOGITS + 21 * TOKENS
-    head = estimate_step(size, 5, CLIP, 1, "float32", False, False, Spared(parameters=100, blocks=3))
+    head = estimate_step(size, 5, CLIP, 1, "float32", False, False, 100, 3)
     assert head.activations == 2 * LOGITS + 12 * TOKENS
 
 
-@pytest.mark.parametrize(("spared", "measured"), [(Spared(27_850_470, 12), 0.51), (Spared(1_539_486, 4), 1.41)])
+@pytest.mark.parametrize(("spared", "measured"), [((27_850_470, 12), 0.51), ((1_539_486, 4), 1.41)])
 def test_the_estimate_is_near_the_measured_peak_of_a_partly_frozen_swin_tiny(spared, measured):
     """Measured as below, with model.freeze=[backbone.*] and model.freeze_stages=2."""
-    memory = estimate_step(SIZES["swin_tiny"], 400, (32, 224, 224), 1, "float32", False, True, spared)
+    memory = estimate_step(SIZES["swin_tiny"], 400, (32, 224, 224), 1, "float32", False, True, *spared)
     assert memory.total / 1e9 == pytest.approx(measured, rel=0.15)
 
 

@@ -8,9 +8,8 @@ import tf_keras as keras
 import vswin
 from vswin.models.zoo import ModelSize
 from vswin.runtime import set_precision
-from vswin.training.groups import ParameterGroup
 from vswin.training.mixing import NO_MIXING, Mixing
-from vswin.training.optimizer import AdamW
+from vswin.training.optimizer import AdamW, ParameterGroup
 from vswin.training.trainer import Trainer
 
 SIZE = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=0.2)
@@ -66,14 +65,6 @@ def test_a_slot_of_weight_0_changes_nothing():
     assert float(logs["loss"]) == float(twin_logs["loss"])
     assert float(logs["loss"]) == pytest.approx(float(three_trainer.train_step(three)["loss"]), rel=1e-6)
     for a, b in zip(weights_of(trainer), weights_of(twin), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_batch_without_any_weight_takes_no_wrong_step():
-    trainer = make_trainer(2)
-    before = weights_of(trainer)
-    trainer.train_step(make_batch(2) | {"weights": tf.zeros([2])})
-    for a, b in zip(before, weights_of(trainer), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -204,13 +195,6 @@ def test_erasing_and_mixing_are_the_same_in_micro_batches():
     assert float(parts.top1_metric.result()) == float(whole.top1_metric.result())
 
 
-@pytest.mark.slow
-def test_compiled_and_rematerialised_they_are_the_same_too():
-    batch = mixed_batch()
-    whole = gradients_of(make_trainer(6, **MIXED), batch)
-    assert_equal_gradients(gradients_of(make_trainer(6, micro_batches=3, remat=True, **MIXED), batch), whole)
-
-
 def test_the_model_meets_erased_then_mixed_clips_and_the_loss_mixed_smoothed_targets():
     mixing = Mixing(mixup=0.8)
     trainer = make_trainer(6, label_smoothing=0.1, erasing=1.0, mixing=mixing)
@@ -266,18 +250,6 @@ def test_rematerialisation_really_computes_blocks_again():
         return sum(operation.type == "Softmax" for operation in graph.get_operations())
 
     assert count_softmaxes(remat=True) == 2 * count_softmaxes(remat=False)
-
-
-def test_an_overflow_under_float16_skips_the_step_and_halves_the_scale():
-    set_precision("float16")
-    trainer = make_trainer(2)
-    assert float(trainer.optimizer.loss_scale) == 2.0**15
-    before = weights_of(trainer)
-    trainer.optimizer._loss_scale._current_loss_scale.assign(2.0**127)
-    trainer.train_step(make_batch(2))
-    assert float(trainer.optimizer.loss_scale) == 2.0**126
-    for a, b in zip(before, weights_of(trainer), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_softmax_normalisation_and_loss_are_float32_in_low_precision():

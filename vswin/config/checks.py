@@ -76,6 +76,11 @@ def check_random_is_meant(init_from: str | None, named: Sequence[str]) -> None:
         )
 
 
+def batch_unit(num_parts: int, in_pairs: bool = False, repeats: int = 1) -> int:
+    """Counts the clips of which a batch holds a multiple: equal parts, of whole pairs, and whole groups of repeats."""
+    return math.lcm(num_parts * (2 if in_pairs else 1), repeats)
+
+
 def check_divides(
     batch_size: int, num_replicas: int, micro_batches: int = 1, in_pairs: bool = False, repeats: int = 1
 ) -> None:
@@ -88,7 +93,7 @@ def check_divides(
         in_pairs: whether neighbours in a part are mixed, so that a part must hold an even number.
         repeats: clips of each video in the batch.
     """
-    unit = math.lcm(num_replicas * micro_batches * (2 if in_pairs else 1), repeats)
+    unit = batch_unit(num_replicas * micro_batches, in_pairs, repeats)
     if batch_size % unit == 0:
         return
     below, above = batch_size // unit * unit, -(-batch_size // unit) * unit

@@ -162,6 +162,11 @@ class AugmentConfig:
     label_smoothing: float = number(0, 1)
     repeats: int = number(1, 1_000)
 
+    @property
+    def in_pairs(self) -> bool:
+        """Whether neighbours in a batch are mixed, so that each part of it holds an even number of clips."""
+        return self.mixup > 0 or self.cutmix > 0
+
 
 @dataclass(kw_only=True)
 class OptimizerConfig:

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from vswin.atomic import locked, sync_folder
 from vswin.cluster import Workers
-from vswin.config.checks import check_divides
 from vswin.config.schema import EvaluateConfig
 from vswin.console import count_of, say
 from vswin.data.bad_videos import BadVideos
@@ -42,18 +41,17 @@ from vswin.runs.environment import describe_session
 from vswin.runs.figures import describe_seen, describe_views
 from vswin.runs.metrics import Metrics, compute_metrics
 from vswin.runs.report import report_or_say_why
+from vswin.runs.setup import make_model, set_up
 from vswin.runtime import (
     console,
     default_output_dir,
     describe_devices,
     exit_at_once,
     logger,
-    make_strategy,
-    set_precision,
     signals_taken,
     start_log,
 )
-from vswin.weights.build import build_model, check_weights, load_weights
+from vswin.weights.build import check_weights
 from vswin.weights.checkpoint import Checkpoint, open_weights
 
 _NUM_NAMED = 5
@@ -71,8 +69,7 @@ def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metri
             decoded and `allow_bad_videos` is false.
     """
     start_log(None)
-    # This comes first: whatever TensorFlow computes before it knows the other workers is computed without them.
-    strategy = make_strategy(config.runtime.strategy)
+    strategy = set_up(config)
     workers = Workers(strategy)
     is_writing = threading.Event()
 
@@ -95,9 +92,7 @@ def _evaluate(
     is_writing: threading.Event,
 ) -> Metrics:
     """Runs the evaluation on this worker's devices."""
-    set_precision(config.runtime.precision)
     batch_size = config.batch_size or strategy.num_replicas_in_sync
-    check_divides(batch_size, strategy.num_replicas_in_sync)
     if config.init_from is not None:
         check_weights(config.init_from)
     catalog = load_tested(config)
@@ -106,16 +101,13 @@ def _evaluate(
         checkpoint = open_weights(config.init_from, config.source)
         catalog = _match_classes(config.init_from, checkpoint, catalog)
     with strategy.scope():
-        model = build_model(configured_size(config.model), len(catalog.class_names))
-        loaded = "none: every weight is random (init_from=null)"
-        if checkpoint is not None:
-            loaded = str(load_weights(model, checkpoint, reset_head=False, resize_bias=config.model.resize_bias))
+        model, report = make_model(config, len(catalog.class_names), checkpoint)
     folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
     start_log(None, is_shown=workers.is_chief)
     # Hash the weights now: a training run may replace them meanwhile.
     protocol = describe_protocol(config, checkpoint, catalog) | {"tensorflow": tf.__version__}
     session = describe_session(command)
-    logger.info(_describe_cost(config, catalog, loaded, batch_size, describe_devices(strategy), folder))
+    logger.info(_describe_cost(config, catalog, str(report), batch_size, describe_devices(strategy), folder))
 
     bad = BadVideos()
     # Every video is read once, so a cache would not help.

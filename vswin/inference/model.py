@@ -28,7 +28,8 @@ from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
 from vswin.runs.files import read_metrics
-from vswin.runtime import describe_devices, make_strategy, set_precision
+from vswin.runs.setup import set_up
+from vswin.runtime import describe_devices
 from vswin.weights.build import build_from
 from vswin.weights.checkpoint import open_checkpoint
 from vswin.weights.files import is_saved_model, read_input_shape
@@ -271,8 +272,7 @@ def open_model(weights: str, protocol: Protocol, classes: Path | None = None, ne
     """
     config = protocol.config
     named = None if classes is None else _read_names(classes)
-    strategy = make_strategy(_choose_strategy(config.runtime.strategy))
-    set_precision(config.runtime.precision)
+    strategy = set_up(config, is_alone=True)
     size = configured_size(config.model) if protocol.has_size else None
     with strategy.scope():
         model, class_names = build_from(config.init_from or weights, size, config.source, needs_head)
@@ -281,15 +281,6 @@ def open_model(weights: str, protocol: Protocol, classes: Path | None = None, ne
     names = named or class_names
     numbers = [str(number) for number in range(model.num_classes)]
     return LoadedModel(model, names or numbers, names is not None, protocol, strategy, open_store(config.dataset))
-
-
-def _choose_strategy(name: str) -> str:
-    """Uses only the devices of this machine: a job of several processes would wait for all of them."""
-    if name == "multi_worker":
-        raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
-    if name == "auto":
-        return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
-    return name
 
 
 def _read_names(path: Path) -> list[str]:

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from vswin.config.checks import check_divides
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
 from vswin.tools.bench_model import NUM_CLASSES, Workload, check_precisions, time_runs
 from vswin.tools.bench_result import Result, check_counts
-from vswin.training.memory import estimate_run
-from vswin.training.trial import prepare_step, run_trial
+from vswin.training.memory import estimate_run, prepare_step, run_trial
 
 # The backward pass has two matrix products for each one of the forward pass.
 _PRODUCTS_PER_STEP = 3
@@ -48,8 +46,6 @@ def bench_step(workload: Workload, variants: Sequence[Variant], rounds: int) -> 
 
     The FLOPs leave out recomputed blocks. An `InputError` if the micro-batches do not divide the batch.
     """
-    for variant in variants:
-        check_divides(workload.batch_size, 1, variant.micro_batches)
     runs = {str(variant): (variant.precision, make_step(workload, variant)) for variant in variants}
     options = {**asdict(workload), "variants": list(runs)}
     return time_runs("step", options, runs, _PRODUCTS_PER_STEP * workload.flops, workload.batch_size, rounds)
@@ -96,5 +92,6 @@ def _overrides(workload: Workload, variant: Variant) -> list[str]:
         "runtime.remat": variant.remat,
         "runtime.micro_batches": variant.micro_batches,
         "runtime.jit": variant.jit,
+        "runtime.strategy": "one_device",
     }
     return [f"{key}={value}" for key, value in overrides.items()]

@@ -16,22 +16,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 
 from vswin import __version__
 from vswin.atomic import replacing
-from vswin.config.checks import check_divides
 from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.decode import VideoReader
-from vswin.data.order import Order, Share, count_steps
-from vswin.data.pipeline import make_train_dataset
+from vswin.data.frames import FrameLoader
+from vswin.data.order import Order, count_steps
 from vswin.errors import InputError
-from vswin.models.zoo import configured_size
-from vswin.runtime import console, describe_devices, make_strategy, set_precision
-from vswin.training.setup import build_trainer
-from vswin.weights.build import build_model
+from vswin.runs.setup import distribute_training, make_model, set_up
+from vswin.runtime import console, describe_devices
+from vswin.training.trainer import build_trainer
 
 NUM_STEPS = 50
 # RGB, one mostly red and one mostly blue; Motion JPEG changes them by a few levels only.
@@ -47,7 +44,7 @@ def run_selftest(config: TrainConfig, record: bool = False) -> None:
     more than rounding and the order of sums can explain.
     """
     started = time.perf_counter()
-    strategy = make_strategy(config.runtime.strategy)
+    strategy = set_up(config)
     console.print(
         f"vswin {__version__}, TensorFlow {tf.__version__}, Python {platform.python_version()}, "
         f"{describe_devices(strategy)}, {config.runtime.precision}"
@@ -68,22 +65,14 @@ def run_selftest(config: TrainConfig, record: bool = False) -> None:
 
 def _train(config: TrainConfig, strategy: tf.distribute.Strategy) -> list[float]:
     """Runs the training steps; returns the loss of each."""
-    set_precision(config.runtime.precision)
-    check_divides(config.batch_size, strategy.num_replicas_in_sync, config.runtime.micro_batches)
     with tempfile.TemporaryDirectory() as folder:
         catalog = load_catalog(replace(config.dataset, root=f"{folder}/videos"))
         _check_labels(catalog)
-        keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            model = build_model(configured_size(config.model), len(catalog.class_names), dropout=config.model.dropout)
+            model, _ = make_model(config, len(catalog.class_names))
             trainer = build_trainer(config, model, count_steps(len(catalog.train), config.batch_size))
-        order = Order(config.seed, config.batch_size, 1, share=Share(num_replicas=strategy.num_replicas_in_sync))
-        bad = BadVideos()
-        batches = strategy.distribute_datasets_from_function(
-            lambda _: make_train_dataset(
-                catalog.train, config.clip, config.augment, config.dataset.allow_flip, order, bad
-            )
-        )
+        bad, order = BadVideos(), Order(config.seed, config.batch_size, epochs=1)
+        batches = distribute_training(strategy, config, catalog, order, bad, FrameLoader())
         # Epochs of one step, so that Keras reports the loss of each step.
         history = trainer.fit(batches, epochs=NUM_STEPS, steps_per_epoch=1, verbose=0)
     if len(bad) > 0:

@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 import tensorflow as tf
 
+from vswin.config.checks import batch_unit
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, print_table, say
 from vswin.errors import InputError
 from vswin.runtime import console, logger, program, start_log
 from vswin.tools.tune_rates import check_alone
-from vswin.training.memory import estimate_run
-from vswin.training.trial import Trial, run_trial
+from vswin.training.memory import Trial, estimate_run, run_trial
 
 # Memory of Python, TensorFlow and the traced graph, which the estimate leaves out.
 _PROCESS_GB = 1.0
@@ -45,8 +45,7 @@ def run_tune_batch(
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     is_cpu = num_gpus == 0
     limit = free_gb() if limit_gb is None and is_cpu else limit_gb
-    # Mixing needs pairs, and a batch holds each video `augment.repeats` times.
-    unit = math.lcm(2 if config.augment.mixup > 0 or config.augment.cutmix > 0 else 1, config.augment.repeats)
+    unit = batch_unit(1, config.augment.in_pairs, config.augment.repeats)
     if max_batch < unit:
         raise InputError(f"--max-batch {max_batch}: the augmentation of this run takes batches of {unit} clips or more")
     num_classes = config.dataset.num_classes or _NUM_CLASSES
@@ -61,7 +60,7 @@ def run_tune_batch(
     tried: dict[int, Trial] = {}
 
     def fits(batch_size: int) -> bool:
-        words = [*overrides, f"batch_size={batch_size}", "runtime.micro_batches=1"]
+        words = [*overrides, f"batch_size={batch_size}", "runtime.micro_batches=1", "runtime.strategy=one_device"]
         with console.status(f"trying {count_of(batch_size, 'clip')}"):
             trial = tried[batch_size] = run_trial(words, num_classes, limit, is_cpu)
         logger.info(f"  {count_of(batch_size, 'clip')}: " + (f"{trial.peak_gb:.2f} GB" if trial.fits else trial.reason))

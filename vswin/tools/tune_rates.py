@@ -24,19 +24,18 @@ from vswin.data.catalog import Catalog
 from vswin.data.frames import open_frames
 from vswin.data.order import Order, count_steps
 from vswin.errors import InputError
+from vswin.runs.setup import distribute_training, set_up
 from vswin.runtime import (
     console,
     default_output_dir,
     describe_devices,
     logger,
-    make_strategy,
     program,
-    set_precision,
     start_log,
 )
-from vswin.training.groups import describe_groups
-from vswin.training.setup import build_trainer, check_batch, distribute_training, find_inputs, make_model
-from vswin.training.trainer import Trainer
+from vswin.training.run import find_inputs, open_network
+from vswin.training.summary import describe_groups
+from vswin.training.trainer import Trainer, build_trainer
 from vswin.weights.names import named_weights
 
 # The test ends when the running mean of the loss exceeds this multiple of its minimum.
@@ -122,15 +121,12 @@ def run_tune_rates(
         raise InputError(f"--output {folder} exists and is not an empty folder; name a new one")
     # Averaging the weights does not change the loss.
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, ema_decay=None))
-    strategy = make_strategy(config.runtime.strategy)
-    set_precision(config.runtime.precision)
-    keras.utils.set_random_seed(config.seed)
-    check_batch(config, strategy.num_replicas_in_sync)
+    strategy = set_up(config)
     catalog = find_inputs(config)
     # The rate rises by the same factor at every step.
     schedule = keras.optimizers.schedules.ExponentialDecay(span[0], decay_steps=steps - 1, decay_rate=span[1] / span[0])
     with strategy.scope():
-        model, weights = make_model(config, catalog)
+        model, weights = open_network(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps_per_epoch, schedule)
     logger.info(f"weights: {weights}")

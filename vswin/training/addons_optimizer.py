@@ -6,7 +6,7 @@ Only this module imports TensorFlow Addons, and it is imported only for that cho
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -14,7 +14,7 @@ from tensorflow.python.util import tf_export
 
 from vswin.config.schema import OptimizerConfig
 from vswin.errors import InputError
-from vswin.training.groups import ParameterGroup
+from vswin.training.optimizer import ParameterGroup, Rate
 
 # TensorFlow Addons also imports Keras itself, which overwrites the names under which TensorFlow finds the classes of
 # tf_keras. Without this, a layer could not be rebuilt from its configuration.
@@ -24,8 +24,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", r"\s*TensorFlow Addons \(TFA\) has ended", UserWarning)
     import tensorflow_addons as tfa
 tf_export._NAME_TO_SYMBOL_MAPPING.update(_names)
-
-Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @dataclass(eq=False)

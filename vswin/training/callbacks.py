@@ -62,11 +62,9 @@ class EpochReport(keras.callbacks.Callback):
         self._bar.update(self._task, completed=batch + 1, note=values)
         if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = self._step_seconds * (self.steps_per_epoch - batch - 1)
-            logger.info(
-                f"{self._title}  step {batch + 1}/{self.steps_per_epoch}  {values}  "
-                f"{format_seconds(left)} left in this epoch"
-            )
+            left = format_seconds(self._step_seconds * (self.steps_per_epoch - batch - 1))
+            step = f"step {batch + 1}/{self.steps_per_epoch}"
+            logger.info(f"{self._title}  {step}  {values}  {left} left in this epoch")
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Shows that validation has begun."""
@@ -79,29 +77,27 @@ class EpochReport(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if hasattr(optimizer, "last_rates"):
             logs.update({f"lr_{name.replace(' ', '_')}": rate for name, rate in optimizer.last_rates().items()})
-        scale = ""
+        top1, top5, val_top1, val_top5, ema_top1 = (
+            f"{100 * logs.get(key, 0):5.1f} %" for key in ("top1", "top5", "val_top1", "val_top5", "val_ema_top1")
+        )
+        more = f"averaged top-1 {ema_top1}   " if "val_ema_top1" in logs else ""
         if isinstance(self.model.optimizer, keras.mixed_precision.LossScaleOptimizer):
             logs["loss_scale"] = float(keras.backend.get_value(self.model.optimizer.loss_scale))
-            scale = f"loss scale {logs['loss_scale']:g}  "
-        average = f"averaged top-1 {_percent(logs['val_ema_top1'])}   " if "val_ema_top1" in logs else ""
+            more += f"loss scale {logs['loss_scale']:g}  "
         # A resumed epoch may start in the middle.
         num_clips = self.num_clips * self._steps_seen / self.steps_per_epoch
         logs["clips_per_sec"] = num_clips / max(self._train_seconds, 1e-9)
         validation_seconds = time.perf_counter() - self._started - self._train_seconds
         left = (self._step_seconds * self.steps_per_epoch + validation_seconds) * (self.epochs - epoch - 1)
         logger.info(
-            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {_percent(logs['top1'])}  "
-            f"top-5 {_percent(logs['top5'])}   val loss {logs['val_loss']:.3f}  "
-            f"top-1 {_percent(logs['val_top1'])}  top-5 {_percent(logs['val_top5'])}   {average}"
-            f"{scale}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
+            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {top1}  top-5 {top5}   "
+            f"val loss {logs['val_loss']:.3f}  top-1 {val_top1}  top-5 {val_top5}   "
+            f"{more}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 
 
 class BadVideoGuard(keras.callbacks.Callback):
-    """Lists the videos that could not be decoded, and stops the run if too many are bad.
-
-    The list, `path`, is written once a video is bad; videos of earlier sessions stay in it.
-    """
+    """Lists the videos that could not be decoded in `path`, if any, and stops the run if too many are bad."""
 
     def __init__(self, bad: BadVideos, path: Path, num_videos: int, max_bad_share: float) -> None:
         super().__init__()
@@ -198,7 +194,3 @@ class FiniteGuard(keras.callbacks.Callback):
             "spoilt the weights: start a new run with a lower optimizer.learning_rate, with optimizer.clip_norm=1 or "
             f"with runtime.precision=float32. All {len(records)} are in {self.path}; the first are:{named}"
         )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:5.1f} %"

@@ -5,11 +5,11 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
@@ -34,9 +34,9 @@ logging.getLogger("absl").addFilter(lambda record: "error from the async thread"
 class StateFiles:
     """Keeps states as `<folder>/ckpt-<global step>.*`; a damaged state moves to `<folder>/damaged/`.
 
-    TensorFlow's manager copies the variables, which takes a moment, and writes the copies while training continues. A
-    state counts once it is on the disk, and only then are older states removed, so a failed write or a damaged file
-    costs only the work in between. All workers write, since writing sums metrics over them; the chief's files are kept.
+    TensorFlow's manager copies the variables and writes the copies while training continues. Older states are removed
+    once the new one is on the disk, so a failed write or a damaged file costs only the work in between. All workers
+    write, since writing sums metrics over them; the chief's files are kept.
     """
 
     def __init__(self, folder: Path, state: tf.train.Checkpoint, num_kept: int = 2, is_chief: bool = True) -> None:
@@ -73,7 +73,7 @@ class StateFiles:
         self.unfinished, self._waiting = number, self._waiter.submit(self._state.sync)
 
     def is_written(self) -> bool:
-        """Whether `finish` would return without waiting."""
+        """Tells whether `finish` would return without waiting."""
         return self._waiting is None or self._waiting.done()
 
     def finish(self) -> None:
@@ -99,9 +99,7 @@ class StateFiles:
                 self._state.sync()
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder / f"ckpt-{number}"))
         # The manager removes old states of this session only; states of earlier sessions are older.
-        known = {Path(path).name for path in self._manager.checkpoints}
-        earlier = [other for other in self.numbers() if f"ckpt-{other}" not in known] if self._is_chief else []
-        for old in earlier[: max(len(earlier) + len(known) - self.num_kept, 0)]:
+        for old in self.numbers()[: -self.num_kept] if self._is_chief else ():
             self._remove(old)
 
     def close(self) -> None:
@@ -168,8 +166,7 @@ class StateFiles:
 class BestWeights:
     """Saves a model after each epoch with a higher validation top-1 than all before; in a tie, the first epoch stays.
 
-    Only the file records the best epoch, so nothing contradicts it if a run is killed after writing the file and before
-    writing the state.
+    Only the file records the best epoch, so nothing contradicts it if a kill falls between this file and the state.
     """
 
     path: Path
@@ -196,10 +193,8 @@ class Checkpoints(keras.callbacks.Callback):
     """Saves a state (model, optimizer, position in the run) after each epoch, and the best weights.
 
     If the trainer averages its weights, the average is part of the state, and the best average has its own file.
-    Use it as a context around training: at the end it waits for a state that is being written, even after an error.
-
-    All workers call every method, and the chief's files are kept. `metadata` is saved with the best weights. A run ends
-    after `patience` epochs without a better one; None: never.
+    Train inside `finished`. All workers call every method, and the chief's files are kept. `metadata` is saved with the
+    best weights. A run ends after `patience` epochs without a better one; None: never.
     """
 
     def __init__(
@@ -241,28 +236,24 @@ class Checkpoints(keras.callbacks.Callback):
         self._metric_variables = [variable for metric in trainer.metrics for variable in metric.variables]
         self._restored_metrics: list[tf.Tensor] = []
 
-    def __enter__(self) -> "Checkpoints":
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Waits for a state that is being written; its error does not replace the error that ended training."""
+    @contextmanager
+    def finished(self) -> Iterator[None]:
+        """Waits in the end for a state that is being written; its error does not replace one that ended training."""
         try:
+            yield
             self.finish_saving()
-        except (OSError, tf.errors.OpError):
-            if error is None:
-                raise
+        except BaseException:
+            with suppress(OSError, tf.errors.OpError):
+                self.finish_saving()
+            raise
         finally:
             self.files.close()
 
     def restore(self) -> int:
         """Restores the newest readable state, if any; returns the number of complete epochs.
 
-        Raises:
-            InputError: if there are states but none can be read, the steps per epoch have changed, the workers see
-                different states, or the best weights are gone.
+        An `InputError` if none of the states can be read, the steps per epoch have changed, the workers see different
+        states, or the best weights are gone.
         """
         if self.workers.is_chief:
             self.files.remove_unfinished()
@@ -296,7 +287,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.epochs_saved
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """The saved position in the run, e.g. "epoch 2" or "epoch 3, step 5 of 12"; empty if nothing is saved."""
         if self.steps_saved:
             return f"epoch {self.epochs_saved + 1}, step {self.steps_saved} of {self.steps_per_epoch}"
@@ -332,8 +323,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Waits for the last state, and logs the best epoch and the file of its weights."""
         self.finish_saving()
         for best in self.bests:
-            top1 = f"val top-1 {100 * best.top1:.1f} %"
-            logger.info(f"best epoch {best.epoch}: {top1}, {best.name} in {best.path}")
+            logger.info(f"best epoch {best.epoch}: val top-1 {100 * best.top1:.1f} %, {best.name} in {best.path}")
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
         """Saves the state after some steps of the next epoch; without `wait`, training continues during the write."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.cluster import Workers
+from vswin.config.checks import batch_unit
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of
 from vswin.errors import InputError, disk_fault, is_out_of_memory
@@ -50,12 +51,7 @@ class SaveAndStop(keras.callbacks.Callback):
     Ctrl-C, SIGTERM and SIGUSR1 end the run after that save; a validation that is running is completed first.
     A second signal ends the process at once, even inside a step that takes minutes. All workers stop when one of them
     gets a signal, and the chief's clock counts. Train inside `taking_signals`, with `checkpoints` before this callback.
-
-    Args:
-        finite: keeps states that are not finite from being saved.
-        go_on: the command that continues the run.
-        minutes: time between two states; None: never by the clock.
-        steps: steps between two states; None: never by the step.
+    `command` is the command that continues the run. `finite` keeps states that are not finite from being saved.
     """
 
     def __init__(
@@ -63,7 +59,7 @@ class SaveAndStop(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         finite: FiniteGuard,
         workers: Workers,
-        go_on: str,
+        command: str,
         minutes: float | None = None,
         steps: int | None = None,
     ) -> None:
@@ -71,7 +67,7 @@ class SaveAndStop(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.finite = finite
         self.workers = workers
-        self.go_on = go_on
+        self.command = command
         self.minutes = minutes
         self.steps = steps
         self._epoch = 0
@@ -86,8 +82,8 @@ class SaveAndStop(keras.callbacks.Callback):
                 yield
         except SystemExit:
             if self._caught is not None:
-                name, place = _SIGNALS[signal.Signals(self._caught)], self.checkpoints.place
-                logger.info(f"stopped by {name}; the state after {place} is saved. Go on with\n  {self.go_on}")
+                name, position = _SIGNALS[signal.Signals(self._caught)], self.checkpoints.position
+                logger.info(f"stopped by {name}; the state after {position} is saved. Go on with\n  {self.command}")
             raise
 
     def _note(self, number: int) -> None:
@@ -138,34 +134,32 @@ class SaveAndStop(keras.callbacks.Callback):
 
 
 @contextmanager
-def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, go_on: str) -> Iterator[None]:
-    """Turns library errors about disks, memory and other workers into messages that a user can act on.
+def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path, command: str) -> Iterator[None]:
+    """Turns library errors about disks, memory and other workers into an `InputError` that a user can act on.
 
-    Raises:
-        InputError: if a disk is full, read-only or broken, the run's folder, its states or another worker are gone, or
-            memory ran out. `go_on` is the command that continues the run, for the message.
+    `command` is the command that continues the run.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        fault, place = disk_fault(error), checkpoints.place
-        saved = f"the state after {place} is saved and whole" if place else "no state is saved yet"
+        fault, position = disk_fault(error), checkpoints.position
+        saved = f"the state after {position} is saved and whole" if position else "no state is saved yet"
         if not folder.is_dir():
-            kept = f"The state after {place} is whole in it" if place else "No state was saved in it yet"
+            kept = f"The state after {position} is whole in it" if position else "No state was saved in it yet"
             message = (
                 f"the folder of the run, {folder}, was moved or removed while it went on. {kept}: bring it back, or "
-                f"name its new place with output_dir=, and go on with\n  {go_on}\n  If it is gone, start again"
+                f"name its new place with output_dir=, and go on with\n  {command}\n  If it is gone, start again"
             )
         elif fault is not None:
             message = (
                 f"writing into {folder} failed: {fault.reason}; {saved}. {fault.way_out.capitalize()}, then go on "
-                f"with\n  {go_on}"
+                f"with\n  {command}"
             )
         elif is_out_of_memory(error):
             setting = _less_memory(config, checkpoints.trainer.distribute_strategy)
-            way_on = f"Go on with\n  {go_on} {setting}" if setting else "No setting is left that keeps the step"
+            way_on = f"Go on with\n  {command} {setting}" if setting else "No setting is left that keeps the step"
             clip, runtime = config.clip, config.runtime
             clips = f"{count_of(config.batch_size, 'clip')} of {clip.num_frames} x {clip.crop} x {clip.crop}"
             message = (
@@ -174,7 +168,7 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
                 f"needs; smaller batches or clips are another training). {saved.capitalize()}. {way_on}"
             )
         elif loss := checkpoints.workers.describe_loss(error):
-            message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {go_on}"
+            message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {command}"
         elif not (folder / STATES).is_dir():
             best = best_weights(folder)
             message = (
@@ -189,10 +183,12 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
 
 def _less_memory(config: TrainConfig, strategy: tf.distribute.Strategy) -> str:
     """Names the next setting that needs less memory and keeps the step as it is; empty if there is none."""
-    is_cpu, augment = "CPU" in strategy.extended.worker_devices[0], config.augment
+    is_cpu = "CPU" in strategy.extended.worker_devices[0]
     kept, twice = (estimate_run(config, 1, 1, is_cpu, remat).activations for remat in (False, True))
     if not config.runtime.remat and twice < kept:
         return "runtime.remat=true"
-    unit = strategy.num_replicas_in_sync * (2 if augment.mixup > 0 or augment.cutmix > 0 else 1)
-    finer = range(config.runtime.micro_batches + 1, config.batch_size // unit + 1)
-    return next((f"runtime.micro_batches={parts}" for parts in finer if config.batch_size % (parts * unit) == 0), "")
+    for parts in range(config.runtime.micro_batches + 1, config.batch_size + 1):
+        num_parts = strategy.num_replicas_in_sync * parts
+        if config.batch_size % batch_unit(num_parts, config.augment.in_pairs, config.augment.repeats) == 0:
+            return f"runtime.micro_batches={parts}"
+    return ""

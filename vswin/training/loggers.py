@@ -1,4 +1,4 @@
-"""The logs of a run beside the terminal, chosen with `logger.*`: `history.csv`, TensorBoard and wandb (`wandb_log`)."""
+"""The logs of a run beside the terminal, chosen with `logger.*`: `history.csv`, TensorBoard and wandb."""
 
 import csv
 import dataclasses
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,9 +21,15 @@ from vswin.data.catalog import Catalog
 from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
-from vswin.evaluation.loggers import Sample, choose_samples, describe, reduce_frame
+from vswin.evaluation.loggers import Sample, choose_samples, describe, make_film, reduce_frame
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.figures import format_value, is_setting
+from vswin.runtime import logger
+from vswin.weights.checkpoint import read_metadata
+from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
+from vswin.weights.names import official_tensors
+
+_ARTIFACT_METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
 
 
 @contextmanager
@@ -50,9 +57,6 @@ def open_loggers(
         if config.logger.tensorboard and is_chief:
             loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
         if config.logger.wandb and is_chief:
-            # Importing wandb takes seconds.
-            from vswin.training.wandb_log import open_wandb
-
             loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples, earlier)))
         yield loggers
 
@@ -142,6 +146,92 @@ class TensorBoardLog(keras.callbacks.Callback):
         """Marks the run as complete and closes the event file."""
         self._settings.on_train_end()
         self._writer.close()
+
+
+class WandbLog(keras.callbacks.Callback):
+    """Logs `train/...` and `val/...` to a started wandb run, with the epoch counted from 1 as the step.
+
+    Errors of wandb end no training.
+    """
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.run = run
+        self.epoch, self.top1 = 0, 0.0
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Logs the epoch."""
+        self.epoch, self.top1 = epoch + 1, float(logs.get("val_top1", 0.0))
+        try:
+            self.run.log({"epoch": epoch + 1, **standard_keys(logs)}, step=epoch + 1)
+        except Exception as error:  # e.g. wandb's process has ended
+            logger.info(f"wandb: epoch {epoch + 1} was not taken ({error}); training goes on")
+
+    def log_weights(self, folder: Path) -> None:
+        """Logs the best and the last weights of a complete run as versions `best` and `last` of an artifact.
+
+        The average of the weights, if there is one, becomes a separate artifact.
+        """
+        best, average = best_weights(folder), best_weights(folder, BEST_AVERAGE)
+        if not best.is_file():
+            return
+        metadata = read_metadata(best)
+        is_last = metadata["epoch"] == self.epoch
+        self._log_file(best, metadata, "model", ["best", "last"] if is_last else ["best"])
+        if not is_last:
+            last = folder / "wandb" / "last.safetensors"
+            metadata = {key: value for key, value in metadata.items() if key != "vswin_version"}
+            metadata |= {"epoch": self.epoch, "val_top1": self.top1}
+            save_checkpoint(last, official_tensors(self.model.model), metadata)
+            self._log_file(last, metadata, "model", ["last"])
+        if average.is_file():
+            self._log_file(average, read_metadata(average), "ema", ["best"])
+
+    def _log_file(self, path: Path, metadata: Mapping[str, Any], name: str, aliases: list[str]) -> None:
+        import wandb
+
+        shown = {key: metadata[key] for key in _ARTIFACT_METADATA if key in metadata}
+        artifact = wandb.Artifact(f"run-{self.run.id}-{name}", type="model", metadata=shown)
+        # The file no longer changes, so wandb need not copy hundreds of megabytes.
+        artifact.add_file(str(path), name=path.name, policy="immutable", skip_cache=True)
+        self.run.log_artifact(artifact, aliases=aliases)
+
+
+@contextmanager
+def open_wandb(
+    config: TrainConfig,
+    folder: Path,
+    predict_samples: Callable[[], Sequence[Sample]] = tuple,
+    earlier: Sequence[Mapping[str, str | float]] = (),
+) -> Iterator[WandbLog]:
+    """Starts or resumes the wandb run of a training run, and finishes it however training ends.
+
+    A complete run logs some predictions, and its best and last weights as an artifact. `earlier` are the rows of
+    `history.csv` from before this session. Raises an InputError if wandb cannot start.
+    """
+    # Importing wandb takes seconds.
+    from vswin.runs.wandb_run import wandb_run
+
+    with wandb_run(folder, config.logger.wandb_project, dataclasses.asdict(config), "logger=wandb") as run:
+        log = WandbLog(run)
+        # A kill loses what an offline run had not written yet: 15 seconds with wandb 0.31, up to 32 KB before.
+        for row in earlier if run.offline else ():
+            figures = {key: float(value) for key, value in row.items() if key != "epoch" and value != ""}
+            log.on_epoch_end(int(row["epoch"]), figures)
+        log.epoch = 0
+        yield log
+        if log.epoch == 0 or run.disabled:
+            return
+        try:
+            if samples := predict_samples():
+                run.log({"val/samples": [make_film(sample) for sample in samples]}, step=log.epoch)
+        except Exception as error:
+            logger.info(f"wandb: the sample predictions were not taken ({error})")
+        try:
+            if config.logger.wandb_weights:
+                log.log_weights(folder)
+        except Exception as error:
+            logger.info(f"wandb: the weights were not taken ({error}); they are in {folder / 'checkpoints'}")
 
 
 def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: FrameLoader) -> list[Sample]:

@@ -58,11 +58,8 @@ def make_erasing_boxes(
 ) -> tf.Tensor:
     """Draws the boxes of the clips at `positions`, int32 [B], of a global batch, the same for any number of replicas.
 
-    `step` is the optimizer step, `global_batch_size` counts the clips of a step over all replicas, `frame` is (height,
-    width) of the frames, and `probability` is the fraction of the clips that get a box.
-
-    Returns:
-        Boxes (top, left, height, width), int32 [B, 4]; height and width are 0 where nothing is erased.
+    `frame` is (height, width) of the frames, and `probability` is the fraction of the clips that get a box. Boxes are
+    (top, left, height, width), int32 [B, 4]; height and width are 0 where nothing is erased.
     """
     height, width = frame
     key = stream_seed(seed, step, ERASING_STREAM)
@@ -102,10 +99,7 @@ def make_mix_draws(
     frame: tuple[int, int],
     mixing: Mixing,
 ) -> MixDraws:
-    """Draws how to mix the clips at `positions`, int32 [B], the same for any number of replicas.
-
-    For the arguments see `make_erasing_boxes`.
-    """
+    """Draws how to mix the clips at `positions`; for the arguments see `make_erasing_boxes`."""
     ones, empty = tf.ones_like(positions, tf.float32), tf.zeros([tf.size(positions), 4], tf.int32)
     if not mixing.is_on:
         return MixDraws(ones, ones, empty)

@@ -15,34 +15,30 @@ import tf_keras as keras
 from vswin.cluster import Workers
 from vswin.config.load import saved_values
 from vswin.config.schema import TrainConfig
-from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
-from vswin.data.catalog import Catalog
+from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, Share, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
+from vswin.errors import InputError
 from vswin.evaluation.protocol import note_videos
+from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
 from vswin.runs.environment import record_session
 from vswin.runs.report import report_or_say_why
-from vswin.runtime import describe_devices, format_seconds, logger, make_strategy, program, set_precision, start_log
+from vswin.runs.setup import distribute_training, make_model, set_up
+from vswin.runtime import describe_devices, format_seconds, logger, program, start_log
 from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
-from vswin.training.groups import describe_groups
 from vswin.training.interruptions import SaveAndStop, faults_explained, resume_command
 from vswin.training.loggers import open_loggers, predict_clips
+from vswin.training.optimizer import build_schedule, find_frozen
 from vswin.training.run_folder import has_state, keep_videos, match_videos, only_run, open_run_folder
-from vswin.training.setup import (
-    build_schedule,
-    build_trainer,
-    check_batch,
-    distribute_training,
-    find_inputs,
-    make_model,
-)
-from vswin.training.summary import describe_run
-from vswin.training.trainer import Trainer
-from vswin.weights.names import named_weights
+from vswin.training.summary import describe_groups, describe_run
+from vswin.training.trainer import Trainer, build_trainer
+from vswin.weights.build import check_weights
+from vswin.weights.checkpoint import open_weights
+from vswin.weights.names import named_weights, official_names
 
 
 def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, list[float]]:
@@ -56,8 +52,7 @@ def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, 
         SystemExit: if a signal ends it.
     """
     start_log(None)
-    # This comes first: whatever TensorFlow computes before it knows the other workers is computed without them.
-    strategy = make_strategy(config.runtime.strategy)
+    strategy = set_up(config)
     workers = Workers(strategy)
     with workers.errors_explained(), ExitStack() as held:
         return _train(config, strategy, workers, command, held)
@@ -66,11 +61,8 @@ def run_training(config: TrainConfig, command: Sequence[str] = ()) -> dict[str, 
 def _train(
     config: TrainConfig, strategy: tf.distribute.Strategy, workers: Workers, command: Sequence[str], held: ExitStack
 ) -> dict[str, list[float]]:
-    set_precision(config.runtime.precision)
-    keras.utils.set_random_seed(config.seed)
-    check_batch(config, strategy.num_replicas_in_sync)
-    goes_on = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
-    catalog = find_inputs(config, goes_on)
+    resumes = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
+    catalog = find_inputs(config, resumes)
     paths = [video.path for video in catalog.train + catalog.val]
     frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
 
@@ -82,11 +74,11 @@ def _train(
 
     # The model, the run's folder, and its checkpoints.
     with strategy.scope():
-        model, weights = make_model(config, catalog, goes_on)
+        model, weights = open_network(config, catalog, resumes)
         folder = Path(workers.chief_says(claim_folder))
         start_log(workers.own_file(folder / "train.log"), is_shown=workers.is_chief)
         catalog = match_videos(folder, catalog)
-        if goes_on:
+        if resumes:
             config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps)
@@ -103,7 +95,9 @@ def _train(
     rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
     groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
     logger.info(describe_run(config, configured_size(config.model), catalog, groups, weights, strategy))
-    logger.info(f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.place}" if checkpoints.place else ""))
+    logger.info(
+        f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.position}" if checkpoints.position else "")
+    )
 
     # The remaining epochs.
     if checkpoints.is_stalled(first_epoch) or first_epoch == config.epochs:
@@ -119,8 +113,6 @@ def _train(
         return history
 
     workers.wait()
-    if config.dataset.decoder == "auto" and (num_videos := frames.count_videos()["pyav"]):
-        logger.info(f"PyAV read {count_of(num_videos, 'video')}: H.264 of training, and what OpenCV cannot read")
     if workers.count > 1:
         num_decoded, num_videos = sum(frames.count_videos().values()), len(catalog.train) + len(catalog.val)
         logger.info(f"this worker decoded {num_decoded:,} of the {num_videos:,} videos")
@@ -135,7 +127,7 @@ def _fit(
     catalog: Catalog,
     frames: FrameLoader,
     checkpoints: Checkpoints,
-    go_on: str,
+    command: str,
 ) -> dict[str, list[float]]:
     """Trains the remaining epochs, cleans up in every case, and returns the history."""
     folder, workers, strategy = checkpoints.folder, checkpoints.workers, trainer.distribute_strategy
@@ -153,13 +145,13 @@ def _fit(
     finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
     num_videos = len(catalog.train) + len(catalog.val)
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
-    save_and_stop = SaveAndStop(checkpoints, finite, workers, go_on, config.save_minutes, config.save_steps)
+    save_and_stop = SaveAndStop(checkpoints, finite, workers, command, config.save_minutes, config.save_steps)
     samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
     started = time.monotonic()
     with (
-        faults_explained(config, checkpoints, folder, go_on),
+        faults_explained(config, checkpoints, folder, command),
         closing(bad_guard),
-        checkpoints,
+        checkpoints.finished(),
         save_and_stop.taking_signals(),
         open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, samples) as loggers,
         closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs)) as report,
@@ -176,6 +168,59 @@ def _fit(
         )
     logger.info(f"trained for {format_seconds(time.monotonic() - started)}")
     return history.history
+
+
+def find_inputs(config: TrainConfig, resumes: bool = False) -> Catalog:
+    """Finds the videos of a run, which must include training videos, and checks the names of its weights.
+
+    An `InputError` lists all problems: videos or weights that are missing, parts of the model that `model.freeze` does
+    not name. If the run `resumes`, its state holds all weights, and `init_from` is not checked.
+    """
+    problems = []
+    try:
+        names = official_names(configured_size(config.model).depths, has_head=True)
+        find_frozen(names, config.model.freeze_stages, config.model.freeze)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        if config.init_from is not None and not resumes:
+            check_weights(config.init_from)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        catalog = load_catalog(config.dataset)
+    except InputError as error:
+        problems.append(str(error))
+    if problems:
+        raise InputError("\n  ".join(problems))
+    if not catalog.train:
+        raise InputError("there is nothing to train on: no training list is named or found; set dataset.train_list")
+    return catalog
+
+
+def open_network(config: TrainConfig, catalog: Catalog, resumes: bool = False) -> tuple[VideoSwin, str]:
+    """Makes the model with its first weights, in the current strategy's scope, and describes what was loaded.
+
+    An `InputError` if the weights do not fit. If the run `resumes`, its state is loaded into the model later.
+    """
+    is_random = config.init_from is None or resumes
+    checkpoint = None if is_random else open_weights(str(config.init_from), config.source)
+    model, report = make_model(config, len(catalog.class_names), checkpoint, catalog.class_names)
+    if resumes:
+        return model, "those of the state that the run goes on from; init_from is not read again"
+    if checkpoint is None and config.model.init_from is not None:
+        logger.warning(
+            f"RANDOM WEIGHTS: init_from=null, but the recipe of {config.model.name} is one for fine-tuning. From "
+            "random weights users of the official code reached 55 % where 78.8 % are published"
+        )
+    frozen = find_frozen(named_weights(model), config.model.freeze_stages, config.model.freeze)
+    if checkpoint is None and frozen:
+        logger.warning("RANDOM WEIGHTS are frozen: init_from=null, so what is not trained stays random")
+    if frozen.intersection(report.reinitialised):
+        logger.warning(
+            f"RANDOM WEIGHTS are frozen: the head is new ({report.head}), and model.freeze keeps it from being trained"
+        )
+    return model, str(report)
 
 
 def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:

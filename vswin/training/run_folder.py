@@ -33,8 +33,7 @@ _PLACES = ("root", "train_list", "val_list", "allow_missing", "tfds_dir", "downl
 def open_run_folder(config: TrainConfig) -> Path:
     """Finds or creates the folder of a run, with its config.yaml, from `output_dir` and `resume`.
 
-    Raises:
-        InputError: if the folder holds another run or other files or cannot be written, or no run can be resumed.
+    An `InputError` if the folder holds another run or other files or cannot be written, or no run can be resumed.
     """
     if config.resume and config.output_dir is None:
         return _newest_run(config)
@@ -56,11 +55,9 @@ def open_run_folder(config: TrainConfig) -> Path:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"output_dir={folder} exists and is not the folder of a run; name an empty or a new one")
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / "config.yaml")
-    except OSError as error:
-        raise InputError(f"output_dir={folder} cannot be written ({error.strerror}); name another folder") from error
     return folder
 
 
@@ -85,8 +82,7 @@ def keep_videos(folder: Path, catalog: Catalog) -> None:
 def match_videos(folder: Path, catalog: Catalog) -> Catalog:
     """Puts the videos into the order of the run's list, in which it has trained so far, wherever the files are now.
 
-    Raises:
-        InputError: if the videos differ, with the names of the first ones, or the list cannot be read.
+    An `InputError` names the first videos that differ, or says that the list cannot be read.
     """
     path = folder / _VIDEOS
     try:
@@ -112,11 +108,7 @@ def match_videos(folder: Path, catalog: Catalog) -> Catalog:
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Keeps other processes, on any machine, from training in the same folder inside the block.
-
-    Raises:
-        InputError: if another process is training in it, or the folder cannot be written.
-    """
+    """Keeps other processes, on any machine, from training in the same folder inside the block."""
     path = folder / ".lock"
 
     def refuse() -> None:
@@ -127,14 +119,18 @@ def only_run(folder: Path) -> Iterator[None]:
         )
 
     with ExitStack() as held:
-        try:
+        with _writing(folder):
             held.enter_context(locked(path, refuse, is_optional=True))
             path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"output_dir={folder} cannot be written ({error.strerror}); name another folder"
-            ) from error
         yield
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"output_dir={folder} cannot be written ({error.strerror}); name another folder") from error
 
 
 def _newest_run(config: TrainConfig) -> Path:

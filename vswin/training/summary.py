@@ -1,17 +1,21 @@
 """The summary that a run prints before its first step: what it trains, on which data, at which cost."""
 
-from collections.abc import Iterable
+import io
+from collections.abc import Collection, Mapping
 
 import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
 
 from vswin.cluster import find_cluster
-from vswin.config.schema import TrainConfig
+from vswin.config.schema import OptimizerConfig, TrainConfig
 from vswin.console import count_of
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
 from vswin.models.zoo import ModelSize, count_macs, count_parameters
 from vswin.runtime import describe_devices
 from vswin.training.memory import describe_memory, estimate_run
+from vswin.training.optimizer import assign_groups
 
 _NEXT_LINE = "\n" + " " * 16
 
@@ -20,7 +24,7 @@ def describe_run(
     config: TrainConfig,
     size: ModelSize,
     catalog: Catalog,
-    groups: Iterable[str],
+    groups: list[str],
     weights: str,
     strategy: tf.distribute.Strategy,
 ) -> list[str]:
@@ -71,6 +75,41 @@ def describe_run(
         "seed": str(config.seed),
     }
     return [f"{name + ':':<16}{text}" for name, text in rows.items()]
+
+
+def describe_groups(
+    weights: Mapping[str, tf.Variable], config: OptimizerConfig, rate_now: float, frozen: Collection[str] = ()
+) -> list[str]:
+    """Formats a table of the parameter groups: headings, a line per group, and a line for frozen weights.
+
+    If layer-wise decay gives a group several rates, the table shows the lowest and the highest. `weights` has official
+    names; `rate_now` is the base rate of the next step.
+    """
+    groups = assign_groups(weights, config)
+    sizes = {name: int(variable.shape.num_elements()) for name, variable in weights.items()}
+    members: dict[tuple[str, float], list[str]] = {}
+    for name, group in groups.items():
+        if name not in frozen:
+            members.setdefault((group.name, group.weight_decay), []).append(name)
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
+    for heading in ("group", "rate now", "full rate", "decay", "parameters"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
+    for (group_name, decay), names in members.items():
+        multipliers = [groups[name].learning_rate_multiplier for name in names]
+        low, high = min(multipliers), max(multipliers)
+        rates = ((f"{rate * low:.3g}", f"{rate * high:.3g}") for rate in (rate_now, config.learning_rate))
+        texts = (lowest if lowest == highest else f"{lowest} to {highest}" for lowest, highest in rates)
+        table.add_row(group_name, *texts, f"{decay:g}", f"{sum(sizes[name] for name in names):,}")
+    num_frozen, num_all = sum(sizes[name] for name in frozen), sum(sizes.values())
+    if frozen:
+        table.add_row("frozen", "", "", "", f"{num_frozen:,}")
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    if frozen:
+        lines.append(f"{100 * (1 - num_frozen / num_all):.3g} % of {num_all:,} parameters are trained")
+    return lines
 
 
 def _describe_augmentation(config: TrainConfig) -> str:

@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 import tf_keras as keras
 
+from vswin.config.schema import TrainConfig
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
-from vswin.training.groups import run_frozen_parts_as_tested
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
@@ -21,6 +21,7 @@ from vswin.training.mixing import (
     mix_clips,
     mix_targets,
 )
+from vswin.training.optimizer import build_optimizer, build_schedule, find_frozen, run_frozen_parts_as_tested
 from vswin.weights.names import named_weights
 
 Batch: TypeAlias = dict[str, tf.Tensor]
@@ -92,11 +93,8 @@ class Trainer(keras.Model):
 
     Args:
         global_batch_size: clips in a step over all replicas.
-        seed: seed of all draws of a step.
-        label_smoothing: fraction of the target that is spread over all classes.
         micro_batches: parts of a replica's batch; they run one after another and their gradients are summed, so that
             only the activations of one part are in memory.
-        erasing: fraction of the clips in which a box is erased.
         mixing: mixup and cutmix; a replica's batch, or each part of it, then holds an even number of clips.
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
@@ -155,10 +153,8 @@ class Trainer(keras.Model):
         context = tf.distribute.get_replica_context()
         # Gradients are summed over parts and replicas, so each part divides by the weight of the global batch.
         total_weight = tf.maximum(context.all_reduce("SUM", tf.reduce_sum(batch["weights"])), 1.0)
-        if self.micro_batches == 1:
-            gradients = self._gradients(batch, draws, total_weight)
-        else:
-            gradients = self._summed_gradients(batch, draws, total_weight)
+        compute = self._gradients if self.micro_batches == 1 else self._summed_gradients
+        gradients = compute(batch, draws, total_weight)
         if self._scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         step = tf.identity(self.optimizer.iterations)
@@ -169,13 +165,13 @@ class Trainer(keras.Model):
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
         """Draws what happens to this replica's clips in a step, outside of rematerialised or compiled code."""
-        place = (self.seed, step, batch["positions"], self.global_batch_size)
+        stream = (self.seed, step, batch["positions"], self.global_batch_size)
         height, width = batch["clips"].shape[2:4]
-        mixing = make_mix_draws(*place, (height, width), self.mixing)
+        mixing = make_mix_draws(*stream, (height, width), self.mixing)
         if self.mixing.is_on:
             mixing = keep_uncounted(mixing, batch["weights"])
-        erased = make_erasing_boxes(*place, (height, width), self.erasing)
-        draws = self.model.make_draws(*place)
+        erased = make_erasing_boxes(*stream, (height, width), self.erasing)
+        draws = self.model.make_draws(*stream)
         if self.frozen:
             draws = run_frozen_parts_as_tested(draws, list(named_weights(self.model)), self.frozen)
         return StepDraws(draws, erased, mixing)
@@ -274,6 +270,36 @@ class Trainer(keras.Model):
         num_classes = self.model.num_classes
         targets = tf.one_hot(labels, num_classes)  # [B, K]
         return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
+
+
+def build_trainer(
+    config: TrainConfig,
+    model: VideoSwin,
+    steps: int,
+    schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> Trainer:
+    """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
+
+    Without a `schedule` it uses the run's own, with `steps` per epoch.
+    """
+    weights = named_weights(model)
+    trainer = Trainer(
+        model,
+        config.batch_size,
+        config.seed,
+        config.augment.label_smoothing,
+        config.runtime.micro_batches,
+        config.augment.erasing,
+        Mixing(config.augment.mixup, config.augment.cutmix),
+        find_frozen(weights, config.model.freeze_stages, config.model.freeze),
+        config.optimizer.ema_decay,
+        config.runtime.jit,
+    )
+    # Under float16 Keras wraps the optimizer for dynamic loss scaling.
+    schedule = schedule or build_schedule(config, steps)
+    trainer.compile(optimizer=build_optimizer(config.optimizer, weights, schedule, trainer.frozen))
+    trainer.optimizer.build(trainer.trained_variables)
+    return trainer
 
 
 def _make_metrics(num_classes: int, prefix: str = "") -> tuple[keras.metrics.Metric, ...]:
