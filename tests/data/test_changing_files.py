@@ -9,15 +9,13 @@ import pytest
 
 from vswin.config.schema import ClipConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.cache import DiskCache, RamCache
-from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
-from vswin.data.frames import FrameLoader
+from vswin.data.decode import VIDEO_FILES, VideoReader
+from vswin.data.frames import DiskCache, FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES
+from vswin.errors import DecodeError
 
 CLIP = ClipConfig(
     num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1, sampling="dense", spacing="centred"
@@ -110,7 +108,7 @@ def test_files_that_change_between_two_epochs_keep_their_slots(
     for path, _ in records:
         Path(path).write_bytes(Path(write_video("epoch.avi", 30)).read_bytes())
     bad = BadVideos()
-    caches = {"none": None, "ram": RamCache(), "disk": DiskCache(tmp_path / "cache", "auto")}
+    caches = {"none": None, "ram": RamCache(), "disk": DiskCache(tmp_path / "cache")}
     loader = FrameLoader(timeout_sec=20, cache=caches[cache])
 
     def weights_of(epoch: int) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vswin.config.schema import ClipConfig
-from vswin.data import stores
+from vswin.data import decode
 from vswin.data.catalog import Catalog
 from vswin.data.check_findings import FileFacts, find_problems, hash_file, inspect_file
 from vswin.data.labels import MissingVideo
@@ -153,7 +153,7 @@ def test_a_decoder_that_fails_otherwise_does_not_end_the_check(write_video, monk
     def fail(*arguments):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(stores, "VideoReader", fail)
+    monkeypatch.setattr(decode, "VideoReader", fail)
     assert inspect(write_video("good.avi", 15), decode=False).reason == "RuntimeError: no memory"
 
 

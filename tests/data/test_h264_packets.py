@@ -9,9 +9,9 @@ import pytest
 
 from vswin.data import inspection
 from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.decoders import H264Packets, NotAsExpected, TimeLimit
 from vswin.data.inspection import inspect_video
-from vswin.data.pyav_decoder import H264Packets, NotAsExpected
+from vswin.errors import DecodeError
 
 CLIPS = Path(__file__).parent.parent / "clips"
 X264 = ("-c:v", "libx264", "-x264-params")

@@ -16,11 +16,10 @@ import pytest
 
 from vswin.data import decode
 from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
 from vswin.data.folder import load_folder
 from vswin.data.inspection import Inspection
 from vswin.data.transforms import resize_short_side
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 
 CLIPS = Path(__file__).parent.parent / "clips"
 # The last is "auto" with permission to skip frames, as in training.

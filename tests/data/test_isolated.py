@@ -16,15 +16,14 @@ import pytest
 from vswin.config.schema import ClipConfig, DatasetConfig
 from vswin.data import isolated as isolated_module
 from vswin.data.bad_videos import BadVideos
-from vswin.data.cache import RamCache
-from vswin.data.decode_error import DecodeError
-from vswin.data.frames import FrameLoader, open_store
+from vswin.data.decode import VIDEO_FILES
+from vswin.data.frames import FrameLoader, RamCache, open_store
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES
 from vswin.data.transforms import resize_short_side
+from vswin.errors import DecodeError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
 
@@ -33,9 +32,9 @@ CLIPS = Path(__file__).parent.parent / "clips"
 FAULTY_STORE = """
 import os, signal, sys, threading, time
 import numpy as np
-from vswin.data.decode_error import DecodeError
-from vswin.data.opencv_decoder import OpenCVDecoder
-from vswin.data.stores import VideoFiles
+from vswin.errors import DecodeError
+from vswin.data.decoders import OpenCVDecoder
+from vswin.data.decode import VideoFiles
 
 class FaultyFiles(VideoFiles):
     def open(self, path, decoder="auto", timeout_sec=None):
@@ -243,7 +242,7 @@ def test_an_error_of_the_caller_leaves_the_process_usable(faulty, write_video) -
 def test_decoded_videos_are_cached_in_this_process(write_video) -> None:
     store = IsolatedVideos(VIDEO_FILES)
     path, other = write_video("good.avi", 5), write_video("other.avi", 5)
-    loader = FrameLoader(cache=RamCache(store), store=store)
+    loader = FrameLoader(cache=RamCache(), store=store)
     first = loader.load(path, 16, np.arange)
     store.close()
     assert np.array_equal(loader.load(path, 16, np.arange), first)

@@ -3,7 +3,7 @@ import pytest
 
 from vswin.config.schema import ClipConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.order import Order, Share, batch_indices, batch_records, clip_generator, count_steps
+from vswin.data.order import Order, Shard, batch_indices, batch_records, clip_generator, count_steps
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
@@ -59,7 +59,7 @@ def test_the_copies_draw_for_themselves_and_the_first_as_without_repeats(records
 def test_workers_and_resumed_runs_see_the_same_repeats(records, load):
     whole = load(records, Order(seed=2, batch_size=4, epochs=2, repeats=2))
     tail = load(records, Order(seed=2, batch_size=4, epochs=2, first_step=2, repeats=2))
-    parts = [load(records, Order(2, 4, 2, 0, 0, Share(2, worker, 2), 2)) for worker in range(2)]
+    parts = [load(records, Order(2, 4, 2, 0, 0, Shard(2, worker, 2), 2)) for worker in range(2)]
     for key in whole[0]:
         for one, other in zip(whole[2:], tail, strict=True):
             assert np.array_equal(one[key], other[key])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
 from vswin.data.pyav_encoder import shrink_video
+from vswin.errors import DecodeError
 
 CLIPS = Path(__file__).parent.parent / "clips"
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from vswin.cli import show
 from vswin.config.compose import compose_config
 from vswin.config.schema import DataShowConfig
 from vswin.data.bad_videos import BadVideos
@@ -14,6 +13,7 @@ from vswin.data.catalog import load_catalog
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
+from vswin.tools import data_show as show
 from vswin.tools.data_show import run_show
 
 
@@ -72,7 +72,7 @@ def test_a_video_that_cannot_be_decoded_is_named_and_its_partner_not_mixed(compo
     config = compose_show("augment=strong", "num_clips=8")
     slots = show._fill_slots(config, load_catalog(config.dataset))
     step = show.take_step(config, slots)
-    bad = [place for place, slot in enumerate(slots) if slot.drawn is None]
+    bad = [place for place, slot in enumerate(slots) if slot.clip is None]
     assert 0 < len(bad) < 8
     for place in bad:
         assert show._caption(slots, step, place)[1][0].startswith("cannot be decoded: ")

@@ -16,13 +16,13 @@ from vswin.config.schema import DatasetConfig
 from vswin.console import count_of, printable
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.class_names import ClassLookup, read_class_names
+from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.folder import LAYOUT, load_folder, note_spellings
 from vswin.data.labels import FileIndex, MissingVideo, label_videos
 from vswin.data.lists import ACCEPTED, ROLES, TEST, TRAIN, VAL, ListEntry, find_class_names, read_list, split_train_val
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 

@@ -27,9 +27,9 @@ from vswin.data.check_findings import (
     subsets_of,
 )
 from vswin.data.class_names import official_counts
+from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
 from vswin.data.lists import ROLES
-from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed import is_packed
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError

@@ -11,10 +11,10 @@ import numpy as np
 from vswin.config.schema import ClipConfig
 from vswin.console import count_of
 from vswin.data.catalog import Catalog
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.lists import ROLES, TEST, TRAIN, VAL
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES, VideoStore
+from vswin.errors import DecodeError
 
 MISSING, BROKEN, LEAK, TWO_LABELS = "missing", "broken", "in training and validation", "two labels"
 TEST_LEAK = "in the test set, too"

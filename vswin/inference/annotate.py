@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vswin.config.schema import ClipConfig
 from vswin.console import printable
+from vswin.data.decode import FrameReader
 from vswin.data.sampling import segments, uniform_clips
-from vswin.data.stores import FrameReader
 from vswin.data.transforms import center_crop, resize_short_side
 
 T = TypeVar("T")

@@ -12,10 +12,9 @@ from rich.text import Text
 
 from vswin.atomic import check_outputs, replacing
 from vswin.console import make_progress_bar, printable
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import FrameReader
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
-from vswin.data.stores import FrameReader
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.inference.annotate import Annotator, make_timeline
 from vswin.inference.inputs import Input
 from vswin.inference.model import Classifier, LoadedModel

@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from vswin.console import printable
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.frames import FrameLoader
 from vswin.data.packed import is_packed, open_packed
-from vswin.data.stores import VIDEO_FILES, VideoStore
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.runs.files import Predictions
 
 _HEIGHT, _WIDEST = 112, 200  # pixels

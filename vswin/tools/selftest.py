@@ -25,7 +25,7 @@ from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.decode import VideoReader
-from vswin.data.order import Order, Share, count_steps
+from vswin.data.order import Order, Shard, count_steps
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.zoo import configured_size
@@ -77,7 +77,7 @@ def _train(config: TrainConfig, strategy: tf.distribute.Strategy) -> list[float]
         with strategy.scope():
             model = build_model(configured_size(config.model), len(catalog.class_names), dropout=config.model.dropout)
             trainer = build_trainer(config, model, count_steps(len(catalog.train), config.batch_size))
-        order = Order(config.seed, config.batch_size, 1, share=Share(num_replicas=strategy.num_replicas_in_sync))
+        order = Order(config.seed, config.batch_size, 1, shard=Shard(num_replicas=strategy.num_replicas_in_sync))
         bad = BadVideos()
         batches = strategy.distribute_datasets_from_function(
             lambda _: make_train_dataset(

@@ -10,7 +10,7 @@ from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader
-from vswin.data.order import Order, Share
+from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
@@ -143,7 +143,7 @@ def distribute_training(
             config.clip,
             config.augment,
             config.dataset.allow_flip,
-            dataclasses.replace(order, share=Share.of(context)),
+            dataclasses.replace(order, shard=Shard.of(context)),
             bad,
             frames,
         )

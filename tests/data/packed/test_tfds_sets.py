@@ -17,16 +17,14 @@ import tensorflow_datasets as tfds
 from vswin.config.schema import ClipConfig
 from vswin.data import packed, tfds_sets
 from vswin.data.bad_videos import BadVideos
-from vswin.data.cache import RamCache
 from vswin.data.catalog import load_catalog
 from vswin.data.class_names import read_class_names
-from vswin.data.decode_error import DecodeError
-from vswin.data.frames import FrameLoader
+from vswin.data.frames import FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.packed import EncodedFrames
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds, name_in_tfds
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 
 TRAIN = {"Archery": 3, "HandstandPushups": 2, "YoYo": 2}
 TEST = {"Archery": 2, "YoYo": 1}
@@ -133,7 +131,7 @@ def test_only_the_frames_asked_for_are_decoded(tfds_dir, make_dataset, monkeypat
     assert len(loader.load(train[0].path, 72, lambda num_frames: np.array([3, 0, 3, 5]))) == 4
     assert len(decoded) == 3
     assert loader.count_videos() == {"opencv": 1}
-    cached = FrameLoader(cache=RamCache(store), store=store)
+    cached = FrameLoader(cache=RamCache(), store=store)
     for _ in range(2):
         cached.load(train[0].path, 72, lambda num_frames: np.array([3]))
     with store.open(train[0].path) as reader:
