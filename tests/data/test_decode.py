@@ -102,29 +102,9 @@ def test_hidden_frames_before_a_cut_are_not_counted(ffmpeg, tmp_path: Path) -> N
     assert cv2.VideoCapture(path).get(cv2.CAP_PROP_FRAME_COUNT) == 280
     with VideoReader(path) as reader, VideoReader(CLIPS / "demo.mp4") as whole:
         assert reader.num_video_frames == 187
-        cut = reader.read(np.array([0, 186]))
-        assert np.array_equal(cut, whole.read(np.array([280 - 187, 279])))
-
-
-@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-@pytest.mark.parametrize("suffix", ["mp4", "mov"])
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotated_video_comes_out_upright(ffmpeg, tmp_path: Path, degrees: int, suffix: str, decoder: str) -> None:
-    lying, path = str(tmp_path / "lying.avi"), str(tmp_path / f"phone.{suffix}")
-    frame = np.zeros((48, 64, 3), np.uint8)
-    frame[:16, :20] = 200  # top left
-    writer = cv2.VideoWriter(lying, cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
-    for _ in range(3):
-        writer.write(frame)
-    writer.release()
-    flat = str(tmp_path / "flat.mp4")
-    ffmpeg("-i", lying, "-c:v", "mpeg4", "-q:v", "2", flat)
-    ffmpeg("-display_rotation", str(degrees), "-i", flat, "-c", "copy", path)
-    with VideoReader(path, decoder) as reader:
-        frames = reader.read(np.array([0, 2]))
-    upright = np.rot90(frame, degrees // 90)
-    assert frames.shape == (2, *upright.shape)
-    assert np.abs(frames.astype(int) - upright).mean() < 8
+        expected = whole.read(np.array([280 - 187, 279]))
+        assert np.array_equal(reader.read(np.array([0, 186])), expected)
+        assert np.array_equal(reader.read(np.array([0, 186]), may_skip=True), expected)
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,6 @@ def dataset(cache: str, folder: Path, **changes: object) -> DatasetConfig:
     return DatasetConfig(**{**options, **changes})
 
 
-def test_frames_are_resized_and_in_the_order_asked(write_video, frames_seen) -> None:
-    path = write_video("loaded.avi", 12, 48, 64)
-    frames = FrameLoader().load(Path(path), 24, lambda num_frames: np.array([num_frames - 1, 0, 5, 0]))
-    assert frames.shape == (4, 24, 32, 3)
-    assert frames_seen(frames) == [11, 0, 5, 0]
-
-
 def test_each_video_is_counted_once_with_its_decoder(write_video, encode, bad_files) -> None:
     av1 = encode("av1.webm", "-c:v", "libaom-av1", "-cpu-used", "8")
     paths = [write_video("a.avi", 4), write_video("b.avi", 4), av1]

@@ -9,11 +9,10 @@ import pytest
 import tensorflow as tf
 
 from vswin.config.schema import ClipConfig
-from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decoders import ExitGate
 from vswin.data.frames import FrameLoader
-from vswin.data.order import Order, Shard, batch_records, count_steps
+from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset, make_val_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views
@@ -21,16 +20,7 @@ from vswin.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
-CLIP = ClipConfig(
-    num_frames=4,
-    frame_stride=2,
-    resize=40,
-    crop=32,
-    num_clips=2,
-    num_crops=3,
-    sampling="dense",
-    views_per_step=6,
-)
+CLIP = ClipConfig(num_frames=4, frame_stride=2, resize=40, crop=32, num_clips=2, num_crops=3, sampling="dense")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +60,6 @@ def joined(parts: list[Batch]) -> Batch:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def test_count_steps_rounds_up() -> None:
-    assert [count_steps(n, 4) for n in (1, 4, 5, 8)] == [1, 1, 2, 2]
-
-
 def test_train_elements_have_static_shapes_and_types(train, records) -> None:
     spec = train(records, Order(seed=1, batch_size=4, epochs=1)).element_spec
     assert spec == {
@@ -110,36 +96,24 @@ def test_same_seed_same_bytes_and_other_seed_other_order(train, records) -> None
     assert joined(other)["indices"].tolist() != joined(batches(train(records, order)))["indices"].tolist()
 
 
-def test_two_workers_interleave_to_one(train, records) -> None:
+def test_workers_interleave_to_one_and_replicas_get_consecutive_batches(train, records) -> None:
     one = batches(train(records, Order(seed=3, batch_size=4, epochs=2)))
     parts = [
         batches(train(records, Order(3, 4, 2, shard=Shard(num_workers=2, worker=worker, num_replicas=2))))
         for worker in range(2)
     ]
     assert_same(one, [joined(list(pair)) for pair in zip(*parts, strict=True)])
+    replicas = batches(train(records, Order(3, 4, 2, shard=Shard(num_replicas=2))))
+    assert [len(batch["labels"]) for batch in replicas] == [2] * 8
+    assert_same(one, [joined(replicas[start : start + 2]) for start in range(0, 8, 2)])
 
 
-def test_replicas_of_a_worker_get_consecutive_batches(train, records) -> None:
-    one = batches(train(records, Order(seed=3, batch_size=4, epochs=1)))
-    two = batches(train(records, Order(3, 4, 1, shard=Shard(num_replicas=2))))
-    assert [len(batch["labels"]) for batch in two] == [2] * 4
-    assert_same(one, [joined(two[:2]), joined(two[2:])])
-
-
-def test_later_first_epoch_is_the_tail_of_the_whole(train, records) -> None:
-    whole = batches(train(records, Order(seed=4, batch_size=3, epochs=4)))
-    tail = batches(train(records, Order(seed=4, batch_size=3, epochs=4, first_epoch=2)))
-    assert_same(whole[2 * 3 :], tail)
-
-
-def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(train, records) -> None:
-    whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3)))
-    tail = batches(train(records, Order(seed=4, batch_size=4, epochs=3, first_epoch=1, first_step=1)))
-    assert_same(whole[len(whole) // 3 + 1 :], tail)
-    for worker in range(2):
-        shard = Shard(num_workers=2, worker=worker, num_replicas=2)
-        whole = batches(train(records, Order(4, 4, 1, shard=shard)))
-        assert_same(whole[2:], batches(train(records, Order(4, 4, 1, first_step=2, shard=shard))))
+@pytest.mark.parametrize("shard", [Shard(), Shard(2, 0, 2), Shard(2, 1, 2)])
+def test_a_later_start_is_the_tail_of_the_whole(train, records, shard: Shard) -> None:
+    whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3, shard=shard)))
+    for first_epoch, first_step in ((0, 1), (2, 0), (1, 1)):
+        tail = batches(train(records, Order(4, 4, 3, first_epoch, first_step, shard)))
+        assert_same(whole[2 * first_epoch + first_step :], tail)
 
 
 def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(train, records) -> None:
@@ -188,17 +162,6 @@ def test_bad_training_video_keeps_its_slot_without_weight(train, records, bad_fi
             (bad_files["empty"], "empty (0 bytes)", 2),
         ]
     )
-
-
-def test_batch_records_names_the_videos_of_a_step(train, records) -> None:
-    order = Order(seed=9, batch_size=3, epochs=2)
-    seen = batches(train(records, order))
-    for epoch in range(2):
-        for step in range(3):
-            indices = seen[3 * epoch + step]["indices"].tolist()
-            named = batch_records(records, order, epoch, step)
-            assert named == [records[index] for index in indices if index >= 0]
-    assert len(batch_records(records, order, 1, 2)) == 1
 
 
 def test_eval_counts_every_video_once_and_pads(records) -> None:
@@ -319,22 +282,3 @@ def test_close_waits_for_those_inside_and_turns_others_away() -> None:
 def test_no_videos_are_refused() -> None:
     with pytest.raises(InputError, match="no videos"):
         make_eval_dataset([], CLIP, 4, BadVideos())
-
-
-def test_wrong_opencv_is_refused_before_any_thread_starts(records, monkeypatch) -> None:
-    def refuse() -> None:
-        raise InputError("OpenCV 9")
-
-    monkeypatch.setattr(pipeline, "check_opencv", refuse)
-    with pytest.raises(InputError, match="OpenCV 9"):
-        make_eval_dataset(records, CLIP, 4, BadVideos())
-
-
-def test_nothing_is_tuned_while_it_runs(records, train):
-    """Otherwise a run that ends waits for TensorFlow's tuner, which may sleep for up to a minute."""
-    datasets = [
-        train(records, Order(seed=0, batch_size=2, epochs=1)),
-        make_val_dataset(records, CLIP, 2, BadVideos()),
-        make_eval_dataset(records, CLIP, 2, BadVideos()),
-    ]
-    assert [dataset.options().autotune.enabled for dataset in datasets] == [False, False, False]

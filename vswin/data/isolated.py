@@ -265,7 +265,7 @@ class _Decoder(SpawnProcess):
             return "does not end"  # stuck inside the system; reaped later
         if self.exitcode >= 0:
             return f"exit code {self.exitcode}"
-        name = signal.Signals(-self.exitcode).name
+        name = next((known.name for known in signal.Signals if known == -self.exitcode), f"signal {-self.exitcode}")
         return f"{name}, as where memory runs out" if name == "SIGKILL" else name
 
     def run(self) -> None:

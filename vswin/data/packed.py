@@ -30,7 +30,7 @@ SPLITS = ("train", "val")
 DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"
 # Raise this number when the content of these files changes; format 1 is read, too.
 FORMAT = 2
-_MEND = "copy the packed data set anew"
+_ADVICE = "copy the packed data set anew"
 # Keys of `features.json` whose values are names of Python classes.
 _NAMES_OF_MODULES = {"type", "pythonClassName", "python_class_name", "proto_cls", "protoCls"}
 _LENGTH_BYTES, _CRC_BYTES = 8, 4
@@ -108,14 +108,14 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); the packed data set is not whole") from None
     if hashlib.sha256(content).hexdigest() != description["videos_sha256"]:
-        raise InputError(f"{path} is not the one that was packed with these videos; {_MEND}")
+        raise InputError(f"{path} is not the one that was packed with these videos; {_ADVICE}")
     try:
         videos = read_rows(content)
     except (ValueError, csv.Error) as error:
-        raise InputError(f"{path} is damaged ({error}); {_MEND}") from None
+        raise InputError(f"{path} is damaged ({error}); {_ADVICE}") from None
     for video in videos:
         if not 0 <= video.label < len(names):
-            raise InputError(f"{root} is damaged: {video.path[:200]!r} has a label that is not there; {_MEND}")
+            raise InputError(f"{root} is damaged: {video.path[:200]!r} has a label that is not there; {_ADVICE}")
     return description, videos
 
 
@@ -137,7 +137,7 @@ def read_rows(content: bytes) -> list[PackedVideo]:
 
 
 def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[PackedVideo]) -> RecordVideos:
-    builder = open_builder(Path(root), _MEND)
+    builder = open_builder(Path(root), _ADVICE)
     positions: dict[str, tuple[str, int]] = {}
     for split in {video.split for video in videos}:
         # TFDS numbers the records of a split across all its files.
@@ -146,27 +146,27 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
         if len(rows) != num_records:
             raise InputError(
                 f"{root} is damaged: {VIDEOS_FILE} has {len(rows):,} videos of the split {split[:20]!r}, and there are "
-                f"{num_records:,} records; {_MEND}"
+                f"{num_records:,} records; {_ADVICE}"
             )
         positions |= {os.path.join(root, row.path): (split, number) for number, row in enumerate(rows)}
-    return RecordVideos(builder, positions, ("packed", description["videos_sha256"]), _MEND)
+    return RecordVideos(builder, positions, ("packed", description["videos_sha256"]), _ADVICE)
 
 
 class RecordVideos:
     """Opens videos that are records of a data set in the TFDS layout; see `VideoStore`."""
 
     def __init__(
-        self, builder: Any, positions: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
+        self, builder: Any, positions: Mapping[str, tuple[str, int]], identity: tuple[object, ...], advice: str
     ) -> None:
         """Opens the records; `positions` maps a video's name to split and record number.
 
-        `identity` identifies the data set uniquely, in JSON values; `mend` and errors as in `open_records`.
+        `identity` identifies the data set uniquely, in JSON values; `advice` and errors as in `open_records`.
         """
         self._folder = builder.data_dir
         self._positions = positions
         self._identity = identity
         splits = {split for split, _ in positions.values()}
-        self._records = {split: open_records(builder, split, mend) for split in splits}
+        self._records = {split: open_records(builder, split, advice) for split in splits}
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
         """Opens a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
@@ -206,7 +206,7 @@ def import_tfds() -> Any:
     return tensorflow_datasets
 
 
-def open_builder(folder: Path, mend: str) -> Any:
+def open_builder(folder: Path, advice: str) -> Any:
     """Reads the TFDS metadata of a folder, which may come from an untrusted source.
 
     Raises:
@@ -221,7 +221,7 @@ def open_builder(folder: Path, mend: str) -> Any:
         raise
     except Exception as error:  # TFDS passes on every error of protocol buffers, TensorFlow and its own checks
         reason = f"{type(error).__name__}: {str(error)[:300]}"
-        raise InputError(f"{folder} cannot be read ({reason}); {mend}") from error
+        raise InputError(f"{folder} cannot be read ({reason}); {advice}") from error
 
 
 def check_imports(described: Any) -> None:
@@ -237,15 +237,15 @@ def check_imports(described: Any) -> None:
             raise InputError(f"features.json wants the Python module of {str(value)[:200]!r}, which is not imported")
 
 
-def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, Any]]:
+def open_records(builder: Any, split: str, advice: str) -> Sequence[Mapping[str, Any]]:
     """Opens the records of a split; their videos stay encoded.
 
     Raises:
-        InputError: If a file is missing, damaged, or of an unsupported format; `mend` is the advice in the message.
+        InputError: If a file is missing, damaged, or of an unsupported format; `advice` is the advice in the message.
     """
     files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
     if absent := [file for file in files if not os.path.exists(file)]:
-        raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {mend}")
+        raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {advice}")
     skip = import_tfds().decode.SkipDecoding()
     # Data sources call this method for a sequence, and SkipDecoding of TFDS 4.9.10 lacks it.
     skip.decode_batch_example_np = skip.decode_example_np
@@ -256,11 +256,11 @@ def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, A
         source: Sequence[Mapping[str, Any]] = builder.as_data_source(split, decoders=decoders)
         return source
     except NotImplementedError:
-        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {mend}") from None
+        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {advice}") from None
     except ImportError as error:
         raise InputError(f"{builder.data_dir} needs the package array_record ({error}): pip install it") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{builder.data_dir} cannot be read: {error}; {mend}") from error
+        raise InputError(f"{builder.data_dir} cannot be read: {error}; {advice}") from error
 
 
 class _TFRecords(Sequence[Mapping[str, Any]]):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -31,8 +30,6 @@ from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slot
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import DecodeError, InputError
-
-Slot = tuple[np.ndarray, np.int32, np.float32]  # pixels, label, weight
 
 _exit_gate = ExitGate()
 
@@ -55,19 +52,10 @@ def make_train_dataset(
     """
     _check(records, order.batch_size, order.shard, order.repeats)
     records, frames = list(records), loader or FrameLoader()
-    empty = np.zeros((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int, repeat: int) -> Slot:
-        if index < 0:
-            return empty, np.int32(0), np.float32(0)
-        path, label = records[index]
+    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
         rng = clip_generator(order.seed, epoch, index, repeat)
-        try:
-            drawn = load_train_clip(path, clip, augment, allow_flip, rng, frames)
-        except DecodeError as error:
-            bad.add(path, error.cause, error.detail)
-            return empty, np.int32(label), np.float32(0)
-        return drawn.pixels, np.int32(label), np.float32(1)
+        return load_train_clip(path, clip, augment, allow_flip, rng, frames).pixels
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
         indices = shuffle(len(records), order.seed, epoch)
@@ -75,7 +63,9 @@ def make_train_dataset(
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
     slots = slots.skip(order.first_step * order.batch_size // order.shard.num_workers)
-    return _make_batches(slots, load, "clips", empty.shape, order.batch_size // order.shard.num_replicas)
+    shape = (clip.num_frames, clip.crop, clip.crop, 3)
+    size = order.batch_size // order.shard.num_replicas
+    return _make_batches(slots, records, load, bad, "clips", shape, size, counts_bad=False)
 
 
 def make_val_dataset(
@@ -113,40 +103,51 @@ def make_eval_dataset(
     """
     _check(records, batch_size, shard)
     records, frames = list(records), loader or FrameLoader()
-    empty = np.zeros((clip.num_clips * clip.num_crops, clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int, repeat: int) -> Slot:
-        if index < 0:
-            return empty, np.int32(0), np.float32(0)
-        path, label = records[index]
-        try:
-            return load_protocol_views(path, clip, frames), np.int32(label), np.float32(1)
-        except DecodeError as error:
-            bad.add(path, error.cause, error.detail)
-            return empty, np.int32(-1), np.float32(1)
+    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
+        return load_protocol_views(path, clip, frames)
 
     slots = make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, shard)
-    return _make_batches(slots, load, "views", empty.shape, batch_size // shard.num_replicas)
+    shape = (clip.num_clips * clip.num_crops, clip.num_frames, clip.crop, clip.crop, 3)
+    return _make_batches(slots, records, load, bad, "views", shape, batch_size // shard.num_replicas, counts_bad=True)
 
 
 def _make_batches(
     slots: tf.data.Dataset,
-    load: Callable[[int, int, int], Slot],
-    pixels_key: str,
+    records: Sequence[VideoRecord],
+    load: Callable[[str, int, int, int], np.ndarray],
+    bad: BadVideos,
+    key: str,
     shape: tuple[int, ...],
     size: int,
+    counts_bad: bool,
 ) -> tf.data.Dataset:
-    """Fills slots with the results of `load(index, epoch, repeat)` and makes batches of `size`, which divides them."""
+    """Fills slots with the pixels of `load(path, index, epoch, repeat)` and makes batches of `size` slots.
+
+    With `counts_bad`, a video that cannot be decoded counts, with label -1; otherwise its weight is 0.
+    """
+    empty = np.zeros(shape, np.uint8)
+
+    def load_slot(index: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.int32, np.float32]:
+        with _exit_gate.passing() as is_open:
+            if index < 0 or not is_open:
+                return empty, np.int32(0), np.float32(0)
+            path, label = records[index]
+            try:
+                return load(path, index, epoch, repeat), np.int32(label), np.float32(1)
+            except DecodeError as error:
+                bad.add(path, error.cause, error.detail)
+                return empty, np.int32(-1 if counts_bad else label), np.float32(counts_bad)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
         pixels, label, weight = tf.numpy_function(
-            partial(_load_until_exit, load), [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
+            load_slot, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
         )
         pixels.set_shape(shape)
         label.set_shape([])
         weight.set_shape([])
-        return {pixels_key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
+        return {key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -155,11 +156,6 @@ def _make_batches(
     dataset = slots.map(fill, num_parallel_calls=count_cores(), deterministic=True)
     # One batch is enough: the parallel map prefetches as many clips as it has threads.
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
-
-
-def _load_until_exit(load: Callable[[int, int, int], Slot], index: int, epoch: int, repeat: int) -> Slot:
-    with _exit_gate.passing() as is_open:
-        return load(index if is_open else -1, epoch, repeat)
 
 
 def _check(records: Sequence[VideoRecord], batch_size: int, shard: Shard, repeats: int = 1) -> None:

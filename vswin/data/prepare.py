@@ -52,7 +52,9 @@ from vswin.errors import DecodeError, InputError
 from vswin.runtime import console, logger, start_log
 
 _TFDS_NAME, _TFDS_VERSION = "packed_videos", "1.0.0"
-_ABOUT = "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
+_DESCRIPTION = (
+    "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
+)
 _PLAN, _LOCK = "plan.sha256", "lock"
 
 
@@ -235,7 +237,7 @@ def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_si
             "another output_dir"
         )
     else:
-        logger.info("goes on with the unfinished work in %s", work)
+        logger.info("continues the unfinished work in %s", work)
 
 
 def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Sequence[str], work: Path) -> None:
@@ -387,7 +389,7 @@ def _describe(
         features=_make_features(class_names),
         split_infos=splits,
         version=_TFDS_VERSION,
-        description=_ABOUT,
+        description=_DESCRIPTION,
         check_data=False,
     )
     with replacing(work / VIDEOS_FILE) as unfinished:

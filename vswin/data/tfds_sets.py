@@ -31,7 +31,7 @@ _DISK_PER_DOWNLOAD = 3
 _NUM_THREADS = 8
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 _LABELS_FILE = "vswin_labels.json"
-_MEND = "prepare the data set anew"
+_ADVICE = "prepare the data set anew"
 
 
 def name_in_tfds(dataset: DatasetConfig) -> str:
@@ -90,7 +90,7 @@ def load_tfds(
     if folder is None and not dataset.download:
         raise InputError(f"TFDS has no {name_in_tfds(dataset)} in {_data_dir(dataset)}; {explain_tfds(dataset)}")
     folder = folder or _prepare(dataset)
-    builder = open_builder(folder, _MEND)
+    builder = open_builder(folder, _ADVICE)
     info, features = builder.info, import_tfds().features
     kinds = {"video": features.Sequence, "label": features.ClassLabel}
     if not all(name in info.features and isinstance(info.features[name], kind) for name, kind in kinds.items()):
@@ -118,7 +118,7 @@ def load_tfds(
     logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)
     identity = ("tfds", os.path.abspath(folder), hashlib.sha256(json.dumps(files).encode()).hexdigest())
     train, val = records.values()
-    return classes, train, val, RecordVideos(builder, positions, identity, _MEND)
+    return classes, train, val, RecordVideos(builder, positions, identity, _ADVICE)
 
 
 def _data_dir(dataset: DatasetConfig) -> Path:
@@ -183,7 +183,7 @@ def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[in
     """Returns size and modification time of each file, and the label of each record of each split."""
     # Labels are stored with the frames: the first call reads all data and caches the labels in the folder.
     folder, info = Path(builder.data_dir), builder.info
-    records = {split: open_records(builder, split, _MEND) for split in splits}
+    records = {split: open_records(builder, split, _ADVICE) for split in splits}
     status = {Path(file).name: os.stat(file) for split in splits for file in info.splits[split].filepaths}
     files = {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
     valid = range(info.features["label"].num_classes)
@@ -203,7 +203,7 @@ def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[in
         if not all(label in valid for of_split in labels.values() for label in of_split):
             raise ValueError("a label is out of range or missing")
     except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
-        raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
+        raise InputError(f"{folder} cannot be read: {error}; {_ADVICE}") from error
     with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be read-only
         partial.write_text(json.dumps({"files": files, "labels": labels}), encoding="utf-8")
     return files, labels

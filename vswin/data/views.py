@@ -1,6 +1,6 @@
 """Turn one video into model input: the views of an evaluation or a random training clip.
 
-The way of a clip: frame numbers (`vswin.data.sampling`), decoded frames (`vswin.data.frames`), crops and colours
+The path of a clip: frame numbers (`vswin.data.sampling`), decoded frames (`vswin.data.frames`), crops and colours
 (`vswin.data.transforms`, `vswin.data.augment`). This module does not use TensorFlow.
 """
 

@@ -151,7 +151,7 @@ def test_work_goes_on_where_it_ended(configure, tmp_path: Path, monkeypatch, cap
     assert len(after) == 4
     assert finished.items() <= after.items()
     said = capsys.readouterr().out
-    assert f"goes on with the unfinished work in {work}" in said
+    assert f"continues the unfinished work in {work}" in said
     assert (f"{len(finished)} of 4 files are there already" in said) == bool(finished)
     assert not list((tmp_path / "packed").glob(".*"))
 
