@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -262,7 +262,7 @@ class VideoReader(FrameReader):
         shown = np.delete(np.arange(self.num_video_frames), self.repeats)
         num_missing = len(shown) - self._position
         if self._has_choice and self._forwards == "opencv" and num_missing > MAX_MISSING_FRAMES:
-            with PyAVDecoder(self.path, self._content, self._limit) as source:
+            with closing(PyAVDecoder(self.path, self._content, self._limit)) as source:
                 for _ in range(self._position + 1):
                     self._limit.check()
                     if not source.grab():

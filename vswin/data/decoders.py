@@ -287,12 +287,6 @@ class PyAVDecoder:
         """Closes the file."""
         self._container.close()
 
-    def __enter__(self) -> PyAVDecoder:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """Decodes packet by packet and skips broken packets, as OpenCV does."""
         for packet in read_packets(self._container, stream):
