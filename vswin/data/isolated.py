@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ from multiprocessing import Pipe, parent_process, resource_tracker
 from multiprocessing.context import SpawnProcess
 from operator import methodcaller
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -188,6 +187,12 @@ class IsolatedReader(FrameReader):
         return result
 
 
+class _Shape(NamedTuple):
+    """Stands for pixels in a reply; their bytes follow."""
+
+    shape: tuple[int, ...]
+
+
 class _Decoder(SpawnProcess):
     """A decoding process and the pipe to it; it serves one thread and one video at a time."""
 
@@ -224,28 +229,31 @@ class _Decoder(SpawnProcess):
         """
         self._pipe.send(request)
         self._wait(deadline)
-        pickled, lengths = self._pipe.recv()
-        arrays = [np.empty(length, np.uint8) for length in lengths]
-        for array in arrays:
-            left = array.data
-            while len(left) > 0:
-                self._wait(deadline)
-                num_bytes = os.readv(self._pipe.fileno(), [left])
-                if num_bytes == 0:
-                    raise EOFError
-                left = left[num_bytes:]
-        reply = pickle.loads(pickled, buffers=arrays)  # noqa: S301 (written by our own process)
+        reply = self._pipe.recv()
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        facts, kind, parts = reply
+        for position, part in enumerate(parts):
+            if isinstance(part, _Shape):
+                parts[position] = pixels = np.empty(part.shape, np.uint8)
+                left = pixels.data.cast("B")
+                while len(left) > 0:
+                    self._wait(deadline)
+                    num_bytes = os.readv(self._pipe.fileno(), [left])
+                    if num_bytes == 0:
+                        raise EOFError
+                    left = left[num_bytes:]
+        return facts, parts[0] if kind is None else kind(*parts)
 
-    def _reply(self, reply: Any) -> None:
-        """Sends a reply; its arrays travel beside the pickle, which is several times faster."""
-        arrays: list[pickle.PickleBuffer] = []
-        pickled = pickle.dumps(reply, protocol=5, buffer_callback=arrays.append)
-        views = [array.raw() for array in arrays]
-        self._pipe.send((pickled, [view.nbytes for view in views]))
-        for left in views:
+    def _reply(self, facts: tuple[Any, ...], result: Any) -> None:
+        """Sends a result; its pixels follow as plain bytes, which is several times faster than pickling them."""
+        kind = type(result) if isinstance(result, tuple) else None
+        parts = [result] if kind is None else list(result)
+        is_pixels = [isinstance(part, np.ndarray) and part.dtype == np.uint8 for part in parts]
+        sent = [_Shape(part.shape) if is_array else part for part, is_array in zip(parts, is_pixels, strict=True)]
+        self._pipe.send((facts, kind, sent))
+        for part, is_array in zip(parts, is_pixels, strict=True):
+            left = np.ascontiguousarray(part).data.cast("B") if is_array else b""
             while len(left) > 0:
                 left = left[os.write(self._pipe.fileno(), left) :]
 
@@ -294,12 +302,12 @@ class _Decoder(SpawnProcess):
                 else:
                     result = request(reader)
             except (DecodeError, InputError) as error:
-                self._reply(error)
+                self._pipe.send(error)
             except Exception as error:  # any failure of a decoder is a bad video
-                self._reply(DecodeError(path, "decoder crashed", f"{type(error).__name__}: {error}"))
+                self._pipe.send(DecodeError(path, "decoder crashed", f"{type(error).__name__}: {error}"))
             else:
                 facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
-                self._reply((facts, result))
+                self._reply(facts, result)
 
 
 def _limit_memory() -> None:
