@@ -16,14 +16,13 @@ import tensorflow as tf
 from vswin.config.compose import compose_config
 from vswin.config.schema import ClipConfig, EvaluateConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.sampling import uniform_clips
 from vswin.data.transforms import three_crops
 from vswin.data.views import load_protocol_views
-from vswin.errors import InputError, clean_errors
+from vswin.errors import DecodeError, InputError, clean_errors
 from vswin.evaluation.views import average_views, view_logits
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size

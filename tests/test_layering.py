@@ -32,7 +32,7 @@ ONLY_IN = {
     "yaml": {"vswin/config/load.py"},
     "av": {
         "vswin/data/inspection.py",
-        "vswin/data/pyav_decoder.py",
+        "vswin/data/decoders.py",
         "vswin/data/pyav_encoder.py",
     },
     "h5py": {"vswin/weights/files.py"},
@@ -139,7 +139,7 @@ def test_libraries_have_one_place(library):
 
 def test_video_capture_has_one_place():
     users = [path.name for path in MODULES if "VideoCapture(" in path.read_text()]
-    assert users == ["opencv_decoder.py"]
+    assert users == ["decoders.py"]
 
 
 @pytest.mark.parametrize("start", WITHOUT_TENSORFLOW)

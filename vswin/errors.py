@@ -24,6 +24,30 @@ class InputError(ValueError):
     """An error that the user can fix; it names the thing, the value and the way out."""
 
 
+class DecodeError(Exception):
+    """A video that cannot be used.
+
+    Attributes:
+        path: The file.
+        cause: The fault in a word or two, the same for all files that have it, e.g. "truncated".
+        detail: What was found in this file; may be empty.
+    """
+
+    def __init__(self, path: str, cause: str, detail: str = "") -> None:
+        super().__init__(path, cause, detail)
+        self.path = path
+        self.cause = cause
+        self.detail = detail
+
+    @property
+    def reason(self) -> str:
+        """Cause and detail, e.g. "truncated (77 of 164 frames are there)"."""
+        return f"{self.cause} ({self.detail})" if self.detail else self.cause
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
 @contextmanager
 def clean_errors() -> Iterator[None]:
     """Ends the program on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.

@@ -17,8 +17,7 @@ import pytest
 import vswin
 from vswin.cli import main
 from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.evaluation.run import run_evaluation
 from vswin.training.run import run_training
 

@@ -1,17 +1,15 @@
 """Reading only the needed frames equals reading from the first frame on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from vswin.data import inspection
 from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.decoders import H264Packets, NotAsExpected, TimeLimit
 from vswin.data.inspection import inspect_video
-from vswin.data.pyav_decoder import H264Packets, NotAsExpected
 
 CLIPS = Path(__file__).parent.parent / "clips"
 X264 = ("-c:v", "libx264", "-x264-params")
@@ -64,8 +62,12 @@ class Spy:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_any_frames_equal_those_read_from_the_start(stream, name: str) -> None:
+def test_decoding_starts_at_idr_pictures_and_any_frames_equal_those_read_from_the_start(stream, name: str) -> None:
     path = stream(name)
+    packets = packets_of(path)
+    assert packets is not None
+    assert packets._entries == STREAMS[name][1]
+    packets.close()
     whole, rng = forwards(path), np.random.default_rng(0)
     with VideoReader(path) as reader:
         for _ in range(60):
@@ -73,16 +75,6 @@ def test_any_frames_equal_those_read_from_the_start(stream, name: str) -> None:
             assert np.array_equal(reader.read(numbers, may_skip=True), whole[numbers])
             assert reader.decoder == "pyav"
         assert reader.frame_size == (144, 176)
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_decoding_starts_at_idr_pictures_alone(stream, name: str) -> None:
-    packets = packets_of(stream(name))
-    assert packets is not None
-    assert packets._entries == STREAMS[name][1]
-    if name.startswith("open"):
-        assert sum(packet.is_keyframe for packet in packets._packets) > 1
-    packets.close()
 
 
 @pytest.mark.parametrize(
@@ -124,27 +116,6 @@ def test_opencv_alone_and_whoever_does_not_ask_read_forwards(stream) -> None:
         assert reader.decoder == "pyav"
         assert np.array_equal(reader.read(np.array([14, 3])), forwards(path)[[14, 3]])
         assert reader.decoder == "opencv"
-
-
-def test_frames_come_out_upright_and_in_their_colours(stream, ffmpeg, tmp_path: Path) -> None:
-    path = stream("closed.mp4")
-    lying, tagged = str(tmp_path / "lying.mp4"), str(tmp_path / "tagged.mp4")
-    ffmpeg("-display_rotation", "90", "-i", path, "-c", "copy", lying)
-    ffmpeg("-i", path, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=1", tagged)
-    for changed, decoder in ((lying, "opencv"), (tagged, "pyav")):
-        with VideoReader(changed) as reader:
-            assert np.array_equal(reader.read(np.array([13, 9]), may_skip=True), forwards(changed, decoder)[[13, 9]])
-    assert forwards(lying).shape == (20, 176, 144, 3)
-
-
-def test_hidden_frames_before_a_cut_do_not_count(ffmpeg, tmp_path: Path) -> None:
-    path = str(tmp_path / "cut.mp4")
-    ffmpeg("-ss", "3.3", "-i", str(CLIPS / "demo.mp4"), "-c", "copy", path)
-    numbers = np.array([0, 5, 100, 186])
-    with VideoReader(path) as reader:
-        found = reader.read(numbers, may_skip=True)
-        assert reader.decoder == "pyav"
-    assert np.array_equal(found, forwards(path)[numbers])
 
 
 @pytest.mark.parametrize(
@@ -240,41 +211,6 @@ def test_damage_gives_what_reading_forwards_gives(stream, tmp_path: Path) -> Non
         assert np.array_equal(found, forwards(damaged)[[13, 15, 17]])
     packets.close()
     assert num_fallbacks > 0
-
-
-def test_too_many_bytes_are_not_kept(stream, monkeypatch) -> None:
-    path = stream("closed.mp4")
-    monkeypatch.setattr(inspection, "MOST_BYTES", 1000)
-    assert packets_of(path) is None
-
-
-def test_the_time_limit_is_asked_between_packets(stream) -> None:
-    class Limit(TimeLimit):
-        asked = 0
-
-        def check(self) -> None:
-            self.asked += 1
-            if self.asked > 8:
-                raise DecodeError("", "too slow")
-
-    packets = packets_of(stream("closed.mp4"))
-    assert packets is not None
-    spy = Spy(packets)
-    with pytest.raises(DecodeError, match="too slow"):
-        list(packets.decode(np.array([19]), Limit("", None)))
-    assert len(spy.seen) == 8
-    packets.close()
-
-
-def test_a_reading_that_was_broken_off_does_no_harm_to_the_next(stream) -> None:
-    packets = packets_of(stream("closed.mp4"))
-    assert packets is not None
-    first: Iterator = packets.decode(np.array([13, 15]), TimeLimit("", None))
-    next(first)
-    (_, frame), *_ = packets.decode(np.array([3]), TimeLimit("", None))
-    path = stream("closed.mp4")
-    assert np.array_equal(frame[..., ::-1], forwards(path)[3])
-    packets.close()
 
 
 def test_a_container_that_calls_every_picture_a_key_frame_is_not_believed(stream) -> None:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from vswin.data.decode_error import DecodeError
 from vswin.data.inspection import check_whole
+from vswin.errors import DecodeError
 
 CLIPS = Path(__file__).parent.parent / "clips"
 

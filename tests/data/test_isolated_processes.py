@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vswin.data.decode import VIDEO_FILES
 from vswin.data.isolated import IsolatedVideos
-from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS")
 
 STORE = """
 import os, sys, time
-from vswin.data.stores import VideoFiles
+from vswin.data.decode import VideoFiles
 
 class SlowFiles(VideoFiles):
     def open(self, path, decoder="auto", timeout_sec=None):
@@ -28,11 +28,11 @@ class SlowFiles(VideoFiles):
         time.sleep(3600 if path == "hang.avi" else 0)
         return super().open(path, decoder, timeout_sec)
 """
-# One process waits for work, another hangs. The program uses the exit gate of `vswin.data.pipeline`.
+# One process waits for work, another hangs. The program uses the exit gate.
 PROGRAM = """
 import sys, threading, time
-from vswin.data.decode_error import DecodeError
-from vswin.data.exit_gate import ExitGate
+from vswin.errors import DecodeError
+from vswin.data.decoders import ExitGate
 gate = ExitGate()
 from slow_store_of_the_tests import SlowFiles
 from vswin.data.isolated import IsolatedVideos
@@ -92,7 +92,7 @@ def test_the_main_program_is_not_run_again(tmp_path: Path, write_video) -> None:
     code = f"""
 print("once")
 from vswin.data.isolated import IsolatedVideos
-from vswin.data.stores import VIDEO_FILES
+from vswin.data.decode import VIDEO_FILES
 with IsolatedVideos(VIDEO_FILES).open({write_video("good.avi", 5)!r}) as reader:
     print(reader.num_video_frames)
 """

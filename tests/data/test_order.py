@@ -3,7 +3,7 @@ import pytest
 
 from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
-from vswin.data.order import Order, Share, batch_indices, batch_records, clip_generator, count_steps
+from vswin.data.order import Order, Shard, batch_indices, batch_records, clip_generator, count_steps
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError
@@ -25,6 +25,15 @@ def load(make_augment):
         return list(dataset.as_numpy_iterator())
 
     return run
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_the_videos_of_a_step_are_named(records, load, repeats: int):
+    order = Order(seed=2, batch_size=4, epochs=1, repeats=repeats)
+    for step, batch in enumerate(load(records, order)):
+        expected = [records[index] for index in batch["indices"] if index >= 0]
+        assert batch_records(records, order, 0, step) == expected
+        assert batch_indices(5, order, 0, step) == batch["indices"].tolist()
 
 
 def test_an_epoch_of_repeats_has_as_many_steps_as_clips_need():
@@ -59,20 +68,12 @@ def test_the_copies_draw_for_themselves_and_the_first_as_without_repeats(records
 def test_workers_and_resumed_runs_see_the_same_repeats(records, load):
     whole = load(records, Order(seed=2, batch_size=4, epochs=2, repeats=2))
     tail = load(records, Order(seed=2, batch_size=4, epochs=2, first_step=2, repeats=2))
-    parts = [load(records, Order(2, 4, 2, 0, 0, Share(2, worker, 2), 2)) for worker in range(2)]
+    parts = [load(records, Order(2, 4, 2, 0, 0, Shard(2, worker, 2), 2)) for worker in range(2)]
     for key in whole[0]:
         for one, other in zip(whole[2:], tail, strict=True):
             assert np.array_equal(one[key], other[key])
         for one, first, second in zip(whole, *parts, strict=True):
             assert np.array_equal(one[key], np.concatenate([first[key], second[key]]))
-
-
-def test_the_videos_of_a_step_are_named_with_their_repeats(records):
-    order = Order(seed=2, batch_size=4, epochs=1, repeats=2)
-    for step in range(3):
-        expected = [records[index] for index in batch_indices(5, order, 0, step) if index >= 0]
-        assert batch_records(records, order, 0, step) == expected
-        assert len(expected) == (4 if step < 2 else 2)
 
 
 def test_a_batch_that_repeats_do_not_divide_is_refused(records, load):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import make_group
-from vswin.data import pipeline
 from vswin.data.bad_videos import BadVideos
+from vswin.data.decoders import ExitGate
 from vswin.data.frames import FrameLoader
-from vswin.data.order import Order, Share, batch_records, count_steps
+from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset, make_val_dataset
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views
@@ -60,10 +61,6 @@ def joined(parts: list[Batch]) -> Batch:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def test_count_steps_rounds_up() -> None:
-    assert [count_steps(n, 4) for n in (1, 4, 5, 8)] == [1, 1, 2, 2]
-
-
 def test_train_elements_have_static_shapes_and_types(train, records) -> None:
     spec = train(records, Order(seed=1, batch_size=4, epochs=1)).element_spec
     assert spec == {
@@ -100,36 +97,24 @@ def test_same_seed_same_bytes_and_other_seed_other_order(train, records) -> None
     assert joined(other)["indices"].tolist() != joined(batches(train(records, order)))["indices"].tolist()
 
 
-def test_two_workers_interleave_to_one(train, records) -> None:
+def test_workers_interleave_to_one_and_replicas_get_consecutive_batches(train, records) -> None:
     one = batches(train(records, Order(seed=3, batch_size=4, epochs=2)))
     parts = [
-        batches(train(records, Order(3, 4, 2, share=Share(num_workers=2, worker=worker, num_replicas=2))))
+        batches(train(records, Order(3, 4, 2, shard=Shard(num_workers=2, worker=worker, num_replicas=2))))
         for worker in range(2)
     ]
     assert_same(one, [joined(list(pair)) for pair in zip(*parts, strict=True)])
+    replicas = batches(train(records, Order(3, 4, 2, shard=Shard(num_replicas=2))))
+    assert [len(batch["labels"]) for batch in replicas] == [2] * 8
+    assert_same(one, [joined(replicas[start : start + 2]) for start in range(0, 8, 2)])
 
 
-def test_replicas_of_a_worker_get_consecutive_batches(train, records) -> None:
-    one = batches(train(records, Order(seed=3, batch_size=4, epochs=1)))
-    two = batches(train(records, Order(3, 4, 1, share=Share(num_replicas=2))))
-    assert [len(batch["labels"]) for batch in two] == [2] * 4
-    assert_same(one, [joined(two[:2]), joined(two[2:])])
-
-
-def test_later_first_epoch_is_the_tail_of_the_whole(train, records) -> None:
-    whole = batches(train(records, Order(seed=4, batch_size=3, epochs=4)))
-    tail = batches(train(records, Order(seed=4, batch_size=3, epochs=4, first_epoch=2)))
-    assert_same(whole[2 * 3 :], tail)
-
-
-def test_later_first_step_is_the_tail_of_its_epoch_and_what_follows(train, records) -> None:
-    whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3)))
-    tail = batches(train(records, Order(seed=4, batch_size=4, epochs=3, first_epoch=1, first_step=1)))
-    assert_same(whole[len(whole) // 3 + 1 :], tail)
-    for worker in range(2):
-        share = Share(num_workers=2, worker=worker, num_replicas=2)
-        whole = batches(train(records, Order(4, 4, 1, share=share)))
-        assert_same(whole[2:], batches(train(records, Order(4, 4, 1, first_step=2, share=share))))
+@pytest.mark.parametrize("shard", [Shard(), Shard(2, 0, 2), Shard(2, 1, 2)])
+def test_a_later_start_is_the_tail_of_the_whole(train, records, shard: Shard) -> None:
+    whole = batches(train(records, Order(seed=4, batch_size=4, epochs=3, shard=shard)))
+    for first_epoch, first_step in ((0, 1), (2, 0), (1, 1)):
+        tail = batches(train(records, Order(4, 4, 3, first_epoch, first_step, shard)))
+        assert_same(whole[2 * first_epoch + first_step :], tail)
 
 
 def test_draws_depend_on_the_video_and_the_epoch_not_on_the_batch(train, records) -> None:
@@ -180,17 +165,6 @@ def test_bad_training_video_keeps_its_slot_without_weight(train, records, bad_fi
     )
 
 
-def test_batch_records_names_the_videos_of_a_step(train, records) -> None:
-    order = Order(seed=9, batch_size=3, epochs=2)
-    seen = batches(train(records, order))
-    for epoch in range(2):
-        for step in range(3):
-            indices = seen[3 * epoch + step]["indices"].tolist()
-            named = batch_records(records, order, epoch, step)
-            assert named == [records[index] for index in indices if index >= 0]
-    assert len(batch_records(records, order, 1, 2)) == 1
-
-
 def test_eval_counts_every_video_once_and_pads(records) -> None:
     dataset = make_eval_dataset(records, CLIP, 4, BadVideos())
     assert dataset.cardinality() == 2
@@ -207,7 +181,7 @@ def test_eval_counts_every_video_once_and_pads(records) -> None:
 def test_eval_workers_share_without_overlap_and_with_equal_steps(records, num_workers: int) -> None:
     one = batches(make_eval_dataset(records, CLIP, 4, BadVideos()))
     parts = [
-        batches(make_eval_dataset(records, CLIP, 4, BadVideos(), Share(num_workers, worker, num_workers)))
+        batches(make_eval_dataset(records, CLIP, 4, BadVideos(), Shard(num_workers, worker, num_workers)))
         for worker in range(num_workers)
     ]
     assert {len(part) for part in parts} == {2}
@@ -243,13 +217,13 @@ def test_paths_stay_out_of_the_graph(train, records) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "share"), [(5, Share(num_replicas=2)), (4, Share(num_workers=2, worker=1, num_replicas=3))]
+    ("batch_size", "shard"), [(5, Shard(num_replicas=2)), (4, Shard(num_workers=2, worker=1, num_replicas=3))]
 )
-def test_batch_that_cannot_be_divided_is_refused(train, records, batch_size: int, share: Share) -> None:
+def test_batch_that_cannot_be_divided_is_refused(train, records, batch_size: int, shard: Shard) -> None:
     with pytest.raises(InputError, match=f"batch_size={batch_size} cannot be divided"):
-        make_eval_dataset(records, CLIP, batch_size, BadVideos(), share)
+        make_eval_dataset(records, CLIP, batch_size, BadVideos(), shard)
     with pytest.raises(InputError, match="cannot be divided"):
-        train(records, Order(1, batch_size, 1, share=share))
+        train(records, Order(1, batch_size, 1, shard=shard))
 
 
 def test_process_ends_cleanly_while_clips_are_read_ahead() -> None:
@@ -273,25 +247,35 @@ raise SystemExit("a run that ends early")
     assert done.returncode == 1
 
 
+def test_close_waits_for_those_inside_and_turns_others_away() -> None:
+    gate = ExitGate()
+    is_inside, may_leave = threading.Event(), threading.Event()
+    log = []
+
+    def work() -> None:
+        with gate.passing() as is_open:
+            is_inside.set()
+            may_leave.wait(10)
+            log.append(("worked", is_open))
+
+    def close() -> None:
+        gate.close()
+        log.append(("closed", None))
+
+    worker, closer = threading.Thread(target=work), threading.Thread(target=close)
+    worker.start()
+    assert is_inside.wait(10)
+    closer.start()
+    closer.join(0.1)
+    assert closer.is_alive()
+    may_leave.set()
+    closer.join(10)
+    worker.join(10)
+    assert log == [("worked", True), ("closed", None)]
+    with gate.passing() as is_open:
+        assert not is_open
+
+
 def test_no_videos_are_refused() -> None:
     with pytest.raises(InputError, match="no videos"):
         make_eval_dataset([], CLIP, 4, BadVideos())
-
-
-def test_wrong_opencv_is_refused_before_any_thread_starts(records, monkeypatch) -> None:
-    def refuse() -> None:
-        raise InputError("OpenCV 9")
-
-    monkeypatch.setattr(pipeline, "check_opencv", refuse)
-    with pytest.raises(InputError, match="OpenCV 9"):
-        make_eval_dataset(records, CLIP, 4, BadVideos())
-
-
-def test_nothing_is_tuned_while_it_runs(records, train):
-    """Otherwise a run that ends waits for TensorFlow's tuner, which may sleep for up to a minute."""
-    datasets = [
-        train(records, Order(seed=0, batch_size=2, epochs=1)),
-        make_val_dataset(records, CLIP, 2, BadVideos()),
-        make_eval_dataset(records, CLIP, 2, BadVideos()),
-    ]
-    assert [dataset.options().autotune.enabled for dataset in datasets] == [False, False, False]

@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_group
-from vswin.config.schema import ClipConfig
-from vswin.data import transforms
-from vswin.data.cache import RamCache
-from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
-from vswin.data.frames import FrameLoader
+from vswin.config.schema import AugmentConfig, ClipConfig
+from vswin.data import frames, transforms
+from vswin.data.decode import VIDEO_FILES, VideoReader
+from vswin.data.frames import DiskCache, FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.sampling import uniform_clips
-from vswin.data.stores import VIDEO_FILES
-from vswin.data.views import apply_changes, draw_train_clip, load_protocol_views, load_train_clip, load_views
-from vswin.errors import InputError
+from vswin.data.views import TrainClip, load_protocol_views, load_train_clip, load_views
+from vswin.errors import DecodeError, InputError
 
 CLIPS = Path(__file__).parent.parent / "clips"
 
@@ -100,35 +97,35 @@ def test_a_configured_protocol_is_that_of_load_views() -> None:
     assert np.array_equal(one, load_views(path, 4, 2, 2, 1, resize=40, crop=32))
 
 
+@pytest.fixture
+def random_box(make_augment) -> AugmentConfig:
+    return make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
+
+
+def load(
+    name: str, clip: ClipConfig, augment: AugmentConfig, seed: int, loader: FrameLoader | None = None
+) -> TrainClip:
+    rng = np.random.default_rng(seed)
+    return load_train_clip(str(CLIPS / name), clip, augment, True, rng, loader or FrameLoader())
+
+
 def test_train_clip_is_a_function_of_the_generator(make_augment) -> None:
-    augment = make_augment(
-        crop_area=[0.1, 1.0],
-        crop_aspect=[0.75, 1.33],
-        flip=0.5,
-        color_jitter=[0.2, 0.2, 0.2, 0.1],
-        rand_augment="official",
-    )
-    load = [
-        load_train_clip(
-            str(CLIPS / "test.avi"), small_clip(), augment, True, np.random.default_rng([5, seed]), FrameLoader()
-        )
-        for seed in (1, 1, 2)
-    ]
-    assert load[0].shape == (4, 32, 32, 3)
-    assert load[0].dtype == np.uint8
-    assert load[0].flags.c_contiguous
-    assert np.array_equal(load[0], load[1])
-    assert not np.array_equal(load[0], load[2])
+    augment = make_augment(crop_area=[0.1, 1.0], flip=0.5, color_jitter=[0.2, 0.2, 0.2, 0.1], rand_augment="official")
+    one, same, other = (load("test.avi", small_clip(), augment, seed).pixels for seed in (1, 1, 2))
+    assert (one.shape, one.dtype) == ((4, 32, 32, 3), np.uint8)
+    assert one.flags.c_contiguous
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("sampling", ["dense", "segments"])
 def test_train_clip_samples_as_configured(write_video, frames_seen, make_augment, sampling: str) -> None:
     path = write_video("train.avi", 20)
-    clip = small_clip(sampling=sampling)
     starts = set()
     for seed in range(100):
-        rng = np.random.default_rng(seed)
-        seen = frames_seen(load_train_clip(path, clip, make_augment(), False, rng, FrameLoader()))
+        drawn = load(path, small_clip(sampling=sampling), make_augment(), seed)
+        seen = frames_seen(drawn.pixels)
+        assert seen == drawn.numbers.tolist()
         starts.add(seen[0])
         if sampling == "dense":
             assert np.diff(seen).tolist() == [2, 2, 2]
@@ -138,15 +135,23 @@ def test_train_clip_samples_as_configured(write_video, frames_seen, make_augment
 
 
 def test_flip_needs_both_the_draw_and_the_permission(make_augment) -> None:
-    path = str(CLIPS / "test.avi")
-    clip = small_clip(resize=32, crop=32)
+    def pixels(flip: float, allow_flip: bool) -> np.ndarray:
+        arguments = (small_clip(resize=32), make_augment(flip=flip), allow_flip, np.random.default_rng(3))
+        return load_train_clip(str(CLIPS / "test.avi"), *arguments, FrameLoader()).pixels
 
-    def load(flip: float, allow_flip: bool) -> np.ndarray:
-        return load_train_clip(path, clip, make_augment(flip=flip), allow_flip, np.random.default_rng(3), FrameLoader())
+    plain = pixels(0.0, True)
+    assert np.array_equal(pixels(1.0, True), plain[:, :, ::-1])
+    assert np.array_equal(pixels(1.0, False), plain)
 
-    plain = load(0.0, True)
-    assert np.array_equal(load(1.0, True), plain[:, :, ::-1])
-    assert np.array_equal(load(1.0, False), plain)
+
+def test_changes_are_drawn_in_order_and_described(make_augment) -> None:
+    augment = make_augment(flip=1.0, color_jitter=[0.2, 0, 0, 0], rand_augment="no_flip", rand_augment_ops=2)
+    changes = load("test.avi", small_clip(), augment, 0).changes
+    assert len(changes) == 5
+    assert changes[0] == "mirrored"
+    assert changes[1].startswith("brightness jittered")
+    assert changes[2].startswith("sides cut")
+    assert load("test.avi", small_clip(), make_augment(), 0).changes == []
 
 
 def test_loading_views_does_not_import_tensorflow() -> None:
@@ -157,43 +162,54 @@ def test_loading_views_does_not_import_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code, str(CLIPS / "test.avi")], check=True)
 
 
+def official_pixels(name: str, clip: ClipConfig, drawn: TrainClip) -> np.ndarray:
+    """Resizes whole frames, cuts the drawn box out of them and resizes again, as the official pipeline does."""
+    whole = FrameLoader().load(CLIPS / name, clip.resize, lambda _: drawn.numbers)
+    boxes = transforms.crop(whole, drawn.box)
+    pixels = np.stack([cv2.resize(box, (clip.crop, clip.crop), interpolation=cv2.INTER_LINEAR) for box in boxes])
+    return pixels[:, :, ::-1] if drawn.changes else pixels
+
+
 @pytest.mark.parametrize(
     ("name", "resize"), [("demo.mp4", 256), ("test.avi", 240), ("test.avi", 256), ("demo.mp4", 64)]
 )
 def test_train_clip_equals_the_official_one_where_its_first_resize_does_nothing(
-    make_augment, name: str, resize: int
+    random_box, name: str, resize: int
 ) -> None:
-    augment = make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
     clip = small_clip(resize=resize, crop=56)
     for seed in range(5):
-        how = (str(CLIPS / name), clip, augment, True)
-        pixels = load_train_clip(*how, np.random.default_rng(seed), FrameLoader())
-        drawn = draw_train_clip(*how, np.random.default_rng(seed), FrameLoader())
-        official = transforms.resize(transforms.crop(drawn.frames, drawn.changes.box), 56, 56)
-        official = apply_changes(official, drawn.changes)
+        drawn = load(name, clip, random_box, seed)
+        official = official_pixels(name, clip, drawn)
         if (name, resize) in (("demo.mp4", 256), ("test.avi", 240)):
-            assert np.array_equal(pixels, official)
+            assert np.array_equal(drawn.pixels, official)
         else:
             # Enlarging twice blurs, and reducing by four samples other pixels; no other difference is allowed.
-            difference = cv2.blur(pixels[0], (5, 5)).astype(int) - cv2.blur(official[0], (5, 5))
+            difference = cv2.blur(drawn.pixels[0], (5, 5)).astype(int) - cv2.blur(official[0], (5, 5))
             assert np.abs(difference).mean() < 4
 
 
-def test_train_clip_is_the_same_isolated_and_near_the_cached_one(make_augment) -> None:
-    augment = make_augment(crop_area=[0.08, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
-    loaders = [FrameLoader(), FrameLoader(store=IsolatedVideos(VIDEO_FILES)), FrameLoader(cache=RamCache())]
+@pytest.mark.parametrize("kind", ["ram", "disk", "isolated", "no room"])
+def test_with_a_cache_crops_are_the_official_ones(random_box, tmp_path: Path, monkeypatch, kind: str) -> None:
+    """Sessions may have more or less memory: pixels do not depend on whether the cache has room for a video."""
+    store = IsolatedVideos(VIDEO_FILES) if kind == "isolated" else VIDEO_FILES
+    if kind == "no room":
+        monkeypatch.setattr(frames, "LONGEST_KEPT", 0)
+    loader = FrameLoader(cache=DiskCache(tmp_path) if kind == "disk" else RamCache(), store=store)
+    clip = small_clip(resize=64)
+    for seed in (4, 5):
+        drawn = load("demo.mp4", clip, random_box, seed, loader)
+        assert np.array_equal(drawn.pixels, official_pixels("demo.mp4", clip, drawn))
+    loader.close()
+
+
+def test_train_clip_is_the_same_isolated(random_box) -> None:
+    loader = FrameLoader(store=IsolatedVideos(VIDEO_FILES))
     for name, resize in (("demo.mp4", 256), ("test.avi", 64)):
-        plain, isolated, cached = (
-            load_train_clip(
-                str(CLIPS / name), small_clip(resize=resize), augment, True, np.random.default_rng(4), loader
-            )
-            for loader in loaders
-        )
-        assert np.array_equal(plain, isolated)
-        # The cache only has frames of 64 pixels.
-        assert np.array_equal(plain, cached) == (resize == 256)
-        assert np.abs(plain.astype(int) - cached).mean() < 12
-    loaders[1].close()
+        here, there = (load(name, small_clip(resize=resize), random_box, 4, each) for each in (None, loader))
+        assert np.array_equal(here.pixels, there.pixels)
+        assert here.numbers.tolist() == there.numbers.tolist()
+        assert here[2:] == there[2:]
+    loader.close()
 
 
 def test_training_may_skip_frames_and_evaluation_may_not(make_augment, monkeypatch) -> None:
@@ -205,9 +221,9 @@ def test_training_may_skip_frames_and_evaluation_may_not(make_augment, monkeypat
         return original(self, numbers, prepare, may_skip)
 
     monkeypatch.setattr(VideoReader, "read", read)
-    path, loader = str(CLIPS / "demo.mp4"), FrameLoader()
-    load_protocol_views(path, small_clip(), loader)
+    loader = FrameLoader()
+    load_protocol_views(CLIPS / "demo.mp4", small_clip(), loader)
     assert loader.count_videos() == {"opencv": 1}
-    load_train_clip(path, small_clip(), make_augment(), True, np.random.default_rng(0), loader)
+    load("demo.mp4", small_clip(), make_augment(), 0, loader)
     assert loader.count_videos() == {"pyav": 1}
     assert asked == [False, True]

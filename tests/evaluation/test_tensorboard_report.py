@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from vswin.config.load import save_config
-from vswin.data.stores import VIDEO_FILES
+from vswin.data.decode import VIDEO_FILES
 from vswin.evaluation.loggers import has_log, log_to_tensorboard, read_samples
 from vswin.evaluation.report import Result
 from vswin.runs.metrics import compute_metrics

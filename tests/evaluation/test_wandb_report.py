@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from vswin.config.load import save_config
-from vswin.data.stores import VIDEO_FILES
+from vswin.data.decode import VIDEO_FILES
 from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, log_to_wandb, read_samples
 from vswin.evaluation.report import Result

@@ -16,8 +16,7 @@ from fuzz_seeds_weights import Files
 
 from vswin.config.load import CONFIG_DIR, check_overrides, differing_keys, from_run, load_config
 from vswin.config.schema import DatasetConfig, EvaluateConfig, TrainConfig
-from vswin.data.decode_error import DecodeError
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 
 ALLOWED = (InputError, DecodeError)
 

@@ -70,7 +70,7 @@ def test_a_video_that_cannot_be_decoded_is_named_and_its_partner_not_mixed(compo
     config = compose_show("augment=strong", "num_clips=8")
     slots = show._fill_slots(config, load_catalog(config.dataset))
     step = show.take_step(config, slots)
-    bad = [i for i, slot in enumerate(slots) if slot.drawn is None]
+    bad = [place for place, slot in enumerate(slots) if slot.clip is None]
     assert 0 < len(bad) < 8
     for i in bad:
         assert show._caption(slots[i], step, i)[1][0].startswith("cannot be decoded: ")

@@ -11,7 +11,7 @@ import vswin
 from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
 from vswin.data.folder import load_folder
-from vswin.data.order import Order, Share
+from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_train_dataset
 from vswin.errors import InputError
 from vswin.models.zoo import ModelSize
@@ -33,7 +33,7 @@ def train(make_augment) -> Callable[..., tuple]:
     def run(videos: Path, strategy_name: str, rate: float = 0.0, **options: object) -> tuple:
         strategy = make_strategy(strategy_name)
         records = load_folder(videos)[1]
-        order = Order(1, BATCH_SIZE, NUM_STEPS, share=Share(num_replicas=strategy.num_replicas_in_sync))
+        order = Order(1, BATCH_SIZE, NUM_STEPS, shard=Shard(num_replicas=strategy.num_replicas_in_sync))
         with strategy.scope():
             keras.utils.set_random_seed(0)
             size = ModelSize(8, (1, 2), (1, 2), window_size=(2, 2, 3), drop_path_rate=rate)

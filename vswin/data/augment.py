@@ -211,10 +211,10 @@ def shear(frame: np.ndarray, degrees: float, axis: int) -> np.ndarray:
     return _warp(frame, matrix)
 
 
-def translate(frame: np.ndarray, share: float, axis: int) -> np.ndarray:
+def translate(frame: np.ndarray, fraction: float, axis: int) -> np.ndarray:
     """Shifts right by a fraction of the width (axis 0), or down by a fraction of the height (axis 1)."""
     matrix = np.eye(3)
-    matrix[axis, 2] = share * frame.shape[1 - axis]
+    matrix[axis, 2] = fraction * frame.shape[1 - axis]
     return _warp(frame, matrix)
 
 
@@ -321,8 +321,8 @@ RAND_AUGMENT: dict[
     "sharpness": ("sharpness x {factor:.2f}", enhance_sharpness, _FACTOR),
     "shear_x": ("rows sheared by {degrees:+.1f} deg", partial(shear, axis=0), _signed("degrees", np.rad2deg(0.3))),
     "shear_y": ("columns sheared by {degrees:+.1f} deg", partial(shear, axis=1), _signed("degrees", np.rad2deg(0.3))),
-    "translate_x": ("shifted by {share:+.1%} in x", partial(translate, axis=0), _signed("share", 0.33)),
-    "translate_y": ("shifted by {share:+.1%} in y", partial(translate, axis=1), _signed("share", 0.33)),
+    "translate_x": ("shifted by {fraction:+.1%} in x", partial(translate, axis=0), _signed("fraction", 0.33)),
+    "translate_y": ("shifted by {fraction:+.1%} in y", partial(translate, axis=1), _signed("fraction", 0.33)),
     "cutout": ("cutout of {size:.0%}", cutout, _cutout_parameters),
     "blur": ("blurred", blur, None),
     "smooth": ("smoothed", smooth, None),

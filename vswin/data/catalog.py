@@ -16,13 +16,13 @@ from vswin.config.schema import DatasetConfig
 from vswin.console import count_of, printable
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.class_names import ClassLookup, describe_classes, note_spellings, read_class_names
+from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.folder import LAYOUT, load_folder
 from vswin.data.lists import ACCEPTED, ListEntry, find_class_names, read_list
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
 from vswin.data.records import ROLES, TEST, TRAIN, VAL, VideoRecord, split_train_val
-from vswin.data.stores import VIDEO_FILES, VideoStore
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 

@@ -21,13 +21,12 @@ from vswin.config.schema import ClipConfig, DataCheckConfig, DatasetConfig
 from vswin.console import Console, count_of, make_progress_bar, print_table, printable, say
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.class_names import official_counts
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VIDEO_FILES, VideoStore
+from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
-from vswin.data.opencv_decoder import check_opencv
 from vswin.data.packed import is_packed
 from vswin.data.records import ROLES, TEST, VideoRecord
-from vswin.data.stores import VIDEO_FILES, VideoStore
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 
 # Kinds of findings, most serious first; the first two make the check fail.
 KINDS = (

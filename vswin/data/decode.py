@@ -1,4 +1,4 @@
-"""Read chosen frames of a video file, from disk or memory.
+"""Read chosen frames of a video file, from disk or memory, and define what opens the videos of a data set.
 
 PyAV inspects the file and counts its frames, with almost no decoding. OpenCV decodes them, or PyAV if OpenCV cannot.
 Files are read forwards only: in many formats, seeking lands on the wrong frame. The official reader seeks, and returns
@@ -9,29 +9,99 @@ and list bad videos.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 
-from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.decoders import NotAsExpected, OpenCVDecoder, PyAVDecoder, TimeLimit, check_opencv
 from vswin.data.inspection import MAX_MISSING_FRAMES, check_complete, find_times, inspect_video, turn_upright
-from vswin.data.opencv_decoder import OpenCVDecoder, check_opencv
-from vswin.data.pyav_decoder import PYAV_VERSION, NotAsExpected, PyAVDecoder
+from vswin.errors import DecodeError
 
 LARGEST_ASPECT = 32
-DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": PYAV_VERSION}
 
 Prepare = Callable[[np.ndarray], np.ndarray]
+T = TypeVar("T")
+Reader = TypeVar("Reader", bound="FrameReader")
 
 
 def _unchanged(frame: np.ndarray) -> np.ndarray:
     return frame
 
 
-class VideoReader:
+class FrameReader:
+    """Reads frames of one open video by number; a context manager. `VideoReader` documents attributes and methods."""
+
+    path: str
+    num_video_frames: int
+    repeats: list[int]
+    frame_rate: Fraction | None
+    decoder: str
+    frame_size: tuple[int, int]
+
+    def read(self, frame_numbers: np.ndarray, prepare: Prepare, may_skip: bool = False) -> np.ndarray:
+        """Returns prepared frames, uint8 [n, H, W, 3] RGB."""
+        raise NotImplementedError
+
+    def read_times(self) -> np.ndarray:
+        """Returns the display time of each frame in seconds, float64 [num_video_frames]; NaN if unknown."""
+        return np.full(self.num_video_frames, np.nan)
+
+    def run(self, job: Callable[[FrameReader], T]) -> T:
+        """Runs a job on the open video in the process that decodes it; for another process, the job is pickled."""
+        return job(self)
+
+    def close(self) -> None:
+        """Closes the video."""
+
+    def check_numbers(self, frame_numbers: np.ndarray) -> None:
+        """Raises a `ValueError` if a frame number lies outside the video."""
+        first, last = frame_numbers.min(), frame_numbers.max()
+        if first < 0 or last >= self.num_video_frames:
+            raise ValueError(f"frames {first}..{last} of {self.num_video_frames} in {self.path}")
+
+    def __enter__(self: Reader) -> Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class VideoStore(Protocol):
+    """Opens the videos of a data set by name, as single files or from larger packed files; threads share one store."""
+
+    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
+        """Opens a video by its name, see `VideoReader`; a `DecodeError` if it is missing or unusable."""
+
+    def identify(self, path: str) -> tuple[object, ...] | None:
+        """Returns JSON values that identify this version of a video uniquely; None if the video is missing."""
+
+
+class VideoFiles:
+    """Opens videos that are single files; their names are paths."""
+
+    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> VideoReader:
+        """Opens a file."""
+        return VideoReader(path, decoder, timeout_sec)
+
+    def identify(self, path: str) -> tuple[object, ...] | None:
+        """Returns the absolute path, modification time and size of a file; None if it is missing."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return os.path.abspath(path), [status.st_mtime_ns, status.st_size]
+
+
+VIDEO_FILES = VideoFiles()
+
+
+class VideoReader(FrameReader):
     """Reads frames of one video file by number. Use it as a context manager, or call `close`.
 
     Phones store upright videos rotated or mirrored, with a flag; the frames come out as players show them.
@@ -85,7 +155,7 @@ class VideoReader:
             self._open()
 
     def read(self, frame_numbers: np.ndarray, prepare: Prepare = _unchanged, may_skip: bool = False) -> np.ndarray:
-        """Decodes frames in one pass over the file, each distinct frame once.
+        """Decodes frames in one pass over the file, each distinct frame once: uint8 [n, H, W, 3] RGB.
 
         If the file ends up to five frames (or 5 %) early, the last frame replaces the missing ones. OpenCV stops at a
         damaged packet; with "auto" and more than five frames missing, PyAV takes over if it can read further.
@@ -97,24 +167,16 @@ class VideoReader:
             may_skip: Whether PyAV may skip frames that were not requested, in H.264 files and not with
                 `decoder="opencv"`. The result is the same unless the file is damaged before the requested frames.
 
-        Returns:
-            Frames, uint8 [n, H, W, 3] RGB.
-
         Raises:
             DecodeError: If the file ends too early, a frame cannot be decoded, the frame size changes, the frame shape
                 is unusable, or the time is over.
-            ValueError: If a frame number lies outside the video.
         """
-        if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
-            raise ValueError(
-                f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
-            )
+        self.check_numbers(frame_numbers)
         if may_skip and self._packets is not None:
             self.decoder, self.frame_size = "pyav", (0, 0)
+            decoded = self._packets.decode(np.unique(frame_numbers), self._limit)
             with suppress(NotAsExpected):
-                frames = self._collect(
-                    self._packets.decode(np.unique(frame_numbers), self._limit), frame_numbers, prepare
-                )
+                frames = self._collect(decoded, frame_numbers, prepare)
                 assert frames is not None
                 return frames
         while True:
@@ -134,7 +196,7 @@ class VideoReader:
                 self._open()
 
     def read_times(self) -> np.ndarray:
-        """Returns the display time of each frame in seconds, float64 [num_video_frames], see `find_times`."""
+        """Returns the display times of the frames, see `find_times`."""
         return find_times(self.path, self._limit, self._content)
 
     def close(self) -> None:
@@ -142,12 +204,6 @@ class VideoReader:
         for opened in (self._source, self._packets):
             if opened is not None:
                 opened.close()
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _open(self) -> None:
         """Opens or reopens the file at its first picture."""
@@ -206,7 +262,7 @@ class VideoReader:
         shown = np.delete(np.arange(self.num_video_frames), self.repeats)
         num_missing = len(shown) - self._position
         if self._has_choice and self._forwards == "opencv" and num_missing > MAX_MISSING_FRAMES:
-            with PyAVDecoder(self.path, self._content, self._limit) as source:
+            with closing(PyAVDecoder(self.path, self._content, self._limit)) as source:
                 for _ in range(self._position + 1):
                     self._limit.check()
                     if not source.grab():

@@ -14,16 +14,17 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 import numpy as np
 
-from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.pyav_decoder import (
+from vswin.data.decoders import (
     MOST_BYTES,
     H264Packets,
     NotAsExpected,
+    TimeLimit,
     find_stream,
     has_other_colours,
     open_container,
     read_packets,
 )
+from vswin.errors import DecodeError
 
 # The last few packets of many files, especially old AVIs, decode to nothing.
 MAX_MISSING_FRAMES = 5

@@ -23,9 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from vswin.data.decode_error import DecodeError
-from vswin.data.stores import FrameReader, VideoStore
-from vswin.errors import InputError
+from vswin.data.decode import FrameReader, Prepare, VideoStore
+from vswin.errors import DecodeError, InputError
 
 T = TypeVar("T")
 
@@ -67,9 +66,7 @@ class IsolatedVideos:
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> IsolatedReader:
         """Opens a video, see `VideoStore.open`; without a time limit, opening and each `read` may take ten minutes.
 
-        Raises:
-            DecodeError: If the wrapped store raises one; with the cause "decoder crashed" if the process ends; with
-                "too slow" if the decoder hangs.
+        A `DecodeError` has the cause "decoder crashed" if the process ends, and "too slow" if the decoder hangs.
         """
         return IsolatedReader(self, path, decoder, timeout_sec)
 
@@ -87,8 +84,7 @@ class IsolatedVideos:
         for decoder in idle:
             self.discard(decoder)
 
-    def __del__(self) -> None:
-        self.close()
+    __del__ = close
 
     def borrow(self, path: str) -> _Decoder:
         """Lends a process for a video, a new one if all are in use; the caller gives it back or discards it."""
@@ -122,8 +118,8 @@ class IsolatedVideos:
         return decoder.end(seconds)
 
 
-class IsolatedReader:
-    """Reads frames of a video that is open in another process; see `FrameReader`.
+class IsolatedReader(FrameReader):
+    """Reads frames of a video that is open in another process.
 
     `prepare` and whole jobs are pickled and run in that process, so only frames of the final size are sent back.
     """
@@ -136,18 +132,16 @@ class IsolatedReader:
         self._start = time.monotonic()
         self._decoder: _Decoder | None = videos.borrow(path)
         try:
-            self._ask(_OpenVideo(path, decoder, timeout_sec))
+            self._ask((path, decoder, timeout_sec))
         except BaseException:
             self._release()
             raise
 
     def run(self, job: Callable[[FrameReader], T]) -> T:
-        """Runs a job on the open video in the other process and returns its result."""
+        """Runs a job in the other process and returns its result."""
         return self._ask(job)
 
-    def read(
-        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
-    ) -> np.ndarray:
+    def read(self, frame_numbers: np.ndarray, prepare: Prepare, may_skip: bool = False) -> np.ndarray:
         """Reads frames, see `VideoReader.read`."""
         return self._ask(methodcaller("read", frame_numbers, prepare, may_skip))
 
@@ -155,10 +149,7 @@ class IsolatedReader:
         """Returns the display times of the frames, see `VideoReader.read_times`."""
         return self._ask(methodcaller("read_times"))
 
-    def __enter__(self) -> IsolatedReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         """Closes the video; ignores a crash at this point, because the work is done."""
         with suppress(DecodeError):
             self._ask(None)
@@ -169,8 +160,8 @@ class IsolatedReader:
             self._videos.give_back(self._decoder)
             self._decoder = None
 
-    def _ask(self, request: _OpenVideo | Callable[[FrameReader], Any] | None) -> Any:
-        """Sends the process a request: open the video, run a job on it, or, for None, close it."""
+    def _ask(self, request: Any) -> Any:
+        """Sends a request, see `_Decoder.run`, and returns its result."""
         if self._decoder is None:
             raise DecodeError(self.path, "decoder crashed", "earlier")
         start, limit_sec = self._start, self._timeout_sec
@@ -196,10 +187,10 @@ class IsolatedReader:
         return result
 
 
-class _OpenVideo(NamedTuple):
-    path: str
-    decoder: str
-    timeout_sec: float | None
+class _Shape(NamedTuple):
+    """Stands for pixels in a reply; their bytes follow."""
+
+    shape: tuple[int, ...]
 
 
 class _Decoder(SpawnProcess):
@@ -230,26 +221,41 @@ class _Decoder(SpawnProcess):
                 f"dataset.isolate=true: a decoding process did not start ({self.end(_REAP_SEC)})"
             ) from None
 
-    def ask(self, request: object, deadline: float) -> tuple[tuple[Any, ...], Any]:
-        """Returns the open video's facts and the request's result, or raises its `DecodeError` or `InputError`."""
-        # Other errors make the process unusable: it has ended (OSError, EOFError), or has not replied by the deadline
-        # of `time.monotonic` (TimeoutError).
+    def ask(self, request: Any, deadline: float) -> tuple[tuple[Any, ...], Any]:
+        """Returns the open video's facts and the request's result, or raises its `DecodeError` or `InputError`.
+
+        Other errors make the process unusable: it has ended (OSError, EOFError), or has not replied by the deadline of
+        `time.monotonic` (TimeoutError).
+        """
         self._pipe.send(request)
         self._wait(deadline)
         reply = self._pipe.recv()
         if isinstance(reply, Exception):
             raise reply
-        facts, result, shape = reply
-        if shape is not None:
-            result = np.empty(shape, np.uint8)
-            left = result.data.cast("B")
+        facts, kind, parts = reply
+        for position, part in enumerate(parts):
+            if isinstance(part, _Shape):
+                parts[position] = pixels = np.empty(part.shape, np.uint8)
+                left = pixels.data.cast("B")
+                while len(left) > 0:
+                    self._wait(deadline)
+                    num_bytes = os.readv(self._pipe.fileno(), [left])
+                    if num_bytes == 0:
+                        raise EOFError
+                    left = left[num_bytes:]
+        return facts, parts[0] if kind is None else kind(*parts)
+
+    def _reply(self, facts: tuple[Any, ...], result: Any) -> None:
+        """Sends a result; its pixels follow as plain bytes, which is several times faster than pickling them."""
+        kind = type(result) if isinstance(result, tuple) else None
+        parts = [result] if kind is None else list(result)
+        is_pixels = [isinstance(part, np.ndarray) and part.dtype == np.uint8 for part in parts]
+        sent = [_Shape(part.shape) if is_array else part for part, is_array in zip(parts, is_pixels, strict=True)]
+        self._pipe.send((facts, kind, sent))
+        for part, is_array in zip(parts, is_pixels, strict=True):
+            left = np.ascontiguousarray(part).data.cast("B") if is_array else b""
             while len(left) > 0:
-                self._wait(deadline)
-                num_bytes = os.readv(self._pipe.fileno(), [left])
-                if num_bytes == 0:
-                    raise EOFError
-                left = left[num_bytes:]
-        return facts, result
+                left = left[os.write(self._pipe.fileno(), left) :]
 
     def _wait(self, deadline: float) -> None:
         if not self._pipe.poll(max(deadline - time.monotonic(), 0)):
@@ -263,16 +269,18 @@ class _Decoder(SpawnProcess):
         self.join(seconds)
         self.kill()
         self.join(_REAP_SEC)
-        code = self.exitcode
-        if code is None:
+        if self.exitcode is None:
             return "does not end"  # stuck inside the system; reaped later
-        if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return f"{name}, as where memory runs out" if -code == signal.SIGKILL else name
+        if self.exitcode >= 0:
+            return f"exit code {self.exitcode}"
+        name = next((known.name for known in signal.Signals if known == -self.exitcode), f"signal {-self.exitcode}")
+        return f"{name}, as where memory runs out" if name == "SIGKILL" else name
 
     def run(self) -> None:
-        """Answers requests inside the process, until the other end of the pipe is closed."""
+        """Answers requests inside the process, until the other end of the pipe is closed.
+
+        A request is the arguments of `VideoStore.open`, a job on the open video, or None to close the video.
+        """
         os.setsid()  # so that Ctrl-Z does not stop this process
         threading.Thread(target=_end_with_parent, daemon=True).start()
         _limit_memory()
@@ -287,25 +295,19 @@ class _Decoder(SpawnProcess):
             try:
                 if request is None:
                     opened.close()
-                elif isinstance(request, _OpenVideo):
+                elif isinstance(request, tuple):
                     opened.close()
-                    path = request.path
+                    path = request[0]
                     reader = opened.enter_context(self._store.open(*request))
                 else:
                     result = request(reader)
             except (DecodeError, InputError) as error:
                 self._pipe.send(error)
-                continue
             except Exception as error:  # any failure of a decoder is a bad video
                 self._pipe.send(DecodeError(path, "decoder crashed", f"{type(error).__name__}: {error}"))
-                continue
-            facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
-            is_pixels = isinstance(result, np.ndarray) and result.dtype == np.uint8
-            self._pipe.send((facts, None, result.shape) if is_pixels else (facts, result, None))
-            if is_pixels:  # several times faster than pickling
-                left = np.ascontiguousarray(result).data.cast("B")
-                while len(left) > 0:
-                    left = left[os.write(self._pipe.fileno(), left) :]
+            else:
+                facts = reader.num_video_frames, reader.frame_rate, reader.decoder, reader.repeats, reader.frame_size
+                self._reply(facts, result)
 
 
 def _limit_memory() -> None:

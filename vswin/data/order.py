@@ -16,7 +16,7 @@ from vswin.data.records import VideoRecord
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """The shard of every global batch that this worker loads, and the number of replicas.
 
     Attributes:
@@ -31,12 +31,12 @@ class Share:
     num_replicas: int = 1
 
     @classmethod
-    def of(cls, context: tf.distribute.InputContext) -> Share:
+    def of(cls, context: tf.distribute.InputContext) -> Shard:
         """Returns the shard of the worker for which a strategy requests data."""
         return cls(context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync)
 
 
-ONE_WORKER = Share()
+ONE_WORKER = Shard()
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Order:
         epochs: Epoch to stop before.
         first_epoch: Epoch to start with.
         first_step: Step of `first_epoch` to start with.
-        share: The shard of this worker.
+        shard: The shard of this worker.
         repeats: Clips per video in an epoch, all in one global batch.
     """
 
@@ -58,7 +58,7 @@ class Order:
     epochs: int
     first_epoch: int = 0
     first_step: int = 0
-    share: Share = ONE_WORKER
+    shard: Shard = ONE_WORKER
     repeats: int = 1
 
 
@@ -107,18 +107,15 @@ def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
 
 
 def make_slots(
-    indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, share: Share, repeats: int = 1
+    indices: tf.Tensor, epoch: tf.Tensor, batch_size: int, shard: Shard, repeats: int = 1
 ) -> tf.data.Dataset:
-    """Divides one epoch's record indices into global batches and takes this worker's shard of each.
+    """Divides one epoch's record indices, int32 [N], into global batches and takes this worker's shard of each.
 
-    `indices` are record indices in epoch order, int32 [N]; `epoch` counts from 0, int64.
-
-    Returns:
-        A dataset with one element per slot: record index or -1, position in the global batch, epoch, and the clip's
-        number among the video's clips.
+    Each element is a slot: record index or -1, position in the global batch, epoch, and the clip's number among the
+    video's clips.
     """
-    local_size = batch_size // share.num_workers
-    mine = slice(share.worker * local_size, (share.worker + 1) * local_size)
+    local_size = batch_size // shard.num_workers
+    mine = slice(shard.worker * local_size, (shard.worker + 1) * local_size)
     indices = _lay_out(indices, batch_size, repeats)[:, mine]  # [steps, B/workers]
     positions = tf.broadcast_to(tf.range(batch_size)[mine], indices.shape)  # [steps, B/workers]
     videos_per_step = batch_size // repeats

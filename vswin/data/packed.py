@@ -1,8 +1,8 @@
 """Read videos from a few large files in the TFDS layout, packed by `vswin data prepare` or prepared by TFDS.
 
-A packed data set adds two files to the TFDS files: `vswin.json` describes what was packed, from where and how, and
-`videos.csv` has a row for each video, in the order of the lists. A record holds a video as an encoded file (packed) or
-as a sequence of encoded frames (TFDS). Records are read by random access, and only requested frames are decoded.
+A packed data set adds two files: `vswin.json` describes what was packed, from where and how, and `videos.csv` has a row
+for each video, in the order of the lists. A record holds a video as an encoded file (packed) or as a sequence of
+encoded frames (TFDS). Records are read by random access, and only requested frames are decoded.
 """
 
 from __future__ import annotations
@@ -13,28 +13,24 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from vswin.config.schema import DatasetConfig
-from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError, TimeLimit
-from vswin.data.opencv_decoder import check_opencv
+from vswin.data.decode import FrameReader, Prepare, VideoReader
+from vswin.data.decoders import TimeLimit, check_opencv
 from vswin.data.records import VideoRecord
-from vswin.data.stores import FrameReader
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 
 SPLITS = ("train", "val")
 DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"
-# Raise this number when the content of these files changes; format 1 could also be packed as TFRecord.
+# Raise this number when the content of these files changes; format 1 is read, too.
 FORMAT = 2
-_KNOWN_FORMATS = (1, 2)
+_ADVICE = "copy the packed data set anew"
 # Keys of `features.json` whose values are names of Python classes.
 _NAMES_OF_MODULES = {"type", "pythonClassName", "python_class_name", "proto_cls", "protoCls"}
 _LENGTH_BYTES, _CRC_BYTES = 8, 4
@@ -102,7 +98,7 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
         found, _ = description["format"], description["split"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error!r}); pack the data anew with `vswin data prepare`") from None
-    if found not in _KNOWN_FORMATS:
+    if found not in (1, FORMAT):
         raise InputError(
             f"{path} has format {found}, this vswin reads format {FORMAT}; pack the data anew, or update vswin"
         )
@@ -112,16 +108,14 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); the packed data set is not whole") from None
     if hashlib.sha256(content).hexdigest() != description["videos_sha256"]:
-        raise InputError(f"{path} is not the one that was packed with these videos; copy the packed data set anew")
+        raise InputError(f"{path} is not the one that was packed with these videos; {_ADVICE}")
     try:
         videos = read_rows(content)
     except (ValueError, csv.Error) as error:
-        raise InputError(f"{path} is damaged ({error}); copy the packed data set anew") from None
+        raise InputError(f"{path} is damaged ({error}); {_ADVICE}") from None
     for video in videos:
         if not 0 <= video.label < len(names):
-            raise InputError(
-                f"{root} is damaged: {video.path[:200]!r} has a label that is not there; copy the packed data set anew"
-            )
+            raise InputError(f"{root} is damaged: {video.path[:200]!r} has a label that is not there; {_ADVICE}")
     return description, videos
 
 
@@ -134,11 +128,7 @@ def write_rows(path: Path, videos: Sequence[PackedVideo]) -> None:
 
 
 def read_rows(content: bytes) -> list[PackedVideo]:
-    """Reads the rows that `write_rows` wrote.
-
-    Raises:
-        ValueError, csv.Error: If they are damaged.
-    """
+    """Reads the rows that `write_rows` wrote; a ValueError or csv.Error if they are damaged."""
     file = io.StringIO(content.decode("utf-8", errors="surrogateescape"), newline="")
     return [
         PackedVideo(split, name, int(label), int(shard), int(position), int(num_bytes), digest)
@@ -147,9 +137,8 @@ def read_rows(content: bytes) -> list[PackedVideo]:
 
 
 def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[PackedVideo]) -> RecordVideos:
-    mend = "copy the packed data set anew"
-    builder = open_builder(Path(root), mend)
-    places: dict[str, tuple[str, int]] = {}
+    builder = open_builder(Path(root), _ADVICE)
+    positions: dict[str, tuple[str, int]] = {}
     for split in {video.split for video in videos}:
         # TFDS numbers the records of a split across all its files.
         rows = sorted((video for video in videos if video.split == split), key=lambda row: (row.shard, row.position))
@@ -157,26 +146,27 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
         if len(rows) != num_records:
             raise InputError(
                 f"{root} is damaged: {VIDEOS_FILE} has {len(rows):,} videos of the split {split[:20]!r}, and there are "
-                f"{num_records:,} records; {mend}"
+                f"{num_records:,} records; {_ADVICE}"
             )
-        places |= {os.path.join(root, row.path): (split, number) for number, row in enumerate(rows)}
-    return RecordVideos(builder, places, ("packed", description["videos_sha256"]), mend)
+        positions |= {os.path.join(root, row.path): (split, number) for number, row in enumerate(rows)}
+    return RecordVideos(builder, positions, ("packed", description["videos_sha256"]), _ADVICE)
 
 
 class RecordVideos:
     """Opens videos that are records of a data set in the TFDS layout; see `VideoStore`."""
 
     def __init__(
-        self, builder: Any, places: Mapping[str, tuple[str, int]], identity: tuple[object, ...], mend: str
+        self, builder: Any, positions: Mapping[str, tuple[str, int]], identity: tuple[object, ...], advice: str
     ) -> None:
-        """Opens the records; `places` maps a video's name to split and record number.
+        """Opens the records; `positions` maps a video's name to split and record number.
 
-        `identity` identifies the data set uniquely, in JSON values; `mend` and errors as in `open_records`.
+        `identity` identifies the data set uniquely, in JSON values; `advice` and errors as in `open_records`.
         """
         self._folder = builder.data_dir
-        self._positions = places
+        self._positions = positions
         self._identity = identity
-        self._records = {split: open_records(builder, split, mend) for split in {split for split, _ in places.values()}}
+        splits = {split for split, _ in positions.values()}
+        self._records = {split: open_records(builder, split, advice) for split in splits}
 
     def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
         """Opens a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
@@ -216,7 +206,7 @@ def import_tfds() -> Any:
     return tensorflow_datasets
 
 
-def open_builder(folder: Path, mend: str) -> Any:
+def open_builder(folder: Path, advice: str) -> Any:
     """Reads the TFDS metadata of a folder, which may come from an untrusted source.
 
     Raises:
@@ -231,7 +221,7 @@ def open_builder(folder: Path, mend: str) -> Any:
         raise
     except Exception as error:  # TFDS passes on every error of protocol buffers, TensorFlow and its own checks
         reason = f"{type(error).__name__}: {str(error)[:300]}"
-        raise InputError(f"{folder} cannot be read ({reason}); {mend}") from error
+        raise InputError(f"{folder} cannot be read ({reason}); {advice}") from error
 
 
 def check_imports(described: Any) -> None:
@@ -247,15 +237,15 @@ def check_imports(described: Any) -> None:
             raise InputError(f"features.json wants the Python module of {str(value)[:200]!r}, which is not imported")
 
 
-def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, Any]]:
+def open_records(builder: Any, split: str, advice: str) -> Sequence[Mapping[str, Any]]:
     """Opens the records of a split; their videos stay encoded.
 
     Raises:
-        InputError: If a file is missing, damaged, or of an unsupported format; `mend` is the advice in the message.
+        InputError: If a file is missing, damaged, or of an unsupported format; `advice` is the advice in the message.
     """
     files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
     if absent := [file for file in files if not os.path.exists(file)]:
-        raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {mend}")
+        raise InputError(f"{len(absent)} of the {len(files)} files are not there, e.g. {absent[0]}; {advice}")
     skip = import_tfds().decode.SkipDecoding()
     # Data sources call this method for a sequence, and SkipDecoding of TFDS 4.9.10 lacks it.
     skip.decode_batch_example_np = skip.decode_example_np
@@ -266,11 +256,11 @@ def open_records(builder: Any, split: str, mend: str) -> Sequence[Mapping[str, A
         source: Sequence[Mapping[str, Any]] = builder.as_data_source(split, decoders=decoders)
         return source
     except NotImplementedError:
-        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {mend}") from None
+        raise InputError(f"{builder.data_dir} is neither ArrayRecord nor TFRecord; {advice}") from None
     except ImportError as error:
         raise InputError(f"{builder.data_dir} needs the package array_record ({error}): pip install it") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{builder.data_dir} cannot be read: {error}; {mend}") from error
+        raise InputError(f"{builder.data_dir} cannot be read: {error}; {advice}") from error
 
 
 class _TFRecords(Sequence[Mapping[str, Any]]):
@@ -306,16 +296,16 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
         return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
-class EncodedFrames:
-    """Reads frames of a video stored as images, mostly JPEG, with OpenCV's libjpeg; see `FrameReader`."""
+class EncodedFrames(FrameReader):
+    """Reads frames of a video stored as images, mostly JPEG, with OpenCV's libjpeg."""
 
     def __init__(self, path: str, images: Sequence[bytes], timeout_sec: float | None = None) -> None:
         """Takes the encoded frames of a video; errors as in `VideoReader`."""
         check_opencv()
         self.path = path
         self.num_video_frames = len(images)
-        self.repeats: list[int] = []
-        self.frame_rate: Fraction | None = None
+        self.repeats = []
+        self.frame_rate = None
         self.decoder = "opencv"
         self.frame_size = (0, 0)
         self._limit = TimeLimit(path, timeout_sec)
@@ -325,15 +315,10 @@ class EncodedFrames:
         if self.num_video_frames == 1:
             raise DecodeError(path, "one frame", "a still, not a video")
 
-    def read(
-        self, frame_numbers: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], may_skip: bool = False
-    ) -> np.ndarray:
+    def read(self, frame_numbers: np.ndarray, prepare: Prepare, may_skip: bool = False) -> np.ndarray:
         """Decodes each distinct frame once, see `VideoReader.read`; `may_skip` has no effect."""
-        if frame_numbers.min() < 0 or frame_numbers.max() >= self.num_video_frames:
-            raise ValueError(
-                f"frames {frame_numbers.min()}..{frame_numbers.max()} of {self.num_video_frames} in {self.path}"
-            )
-        wanted, places = np.unique(frame_numbers, return_inverse=True)
+        self.check_numbers(frame_numbers)
+        wanted, positions = np.unique(frame_numbers, return_inverse=True)
         frames: list[np.ndarray] = []
         for number in wanted:
             self._limit.check()
@@ -343,19 +328,7 @@ class EncodedFrames:
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
             self.frame_size = size
             frames.append(prepare(frame))
-        return np.stack([frames[place] for place in places])  # [n, H, W, 3]
-
-    def read_times(self) -> np.ndarray:
-        """Returns NaN, because records do not contain times."""
-        return np.full(self.num_video_frames, np.nan)
-
-    def __enter__(self) -> EncodedFrames:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Does nothing, because no file is open."""
+        return np.stack([frames[position] for position in positions])  # [n, H, W, 3]
 
     def _decode(self, number: int) -> np.ndarray:
         image = np.frombuffer(self._images[number], np.uint8)  # [bytes]

@@ -24,18 +24,12 @@ from vswin.cluster import count_cores
 from vswin.config.checks import check_divides
 from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
-from vswin.data.decode_error import DecodeError
-from vswin.data.exit_gate import ExitGate
+from vswin.data.decoders import ExitGate, check_opencv
 from vswin.data.frames import FrameLoader
-from vswin.data.opencv_decoder import check_opencv
-from vswin.data.order import ONE_WORKER, Order, Share, clip_generator, make_slots, shuffle
+from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slots, shuffle
 from vswin.data.records import VideoRecord
 from vswin.data.views import load_protocol_views, load_train_clip
-from vswin.errors import InputError
-
-# (record index or -1, epoch, copy number) -> pixels, label, weight
-Slot = tuple[np.ndarray, np.int32, np.float32]
-LoadSlot = Callable[[int, int, int], Slot]
+from vswin.errors import DecodeError, InputError
 
 _exit_gate = ExitGate()
 
@@ -56,29 +50,22 @@ def make_train_dataset(
     Raises:
         InputError: If there are no videos, or the batch does not divide evenly.
     """
-    _check(records, order.batch_size, order.share, order.repeats)
+    _check(records, order.batch_size, order.shard, order.repeats)
     records, frames = list(records), loader or FrameLoader()
-    empty = np.zeros((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int, repeat: int) -> Slot:
-        if index < 0:
-            return empty, np.int32(0), np.float32(0)
-        path, label = records[index]
+    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
         rng = clip_generator(order.seed, epoch, index, repeat)
-        try:
-            pixels = load_train_clip(path, clip, augment, allow_flip, rng, frames)
-        except DecodeError as error:
-            bad.add(path, error.cause, error.detail)
-            return empty, np.int32(label), np.float32(0)
-        return pixels, np.int32(label), np.float32(1)
+        return load_train_clip(path, clip, augment, allow_flip, rng, frames).pixels
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
         indices = shuffle(len(records), order.seed, epoch)
-        return make_slots(indices, epoch, order.batch_size, order.share, order.repeats)
+        return make_slots(indices, epoch, order.batch_size, order.shard, order.repeats)
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
-    slots = slots.skip(order.first_step * order.batch_size // order.share.num_workers)
-    return _make_batches(slots, load, "clips", empty.shape, order.batch_size // order.share.num_replicas)
+    slots = slots.skip(order.first_step * order.batch_size // order.shard.num_workers)
+    shape = (clip.num_frames, clip.crop, clip.crop, 3)
+    size = order.batch_size // order.shard.num_replicas
+    return _make_batches(slots, records, load, bad, "clips", shape, size, counts_bad=False)
 
 
 def make_val_dataset(
@@ -86,7 +73,7 @@ def make_val_dataset(
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
-    share: Share = ONE_WORKER,
+    shard: Shard = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches, with `clips`, for validation during training: each video once, its middle clip, centre crop.
@@ -94,13 +81,8 @@ def make_val_dataset(
     For arguments and errors see `make_eval_dataset`; the configured numbers of clips and crops are ignored.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
-    dataset = make_eval_dataset(records, one_view, batch_size, bad, share, loader)
-
-    def drop_view_axis(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        views = batch.pop("views")
-        return {"clips": tf.squeeze(views, axis=1), **batch}  # [B, T, H, W, 3]
-
-    return dataset.map(drop_view_axis)
+    dataset = make_eval_dataset(records, one_view, batch_size, bad, shard, loader)
+    return dataset.map(lambda batch: {"clips": tf.squeeze(batch.pop("views"), axis=1), **batch})  # [B, T, H, W, 3]
 
 
 def make_eval_dataset(
@@ -108,7 +90,7 @@ def make_eval_dataset(
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
-    share: Share = ONE_WORKER,
+    shard: Shard = ONE_WORKER,
     loader: FrameLoader | None = None,
 ) -> tf.data.Dataset:
     """Makes the batches of an evaluation: every video once, in order, with all its `views`.
@@ -119,43 +101,53 @@ def make_eval_dataset(
     Raises:
         InputError: If there are no videos, or the batch does not divide evenly.
     """
-    _check(records, batch_size, share)
+    _check(records, batch_size, shard)
     records, frames = list(records), loader or FrameLoader()
-    num_views = clip.num_clips * clip.num_crops
-    empty = np.zeros((num_views, clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
 
-    def load(index: int, epoch: int, repeat: int) -> Slot:
-        if index < 0:
-            return empty, np.int32(0), np.float32(0)
-        path, label = records[index]
-        try:
-            return load_protocol_views(path, clip, frames), np.int32(label), np.float32(1)
-        except DecodeError as error:
-            bad.add(path, error.cause, error.detail)
-            return empty, np.int32(-1), np.float32(1)
+    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
+        return load_protocol_views(path, clip, frames)
 
-    slots = make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, share)
-    return _make_batches(slots, load, "views", empty.shape, batch_size // share.num_replicas)
+    slots = make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, shard)
+    shape = (clip.num_clips * clip.num_crops, clip.num_frames, clip.crop, clip.crop, 3)
+    return _make_batches(slots, records, load, bad, "views", shape, batch_size // shard.num_replicas, counts_bad=True)
 
 
 def _make_batches(
-    slots: tf.data.Dataset, load: LoadSlot, pixels_key: str, shape: tuple[int, ...], size: int
+    slots: tf.data.Dataset,
+    records: Sequence[VideoRecord],
+    load: Callable[[str, int, int, int], np.ndarray],
+    bad: BadVideos,
+    key: str,
+    shape: tuple[int, ...],
+    size: int,
+    counts_bad: bool,
 ) -> tf.data.Dataset:
-    """Fills slots with the results of `load` and makes batches of `size`; the slots divide evenly."""
+    """Fills slots with the pixels of `load(path, index, epoch, repeat)` and makes batches of `size` slots.
 
-    def load_until_exit(index: int, epoch: int, repeat: int) -> Slot:
+    With `counts_bad`, a video that cannot be decoded counts, with label -1; otherwise its weight is 0.
+    """
+    empty = np.zeros(shape, np.uint8)
+
+    def load_slot(index: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.int32, np.float32]:
         with _exit_gate.passing() as is_open:
-            return load(index if is_open else -1, epoch, repeat)
+            if index < 0 or not is_open:
+                return empty, np.int32(0), np.float32(0)
+            path, label = records[index]
+            try:
+                return load(path, index, epoch, repeat), np.int32(label), np.float32(1)
+            except DecodeError as error:
+                bad.add(path, error.cause, error.detail)
+                return empty, np.int32(-1 if counts_bad else label), np.float32(counts_bad)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
         pixels, label, weight = tf.numpy_function(
-            load_until_exit, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
+            load_slot, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
         )
         pixels.set_shape(shape)
         label.set_shape([])
         weight.set_shape([])
-        return {pixels_key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
+        return {key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -166,11 +158,11 @@ def _make_batches(
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
 
 
-def _check(records: Sequence[VideoRecord], batch_size: int, share: Share, repeats: int = 1) -> None:
+def _check(records: Sequence[VideoRecord], batch_size: int, shard: Shard, repeats: int = 1) -> None:
     """Raises errors here that would otherwise occur inside TensorFlow's threads."""
     check_opencv()
     if not records:
         raise InputError("there are no videos to read: the list of records is empty")
-    check_divides(batch_size, share.num_replicas, repeats=repeats)
-    if share.num_replicas % share.num_workers:
-        raise InputError(f"{share.num_replicas} replicas cannot be divided among {share.num_workers} workers")
+    check_divides(batch_size, shard.num_replicas, repeats=repeats)
+    if shard.num_replicas % shard.num_workers:
+        raise InputError(f"{shard.num_replicas} replicas cannot be divided among {shard.num_workers} workers")

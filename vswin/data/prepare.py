@@ -1,8 +1,8 @@
 """Pack a data set for clusters and network drives: `vswin data prepare`.
 
-Thousands of small files become a few large ArrayRecord files in the TFDS layout. Training reads their records by random
-access and decodes from memory: `dataset.root=<packed folder>`. Each file is compared with the videos before it gets its
-final name. After a kill, the same command continues the unfinished work in `<output_dir>.partial`.
+Thousands of small files become a few large ArrayRecord files in the TFDS layout, which training reads by random access:
+`dataset.root=<packed folder>`. Each file is compared with the videos before it gets its final name. After a kill, the
+same command continues the unfinished work in `<output_dir>.partial`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -32,8 +33,7 @@ from vswin.cluster import count_cores
 from vswin.config.schema import DataPrepareConfig
 from vswin.console import count_of, make_progress_bar
 from vswin.data.catalog import load_catalog
-from vswin.data.decode import VideoReader
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VIDEO_FILES, VideoReader, VideoStore
 from vswin.data.frames import open_store
 from vswin.data.packed import (
     DESCRIPTION_FILE,
@@ -48,12 +48,13 @@ from vswin.data.packed import (
 )
 from vswin.data.pyav_encoder import ENCODING, shrink_video
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES, VideoStore
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.runtime import console, logger, start_log
 
 _TFDS_NAME, _TFDS_VERSION = "packed_videos", "1.0.0"
-_ABOUT = "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
+_DESCRIPTION = (
+    "Videos of an action recognition data set as encoded files, packed by vswin; videos.csv has a row for each."
+)
 _PLAN, _LOCK = "plan.sha256", "lock"
 
 
@@ -95,8 +96,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
         logger.info(note)
     if catalog.test:
         logger.info("left out: %s; pack them into a folder of their own", count_of(len(catalog.test), "test video"))
-    records = dict(zip(SPLITS, (catalog.train, catalog.val), strict=True))
-    shards = plan_shards(records, config.dataset.root, config.shards)
+    shards = plan_shards(dict(zip(SPLITS, (catalog.train, catalog.val), strict=True)), config)
     entries = [entry for shard in shards for entry in shard.entries]
     num_bytes = sum(entry.num_bytes for entry in entries)
     work = output.with_name(f"{output.name}.partial")
@@ -111,9 +111,8 @@ def run_prepare(config: DataPrepareConfig) -> None:
     with locked(work / _LOCK, refuse, is_optional=True):
         _check(config)  # another call may have finished in the meantime
         _start(work, shards, [*catalog.class_names], config.short_side)
-        size = _megabytes(num_bytes)
         where = f"of {config.dataset.name} into {len(shards)} files in {output}"
-        logger.info("packs %s (%s) %s", count_of(len(entries), "video"), size, where)
+        logger.info("packs %s (%s) %s", count_of(len(entries), "video"), _megabytes(num_bytes), where)
         _pack(config, shards, catalog.class_names, work)
         videos = [row for shard in shards for row in read_rows((work / f"{shard.file_name}.csv").read_bytes())]
         _describe(config, catalog.class_names, shards, videos, work)
@@ -168,25 +167,25 @@ def _import_beam() -> Any:
     return apache_beam
 
 
-def plan_shards(records: dict[str, list[VideoRecord]], root: str, num_shards: int) -> list[Shard]:
+def plan_shards(records: dict[str, list[VideoRecord]], config: DataPrepareConfig) -> list[Shard]:
     """Looks up all files and divides them into shards; the plan is deterministic for unchanged videos.
 
-    The first split that has videos gets `num_shards` files; other splits get as many files of about the same size.
+    The first split that has videos gets `config.shards` files; others get as many files of about the same size.
 
     Raises:
-        InputError: If a video is not a readable file, or there are fewer videos than `num_shards`.
+        InputError: If a video is not a readable file, or there are fewer videos than shards.
     """
-    entries = {split: _look_up(videos, root) for split, videos in records.items() if videos}
+    entries = {split: _look_up(videos, config.dataset.root) for split, videos in records.items() if videos}
     if not entries:
         raise InputError("there are no videos to pack")
     sizes = {split: sum(entry.num_bytes for entry in found) for split, found in entries.items()}
     first = next(iter(entries))
-    if num_shards > len(entries[first]):
-        raise InputError(f"shards={num_shards}, but there are {len(entries[first])} videos to put into them")
+    if config.shards > len(entries[first]):
+        raise InputError(f"shards={config.shards}, but there are {len(entries[first])} videos to put into them")
     shards = []
     for split, found in entries.items():
-        count = min(len(found), max(1, round(num_shards * sizes[split] / max(1, sizes[first]))))
-        count = num_shards if split == first else count
+        count = min(len(found), max(1, round(config.shards * sizes[split] / max(1, sizes[first]))))
+        count = config.shards if split == first else count
         bounds = [round(len(found) * number / count) for number in range(count + 1)]
         parts = [found[start:end] for start, end in itertools.pairwise(bounds)]
         shards += [Shard(split, number, count, part) for number, part in enumerate(parts)]
@@ -238,7 +237,7 @@ def _start(work: Path, shards: Sequence[Shard], class_names: list[str], short_si
             "another output_dir"
         )
     else:
-        logger.info("goes on with the unfinished work in %s", work)
+        logger.info("continues the unfinished work in %s", work)
 
 
 def _pack(config: DataPrepareConfig, shards: Sequence[Shard], class_names: Sequence[str], work: Path) -> None:
@@ -309,8 +308,7 @@ def pack_shard(
     def make_records() -> Iterator[tuple[str, bytes]]:
         for entry in shard.entries:
             on_video()
-            content = _shrink(entry, short_side, store) or Path(entry.file).read_bytes()
-            example = {"video": content, "path": os.fsencode(entry.name), "label": entry.label}
+            example = {"video": _read(entry, short_side, store), "path": os.fsencode(entry.name), "label": entry.label}
             yield entry.name, serializer.serialize_example(features.encode_example(example))
 
     path = folder / shard.file_name
@@ -338,12 +336,13 @@ def pack_shard(
             write_rows(unfinished_rows, rows)
 
 
-def _shrink(entry: Entry, short_side: int | None, store: VideoStore) -> bytes | None:
-    """Re-encodes a larger video; a video that cannot be decoded stays unchanged, and readers report it as before."""
-    try:
-        return None if short_side is None else shrink_video(entry.file, short_side, store)
-    except DecodeError:
-        return None
+def _read(entry: Entry, short_side: int | None, store: VideoStore) -> bytes:
+    """Reads a video, re-encoded if it is too large; one that cannot be decoded stays as it is."""
+    content = None
+    if short_side is not None:
+        with suppress(DecodeError):
+            content = shrink_video(entry.file, short_side, store)
+    return content or Path(entry.file).read_bytes()
 
 
 def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoStore) -> None:
@@ -390,7 +389,7 @@ def _describe(
         features=_make_features(class_names),
         split_infos=splits,
         version=_TFDS_VERSION,
-        description=_ABOUT,
+        description=_DESCRIPTION,
         check_data=False,
     )
     with replacing(work / VIDEOS_FILE) as unfinished:

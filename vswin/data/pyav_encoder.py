@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.data.decode import VIDEO_FILES, VideoStore
+from vswin.data.decoders import TimeLimit
 from vswin.data.inspection import inspect_video
-from vswin.data.stores import VIDEO_FILES, VideoStore
+from vswin.errors import DecodeError
 
 # Visually almost lossless.
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}

@@ -40,8 +40,8 @@ def uniform_clips(num_video_frames: int, num_frames: int, frame_stride: int, num
     Source: mmaction/datasets/pipelines/loading.py, SampleFrames._get_test_clips.
     """
     num_starts = max(num_video_frames - num_frames * frame_stride + 1, 0)
-    share = num_starts / num_clips
-    starts = (np.arange(num_clips) * share + share / 2).astype(np.int64)
+    distance = num_starts / num_clips
+    starts = (np.arange(num_clips) * distance + distance / 2).astype(np.int64)
     numbers = starts[:, None] + frame_stride * np.arange(num_frames)  # [num_clips, T]
     return numbers % num_video_frames  # shorter videos loop
 

@@ -31,7 +31,7 @@ _DISK_PER_DOWNLOAD = 3
 _NUM_THREADS = 8
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 _LABELS_FILE = "vswin_labels.json"
-_MEND = "prepare the data set anew"
+_ADVICE = "prepare the data set anew"
 
 
 def name_in_tfds(dataset: DatasetConfig) -> str:
@@ -90,7 +90,7 @@ def load_tfds(
     if folder is None and not dataset.download:
         raise InputError(f"TFDS has no {name_in_tfds(dataset)} in {_data_dir(dataset)}; {explain_tfds(dataset)}")
     folder = folder or _prepare(dataset)
-    builder = open_builder(folder, _MEND)
+    builder = open_builder(folder, _ADVICE)
     info, features = builder.info, import_tfds().features
     kinds = {"video": features.Sequence, "label": features.ClassLabel}
     if not all(name in info.features and isinstance(info.features[name], kind) for name, kind in kinds.items()):
@@ -100,26 +100,25 @@ def load_tfds(
         )
     names = tuple(info.features["label"].names)
     classes = tuple(class_names or names)
-    if sorted(names) != sorted(classes):
-        differing = sorted(set(names) ^ set(classes))
+    if differing := sorted(set(names) ^ set(classes)):
         raise InputError(f"{folder} has other classes than the data set: they differ in {', '.join(differing[:5])}")
-    indices = {name: index for index, name in enumerate(classes)}
 
     splits = ["train", "validation" if "validation" in info.splits else "test"]
     files, labels = _read_labels(builder, [split for split in splits if split in info.splits])
-    places: dict[str, tuple[str, int]] = {}
-    records = []
-    for split in splits:
-        paths = [f"{info.full_name}/{split}/{number:05d}" for number in range(len(labels.get(split, [])))]
-        places |= {path: (split, number) for number, path in enumerate(paths)}
-        records.append(
-            [VideoRecord(path, indices[names[i]]) for path, i in zip(paths, labels.get(split, []), strict=True)]
-        )
+    indices = {name: index for index, name in enumerate(classes)}
+    positions: dict[str, tuple[str, int]] = {}
+    records: dict[str, list[VideoRecord]] = {split: [] for split in splits}
+    for split, of_split in labels.items():
+        for number, label in enumerate(of_split):
+            path = f"{info.full_name}/{split}/{number:05d}"
+            positions[path] = split, number
+            records[split].append(VideoRecord(path, indices[names[label]]))
     if folder.parent.name.endswith("_256"):
         logger.warning("%s has frames squashed to 256 x 256; the official recipe keeps their proportions", folder)
     logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)
     identity = ("tfds", os.path.abspath(folder), hashlib.sha256(json.dumps(files).encode()).hexdigest())
-    return classes, records[0], records[1], RecordVideos(builder, places, identity, _MEND)
+    train, val = records.values()
+    return classes, train, val, RecordVideos(builder, positions, identity, _ADVICE)
 
 
 def _data_dir(dataset: DatasetConfig) -> Path:
@@ -184,32 +183,27 @@ def _read_labels(builder: Any, splits: Sequence[str]) -> tuple[dict[str, list[in
     """Returns size and modification time of each file, and the label of each record of each split."""
     # Labels are stored with the frames: the first call reads all data and caches the labels in the folder.
     folder, info = Path(builder.data_dir), builder.info
-    records = {split: open_records(builder, split, _MEND) for split in splits}
+    records = {split: open_records(builder, split, _ADVICE) for split in splits}
     status = {Path(file).name: os.stat(file) for split in splits for file in info.splits[split].filepaths}
     files = {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
-
-    def check(labels: dict[str, list[int]]) -> dict[str, list[int]]:
-        num_classes = info.features["label"].num_classes
-        for split, found in records.items():
-            if len(labels[split]) != len(found) or not all(0 <= label < num_classes for label in labels[split]):
-                raise ValueError("a label is out of range or missing")
-        return labels
-
+    valid = range(info.features["label"].num_classes)
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         kept = json.loads((folder / _LABELS_FILE).read_text(encoding="utf-8"))
-        if kept["files"] == files:
-            return files, check(kept["labels"])
+        labels = {split: kept["labels"][split] for split in splits}
+        is_whole = all(len(labels[split]) == len(found) for split, found in records.items())
+        if kept["files"] == files and is_whole and all(label in valid for split in splits for label in labels[split]):
+            return files, labels
     logger.info("reads the labels of %s, once: %.1f GB", info.full_name, sum(size for size, _ in files.values()) / 1e9)
+    labels = {}
     try:
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            labels = check(
-                {
-                    split: list(pool.map(lambda number, found=found: int(found[number]["label"]), range(len(found))))
-                    for split, found in records.items()
-                }
-            )
+            for split, found in records.items():
+                examples = pool.map(found.__getitem__, range(len(found)))
+                labels[split] = [int(example["label"]) for example in examples]
+        if not all(label in valid for of_split in labels.values() for label in of_split):
+            raise ValueError("a label is out of range or missing")
     except Exception as error:  # ArrayRecord, protocol buffers and TFDS each raise their own errors
-        raise InputError(f"{folder} cannot be read: {error}; {_MEND}") from error
+        raise InputError(f"{folder} cannot be read: {error}; {_ADVICE}") from error
     with suppress(OSError), replacing(folder / _LABELS_FILE) as partial:  # the folder may be read-only
         partial.write_text(json.dumps({"files": files, "labels": labels}), encoding="utf-8")
     return files, labels

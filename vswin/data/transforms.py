@@ -6,7 +6,7 @@ normalises, and mixing runs on the device, so neither belongs here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -32,14 +32,6 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     if frame.shape[:2] == (height, width):
         return frame
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes all frames of a clip to uint8 [T, height, width, 3], see `resize_frame`."""
-    resized = np.empty((len(frames), height, width, 3), np.uint8)
-    for frame, target in zip(frames, resized, strict=True):
-        cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
-    return resized
 
 
 def resize_short_side(frame: np.ndarray, size: int) -> np.ndarray:
@@ -117,7 +109,7 @@ def random_resized_crop_box(
 
 
 class BoxCutter:
-    """Crops all frames of a video to one box and resizes the result to a square, in one step.
+    """Crops all frames of a video to one random box and resizes the result to a square, in one step.
 
     The box is drawn for frames whose shorter side has `size` pixels, as in the official pipeline, which resizes the
     frames first. Here, the box is scaled to the original frames, rounded to whole pixels, and cut out of them. For
@@ -129,20 +121,31 @@ class BoxCutter:
 
     box: Box
 
-    def __init__(self, size: int, side: int, draw_box: Callable[[int, int], Box]) -> None:
-        """Sets up a square of `side` pixels; `draw_box` takes H and W of frames with min(H, W) == size."""
+    def __init__(
+        self,
+        size: int,
+        side: int,
+        area: Sequence[float],
+        aspect: Sequence[float],
+        rng: np.random.Generator,
+        resizes_first: bool = False,
+    ) -> None:
+        """Sets up a square of `side` pixels; see `random_resized_crop_box` for the draws."""
         self._size = size
         self._side = side
-        self._draw_box = draw_box
+        self._draws = area, aspect, rng
+        self._resizes_first = resizes_first
         self._shape: tuple[int, ...] = ()
         self._rows = self._columns = slice(0)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Crops and resizes a frame, uint8 [H, W, 3], to uint8 [side, side, 3]."""
+        if self._resizes_first:
+            frame = resize_short_side(frame, self._size)
         if frame.shape != self._shape:
             self._shape = frame.shape
             height, width = scale_short_side(frame.shape[0], frame.shape[1], self._size)
-            self.box = box = self._draw_box(height, width)
+            self.box = box = random_resized_crop_box(height, width, *self._draws)
             self._rows = _scale_span(box.top, box.height, frame.shape[0] / height, frame.shape[0])
             self._columns = _scale_span(box.left, box.width, frame.shape[1] / width, frame.shape[1])
         return resize_frame(frame[self._rows, self._columns], self._side, self._side)

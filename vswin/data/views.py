@@ -1,6 +1,7 @@
-"""Turn one video file into model input: the views of an evaluation or a random training clip.
+"""Turn one video into model input: the views of an evaluation or a random training clip.
 
-This module does not use TensorFlow: `load_views` is public, for notebooks as well as for `vswin.data.pipeline`.
+The path of a clip: frame numbers (`vswin.data.sampling`), decoded frames (`vswin.data.frames`), crops and colours
+(`vswin.data.transforms`, `vswin.data.augment`). This module does not use TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from vswin.config.checks import check_clip, check_values
 from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data import sampling as frame_sampling
 from vswin.data import transforms
-from vswin.data.augment import Operation, apply_operations, draw_color_jitter, draw_rand_augment
+from vswin.data.augment import apply_operations, draw_color_jitter, draw_rand_augment
+from vswin.data.decode import FrameReader
 from vswin.data.frames import FrameLoader
-from vswin.data.stores import FrameReader
-from vswin.data.transforms import Box, BoxCutter, random_resized_crop_box
+from vswin.data.transforms import Box, BoxCutter
 
 
 def load_views(
@@ -89,32 +90,20 @@ def protocol_frames(num_video_frames: int, clip: ClipConfig) -> np.ndarray:
     return choose(num_video_frames, clip.num_frames, clip.frame_stride, clip.num_clips)
 
 
-class ClipChanges(NamedTuple):
-    """The drawn augmentations of a clip, the same for all its frames.
-
-    Attributes:
-        box: The rectangle to cut out of the frames.
-        is_flipped: Whether the cut frames are mirrored.
-        operations: The last changes: colour jitter, then RandAugment.
-    """
-
-    box: Box
-    is_flipped: bool
-    operations: list[Operation]
-
-
 class TrainClip(NamedTuple):
-    """The frames of a training clip and the changes drawn for them.
+    """A training clip and how it was made.
 
     Attributes:
+        pixels: The clip, uint8 [T, crop, crop, 3] RGB.
         numbers: Frame numbers in the file, int64 [T].
-        frames: The whole frames at `clip.resize`, uint8 [T, H, W, 3] RGB.
-        changes: The drawn changes, not yet applied.
+        box: The rectangle that was cut out of the frames, whose shorter side has `clip.resize` pixels.
+        changes: The changes after the crop, in words, e.g. "mirrored".
     """
 
+    pixels: np.ndarray
     numbers: np.ndarray
-    frames: np.ndarray
-    changes: ClipChanges
+    box: Box
+    changes: list[str]
 
 
 def load_train_clip(
@@ -124,76 +113,45 @@ def load_train_clip(
     allow_flip: bool,
     rng: np.random.Generator,
     loader: FrameLoader,
-) -> np.ndarray:
+) -> TrainClip:
     """Loads one randomly placed and augmented clip, with the same draws for all its frames.
 
     Changes that the training step makes on the device are not included. `allow_flip` states whether mirroring keeps the
     label. With a cache, whose frames have `clip.resize` pixels, crops are resized twice, as in the official pipeline,
     even if the cache has no room for this video. Without a cache, see `BoxCutter`.
 
-    Returns:
-        Clip, uint8 [T, crop, crop, 3] RGB.
-
     Raises:
         DecodeError: If the file is not a usable video.
 
     Source: configs/recognition/swin/*.py, train_pipeline, up to Normalize.
     """
-    if not loader.has_cache:
-        job = partial(_cut_train_clip, clip=clip, augment=augment, allow_flip=allow_flip, rng=rng)
-        return loader.run(path, job)
-    drawn = draw_train_clip(path, clip, augment, allow_flip, rng, loader)
-    boxes = transforms.resize(transforms.crop(drawn.frames, drawn.changes.box), clip.crop, clip.crop)
-    return apply_changes(boxes, drawn.changes)
+    make_clip = partial(
+        _make_train_clip, clip=clip, augment=augment, allow_flip=allow_flip, rng=rng, resizes_first=loader.has_cache
+    )
+    return loader.run(path, clip.resize, make_clip)
 
 
-def draw_train_clip(
-    path: str,
+def _make_train_clip(
+    reader: FrameReader,
     clip: ClipConfig,
     augment: AugmentConfig,
     allow_flip: bool,
     rng: np.random.Generator,
-    loader: FrameLoader,
+    resizes_first: bool,
 ) -> TrainClip:
-    """Loads the whole frames of a randomly placed clip and draws their changes, as `load_train_clip` does."""
-    choose = partial(_draw_numbers, clip=clip, rng=rng)
-    numbers, frames = loader.load_numbered(path, clip.resize, choose)
-    height, width = frames.shape[1:3]
-    box = random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng)
-    return TrainClip(numbers, frames, draw_changes(box, augment, allow_flip, rng))
-
-
-def _cut_train_clip(
-    reader: FrameReader, clip: ClipConfig, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator
-) -> np.ndarray:
-    """Cuts the box out of each frame as it is decoded; frames that are not requested may be skipped."""
-    numbers = _draw_numbers(reader.num_video_frames, clip, rng)
-    cutter = BoxCutter(
-        clip.resize,
-        clip.crop,
-        lambda height, width: random_resized_crop_box(height, width, augment.crop_area, augment.crop_aspect, rng),
-    )
-    boxes = reader.read(numbers, cutter, may_skip=True)  # [T, crop, crop, 3]; the first frame draws the box
-    return apply_changes(boxes, draw_changes(cutter.box, augment, allow_flip, rng))
-
-
-def _draw_numbers(num_video_frames: int, clip: ClipConfig, rng: np.random.Generator) -> np.ndarray:
-    """Draws the frame numbers of a training clip, int64 [T]."""
+    """Makes a training clip of an open video, in the process that decodes it."""
     if clip.sampling == "segments":
-        return frame_sampling.segments(num_video_frames, clip.num_frames, rng)
-    return frame_sampling.random_clip(num_video_frames, clip.num_frames, clip.frame_stride, rng)
-
-
-def draw_changes(box: Box, augment: AugmentConfig, allow_flip: bool, rng: np.random.Generator) -> ClipChanges:
-    """Draws the changes of a clip after its box."""
-    is_flipped = allow_flip and bool(rng.random() < augment.flip)
+        numbers = frame_sampling.segments(reader.num_video_frames, clip.num_frames, rng)
+    else:
+        numbers = frame_sampling.random_clip(reader.num_video_frames, clip.num_frames, clip.frame_stride, rng)
+    # The first frame draws the box. Each frame is cut as soon as it is decoded; other frames may be skipped.
+    cutter = BoxCutter(clip.resize, clip.crop, augment.crop_area, augment.crop_aspect, rng, resizes_first)
+    pixels = reader.read(numbers, cutter, may_skip=not resizes_first)  # [T, crop, crop, 3]
+    changes = []
+    if allow_flip and rng.random() < augment.flip:
+        pixels = transforms.flip(pixels)
+        changes.append("mirrored")
     operations = draw_color_jitter(augment.color_jitter, rng)
     operations += draw_rand_augment(augment.rand_augment, augment.rand_augment_ops, augment.rand_augment_magnitude, rng)
-    return ClipChanges(box, is_flipped, operations)
-
-
-def apply_changes(frames: np.ndarray, changes: ClipChanges) -> np.ndarray:
-    """Applies changes to frames that are already cut out and resized, uint8 [T, size, size, 3]."""
-    if changes.is_flipped:
-        frames = transforms.flip(frames)
-    return apply_operations(frames, changes.operations)
+    changes += [operation.text for operation in operations]
+    return TrainClip(apply_operations(pixels, operations), numbers, cutter.box, changes)

@@ -20,10 +20,9 @@ import tensorflow as tf
 from vswin.config.load import load_saved
 from vswin.config.schema import EvaluateConfig
 from vswin.data.contact_sheet import Panel, draw_sheet, thumbnail
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VideoStore
 from vswin.data.pyav_encoder import encode_video
-from vswin.data.stores import VideoStore
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.evaluation.report import Result
 from vswin.runs.metrics import NO_PREDICTION, most_confused
 from vswin.runs.plots import draw_confusion_matrix

@@ -15,7 +15,7 @@ from vswin.config.schema import EvaluateConfig
 from vswin.console import count_of, make_progress_bar
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
-from vswin.data.order import Share
+from vswin.data.order import Shard
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
 from vswin.errors import InputError, is_out_of_memory
@@ -61,7 +61,7 @@ def predict_videos(
     view_hits = np.zeros((len(records), 2), int)
     times_seen = np.zeros(len(records), int)
     batches = strategy.distribute_datasets_from_function(
-        lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Share.of(context), frames)
+        lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Shard.of(context), frames)
     )
     predictions = predict_batches(model, strategy, batches, config)
     with closing(show_progress(predictions, len(records), "evaluation")) as shown:

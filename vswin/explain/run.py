@@ -19,11 +19,10 @@ from vswin import __version__
 from vswin.atomic import check_outputs, replacing
 from vswin.console import printable
 from vswin.data.contact_sheet import Panel, draw_sheet, save_sheets
-from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.pyav_encoder import USUAL_RATE, encode_video
 from vswin.data.views import load_protocol_views, protocol_frames
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.evaluation.views import check_finite
 from vswin.explain.attention_map import find_attention_map
 from vswin.explain.grad_cam import find_extents, finish, interpolate, make_maps, normalize, stage_features

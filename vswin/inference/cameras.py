@@ -11,7 +11,7 @@ from contextlib import closing
 
 import numpy as np
 
-from vswin.data.opencv_decoder import Camera
+from vswin.data.decoders import Camera
 from vswin.data.transforms import center_crop, resize_short_side
 from vswin.errors import InputError
 from vswin.inference.model import LoadedModel, make_classifier

@@ -14,9 +14,8 @@ from vswin import __version__
 from vswin.atomic import check_outputs, replacing
 from vswin.console import count_of, printable
 from vswin.data.bad_videos import BadVideos
-from vswin.data.decode_error import DecodeError
 from vswin.data.views import protocol_frames
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.evaluation.views import check_finite, show_progress
 from vswin.inference.inputs import Input, find_videos
 from vswin.inference.model import LoadedModel, find_protocol, open_model

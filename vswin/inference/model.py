@@ -18,11 +18,11 @@ from vswin.config.compose import compose_evaluation
 from vswin.config.schema import ClipConfig, EvaluateConfig
 from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
+from vswin.data.decode import VideoStore
 from vswin.data.frames import FrameLoader, open_store
-from vswin.data.order import Share
+from vswin.data.order import Shard
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VideoStore
 from vswin.errors import InputError
 from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict_batches, view_logits
 from vswin.models.video_swin import VideoSwin
@@ -236,7 +236,7 @@ class LoadedModel(NamedTuple):
         records = [VideoRecord(path, 0) for path in paths]
         return self.strategy.distribute_datasets_from_function(
             lambda context: make_eval_dataset(
-                records, config.clip, self._batch_size(len(paths)), bad, Share.of(context), frames
+                records, config.clip, self._batch_size(len(paths)), bad, Shard.of(context), frames
             )
         )
 

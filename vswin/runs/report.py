@@ -20,11 +20,10 @@ from PIL import Image
 
 from vswin.atomic import replacing
 from vswin.console import printable
-from vswin.data.decode_error import DecodeError
+from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.frames import FrameLoader
 from vswin.data.packed import is_packed, open_packed
-from vswin.data.stores import VIDEO_FILES, VideoStore
-from vswin.errors import InputError
+from vswin.errors import DecodeError, InputError
 from vswin.runs.files import Predictions, check_is_run, list_runs, read_run
 from vswin.runs.page import Clip, write_page
 from vswin.runs.plots import draw_curves

@@ -12,7 +12,7 @@ from vswin.config.schema import EvaluateConfig, TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
-from vswin.data.order import Order, Share
+from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_train_dataset
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
@@ -77,7 +77,7 @@ def distribute_training(
             config.clip,
             config.augment,
             config.dataset.allow_flip,
-            dataclasses.replace(order, share=Share.of(context)),
+            dataclasses.replace(order, shard=Shard.of(context)),
             bad,
             frames,
         )

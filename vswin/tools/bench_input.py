@@ -15,13 +15,13 @@ from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
+from vswin.data.decode import VIDEO_FILES
 from vswin.data.frames import FrameLoader
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.pyav_encoder import shrink_video
 from vswin.data.records import VideoRecord
-from vswin.data.stores import VIDEO_FILES
 from vswin.errors import InputError
 from vswin.tools.bench_result import Result, Row, check_counts, interleave
 

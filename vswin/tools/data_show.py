@@ -4,7 +4,6 @@ The clips are the first batch of a run with the same seed, with the number of cl
 are the same as in that run, including the draws of the training step.
 """
 
-import copy
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,10 @@ import tensorflow as tf
 from vswin.config.schema import DataShowConfig
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
-from vswin.data.decode_error import DecodeError
-from vswin.data.frames import open_frames
+from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, batch_indices, clip_generator
-from vswin.data.views import TrainClip, draw_train_clip, load_train_clip
-from vswin.errors import InputError
+from vswin.data.views import TrainClip, load_train_clip
+from vswin.errors import DecodeError, InputError
 from vswin.models.video_swin import MEAN, STD, Normalize
 from vswin.runtime import logger, start_log
 from vswin.training.mixing import MixDraws, Mixing, erase, keep_uncounted, make_erasing_boxes, make_mix_draws, mix_clips
@@ -31,11 +29,11 @@ _FRAMES_PER_SEC = 10.0
 
 
 class Slot(NamedTuple):
-    """One slot of the batch: title, whole frames with their draws, and clip; or the problem if there is no clip."""
+    """One slot of the batch: title, clip, and the whole frames it comes from; or the problem if there is no clip."""
 
     title: str
-    drawn: TrainClip | None
-    pixels: np.ndarray | None = None  # uint8 [T, H, W, 3]
+    clip: TrainClip | None = None
+    frames: np.ndarray | None = None  # uint8 [T, H, W, 3]
     problem: str = ""
 
 
@@ -89,8 +87,8 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
     pixels = np.zeros((batch_size, config.clip.num_frames, size, size, 3), np.uint8)
     weights = np.zeros(batch_size, np.float32)
     for position, slot in enumerate(slots):
-        if slot.pixels is not None:
-            pixels[position] = slot.pixels
+        if slot.clip is not None:
+            pixels[position] = slot.clip.pixels
             weights[position] = 1
     where = (config.seed, 0, tf.range(batch_size), batch_size, (size, size))
     erased = make_erasing_boxes(*where, augment.erasing)
@@ -107,53 +105,49 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
 
 
 def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
-    repeats = config.augment.repeats
-    order = Order(config.seed, config.num_clips, 1, repeats=repeats)
+    order = Order(config.seed, config.num_clips, 1, repeats=config.augment.repeats)
     indices = batch_indices(len(catalog.train), order, 0, 0)
     paths = [catalog.train[index].path for index in indices if index >= 0]
     loader = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
-    slots = []
-    for position, index in enumerate(indices):
-        if index < 0:
-            slots.append(Slot("no clip: there are fewer videos", None))
-            continue
-        rng = clip_generator(config.seed, 0, index, position * repeats // config.num_clips)
-        path, label = catalog.train[index]
-        title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
-        try:
-            # The first call crops while it decodes, as in training; the second keeps whole frames. Draws are equal.
-            recipe = (path, config.clip, config.augment, config.dataset.allow_flip)
-            pixels = load_train_clip(*recipe, copy.deepcopy(rng), loader)
-            slots.append(Slot(title, draw_train_clip(*recipe, rng, loader), pixels))
-        except DecodeError as error:
-            slots.append(Slot(title, None, problem=f"cannot be decoded: {error.reason}"))
-    return slots
+    return [_fill_slot(config, catalog, loader, position, index) for position, index in enumerate(indices)]
+
+
+def _fill_slot(config: DataShowConfig, catalog: Catalog, loader: FrameLoader, position: int, index: int) -> Slot:
+    if index < 0:
+        return Slot("no clip: there are fewer videos")
+    rng = clip_generator(config.seed, 0, index, position * config.augment.repeats // config.num_clips)
+    path, label = catalog.train[index]
+    title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
+    try:
+        # The first call cuts the frames while it decodes, as in training; the second loads them whole.
+        clip = load_train_clip(path, config.clip, config.augment, config.dataset.allow_flip, rng, loader)
+        return Slot(title, clip, loader.load(path, config.clip.resize, lambda _: clip.numbers))
+    except DecodeError as error:
+        return Slot(title, problem=f"cannot be decoded: {error.reason}")
 
 
 def _panel(slot: Slot, step: Step, position: int, numbers: list[int], suffix: str) -> Panel:
     """Draws some frames of a clip: the whole frames with the crop outlined, and what the model sees."""
     caption = _caption(slot, step, position)
-    if slot.drawn is None:
+    if slot.clip is None or slot.frames is None:
         return Panel(*caption, [])
     height = _SHEET_HEIGHT if suffix == ".png" else _FILM_HEIGHT
-    box = slot.drawn.changes.box
-    whole = [thumbnail(outline(slot.drawn.frames[number], *box), height) for number in numbers]
+    whole = [thumbnail(outline(slot.frames[number], *slot.clip.box), height) for number in numbers]
     seen = [thumbnail(step.clips[position, number], height) for number in numbers]
     return Panel(*caption, [whole, seen] if suffix == ".png" else [whole + seen])
 
 
 def _caption(slot: Slot, step: Step, position: int) -> tuple[str, list[str]]:
     """Returns the title, and lines about the draws on the host and in the training step."""
-    title, drawn, _, problem = slot
+    title, clip, frames, problem = slot
     title = f"{position + 1}   {title}"
-    if drawn is None:
+    if clip is None or frames is None:
         return title, [problem] if problem else []
-    height, width = drawn.frames.shape[1:3]
-    box, is_flipped, operations = drawn.changes
-    texts = [f"frames {drawn.numbers[0]} to {drawn.numbers[-1]}"]
+    height, width = frames.shape[1:3]
+    _, numbers, box, changes = clip
+    texts = [f"frames {numbers[0]} to {numbers[-1]}"]
     texts.append(f"crop {box.width} x {box.height} of {width} x {height} at x {box.left}, y {box.top}")
-    texts += ["mirrored"] if is_flipped else []
-    texts += [operation.text for operation in operations]
+    texts += changes
     in_step = []
     top, left, height, width = step.erased[position].tolist()
     if height > 0:

@@ -18,9 +18,9 @@ from vswin.atomic import replacing
 from vswin.config.load import flatten
 from vswin.config.schema import ClipConfig, TrainConfig
 from vswin.data.catalog import Catalog
-from vswin.data.decode_error import DecodeError
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
+from vswin.errors import DecodeError
 from vswin.evaluation.loggers import Sample, choose_samples, describe, make_film, reduce_frame
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.figures import format_value, is_setting

@@ -18,7 +18,7 @@ from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader, open_frames
-from vswin.data.order import Order, Share, batch_records, count_steps
+from vswin.data.order import Order, Shard, batch_records, count_steps
 from vswin.data.pipeline import make_val_dataset
 from vswin.errors import InputError
 from vswin.evaluation.protocol import note_videos
@@ -138,7 +138,7 @@ def _fit(
     order = Order(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step, repeats=repeats)
     train = distribute_training(strategy, config, catalog, order, bad, frames)
     val = strategy.distribute_datasets_from_function(
-        lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Share.of(context), frames)
+        lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Shard.of(context), frames)
     )
 
     find_records = partial(batch_records, catalog.train, order)

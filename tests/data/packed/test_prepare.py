@@ -104,16 +104,15 @@ def test_packed_data_is_not_packed_again(configure, tmp_path: Path) -> None:
         run_prepare(configure(root=str(tmp_path / "packed"), output_dir=str(tmp_path / "again")))
 
 
-def test_missing_array_record_is_said(configure, monkeypatch) -> None:
-    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"packing needs the package array_record, .*: pip install array_record"):
-        run_prepare(configure())
-
-
-def test_missing_beam_is_said(configure, monkeypatch) -> None:
+def test_missing_packages_are_said(configure, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(InputError, match=r"Apache Beam cannot be imported .*`pip install apache-beam`, or leave beam="):
         run_prepare(configure(beam=[]))
+    with pytest.raises(InputError, match=r"dataset\.isolate=true does not go with beam"):
+        run_prepare(configure(beam=[], isolate=True))
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"packing needs the package array_record, .*: pip install array_record"):
+        run_prepare(configure())
 
 
 def test_space_is_looked_at_first(configure, tmp_path: Path, monkeypatch) -> None:
@@ -127,14 +126,14 @@ def test_space_is_looked_at_first(configure, tmp_path: Path, monkeypatch) -> Non
 
 def failing_at(monkeypatch, name: str, error: OSError) -> None:
     """Makes the reading of one video fail during packing."""
-    original = prepare._shrink
+    original = prepare._read
 
-    def shrink(entry, *arguments):
+    def read(entry, *arguments):
         if entry.name == name:
             raise error
         return original(entry, *arguments)
 
-    monkeypatch.setattr(prepare, "_shrink", shrink)
+    monkeypatch.setattr(prepare, "_read", read)
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
@@ -153,20 +152,20 @@ def test_work_goes_on_where_it_ended(configure, tmp_path: Path, monkeypatch, cap
     assert len(after) == 4
     assert finished.items() <= after.items()
     said = capsys.readouterr().out
-    assert f"goes on with the unfinished work in {work}" in said
+    assert f"continues the unfinished work in {work}" in said
     assert (f"{len(finished)} of 4 files are there already" in said) == bool(finished)
     assert not list((tmp_path / "packed").glob(".*"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "vswin.json"}
 
 
 def test_files_are_the_same_whoever_writes_them(configure, tmp_path: Path, monkeypatch) -> None:
     for number in (1, 3):
         monkeypatch.setattr(prepare, "count_cores", lambda number=number: number)
         run_prepare(configure(output_dir=str(tmp_path / f"by_{number}")))
-    one, three = (
-        {path.name: path.read_bytes() for path in (tmp_path / f"by_{number}").iterdir() if path.name != "vswin.json"}
-        for number in (1, 3)
-    )
-    assert one == three
+    assert contents(tmp_path / "by_1") == contents(tmp_path / "by_3")
 
 
 def test_unfinished_work_on_another_plan_is_kept_apart(configure, small_videos, tmp_path: Path, monkeypatch) -> None:
@@ -267,16 +266,16 @@ def test_a_decoder_that_crashes_costs_a_video_its_re_encoding_alone(configure, s
 
 
 def test_re_encoded_videos_must_have_all_their_frames(configure, small_videos, ffmpeg, tmp_path, monkeypatch) -> None:
-    original = prepare._shrink
+    original = prepare._read
 
-    def shrink_and_lengthen(entry, *arguments):
+    def read_and_lengthen(entry, *arguments):
         content = original(entry, *arguments)
         if entry.name == "dark/3.avi":
             ffmpeg("-stream_loop", "1", "-i", entry.file, "-c", "copy", str(tmp_path / "longer.avi"))
             (tmp_path / "longer.avi").replace(entry.file)
         return content
 
-    monkeypatch.setattr(prepare, "_shrink", shrink_and_lengthen)
+    monkeypatch.setattr(prepare, "_read", read_and_lengthen)
     with pytest.raises(InputError, match=r"3.avi has 24 frames, packed are 12"):
         run_prepare(configure(short_side=20))
 
@@ -323,37 +322,14 @@ def test_beam_packs_what_the_cores_do(configure, tmp_path: Path, monkeypatch) ->
     run_prepare(configure(output_dir=str(tmp_path / "by_cores")))
     monkeypatch.setattr(prepare, "_import_beam", lambda: beam)
     run_prepare(configure(beam=["--runner=DirectRunner"], output_dir=str(tmp_path / "by_beam")))
-    cores, by_beam = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "vswin.json"}
-        for name in ("by_cores", "by_beam")
-    )
-    assert cores == by_beam
+    assert contents(tmp_path / "by_cores") == contents(tmp_path / "by_beam")
 
 
 def test_beam_itself_packs_the_same_files(configure, tmp_path: Path) -> None:
     pytest.importorskip("apache_beam", reason="Apache Beam is an optional, large dependency")
     run_prepare(configure(output_dir=str(tmp_path / "by_cores")))
     run_prepare(configure(beam=["--runner=DirectRunner"], output_dir=str(tmp_path / "by_beam")))
-    cores, by_beam = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "vswin.json"}
-        for name in ("by_cores", "by_beam")
-    )
-    assert cores == by_beam
-
-
-def test_beam_does_not_go_with_isolated_decoding(configure):
-    with pytest.raises(InputError, match=r"dataset\.isolate=true does not go with beam"):
-        run_prepare(configure(beam=[], isolate=True))
-
-
-def test_data_set_of_one_split_is_packed(configure, small_videos, tmp_path: Path) -> None:
-    lines = [f"{name}/{number}.avi {label}" for label, name in enumerate(("bright", "dark")) for number in range(6)]
-    (tmp_path / "list.txt").write_text("\n".join(lines))
-    config = configure()
-    config.dataset.train_list = config.dataset.val_list = str(tmp_path / "list.txt")
-    run_prepare(config)
-    builder = tfds.builder_from_directory(tmp_path / "packed")
-    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 12, "val": 12}
+    assert contents(tmp_path / "by_cores") == contents(tmp_path / "by_beam")
 
 
 @pytest.mark.slow
@@ -363,11 +339,11 @@ def test_killed_work_is_continued(small_videos, tmp_path: Path, stop: signal.Sig
 import sys, time
 from vswin.cli import main
 from vswin.data import prepare
-original = prepare._shrink
+original = prepare._read
 def slow(*arguments):
     time.sleep(0.5)
     return original(*arguments)
-prepare._shrink = slow
+prepare._read = slow
 prepare.count_cores = lambda: 1
 sys.argv = ["vswin", "data", "prepare", *sys.argv[1:]]
 main()

@@ -1,27 +1,39 @@
-"""Decode with PyAV what OpenCV cannot: AV1, colours other than BT.601, and single frames without the other frames.
+"""Decode video files with OpenCV, the decoder of the published figures, and with PyAV.
 
-The pixels equal OpenCV's, except for colours that OpenCV gets wrong.
+PyAV decodes what OpenCV cannot: AV1, colours other than BT.601, and single frames without the frames before them. Its
+pixels equal OpenCV's, except for colours that OpenCV gets wrong. Only this module opens videos and cameras with OpenCV.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
+import math
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+# OpenCV reads this when it opens its first video; -8 is FFmpeg's "quiet". Our errors give the reason instead.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
-from vswin.data.decode_error import DecodeError, TimeLimit
+from vswin.errors import DecodeError, InputError
 
-PYAV_VERSION = av.__version__
+DECODER_VERSIONS = {"opencv": cv2.__version__, "pyav": av.__version__}
+cv2.setLogLevel(1)  # fatal errors only
+# Clips are decoded in parallel, so threads within one clip would only compete.
+cv2.setNumThreads(1)
 
 # Maps colour matrices other than BT.601, by H.273 number, to FFmpeg's conversion. FFmpeg has none for constant
 # luminance (10), which is converted as the usual BT.2020, as by the official reader.
-_BT2020, _BT2020_CONSTANT_LUMINANCE = 9, 10
-_OTHER_MATRICES = {1: 1, 4: 4, 7: 7, _BT2020: _BT2020, _BT2020_CONSTANT_LUMINANCE: _BT2020}
+_OTHER_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
 _FULL_RANGE = 2
 # Clips are decoded in parallel. Since version 17, PyAV converts on all cores, which is slower at these sizes.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
@@ -31,9 +43,166 @@ _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition("."
 _CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Limit for the kept packets of one video; a clip of ten seconds has 1 to 3 MB.
 MOST_BYTES = 64 << 20
-_IDR_SLICE = 5
-_SLICES = range(1, 6)
-_NAL_TYPE = 0x1F
+
+
+# Once nothing is decoded any more, read-ahead threads fill their buffers in milliseconds.
+QUIET_SEC = 0.3
+LONGEST_WAIT_SEC = 10.0
+
+
+class TimeLimit:
+    """Stops work on a video that takes too long.
+
+    The caller checks the limit between two frames, and the libraries that read the file check it between two blocks.
+    A decoder that hangs inside one frame is not interrupted.
+    """
+
+    def __init__(self, path: str, seconds: float | None) -> None:
+        """Starts the clock for the file `path`; None means no limit."""
+        self._path = path
+        self._seconds = math.inf if seconds is None else seconds
+        self._start = time.monotonic()
+
+    def seconds_left(self) -> float | None:
+        """Returns the remaining time, > 0; None for no limit. Raises like `check`."""
+        self.check()
+        return None if self._seconds == math.inf else max(self._start + self._seconds - time.monotonic(), 1e-3)
+
+    def check(self) -> None:
+        """Raises a `DecodeError` if the time is over."""
+        if time.monotonic() - self._start > self._seconds:
+            raise DecodeError(self._path, "too slow", f"not read within {self._seconds:g} s")
+
+
+class ExitGate:
+    """Delays the interpreter's exit until all threads have left the guarded code, and admits no new threads.
+
+    tf.data reads ahead in threads that nobody joins. A thread that returns from OpenCV into an interpreter that is
+    shutting down aborts the process: a run that stopped with an error message would end in a core dump. TensorFlow also
+    waits for ever for a call that the shutdown cut off. Therefore threads inside finish, later callers do nothing, and
+    the process exits once no more calls arrive.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._num_inside = 0
+        self._is_open = True
+        self._last_call = 0.0
+        atexit.register(self.close)
+
+    @contextmanager
+    def passing(self) -> Iterator[bool]:
+        """Marks the guarded code; yields whether it may run, which is false once the process exits."""
+        with self._changed:
+            is_open = self._is_open
+            self._last_call = time.monotonic()
+            self._num_inside += is_open
+        try:
+            yield is_open
+        finally:
+            with self._changed:
+                self._num_inside -= is_open
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Admits no more threads, and waits until all have left and no more calls arrive."""
+        with self._changed:
+            self._is_open = False
+            self._changed.wait_for(lambda: self._num_inside == 0)
+        deadline = time.monotonic() + LONGEST_WAIT_SEC
+        while time.monotonic() < min(self._last_call + QUIET_SEC, deadline):
+            time.sleep(0.01)
+
+
+def check_opencv(version: str = cv2.__version__) -> None:
+    """Raises an `InputError` for OpenCV versions other than 4.11 and 4.12: they return garbage or are not tested."""
+    if version.split(".")[:2] not in (["4", "11"], ["4", "12"]):
+        raise InputError(
+            f"OpenCV {version} is imported, but decoding is only correct with 4.11 and 4.12. Another OpenCV "
+            "distribution has replaced the one vswin depends on: run `pip uninstall -y opencv-python "
+            "opencv-contrib-python opencv-contrib-python-headless opencv-python-headless`, then "
+            "`pip install 'opencv-python-headless>=4.11,<4.13'`"
+        )
+
+
+class _Content(io.BytesIO):
+    """File content whose `seek` never raises: an exception inside OpenCV's seek would be a segmentation fault."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Seeks; returns FFmpeg's error -1 for a position before the start, which a damaged index may name."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return -1
+
+
+class OpenCVDecoder:
+    """Decodes a file from its first frame on; frames are neither rotated nor mirrored."""
+
+    def __init__(self, path: str, content: bytes | None = None, limit: TimeLimit | None = None) -> None:
+        """Opens a file, or its bytes; `limit` bounds the time for opening and for finding a frame.
+
+        A file that OpenCV cannot open has no frames.
+        """
+        self._path = path
+        # FFmpeg would read "12:30.mp4" as a protocol. OpenCV releases its reference to the source without Python's
+        # lock; we keep another one, because the process crashes if that reference is the last.
+        source: Any = os.path.abspath(path) if content is None else _Content(content)
+        self._source = source
+        # By default, OpenCV gives up after 30 seconds; 0 means never.
+        seconds = None if limit is None else limit.seconds_left()
+        milliseconds = 0 if seconds is None else min(math.ceil(1000 * seconds), 2**31 - 1)
+        time_params = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+        # The backend is explicit because others read 'img_01.png' as a sequence.
+        self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *time_params])
+        # OpenCV would rotate a mirrored picture. This option is on by default, except in OpenCV 4.11.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+
+    def grab(self) -> bool:
+        """Advances to the next frame; false after the last one."""
+        return self._capture.grab()
+
+    def retrieve(self) -> np.ndarray:
+        """Returns the grabbed frame, uint8 [H, W, 3] BGR; a `DecodeError` if it cannot be decoded."""
+        try:
+            is_decoded, frame = self._capture.retrieve()
+        except cv2.error as error:
+            raise DecodeError(self._path, "undecodable frame", error.err) from None
+        if not is_decoded:
+            raise DecodeError(self._path, "undecodable frame")
+        return frame
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._capture.release()
+
+
+class Camera:
+    """Reads the frames of a camera as they arrive."""
+
+    def __init__(self, source: int | str) -> None:
+        """Opens a camera by its number, from 0, or a file in place of a camera.
+
+        Raises:
+            InputError: If there is no such camera, or another program uses it.
+        """
+        self.name = f"camera:{source}"
+        self._capture = cv2.VideoCapture(source)
+        if not self._capture.isOpened():
+            self.close()
+            raise InputError(
+                f"{self.name} cannot be opened: no such camera is attached, another program has it, or this user may "
+                "not use it (on Linux it is /dev/video<number>, often of the group `video`); camera:1 is the second"
+            )
+
+    def read(self) -> np.ndarray | None:
+        """Waits for the next frame, uint8 [H, W, 3] RGB; None when there are no more."""
+        is_read, frame = self._capture.read()
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if is_read else None
+
+    def close(self) -> None:
+        """Releases the camera."""
+        self._capture.release()
 
 
 def open_container(path: str, content: bytes | None, limit: TimeLimit) -> av.container.InputContainer:
@@ -118,12 +287,6 @@ class PyAVDecoder:
         """Closes the file."""
         self._container.close()
 
-    def __enter__(self) -> PyAVDecoder:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """Decodes packet by packet and skips broken packets, as OpenCV does."""
         for packet in read_packets(self._container, stream):
@@ -159,10 +322,8 @@ class H264Packets:
     ) -> None:
         """Takes a stream that was read to its end, and all its packets except the empty last one.
 
-        Its decoder must use one thread and report errors instead of concealing them. `close` closes the container.
-
-        Raises:
-            NotAsExpected: If the container, the codec or the times do not define which packet is which frame.
+        Its decoder must use one thread and report errors instead of concealing them. `close` closes the container. A
+        `NotAsExpected` if the container, the codec or the times do not define which packet is which frame.
         """
         codec = stream.codec_context
         if container.format.name not in _CONTAINERS or codec is None or codec.name != "h264":
@@ -186,14 +347,10 @@ class H264Packets:
             raise NotAsExpected("it does not start with an IDR picture")
 
     def decode(self, numbers: np.ndarray, limit: TimeLimit) -> Iterator[tuple[int, np.ndarray]]:
-        """Decodes frames with distinct numbers, int64 [n], each in [0, number of packets to be shown).
+        """Decodes frames with distinct numbers and yields each with its frame, uint8 [H, W, 3] BGR, in display order.
 
-        Yields:
-            Each number with its frame, uint8 [H, W, 3] BGR, in display order.
-
-        Raises:
-            NotAsExpected: If the decoder fails, or does not return exactly these frames.
-            DecodeError: If the time is over, or colours cannot be converted.
+        A `NotAsExpected` if the decoder fails or does not return exactly these frames; a `DecodeError` if the time is
+        over, or colours cannot be converted.
         """
         numbers_by_time = {int(self._shown[number]): int(number) for number in numbers}
         first = min(numbers_by_time)
@@ -203,12 +360,8 @@ class H264Packets:
         for index in range(last + 2):  # the last index flushes frames that the decoder holds back for reordering
             limit.check()
             packet = self._packets[index] if index <= last else None
-            if index < entry:
-                self._codec.skip_frame = "ALL"
-            elif packet is None or packet.pts in numbers_by_time:
-                self._codec.skip_frame = "DEFAULT"
-            else:
-                self._codec.skip_frame = "NONREF"
+            is_wanted = packet is None or packet.pts in numbers_by_time
+            self._codec.skip_frame = "ALL" if index < entry else "DEFAULT" if is_wanted else "NONREF"
             try:
                 frames = self._codec.decode(packet)
             except av.FFmpegError as error:
@@ -246,8 +399,9 @@ def _is_idr(packet: memoryview, length_bytes: int) -> bool:
     position = 0
     while position + length_bytes < len(packet):
         start = position + length_bytes
-        if (kind := packet[start] & _NAL_TYPE) in _SLICES:
-            return kind == _IDR_SLICE
+        nal_type = packet[start] & 0x1F
+        if 1 <= nal_type <= 5:  # a slice of a picture, 5 of an IDR picture
+            return nal_type == 5
         position = start + int.from_bytes(packet[position:start], "big")
     return False
 
