@@ -59,12 +59,13 @@ def test_the_formula(limit, regions, monkeypatch):
 
 
 @pytest.mark.parametrize("regions", [None, REGIONS], ids=["unshifted", "shifted"])
-@pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "XLA"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2**-5), ("float16", 2**-8)])
-def test_chunks_change_neither_values_nor_gradients(dtype, tolerance, in_graph, regions, monkeypatch):
+def test_chunks_change_neither_values_nor_gradients(dtype, tolerance, mode, regions, monkeypatch):
     qkv, bias = draw()
     qkv = tf.cast(qkv, dtype)
-    run = tf.function(differentiate, autograph=False) if in_graph else differentiate
+    graph = tf.function(differentiate, autograph=False, jit_compile=mode == "XLA")
+    run = differentiate if mode == "eager" else graph
     whole = differentiate(qkv, bias, regions)
     monkeypatch.setattr(attention, "CHUNK_LOGITS", 3 * HEADS * TOKENS**2)
     assert chunk_size(qkv.shape, WINDOWS) == 3

@@ -80,7 +80,8 @@ def _attend_in_chunks(qkv: tf.Tensor, bias: tf.Tensor, regions: tf.Tensor | None
     rounds = qkv.shape[0] // size
 
     def cut(x: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
-        return x[i * size : (i + 1) * size]
+        # Unlike x[i * size : (i + 1) * size], this has a static shape, without which XLA cannot compile the loop.
+        return tf.slice(x, [i * size, *[0] * (len(x.shape) - 1)], [size, *x.shape[1:]])
 
     def cut_regions(i: tf.Tensor) -> tf.Tensor | None:
         return None if regions is None else cut(regions, i % (regions.shape[0] // size))

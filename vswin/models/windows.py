@@ -100,9 +100,9 @@ def window_order(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.T
     range(T*H*W), int32 [nW*N].
     Source: swin_transformer.py, window_partition after torch.roll.
     """
-    index = tf.reshape(tf.range(tf.reduce_prod(padded)), padded)  # [T, H, W]
-    index = tf.roll(index, -shift, axis=[0, 1, 2])  # [T, H, W]
-    return tf.reshape(_partition(index, window), [-1])  # [nW*N]
+    # Token i of a rolled axis is token i + shift of the grid.
+    t, h, w = ((x + shift[i]) % padded[i] for i, x in enumerate(_axes(padded, window)))
+    return tf.reshape((t * padded[1] + h) * padded[2] + w, [-1])  # [nW*N]
 
 
 def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
@@ -112,9 +112,9 @@ def token_regions(padded: tf.Tensor, window: tf.Tensor, shift: tf.Tensor) -> tf.
     Source: swin_transformer.py, compute_mask.
     """
     # The last `shift` tokens of an axis were rolled in from its beginning.
-    t, h, w = (tf.cast(tf.range(padded[i]) >= padded[i] - shift[i], tf.int32) for i in range(3))
-    region = t[:, None, None] * 4 + h[:, None] * 2 + w  # [T, H, W]
-    return _partition(region, window)  # [nW, N]
+    parts = (x >= padded[i] - shift[i] for i, x in enumerate(_axes(padded, window)))
+    t, h, w = (tf.cast(part, tf.int32) for part in parts)
+    return tf.reshape(t * 4 + h * 2 + w, [-1, tf.reduce_prod(window)])  # [nW, N]
 
 
 def region_channels(regions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
@@ -167,9 +167,13 @@ def expand_bias(table: tf.Tensor, window_size: Triple, num_tokens: tf.Tensor) ->
     return tf.reshape(bias, [heads, -1, frames * area])[:, :, :num_tokens]  # [nH, N, N]
 
 
-def _partition(grid: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Cuts one number per token into windows: [T, H, W] -> [nW, N]."""
-    count = tf.shape(grid) // window
-    pairs = tf.reshape(tf.stack([count, window], axis=1), [-1])  # [6]: nt, Wt, nh, Wh, nw, Ww
-    cells = tf.transpose(tf.reshape(grid, pairs), [0, 2, 4, 1, 3, 5])  # [nt, nh, nw, Wt, Wh, Ww]
-    return tf.reshape(cells, [-1, tf.reduce_prod(window)])  # [nW, N]
+def _axes(padded: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Numbers the tokens of each axis such that the three broadcast to a grid cut into windows.
+
+    Without a transposition, for which oneDNN has no integers on many CPUs.
+    """
+    (nt, nh, nw), (wt, wh, ww) = tf.unstack(padded // window), tf.unstack(window)
+    t = tf.reshape(tf.range(padded[0]), [nt, 1, 1, wt, 1, 1])
+    h = tf.reshape(tf.range(padded[1]), [nh, 1, 1, wh, 1])
+    w = tf.reshape(tf.range(padded[2]), [nw, 1, 1, ww])
+    return t, h, w  # together [nt, nh, nw, Wt, Wh, Ww]

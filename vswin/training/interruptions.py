@@ -169,7 +169,7 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
             )
         elif loss := checkpoints.workers.describe_loss(error):
             message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {command}"
-        elif not (folder / STATES).is_dir():
+        elif position and not (folder / STATES).is_dir():
             best = best_weights(folder)
             message = (
                 f"{folder / STATES} was removed while the run went on, and its states with it. "
