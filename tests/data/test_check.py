@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.conftest import make_group
 from vswin.cli import main
-from vswin.config.schema import ClipConfig
 from vswin.data import check as check_module
-from vswin.data import stores
+from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.check import (
     FileFacts,
@@ -32,7 +32,7 @@ from vswin.data.records import VideoRecord
 GOOD = FileFacts(2_000_000, 99, 240, 320)
 NAMES = ("hop", "run")
 FOLDER = ("dataset=folder", "clip=8x1_64px")
-CLIP = ClipConfig(32, 2, 256, 224, num_clips=4, num_crops=3, sampling="dense", spacing="centred", views_per_step=4)
+CLIP = make_group("clip", num_frames=32, frame_stride=2, resize=256, crop=224)
 
 inspect = partial(inspect_file, decoder="auto", timeout_sec=60)
 
@@ -320,5 +320,5 @@ def test_a_decoder_may_fail_or_take_too_long(write_video, monkeypatch):
     path = write_video("good.avi", 15)
     assert "too slow" in inspect_file(path, "auto", 1e-9, decode=False).reason
     assert inspect_file(path, "auto", 1e-9, decode=True).reason == ""
-    monkeypatch.setattr(stores, "VideoReader", lambda *_: 1 / 0)
+    monkeypatch.setattr(decode, "VideoReader", lambda *_: 1 / 0)
     assert inspect(path, decode=False).reason == "ZeroDivisionError: division by zero"

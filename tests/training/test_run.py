@@ -64,7 +64,7 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in ("2 classes, 10 training videos, 2 validation videos", "every weight is random", "3 steps per epoch"):
         assert words in printed
-    assert f"python evaluate.py run={run}" in printed
+    assert f"vswin evaluate run={run}" in printed
     log = (run / "train.log").read_text()
     assert log.count("train loss") == 3
     assert log.count("best epoch") == 1
