@@ -15,7 +15,6 @@ from rich.console import Console
 from tests.conftest import make_group
 from vswin.cli import main
 from vswin.data import check as check_module
-from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.check import (
     FileFacts,
@@ -320,5 +319,5 @@ def test_a_decoder_may_fail_or_take_too_long(write_video, monkeypatch):
     path = write_video("good.avi", 15)
     assert "too slow" in inspect_file(path, "auto", 1e-9, decode=False).reason
     assert inspect_file(path, "auto", 1e-9, decode=True).reason == ""
-    monkeypatch.setattr(decode, "VideoReader", lambda *_: 1 / 0)
+    monkeypatch.setattr("vswin.data.decode.VideoReader", lambda *_: 1 / 0)
     assert inspect(path, decode=False).reason == "ZeroDivisionError: division by zero"
