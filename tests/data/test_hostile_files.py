@@ -118,6 +118,17 @@ def test_video_without_any_key_frame_has_no_frames(
 
 
 @pytest.mark.parametrize(
+    ("name", "cause"),
+    [("none.mp4", "no frames"), ("none.avi", "no frames"), ("none.mkv", "not a video"), ("none.ts", "empty")],
+)
+def test_container_with_no_frame_at_all(ffmpeg, tmp_path: Path, name: str, cause: str) -> None:
+    path = str(tmp_path / name)
+    options = ("-movflags", "empty_moov") if "mp4" in name else ()
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=64x48", "-c:v", "mpeg4", "-frames:v", "0", *options, path)
+    assert {outcome(path, decoder) for decoder in DECODERS} == {cause}
+
+
+@pytest.mark.parametrize(
     ("size", "shape"), [("46x34", (2, 32, 43, 3)), ("6x4", (2, 32, 48, 3)), ("34x1000", (2, 941, 32, 3))]
 )
 def test_small_and_long_frames(ffmpeg, tmp_path: Path, size: str, shape: tuple[int, ...]) -> None:

@@ -226,6 +226,13 @@ def test_processes_end_when_nobody_needs_them_any_more(write_video) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_an_error_of_the_caller_leaves_the_process_usable(faulty, write_video) -> None:
+    pid = fault_of(faulty, "pid").detail
+    with pytest.raises(ZeroDivisionError):
+        FrameLoader(store=faulty).load(write_video("good.avi", 5), 16, lambda n: 1 // 0)
+    assert fault_of(faulty, "pid").detail == pid
+
+
 def test_decoded_videos_are_cached_in_this_process(write_video) -> None:
     store = IsolatedVideos(VIDEO_FILES)
     path, other = write_video("good.avi", 5), write_video("other.avi", 5)

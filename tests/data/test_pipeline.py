@@ -279,3 +279,22 @@ def test_close_waits_for_those_inside_and_turns_others_away() -> None:
 def test_no_videos_are_refused() -> None:
     with pytest.raises(InputError, match="no videos"):
         make_eval_dataset([], CLIP, 4, BadVideos())
+
+
+def test_wrong_opencv_is_refused_before_any_thread_starts(records, monkeypatch) -> None:
+    def refuse() -> None:
+        raise InputError("OpenCV 9")
+
+    monkeypatch.setattr("vswin.data.pipeline.check_opencv", refuse)
+    with pytest.raises(InputError, match="OpenCV 9"):
+        make_eval_dataset(records, CLIP, 4, BadVideos())
+
+
+def test_nothing_is_tuned_while_it_runs(records, train):
+    """Otherwise a run that ends waits for TensorFlow's tuner, which may sleep for up to a minute."""
+    datasets = [
+        train(records, Order(seed=0, batch_size=2, epochs=1)),
+        make_val_dataset(records, CLIP, 2, BadVideos()),
+        make_eval_dataset(records, CLIP, 2, BadVideos()),
+    ]
+    assert [dataset.options().autotune.enabled for dataset in datasets] == [False, False, False]

@@ -371,3 +371,13 @@ main()
     splits = tfds.builder_from_directory(tmp_path / "packed").as_data_source()
     assert {name: len(list(records)) for name, records in splits.items()} == {"train": 10, "val": 2}
     assert not list((tmp_path / "packed").glob(".*"))
+
+
+def test_data_set_of_one_split_is_packed(configure, small_videos, tmp_path: Path) -> None:
+    lines = [f"{name}/{number}.avi {label}" for label, name in enumerate(("bright", "dark")) for number in range(6)]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    config = configure()
+    config.dataset.train_list = config.dataset.val_list = str(tmp_path / "list.txt")
+    run_prepare(config)
+    builder = tfds.builder_from_directory(tmp_path / "packed")
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {"train": 12, "val": 12}
