@@ -58,6 +58,7 @@ ONLY_IN = {
     "platformdirs": {"vswin/weights/download.py"},
     "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
+    "scipy": {"vswin/runs/pairs.py"},
     "sklearn": {"vswin/runs/metrics.py"},
     "wandb": {"vswin/evaluation/loggers.py", "vswin/runs/wandb_run.py", "vswin/training/loggers.py"},
 }
