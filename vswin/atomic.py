@@ -1,7 +1,4 @@
-"""Files that are replaced as a whole, and locks between processes.
-
-A failed write, as on a full disk, leaves the old file as it was; the lock of a process that dies is released.
-"""
+"""Files that are replaced as a whole, locks that a dying process releases, and checks of outputs."""
 
 import errno
 import os
@@ -20,7 +17,8 @@ STDOUT = Path("-")
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a path beside `path`, whose folder exists; the new file replaces `path` if the block ends without an error.
 
-    Readers see the old file or the new one, never a part; after the block, the new one survives a power cut.
+    Readers see the old file or the new one, never a part, whatever fails; after the block, the new one survives a
+    power cut.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -74,15 +72,10 @@ def sync_folder(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: bool = False) -> Iterator[None]:
-    """Lets one process at a time into the block.
+    """Lets one process at a time into the block; `path` is a file that is only the lock.
 
-    Args:
-        path: a file that is only the lock, created if missing; its folder exists.
-        on_wait: called once before waiting for another process; may raise instead.
-        is_optional: whether the block runs without a lock if the file system has none, as some network ones.
-
-    Raises:
-        OSError: if the file cannot be written to, or there are no locks and `is_optional` is false.
+    `on_wait` is called before waiting for another process, and may raise instead. Where the file system has no locks,
+    as some network ones, the block runs without if `is_optional`; otherwise it is an `OSError`.
     """
     from filelock import FileLock, Timeout  # takes 0.1 s, too long for `--help`
 
@@ -100,11 +93,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None, is_optional: 
 
 
 def check_outputs(paths: Iterable[Path], is_overwriting: bool) -> None:
-    """Checks before the work starts that files can be written; skips `STDOUT`.
-
-    Raises:
-        InputError: if a path is a folder or a file that may not be replaced, or its folder cannot be created.
-    """
+    """Checks before the work starts that files can be written, and creates their folders; skips `STDOUT`."""
     for path in paths:
         if path == STDOUT:
             continue

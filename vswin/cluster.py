@@ -36,20 +36,13 @@ def count_cores() -> int:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a job, and which of them this process is.
+    """The workers of a job, and which of them this process is."""
 
-    Args:
-        addresses: `host:port` of every worker, by rank; the first is the chief, which writes the files.
-        rank: index of this worker.
-        local_rank: its index among the `num_local` workers on its host.
-        origin: where this description comes from, for messages.
-    """
-
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...]  # host:port by rank; the first is the chief, which writes the files
     rank: int
-    local_rank: int
+    local_rank: int  # among the workers on this host
     num_local: int
-    origin: str
+    origin: str  # where this description comes from, for messages
 
     @property
     def tf_config(self) -> str:
@@ -78,6 +71,21 @@ def expand_hosts(hosts: str) -> list[str]:
     return [name for part in re.findall(_HOSTS, hosts) for name in _expand_brackets(part)]
 
 
+def _expand_brackets(part: str) -> Iterator[str]:
+    """Expands the first bracket of a name, then the brackets after it."""
+    match = re.fullmatch(r"([^\[\]]*)\[([^\]]*)\](.*)", part)
+    if match is None:
+        yield part
+        return
+    prefix, ranges, suffix = match.groups()
+    for item in ranges.split(","):
+        first, _, last = item.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()):
+            raise InputError(f"SLURM_STEP_NODELIST: {part!r} is no list of hosts")
+        for number in range(int(first), int(last or first) + 1):
+            yield from _expand_brackets(f"{prefix}{number:0{len(first)}d}{suffix}")
+
+
 def expand_counts(counts: str) -> list[int]:
     """Expands Slurm's notation of tasks per node, e.g. "2(x3),1" to [2, 2, 2, 1]."""
     expanded = []
@@ -90,11 +98,7 @@ def expand_counts(counts: str) -> list[int]:
 
 
 def share_gpus(gpus: Sequence[Any], cluster: Cluster, num_on_host: int | None) -> Sequence[Any]:
-    """Picks this worker's GPUs if all workers of a host see all of its GPUs.
-
-    `num_on_host` is the number of GPUs that the step has on this host, None if unknown: a worker that sees fewer
-    already has its own.
-    """
+    """Picks this worker's GPUs, unless it sees fewer than the step has on this host, so that it already has its own."""
     if cluster.num_local == 1 or (num_on_host is not None and len(gpus) < num_on_host):
         return gpus
     if len(gpus) % cluster.num_local:
@@ -139,12 +143,10 @@ def _from_tf_config(text: str) -> Cluster | None:
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
     try:
         rank, num_tasks = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
-        hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
-        counts = expand_counts(environment["SLURM_STEP_TASKS_PER_NODE"])
-    except InputError:
-        raise
+        nodes, tasks_per_node = environment["SLURM_STEP_NODELIST"], environment["SLURM_STEP_TASKS_PER_NODE"]
     except (KeyError, ValueError) as error:
         raise InputError(f"this is a Slurm step of several tasks, but its variables are incomplete: {error}") from None
+    hosts, counts = expand_hosts(nodes), expand_counts(tasks_per_node)
     if len(hosts) != len(counts) or sum(counts) != num_tasks or not 0 <= rank < num_tasks:
         raise InputError(
             f"Slurm's variables contradict each other: {num_tasks} tasks, SLURM_PROCID={rank}, {len(hosts)} hosts "
@@ -161,21 +163,6 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         )
     addresses = tuple(f"{name}:{port + number}" for name, number in places)
     return Cluster(addresses, rank, local_rank, counts[hosts.index(host)], "Slurm")
-
-
-def _expand_brackets(part: str) -> Iterator[str]:
-    """Expands the first bracket of a name, then the brackets after it."""
-    match = re.fullmatch(r"([^\[\]]*)\[([^\]]*)\](.*)", part)
-    if match is None:
-        yield part
-        return
-    prefix, ranges, suffix = match.groups()
-    for item in ranges.split(","):
-        first, _, last = item.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
-            raise InputError(f"SLURM_STEP_NODELIST: {part!r} is no list of hosts")
-        for number in range(int(first), int(last or first) + 1):
-            yield from _expand_brackets(f"{prefix}{number:0{len(first)}d}{suffix}")
 
 
 class Workers:
@@ -213,7 +200,7 @@ class Workers:
 
     def sum(self, value: int) -> int:
         """Adds up a number >= 0 over all workers."""
-        return int(self._sum(np.array([value], np.int32))[0]) if self.count > 1 else value
+        return int(self.gather(np.array([value], np.int32)).sum())
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Concatenates the rows of all workers by rank, int32 or float32: [n, ...] -> [workers * n, ...]."""
@@ -226,9 +213,7 @@ class Workers:
 
     def check_same(self, value: int, what: str) -> None:
         """Raises an `InputError` with the message `what` unless the number is the same on all workers."""
-        values = np.zeros(self.count, np.int32)
-        values[self.rank] = value
-        if self.count > 1 and len(set(self._sum(values).tolist())) > 1:
+        if len(np.unique(self.gather(np.array([value], np.int32)))) > 1:
             raise InputError(what)
 
     def wait(self) -> None:

@@ -1,8 +1,4 @@
-"""All output that a person reads: on a terminal, in a pipe and in a log file.
-
-It escapes control characters in names from files, which may come from anybody, and notices that a terminal or the
-reader of a pipe is gone.
-"""
+"""All output that a person reads, with control characters in names escaped, on a terminal, in a pipe and in a log."""
 
 import errno
 import logging
@@ -53,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Makes each line of a message printable; lines after the first are indented."""
+    """Makes each line of a message printable."""
     return "\n".join(map(printable, _LINE_BREAK.split(text)))
 
 
@@ -137,12 +133,9 @@ class _LogFile(logging.FileHandler):
 
 
 def start_log(path: Path | None, is_shown: bool = True, is_stderr: bool = False) -> None:
-    """Sends messages of the logger `vswin` to the terminal and, with a time, to a file.
+    """Sends messages of the logger `vswin` to the terminal, if `is_shown`, and, with a time, to the end of a file.
 
-    Args:
-        path: the log file, which is continued if it exists; None for none.
-        is_shown: whether this process writes to the terminal; only one of several workers does.
-        is_stderr: whether messages, tables and bars go to standard error, to keep standard output for results.
+    With `is_stderr`, messages, tables and bars go to standard error, to keep standard output for results.
     """
     logger.setLevel(logging.INFO)
     # Hydra disables the loggers of other libraries and of the previous run of a sweep.
@@ -169,12 +162,10 @@ def window_width(console: rich.console.Console) -> int:
 
 
 def print_table(console: rich.console.Console, lines: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> None:
-    """Prints a table whose numbers are never cut, even if it is then wider than the window.
+    """Prints headings and rows; a row may end early.
 
-    Args:
-        console: where to print.
-        lines: headings, then rows; a row may end early.
-        texts: columns of words, which are aligned left and may be folded; all others are aligned right.
+    The columns `texts` are aligned left and may be folded; all others are numbers, which are never cut, even if the
+    table is then wider than the window.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     least = 0

@@ -25,19 +25,11 @@ class InputError(ValueError):
 
 
 class DecodeError(Exception):
-    """A video that cannot be used.
-
-    Attributes:
-        path: The file.
-        cause: The fault in a word or two, the same for all files that have it, e.g. "truncated".
-        detail: What was found in this file; may be empty.
-    """
+    """A video that cannot be used: its fault in a word or two, e.g. "truncated", and what was found, if anything."""
 
     def __init__(self, path: str, cause: str, detail: str = "") -> None:
         super().__init__(path, cause, detail)
-        self.path = path
-        self.cause = cause
-        self.detail = detail
+        self.path, self.cause, self.detail = path, cause, detail
 
     @property
     def reason(self) -> str:
@@ -52,9 +44,8 @@ class DecodeError(Exception):
 def clean_errors() -> Iterator[None]:
     """Ends the program on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.
 
-    Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` in the environment every
-    error has its traceback, and TensorFlow says what it finds on the machine. If the reader of a pipe is gone, as
-    behind `| head`, the program ends silently.
+    Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` every error keeps it, and
+    TensorFlow says what it finds on the machine. Behind `| head`, the program ends silently.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Characters that the encoding lacks are escaped.
@@ -85,11 +76,8 @@ def clean_errors() -> Iterator[None]:
         # An error may pass through several of these contexts.
         if text is None and not getattr(error, "is_called_bug", False):
             error.is_called_bug = True  # type: ignore[attr-defined]
-            print(
-                "error: vswin did not foresee this, which makes it a bug; please report it with everything below "
-                "(CONTRIBUTING.md):",
-                file=sys.stderr,
-            )
+            what = "error: vswin did not foresee this, which makes it a bug; please report it with everything below"
+            print(what, "(CONTRIBUTING.md):", file=sys.stderr)
         if text is None or is_debugging:
             raise
         raise SystemExit(f"error: {printable_lines(text)}") from None
@@ -143,10 +131,9 @@ def _explain(error: Exception) -> str | None:
 
 
 def drop_output(stream: TextIO | None = None) -> bool:
-    """Redirects a broken stream, by default standard output, to the null device; else Python complains at exit.
+    """Tells whether a stream's reader is gone or its disk is full, and then redirects it to the null device.
 
-    Returns:
-        Whether the stream is broken: its reader is gone, or its disk is full.
+    Otherwise, Python would complain at its exit.
     """
     stream = stream or sys.stdout
     try:

@@ -18,6 +18,7 @@ import tf_keras as keras
 
 from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
 from vswin.console import console as console
+from vswin.console import count_of
 from vswin.console import logger as logger
 from vswin.console import start_log as start_log
 from vswin.errors import InputError
@@ -46,12 +47,9 @@ def set_precision(precision: str) -> None:
 def make_strategy(name: str, is_alone: bool = False) -> tf.distribute.Strategy:
     """Makes the distribution strategy, in whose scope the model, its optimizer and their trainer are created.
 
-    Args:
-        name: `one_device`, the first GPU or else the CPU; `mirrored`, every GPU, or without one every logical CPU
-            (TensorFlow has one unless it is told to split it); `multi_worker`, the devices of all processes of this
-            process's job, see `vswin.cluster`; `auto`, `multi_worker` in such a job, else `mirrored` with several GPUs,
-            else `one_device`.
-        is_alone: whether a job of several processes is left aside; `multi_worker` is then an `InputError`.
+    `one_device` is the first GPU or else the CPU; `mirrored`, every GPU or else every logical CPU; `multi_worker`, the
+    devices of all processes of a job, see `vswin.cluster`; `auto`, whichever of them uses all. `is_alone` leaves other
+    processes aside; `multi_worker` is then an `InputError`.
     """
     if is_alone and name == "multi_worker":
         raise InputError("runtime.strategy=multi_worker: predictions take one machine; `vswin evaluate` takes several")
@@ -88,10 +86,8 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     """Names the devices of a strategy, e.g. "CPU (x86_64)", "2 GPUs" or "4 workers, each with 8 GPUs"."""
     devices, replicas = strategy.extended.worker_devices, strategy.num_replicas_in_sync
     count = len(devices)
-    if "GPU" in devices[0]:
-        local = f"{count} GPU{'s' if count > 1 else ''}"
-    else:
-        local = f"{f'{count} logical CPUs' if count > 1 else 'CPU'} ({platform.machine()})"
+    cpus = f"{count} logical CPUs" if count > 1 else "CPU"
+    local = count_of(count, "GPU") if "GPU" in devices[0] else f"{cpus} ({platform.machine()})"
     return f"{replicas // count} workers, each with {local}" if replicas > count else local
 
 

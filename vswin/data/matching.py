@@ -55,19 +55,17 @@ def label_videos(
             path, key = files.find_id(entry, subset) if files else None, (entry.path, label)
         else:
             path, key = folders.find(entry.path) or _find_elsewhere(entry, label, classes, folders, files)
-        unused = UnusedEntry(entry.where, path or (entry.path if entry.video_id else str(key)), label)
         earlier = first.setdefault(key, entry)
-        if earlier is not entry and _label(earlier, classes) != label:
+        if earlier is entry and path is not None:
+            found.videos.append(VideoRecord(path, label))
+            continue
+        unused = UnusedEntry(entry.where, path or (entry.path if entry.video_id else str(key)), label)
+        if _label(earlier, classes) != label:
             raise InputError(
                 f"{earlier.where} and {entry.where} name one file, {unused.path}, with two labels, "
                 f"{earlier.label!r} and {entry.label!r}; remove one of the lines"
             )
-        if earlier is not entry:
-            found.repeated.append(unused)
-        elif path is None:
-            found.missing.append(unused)
-        else:
-            found.videos.append(VideoRecord(path, label))
+        (found.missing if earlier is entry else found.repeated).append(unused)
     return found
 
 
@@ -157,39 +155,48 @@ class FileIndex:
         The name is `<id>_<start>_<end>` with any number of digits, or else `<id>`, unless several entries have this id.
         Among files of the same name, the folders of the subset ("train" or "val") and of the class decide.
         """
-        paths = self.find_named(entry.path)
-        if not paths and self._num_clips[entry.video_id] == 1:
-            paths = self.find_named(entry.video_id)
-        # Ids that differ in upper and lower case are different.
-        paths = [path for path in paths if os.path.basename(path).startswith(entry.video_id)]
-        return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)}) if paths else None
+        for stem in (entry.path, entry.video_id) if self._num_clips[entry.video_id] == 1 else (entry.path,):
+            paths = self._by_stem.get(stem)
+            if paths is None:
+                # Ids that differ in upper and lower case are different.
+                similar = self._by_key.get(_key(stem), [])
+                paths = [path for path in similar if os.path.basename(path).startswith(entry.video_id)]
+            if paths:
+                return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)}) if len(paths) > 1 else paths[0]
+        return None
 
     def find_named(self, name: str) -> list[str]:
         """Finds the files of this name, in upper or lower case, with any video ending."""
-        return self._files.get(_key(name), [])
+        return self._by_key.get(_key(name.rpartition(".")[0] if is_video(name) else name), [])
 
     @cached_property
-    def _files(self) -> dict[str, list[str]]:
-        files: dict[str, list[str]] = defaultdict(list)
+    def _by_stem(self) -> dict[str, list[str]]:
+        files: dict[str, list[str]] = {}
         # Unreadable folders count as empty.
         for path, _ in walk_files(self._root, on_error=lambda error: None):
-            name = os.path.basename(path)
+            name = path[path.rfind(os.sep) + 1 :]
             if is_video(name):
-                files[_key(name)].append(path)
+                files.setdefault(name[: name.rfind(".")], []).append(path)
+        return files
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        """The same files by comparable names, made only if an exact name is not found."""
+        files: dict[str, list[str]] = defaultdict(list)
+        for stem, paths in self._by_stem.items():
+            files[_key(stem)] += paths
         return files
 
 
-def _key(name: str) -> str:
-    """Makes a file's name comparable: without a video's ending, in lower case, and with times of six digits."""
-    name = (name.rpartition(".")[0] if is_video(name) else name).casefold()
-    times = re.fullmatch(r"(.+)_(\d{1,18})_(\d{1,18})", name)
-    return f"{times[1]}_{int(times[2]):06d}_{int(times[3]):06d}" if times else name
+def _key(stem: str) -> str:
+    """Makes a file's name without its ending comparable: in lower case, and with times of six digits."""
+    stem = stem.casefold()
+    times = re.fullmatch(r"(.+)_(\d{1,18})_(\d{1,18})", stem)
+    return f"{times[1]}_{int(times[2]):06d}_{int(times[3]):06d}" if times else stem
 
 
 def _nearest(paths: Sequence[str], wanted: set[str]) -> str:
     """Chooses the path with the most folders named in `wanted`; ties go to the first in sorted order."""
-    if len(paths) == 1:
-        return paths[0]
 
     def rank(path: str) -> tuple[int, str]:
         folders = os.path.dirname(path).replace("\\", "/").split("/")

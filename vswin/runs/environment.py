@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,13 @@ from vswin.atomic import replacing
 from vswin.config.load import ROOT
 
 ENVIRONMENT_NAME = "environment.json"
+# Instruction sets that speed up matrix products.
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 _GIT_SECONDS = 10
 
 
-def describe_machine() -> dict[str, object]:
-    """Describes this machine and the installed versions, as JSON values.
-
-    `instructions` are the instruction sets that speed up matrix products, `cores` counts physical cores (None if
-    unknown), and `load` is the average number of running threads in the last minute.
-    """
+def describe_machine() -> dict[str, Any]:
+    """Describes this machine and the installed versions, as JSON values."""
     import tensorflow as tf
 
     # The name of the processor and its instruction sets, if the system tells them.
@@ -44,7 +41,7 @@ def describe_machine() -> dict[str, object]:
     return {
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "instructions": [instruction for instruction in _INSTRUCTIONS if instruction in flags],
-        "cores": psutil.cpu_count(logical=False),
+        "cores": psutil.cpu_count(logical=False),  # None if unknown
         "threads": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load": round(os.getloadavg()[0], 2),
@@ -57,10 +54,9 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-def summarise(machine: dict[str, object]) -> str:
+def summarise(machine: Mapping[str, Any]) -> str:
     """Formats the result of `describe_machine` on one line."""
-    gpus = machine["gpus"]
-    devices = f", {', '.join(map(str, gpus))}" if isinstance(gpus, list) and gpus else ""
+    devices = "".join(f", {gpu}" for gpu in machine["gpus"])
     return (
         f"{machine['cpu']}, {machine['threads']} threads, {machine['memory_gb']} GB{devices}, load {machine['load']}; "
         f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, vswin {machine['vswin']}"
@@ -68,23 +64,19 @@ def summarise(machine: dict[str, object]) -> str:
 
 
 def describe_session(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Describes a session that is about to run, as JSON values: machine, versions, revision of the code, command line.
-
-    `command` is the command line, as in `sys.orig_argv`; empty if Python code started the session.
-    """
-    machine = {key: value for key, value in describe_machine().items() if key != "load"}
-    versions = {"numpy": np.__version__, "opencv": cv2.__version__}
-    versions |= {"tf_keras": importlib.metadata.version("tf_keras")}
-    command_line = shlex.join(plain_command(command)) or None
-    return {"command": command_line, **machine, **versions, "git": describe_checkout(ROOT)}
+    """Describes a session that is about to run, as JSON values; for `command` see `plain_command`."""
+    return {
+        "command": shlex.join(plain_command(command)) or None,
+        **{key: value for key, value in describe_machine().items() if key != "load"},
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "tf_keras": importlib.metadata.version("tf_keras"),
+        "git": describe_checkout(ROOT),
+    }
 
 
 def record_session(folder: Path, command: Sequence[str] = (), devices: str = "") -> None:
-    """Adds this session and its devices, in words, to `environment.json`; a resumed run has several sessions.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Adds this session and its devices, in words, to `environment.json`; a resumed run has several sessions."""
     sessions = [*read_sessions(folder), describe_session(command) | {"devices": devices}]
     with replacing(folder / ENVIRONMENT_NAME) as partial:
         # An argument may contain bytes that are not UTF-8; JSON escapes them.
@@ -101,12 +93,11 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def plain_command(command: Sequence[str]) -> list[str]:
-    """Returns a command line, given as in `sys.orig_argv`, as the user typed it."""
-    program, *arguments = command or [""]
-    if arguments and shutil.which(Path(arguments[0]).name) == arguments[0]:
+    """Returns a command line, given as in `sys.orig_argv`, as the user typed it; empty if Python code started it."""
+    if len(command) > 1 and shutil.which(Path(command[1]).name) == command[1]:
         # The user typed an installed command without Python and without its folder.
-        program, *arguments = Path(arguments[0]).name, *arguments[1:]
-    return [program, *arguments] if command else []
+        return [Path(command[1]).name, *command[2:]]
+    return list(command)
 
 
 def describe_checkout(root: Path) -> dict[str, Any] | None:

@@ -20,8 +20,6 @@ _LEFT_OUT = {
     *("model.learning_rate", "model.weight_decay", "model.backbone_multiplier", "model.init_from"),
     *("dataset.epochs", "dataset.batch_size", "dataset.warmup_epochs", "dataset.crop_area"),
 }
-
-
 ABSENT = "-"
 _VERSIONS = ("vswin", "tensorflow")
 # Keys of an evaluation's protocol that are not settings, or have rows of their own.
@@ -44,23 +42,15 @@ def format_value(value: Any) -> str:
 
 
 class Figures(NamedTuple):
-    """The figures of a training run; accuracies are from validation, fractions 0..1; None means unknown.
+    """The figures of a training run; accuracies are from validation, fractions 0..1; None means unknown."""
 
-    Attributes:
-        epochs_done, epochs: Epochs in `history.csv`, and epochs in the configuration.
-        best_top1, best_epoch: Highest top-1 of the weights or their average, and the first epoch that reached it.
-        is_average: Whether only the average of the weights reached it (`optimizer.ema_decay`).
-        last_top1: Top-1 of the weights after the last epoch.
-        clips_per_sec: Median over the epochs of the training clips per second.
-    """
-
-    epochs_done: int
-    epochs: int | None
-    best_top1: float | None = None
-    best_epoch: int | None = None
-    is_average: bool = False
-    last_top1: float | None = None
-    clips_per_sec: float | None = None
+    epochs_done: int  # in history.csv
+    epochs: int | None  # in the configuration
+    best_top1: float | None = None  # highest of the weights or their average
+    best_epoch: int | None = None  # the first that reached it
+    is_average: bool = False  # whether only the average of the weights reached it (optimizer.ema_decay)
+    last_top1: float | None = None  # of the weights
+    clips_per_sec: float | None = None  # median over the epochs, in training
 
 
 def sum_up(run: Run) -> Figures:
@@ -96,11 +86,8 @@ class Difference(NamedTuple):
 
 def config_differences(runs: Sequence[Run]) -> list[Difference]:
     """Lists the configuration keys whose values differ among the runs that have a configuration."""
-    configs = [
-        None if run.config is None else {key: value for key, value in run.config.items() if is_setting(key)}
-        for run in runs
-    ]
-    return _differing(configs)
+    configs = [run.config for run in runs]
+    return [row for row in _differing(configs) if is_setting(row.key)]
 
 
 def protocol_differences(runs: Sequence[Run]) -> list[Difference]:

@@ -24,44 +24,28 @@ _SHARES = ("top1", "top5", "mean_class_accuracy")
 
 
 class Predictions(NamedTuple):
-    """The predictions for N test videos; classes are names.
-
-    Attributes:
-        predicted: Best class of each video; empty for a bad video.
-        probabilities: Its probability, float64 [N]; NaN for a bad video.
-        is_right: Whether the best class is the label, bool [N]; false for a bad video.
-    """
+    """The predictions for N test videos; classes are names."""
 
     paths: list[str]
     labels: list[str]
-    predicted: list[str]
-    probabilities: np.ndarray
-    is_right: np.ndarray
+    predicted: list[str]  # best class of each video; empty for a bad video
+    probabilities: np.ndarray  # of the best class, float64 [N]; NaN for a bad video
+    is_right: np.ndarray  # bool [N]; false for a bad video
 
 
 class Run(NamedTuple):
-    """The contents of a run's folder; what is missing there is None or empty.
+    """The contents of a run's folder; what is missing there is None or empty."""
 
-    Attributes:
-        label: Its letter in tables, e.g. "b".
-        name: The end of its path that distinguishes it from the other runs.
-        config: Key -> value, e.g. `{"clip.crop": 224}`.
-        history: Column of `history.csv` -> its value after each of E epochs, float64 [E], NaN where there is none;
-            `epoch` counts from 1.
-        metrics: Contents of `metrics.json`; accuracies are fractions.
-        class_names: Classes of the evaluation, in the order of their labels.
-        sessions: The environment of each training session, see `vswin.runs.environment`.
-    """
-
-    label: str
-    name: str
+    label: str  # its letter in tables, e.g. "b"
+    name: str  # the end of its path that distinguishes it from the other runs
     folder: Path
-    config: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None  # key -> value, e.g. {"clip.crop": 224}
+    # Column of history.csv -> float64 [epochs], NaN where there is no value; the column `epoch` counts from 1.
     history: Mapping[str, np.ndarray] | None = None
-    metrics: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None  # contents of metrics.json; accuracies are fractions
     predictions: Predictions | None = None
-    class_names: tuple[str, ...] = ()
-    sessions: tuple[Mapping[str, Any], ...] = ()
+    class_names: tuple[str, ...] = ()  # of the evaluation, in the order of their labels
+    sessions: tuple[Mapping[str, Any], ...] = ()  # environment of each training session
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -80,12 +64,9 @@ class Run(NamedTuple):
 
 
 def list_runs(arguments: Sequence[str]) -> list[Path]:
-    """Lists the run folders that arguments name, each once, in their order.
+    """Lists the run folders that arguments name, each once, in their order; each argument must name a run.
 
     Arguments are folders, or patterns such as `outputs/*_ucf101`; a pattern skips folders that are no runs.
-
-    Raises:
-        InputError: if an argument names no run.
     """
     # A folder that is named twice is one run: `outputs/best 'outputs/*'` puts the best one first.
     found: dict[Path, Path] = {}
@@ -105,14 +86,10 @@ def list_runs(arguments: Sequence[str]) -> list[Path]:
 
 def check_is_run(folder: Path) -> None:
     """Raises an `InputError` if a folder has no files of a run."""
-    if _is_run(folder):
-        return
-    try:
-        has_runs = any(_is_run(path) for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read ({error.strerror})") from error
-    way_out = f"there are runs in it: '{folder}/*'" if has_runs else "name a folder that vswin train has written"
-    raise InputError(f"{folder} is not the folder of a run: it has none of {', '.join(_FILES)}; {way_out}")
+    if not _is_run(folder):
+        has_runs = any(map(_is_run, folder.glob("*")))
+        way_out = f"there are runs in it: '{folder}/*'" if has_runs else "name a folder that vswin train has written"
+        raise InputError(f"{folder} is not the folder of a run: it has none of {', '.join(_FILES)}; {way_out}")
 
 
 def _is_run(folder: Path) -> bool:
@@ -120,11 +97,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def read_run(label: str, name: str, folder: Path) -> Run:
-    """Reads the files that a run has; for its label and name see `Run`.
-
-    Raises:
-        InputError: if a file is damaged, or two of them are not from the same evaluation.
-    """
+    """Reads the files that a run has; an `InputError` if one is damaged, or two are not from the same evaluation."""
     history = predictions = None
     path = folder / "history.csv"
     if rows := _read_rows(path, ["epoch"]):
@@ -192,9 +165,7 @@ def _read_text(path: Path) -> str | None:
     except UnicodeDecodeError as error:
         raise _damaged(path, f"it is no text ({error.reason})") from None
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); make it readable, or do without this file"
-        ) from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable, or do without it") from error
 
 
 def _read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:

@@ -52,32 +52,24 @@ _OPACITY = 0.6
 
 
 class Clip(NamedTuple):
-    """A tested video as the page shows it.
-
-    Attributes:
-        film: An animated WebP in base64; empty if there is none.
-        still: One frame as WebP in base64; empty if there is none.
-        size: Width and height in pixels.
-        problem: Why there is no picture; otherwise empty.
-    """
+    """A tested video as the page shows it."""
 
     path: str
     label: str
     predicted: str
     probability: float
-    film: str = ""
-    still: str = ""
-    size: tuple[int, int] = (0, 0)
-    problem: str = ""
+    film: str = ""  # an animated WebP in base64
+    still: str = ""  # one frame as WebP in base64
+    size: tuple[int, int] = (0, 0)  # width and height in pixels
+    problem: str = ""  # why there is no picture
 
 
 def write_page(
     run: Run, curves: Sequence[str], best: Sequence[Clip], worst: Sequence[Clip]
 ) -> tuple[str, dict[str, bytes]]:
-    """Builds the page of a run, with SVG elements of its curves, and its clips with right and wrong predictions.
+    """Builds the page of a run with SVG elements of its curves and its clips with right and wrong predictions.
 
-    Returns:
-        The HTML, and plots to store beside it: name -> PNG.
+    Returns the HTML, and plots to store beside it: name -> PNG.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -91,8 +83,14 @@ def write_page(
     config, metrics = run.config or {}, run.metrics or {}
     model = config.get("model.name") or run.protocol.get("model")
     dataset = config.get("dataset.name") or run.test_set.get("name")
-    published = metrics.get("published")
-    test_session = metrics.get("environment")
+    published, test_session, weights = metrics.get("published"), metrics.get("environment"), run.protocol.get("weights")
+    # An evaluation in the folder of a training run may have tested weights from elsewhere.
+    file = weights.get("file") if isinstance(weights, dict) else None
+    is_other_weights = (
+        run.config is not None
+        and isinstance(file, str)
+        and (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
+    )
     by_class, pictures = _describe_classes(run)
     html = environment.get_template("page.html.j2").render(
         **by_class,
@@ -116,7 +114,7 @@ def write_page(
         settings=None if run.config is None else _list_settings(run.config),
         sessions=[_list_settings(session) for session in run.sessions],
         test_session=_list_settings(test_session if isinstance(test_session, dict) else {}),
-        is_other_weights=_is_other_weights(run),
+        is_other_weights=is_other_weights,
         evaluate=shlex.quote(f"run={run.folder}"),
     )
     return html, pictures
@@ -157,9 +155,9 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
     """Gives headings and rows of the history, rounded for reading."""
     if run.history is None:
         return []
-    rows = zip(*run.history.values(), strict=True)
-    texts = [["-" if math.isnan(value) else f"{value:.5g}" for value in row] for row in rows]
-    return [[printable(column) for column in run.history], *texts]
+    epochs = zip(*run.history.values(), strict=True)
+    rows = [["-" if math.isnan(value) else f"{value:.5g}" for value in epoch] for epoch in epochs]
+    return [list(map(printable, run.history)), *rows]
 
 
 def _describe_classes(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -255,15 +253,6 @@ def _list_changes(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | Non
 
 def _list_settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(printable(key), _show(value)) for key, value in flatten(dict(values))]
-
-
-def _is_other_weights(run: Run) -> bool:
-    """Tells whether the evaluation in the folder of a training run tested weights from elsewhere."""
-    weights = run.protocol.get("weights")
-    file = weights.get("file") if isinstance(weights, dict) else None
-    if run.config is None or not isinstance(file, str):
-        return False
-    return (run.folder / "checkpoints").resolve() != Path(file).resolve().parent
 
 
 def _show(value: Any) -> str:

@@ -40,30 +40,16 @@ _LONGEST_NAME = 80  # characters in a legend
 
 
 class _Line(NamedTuple):
-    """A line: its name in the legend, its values and their epochs, float64 [E], and its colour and style."""
-
-    name: str
-    values: np.ndarray
-    epochs: np.ndarray
+    name: str  # in the legend
+    values: np.ndarray  # float64 [E]
+    epochs: np.ndarray  # float64 [E]
     look: dict[str, Any]
 
 
-class _Panel(NamedTuple):
-    """A plot over the epochs; shares are shown as percent."""
-
-    title: str
-    lines: list[_Line]
-    is_share: bool = False
-    is_log: bool = False
-
-
 def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
-    """Draws loss, accuracy, learning rates and throughput of a training run, as far as its history has them.
+    """Draws a training run as far as its history has figures: an SVG element for each plot, and a PNG of all plots.
 
-    `history` maps column -> values, float64 [E], and contains `epoch`.
-
-    Returns:
-        An SVG element for each plot, and a PNG of all plots; both empty if there is nothing to draw.
+    `history` maps column -> values, float64 [E], and contains `epoch`. Without figures, both results are empty.
     """
     drawn = {column for column, values in history.items() if np.isfinite(values).any()}
 
@@ -76,8 +62,8 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
     for columns in groups.values():
         names = [column.removeprefix("lr_").replace("_", " ") for column in columns]
         rates[columns[0]] = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    highest = [np.nanmax(history[column]) for column in rates]
-    is_log = bool(rates) and min(highest) > 0 and max(highest) / min(highest) >= _LOG_RATIO
+    highest = [np.nanmax(history[column]) for column in rates] or [1]
+    has_log_rates = min(highest) > 0 and max(highest) / min(highest) >= _LOG_RATIO
 
     losses = {"loss": "training", "val_loss": "validation", "val_ema_loss": "validation, averaged weights"}
     accuracies = {
@@ -87,18 +73,18 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
         "val_top5": "validation, top-5",
     }
     panels = []
-    for title, named, is_share, is_logarithmic in (
-        ("loss", losses, False, False),
-        ("accuracy, %", accuracies, True, False),
-        ("learning rate at the end of an epoch", rates, False, is_log),
-        ("training clips per second", {"clips_per_sec": ""}, False, False),
+    for title, named, is_log in (
+        ("loss", losses, False),
+        ("accuracy, %", accuracies, False),
+        ("learning rate at the end of an epoch", rates, has_log_rates),
+        ("training clips per second", {"clips_per_sec": ""}, False),
     ):
         lines = [
             _Line(name, history[column], history["epoch"], _look(index))
             for index, (column, name) in enumerate(named.items())
             if column in drawn
         ]
-        panels += [_Panel(title, lines, is_share, is_logarithmic)] if lines else []
+        panels += [(title, lines, is_log)] if lines else []
     if not panels:
         return [], b""
     num_columns = min(2, len(panels))
@@ -106,11 +92,11 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
     with rc_context(_SETTINGS):
         everything = Figure(figsize=(num_columns * _SIZE[0], num_rows * _SIZE[1]), layout="constrained")
         svgs = []
-        for index, panel in enumerate(panels):
+        for index, (title, lines, is_log) in enumerate(panels):
             figure = Figure(figsize=_SIZE, layout="constrained")
             for axes in (figure.add_subplot(), everything.add_subplot(num_rows, num_columns, index + 1)):
-                _draw_panel(axes, panel)
-                if any(line.name for line in panel.lines):
+                _draw_lines(axes, title, lines, is_log)
+                if any(line.name for line in lines):
                     axes.legend(frameon=False, fontsize=8, labelcolor=_INK, handlelength=2.6)
             svgs.append(_as_svg(figure))
         return svgs, _as_png(everything)
@@ -167,10 +153,7 @@ def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_nam
 def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Draws validation top-1 and loss by epoch, one line for each run that has a history.
 
-    The ending of `path` sets the picture format; its folder must exist.
-
-    Raises:
-        InputError: If no run has a history.
+    The ending of `path` sets the picture format. It is an `InputError` if no run has a history.
     """
     drawn = [(run, run.history) for run in runs if run.history is not None]
     if not drawn:
@@ -187,7 +170,7 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
                 for index, (run, history) in enumerate(drawn)
                 if column in history and np.isfinite(history[column]).any()
             ]
-            _draw_panel(axes, _Panel(title, lines, is_share=column == "val_top1"))
+            _draw_lines(axes, title, lines)
             axes.autoscale(axis="y")  # Runs may be close to each other and far from 0.
             for line in lines:
                 # The label stands at the end of the line; a run of one epoch is only this point.
@@ -213,23 +196,24 @@ def _look(index: int) -> dict[str, Any]:
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": _STYLES[index % len(_STYLES)], "linewidth": 1.8}
 
 
-def _draw_panel(axes: Axes, panel: _Panel) -> None:
-    num_epochs = max((len(line.epochs) for line in panel.lines), default=0)
+def _draw_lines(axes: Axes, title: str, lines: Sequence[_Line], is_log: bool = False) -> None:
+    """Draws lines over the epochs; under a title with a percent sign, fractions are shown as percent."""
+    num_epochs = max((len(line.epochs) for line in lines), default=0)
     marker = "o" if num_epochs <= 12 else None
-    for line in panel.lines:
+    for line in lines:
         axes.plot(line.epochs, line.values, label=line.name, marker=marker, markersize=3.5, **line.look)
-    axes.set_title(panel.title, fontsize=10, color=_INK)
+    axes.set_title(title, fontsize=10, color=_INK)
     axes.set_xlabel("epoch")
-    if panel.is_log:
+    if is_log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if panel.is_share else plain)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol="") if title.endswith("%") else plain)
     axes.margins(x=0.03)
     if num_epochs == 1:
-        first = panel.lines[0].epochs[0]
+        first = lines[0].epochs[0]
         axes.set_xlim(first - 1, first + 1)  # no ticks at fractions of an epoch
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style_axes(axes)

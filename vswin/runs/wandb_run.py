@@ -27,13 +27,9 @@ _FINISH_SEC = 60.0
 def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Iterator[Run]:
     """Starts or resumes the wandb run that belongs to a run's folder, and finishes it however the block ends.
 
-    The folder keeps the id of the wandb run. Without an API key, where wandb itself looks for one, the run is offline;
-    wandb never prompts. `WANDB_MODE` has its usual meaning. A lost network ends nothing: after a minute, or
-    `WANDB_FINISH_TIMEOUT` seconds, the log names the command that sends the rest. `option` is the option that asks for
-    wandb, for messages.
-
-    Raises:
-        InputError: if wandb cannot start.
+    The folder keeps the id of the wandb run. Without an API key, the run is offline; wandb never prompts. `WANDB_MODE`
+    has its usual meaning. A lost network ends nothing: after a minute, or `WANDB_FINISH_TIMEOUT` seconds, the log names
+    the command that sends the rest. If wandb cannot start, an `InputError` names `option`, which asks for it.
     """
     run = _start(folder, project, config, option)
     exit_code = 1
