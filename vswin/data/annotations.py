@@ -284,18 +284,22 @@ def _read_kinetics(path: Path, subset: str, classes: ClassLookup) -> list[ListEn
             ".csv of the columns path,label may hold any videos"
         )
     entries, source = [], str(path)
+    suffixes: dict[tuple[str, str], str] = {}  # start and end as written -> end of the file name
     for line, (written, video_id, start, end, _) in rows:
-        video_id = video_id.strip()
-        where = f"{source}:{line}" if line else f"{source}, video {video_id}"
-        if not video_id:
-            raise InputError(f"{where}: no id")
-        name = classes.class_names[classes.expect(written, where)]
-        try:
-            times = [f"_{int(float(time)):06d}" for time in (start, end) if time.strip()]
-        except (ValueError, OverflowError):
-            raise InputError(f"{where}: times {start!r} to {end!r}; seconds are expected") from None
-        stem = video_id + ("".join(times) if len(times) == 2 else "")
-        entries.append(ListEntry(source, line, stem, name, video_id))
+        entry = ListEntry(source, line, "", written, video_id.strip())
+        if not entry.video_id:
+            raise InputError(f"{entry.where}: no id")
+        label = classes.find(written)
+        if label < 0:
+            raise InputError(f"{entry.where}: {classes.explain(written)}")
+        if (start, end) not in suffixes:
+            try:
+                times = [f"_{int(float(time)):06d}" for time in (start, end) if time.strip()]
+            except (ValueError, OverflowError):
+                raise InputError(f"{entry.where}: times {start!r} to {end!r}; seconds are expected") from None
+            suffixes[start, end] = "".join(times) if len(times) == 2 else ""
+        stem = entry.video_id + suffixes[start, end]
+        entries.append(ListEntry(source, line, stem, classes.class_names[label], entry.video_id))
     return entries
 
 
@@ -318,7 +322,8 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
     for line, cells in lines:
         if len(cells) < num_needed:
             raise InputError(f"{path}:{line}: expected {','.join(header)}, found {','.join(cells)!r}")
-        rows.append((line, pick([*cells, *[""] * (len(names) - len(cells)), ""])))
+        cells += [""] * max(1, len(names) + 1 - len(cells))
+        rows.append((line, pick(cells)))
     return rows
 
 

@@ -147,7 +147,7 @@ class FileIndex:
 
     def __init__(self, root: str, entries: Sequence[ListEntry] = ()) -> None:
         self._root = root
-        self._num_clips = Counter(entry_id for _, entry_id in {(entry.path, entry.video_id) for entry in entries})
+        self._entries = entries
 
     def find_id(self, entry: ListEntry, subset: str) -> str | None:
         """Finds the file of a video that a list names by its id; returns its path, or None.
@@ -155,19 +155,24 @@ class FileIndex:
         The name is `<id>_<start>_<end>` with any number of digits, or else `<id>`, unless several entries have this id.
         Among files of the same name, the folders of the subset ("train" or "val") and of the class decide.
         """
-        for stem in (entry.path, entry.video_id) if self._num_clips[entry.video_id] == 1 else (entry.path,):
-            paths = self._by_stem.get(stem)
-            if paths is None:
-                # Ids that differ in upper and lower case are different.
-                similar = self._by_key.get(_key(stem), [])
-                paths = [path for path in similar if os.path.basename(path).startswith(entry.video_id)]
-            if paths:
-                return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)}) if len(paths) > 1 else paths[0]
-        return None
+        paths = self._by_stem.get(entry.path) or self._find_similar(entry.path, entry.video_id)
+        if not paths and self._num_clips[entry.video_id] == 1:
+            paths = self._find_similar(entry.video_id, entry.video_id)
+        if len(paths) > 1:
+            return _nearest(paths, _SUBSET_FOLDERS[subset] | {loosely(entry.label)})
+        return paths[0] if paths else None
+
+    def _find_similar(self, stem: str, video_id: str) -> list[str]:
+        """Finds names that `_key` makes equal; ids that differ in upper and lower case stay different."""
+        return [path for path in self._by_key.get(_key(stem), []) if os.path.basename(path).startswith(video_id)]
 
     def find_named(self, name: str) -> list[str]:
         """Finds the files of this name, in upper or lower case, with any video ending."""
         return self._by_key.get(_key(name.rpartition(".")[0] if is_video(name) else name), [])
+
+    @cached_property
+    def _num_clips(self) -> Counter[str]:
+        return Counter(video_id for _, video_id in {(entry.path, entry.video_id) for entry in self._entries})
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
