@@ -52,7 +52,7 @@ test-fast: $(INSTALLED)  ## only the fast tests
 
 test: lint types test-fast  ## lint, types and the fast tests: about 9 minutes on 2 cores
 
-test-slow: $(INSTALLED)  ## whole runs, kills, several processes: about 38 minutes on 2 cores
+test-slow: $(INSTALLED)  ## whole runs, kills, several processes: about 30 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --durations 20 $(ARGS)
 
 install-addons: $(ADDONS_INSTALLED)  ## create .venv-addons, for optimizer=adamw_addons: TensorFlow 2.15 with Addons

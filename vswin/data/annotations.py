@@ -115,8 +115,8 @@ def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path 
         how = owner.how.format(root=root, parent=root.parent)
         raise NotFoundError(
             f"{owner.title}: {missing} cannot be found. {how} The lists are looked for in `splits`, `annotations`, "
-            f"`labels` and `lists` beside and inside dataset.root={root}; dataset.train_list and dataset.val_list may "
-            "name them."
+            f"`labels` and `lists` beside and inside dataset.root={root}. If the videos are elsewhere, set "
+            "dataset.root to their folder; dataset.train_list and dataset.val_list may name lists."
         )
     if found[1] is None:
         raise InputError(

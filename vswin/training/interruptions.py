@@ -169,7 +169,9 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
             )
         elif loss := checkpoints.workers.describe_loss(error):
             message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {command}"
-        elif position and not (folder / STATES).is_dir():
+        elif not (folder / STATES).is_dir() and (
+            position or isinstance(error, FileNotFoundError | tf.errors.NotFoundError)
+        ):
             best = best_weights(folder)
             message = (
                 f"{folder / STATES} was removed while the run went on, and its states with it. "
