@@ -18,7 +18,7 @@ from vswin.config.schema import ClipConfig, EvaluateConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.pipeline import make_eval_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.data.sampling import uniform_clips
 from vswin.data.transforms import three_crops
 from vswin.data.views import load_protocol_views
@@ -80,7 +80,7 @@ def bench_evaluation(videos: Sequence[str], overrides: Sequence[str], rounds: in
 
 def _all_views(model: VideoSwin, videos: Sequence[str], clip: ClipConfig, average: str) -> Callable[[], np.ndarray]:
     """Makes a function that predicts videos as an evaluation does: float32 [videos, K]."""
-    records = [VideoRecord(path, 0) for path in videos]
+    records = [Sample(path, (0,)) for path in videos]
 
     @tf.function
     def predict(views: tf.Tensor) -> tf.Tensor:

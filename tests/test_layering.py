@@ -34,6 +34,7 @@ ONLY_IN = {
         "vswin/data/inspection.py",
         "vswin/data/decoders.py",
         "vswin/data/pyav_encoder.py",
+        "vswin/data/seeking.py",
     },
     "h5py": {"vswin/weights/files.py"},
     "safetensors": {"vswin/weights/files.py"},

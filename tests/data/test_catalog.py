@@ -15,7 +15,7 @@ from vswin.data.catalog import describe_catalog, hash_videos, load_catalog
 from vswin.data.class_names import read_class_names
 from vswin.data.matching import UnusedEntry
 from vswin.data.motion import MOTIONS, MotionPlan, prepare_motion
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 DATASETS = ("motion", "folder", "ucf101", "hmdb51", "kinetics400", "kinetics600", "sthv2")
@@ -51,7 +51,7 @@ def test_motion(tmp_path, monkeypatch, configured):
     catalog = load_catalog(configured("motion", root=tmp_path / "videos"))
     assert catalog.class_names == tuple(MOTIONS)
     assert (len(catalog.train), len(catalog.val)) == (16, 8)
-    assert catalog.val[2] == VideoRecord(str(tmp_path / "videos" / "val" / "move_right" / "00001.avi"), 2)
+    assert catalog.val[2] == Sample(str(tmp_path / "videos" / "val" / "move_right" / "00001.avi"), (2,))
     with pytest.raises(InputError, match=r"no lists.*val_list"):
         load_catalog(configured("motion", root=tmp_path / "videos", val_list="val.txt"))
 
@@ -74,7 +74,7 @@ def test_lists_start_from_their_own_folder_without_a_root(tmp_path, configured, 
     config = configured("folder", root=tmp_path / "nowhere", train_list=train_list, val_list=val_list)
     catalog = load_catalog(config)
     assert catalog.class_names == ("0", "1", "2")
-    assert catalog.val == [VideoRecord(str(tmp_path / "b" / "2.mp4"), 2)]
+    assert catalog.val == [Sample(str(tmp_path / "b" / "2.mp4"), (2,))]
     # Without a validation list, some training videos are held out.
     train_list = write("a/train.txt", "0.mp4 0\n1.mp4 0\n")
     config = configured("folder", root=tmp_path / "nowhere", train_list=train_list, num_classes=2)
@@ -102,7 +102,7 @@ def test_ucf101(tmp_path, list_folder, is_flat, configured, make_files, write):
     catalog = load_catalog(configured("ucf101", root=tmp_path / "videos", split=2))
     assert [record.label for record in catalog.train] == [2, 100]
     folder = tmp_path / "videos" if is_flat else tmp_path / "videos" / "Archery"
-    assert catalog.val == [VideoRecord(str(folder / "v_Archery_g01_c01.avi"), 2)]
+    assert catalog.val == [Sample(str(folder / "v_Archery_g01_c01.avi"), (2,))]
     # Files may be encoded and spelt otherwise.
     make_files("more/HandstandPushups/v_HandstandPushups_g08_c01.MP4")
     val_list = write("more.txt", "HandstandPushups/v_HandStandPushups_g08_c01.avi 37\n")
@@ -118,8 +118,8 @@ def test_kinetics400_by_the_owners_files(tmp_path, configured, make_files, write
     write("annotations/val.csv", KINETICS + "zumba,b,2,12,validate\n")
     catalog = load_catalog(configured("kinetics400", root=tmp_path / "videos"))
     folder = tmp_path / "videos"
-    assert catalog.train == [VideoRecord(str(folder / "train" / "air_drumming" / "-a_000001_000011.mp4"), 1)]
-    assert catalog.val == [VideoRecord(str(folder / "val" / "b_000002_000012.webm"), 399)]
+    assert catalog.train == [Sample(str(folder / "train" / "air_drumming" / "-a_000001_000011.mp4"), (1,))]
+    assert catalog.val == [Sample(str(folder / "val" / "b_000002_000012.webm"), (399,))]
     assert not any(catalog.missing.values())
     alone = load_catalog(configured("kinetics600", root=folder, val_list=tmp_path / "annotations" / "val.csv"))
     assert (alone.train, [record.label for record in alone.val]) == ([], [599])
@@ -157,8 +157,8 @@ def test_sthv2(tmp_path, configured, compose_train, make_files, write):
         videos = [{"id": str(number), "label": "x", "template": "Closing [something]", "placeholders": ["x"]}]
         write(f"labels/something-something-v2-{name}.json", json.dumps(videos))
     catalog = load_catalog(configured("sthv2", root=tmp_path / "20bn"))
-    assert catalog.train == [VideoRecord(str(tmp_path / "20bn" / "1.webm"), 5)]
-    assert catalog.val == [VideoRecord(str(tmp_path / "20bn" / "2.mp4"), 5)]
+    assert catalog.train == [Sample(str(tmp_path / "20bn" / "1.webm"), (5,))]
+    assert catalog.val == [Sample(str(tmp_path / "20bn" / "2.mp4"), (5,))]
     config = compose_train("dataset=sthv2")
     assert (config.clip.sampling, config.clip.num_clips, config.clip.num_crops) == ("segments", 1, 3)
     assert (config.epochs, config.dataset.allow_flip) == (60, False)
@@ -196,8 +196,8 @@ def test_lists_without_any_video_are_an_error_even_if_missing_ones_are_allowed(t
 
 
 def test_fingerprints_are_of_videos_and_classes_alone():
-    here = [VideoRecord("/a/x.mp4", 0), VideoRecord("/a/y.mp4", 1)]
-    there = [VideoRecord("/b/c/y.webm", 0), VideoRecord("x.avi", 1)]
+    here = [Sample("/a/x.mp4", (0,)), Sample("/a/y.mp4", (1,))]
+    there = [Sample("/b/c/y.webm", (0,)), Sample("x.avi", (1,))]
     assert hash_videos(here, ("hop", "run")) == hash_videos(there, ("run", "hop"))
     assert hash_videos(here, ("hop", "run")) != hash_videos(there, ("hop", "run"))
     assert hash_videos(here, ("hop", "run")) != hash_videos(here[:1], ("hop", "run"))

@@ -14,7 +14,7 @@ from vswin.data.frames import DiskCache, FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import DecodeError
 
 CLIP = make_group("clip", num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1)
@@ -95,7 +95,7 @@ def test_files_that_change_between_two_epochs_keep_their_slots(
     write_video, make_augment, tmp_path: Path, cache: str
 ) -> None:
     changes = [None, *CHANGES]
-    records = [VideoRecord(str(tmp_path / f"{change}.avi"), label) for label, change in enumerate(changes)]
+    records = [Sample(str(tmp_path / f"{change}.avi"), (label,)) for label, change in enumerate(changes)]
     for path, _ in records:
         Path(path).write_bytes(Path(write_video("epoch.avi", 30)).read_bytes())
     bad = BadVideos()
@@ -110,8 +110,8 @@ def test_files_that_change_between_two_epochs_keep_their_slots(
 
     assert weights_of(0) == [1] * len(records)
     assert bad.rows() == []
-    for path, label in records[1:]:
-        CHANGES[changes[label]](Path(path))
+    for record in records[1:]:
+        CHANGES[changes[record.label]](Path(record.path))
     weights = weights_of(1)
     causes = {Path(path).stem: cause.partition(" (")[0] for path, cause, _ in bad.rows()}
     for change, weight in zip(changes, weights, strict=True):

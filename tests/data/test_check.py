@@ -26,7 +26,7 @@ from vswin.data.check import (
     write_clean_lists,
 )
 from vswin.data.matching import UnusedEntry
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 
 GOOD = FileFacts(2_000_000, 99, 240, 320)
 NAMES = ("hop", "run")
@@ -197,7 +197,7 @@ def rows_of(console):
 
 
 def test_the_summary(console, compose_train):
-    catalog = Catalog(("hop", "run [fast]"), [VideoRecord("a", 0), VideoRecord("b", 1)], [VideoRecord("c", 1)])
+    catalog = Catalog(("hop", "run [fast]"), [Sample("a", (0,)), Sample("b", (1,))], [Sample("c", (1,))])
     facts = {"a": GOOD, "b": FileFacts(5, reason="empty"), "c": GOOD._replace(num_bytes=3 * 10**9)}
     print_summary(console, compose_train("dataset=folder").dataset, catalog, facts)
     assert rows_of(console) == [
@@ -230,11 +230,11 @@ def test_the_first_findings_of_each_kind(console):
 
 def test_clean_lists(tmp_path):
     root = tmp_path / "v"
-    train = [VideoRecord(f"{root}/hop, a.mp4", 0), VideoRecord("/elsewhere/b.mp4", 1), VideoRecord(f"{root}/c.mp4", 1)]
+    train = [Sample(f"{root}/hop, a.mp4", (0,)), Sample("/elsewhere/b.mp4", (1,)), Sample(f"{root}/c.mp4", (1,))]
     facts = {video.path: GOOD for video in train} | {f"{root}/c.mp4": FileFacts(0, reason="empty")}
     # A class with a number for a name is written as an index, since a list would read the number as one.
     for names, labels in ((("hop", "run"), ("hop", "run")), (("1", "0"), ("0", "1"))):
-        catalog = Catalog(names, train, [VideoRecord(f"{root}/c.mp4", 1)])
+        catalog = Catalog(names, train, [Sample(f"{root}/c.mp4", (1,))])
         written = write_clean_lists(tmp_path / "lists", catalog, facts, str(root))
         assert written == [tmp_path / "lists" / "train.csv"]
         assert written[0].read_text() == f'path,label\n"hop, a.mp4",{labels[0]}\n/elsewhere/b.mp4,{labels[1]}\n'
@@ -242,7 +242,7 @@ def test_clean_lists(tmp_path):
 
 def find(facts, hashes=None, val=(), missing=(), clip=CLIP):
     """Takes files of training videos by class: {"hop/a": facts}."""
-    train = [VideoRecord(path, NAMES.index(path.split("/")[0])) for path in facts]
+    train = [Sample(path, (NAMES.index(path.split("/")[0]),)) for path in facts]
     catalog = Catalog(NAMES, train, list(val), missing={"val": tuple(missing)})
     findings = find_problems(catalog, facts, hashes or {}, clip)
     return [(finding.kind, finding.subset, finding.path, finding.detail) for finding in findings]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vswin.data.folder import load_folder
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 
@@ -14,9 +14,9 @@ def test_classes_are_folders_in_sorted_order(tmp_path, make_files):
     class_names, train, val = load_folder(tmp_path)
     assert class_names == ("jump", "run")
     assert train == [
-        VideoRecord(str(tmp_path / "jump" / "x.mov"), 0),
-        VideoRecord(str(tmp_path / "run" / "a.webm"), 1),
-        VideoRecord(str(tmp_path / "run" / "b.MP4"), 1),
+        Sample(str(tmp_path / "jump" / "x.mov"), (0,)),
+        Sample(str(tmp_path / "run" / "a.webm"), (1,)),
+        Sample(str(tmp_path / "run" / "b.MP4"), (1,)),
     ]
     assert val == []
 
@@ -25,8 +25,8 @@ def test_train_and_val_folders(tmp_path, make_files):
     make_files("train/run/a.avi", "train/jump/b.mkv", "val/run/c.m4v", "val/jump/d.mpg")
     class_names, train, val = load_folder(tmp_path)
     assert class_names == ("jump", "run")
-    assert [(os.path.basename(path), label) for path, label in train] == [("b.mkv", 0), ("a.avi", 1)]
-    assert [(os.path.basename(path), label) for path, label in val] == [("d.mpg", 0), ("c.m4v", 1)]
+    assert [(os.path.basename(video.path), video.label) for video in train] == [("b.mkv", 0), ("a.avi", 1)]
+    assert [(os.path.basename(video.path), video.label) for video in val] == [("d.mpg", 0), ("c.m4v", 1)]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from vswin.data import frames as frames_module
 from vswin.data.decode import VideoReader
 from vswin.data.decoders import DECODER_VERSIONS
 from vswin.data.frames import DiskCache, FrameLoader, RamCache, open_frames
+from vswin.data.samples import Sample
 from vswin.errors import DecodeError, InputError
 
 CLIPS = Path(__file__).parent.parent / "clips"
@@ -29,9 +30,9 @@ def openings(monkeypatch) -> list[str]:
     opened = []
 
     class Listing(VideoReader):
-        def __init__(self, path: str, *arguments: object) -> None:
+        def __init__(self, path: str, *arguments: object, **named: object) -> None:
             opened.append(Path(path).name)
-            super().__init__(path, *arguments)
+            super().__init__(path, *arguments, **named)
 
     monkeypatch.setattr(decode, "VideoReader", Listing)
     return opened
@@ -254,11 +255,11 @@ def test_space_is_estimated_from_a_few_videos(write_video, bad_files, tmp_path: 
     paths = [write_video(f"space_{number}.avi", 8, 32, 40) for number in range(50)]
     loader = FrameLoader(cache=DiskCache(tmp_path))
     monkeypatch.setattr(DiskCache, "free_bytes", lambda self: 549_000)
-    loader.check_space(paths, 16)
+    loader.check_space([Sample(path, (0,)) for path in paths], 16)
     assert len(openings) == 17
     monkeypatch.setattr(DiskCache, "free_bytes", lambda self: 548_000)
     with pytest.raises(InputError, match=rf"50 videos take about .* disk in {tmp_path} are free.*cache_dir"):
-        loader.check_space(paths, 16)
+        loader.check_space([Sample(path, (0,)) for path in paths], 16)
 
 
 def test_what_is_kept_bad_or_too_long_needs_no_space(write_video, bad_files, tmp_path: Path, monkeypatch) -> None:
@@ -266,13 +267,13 @@ def test_what_is_kept_bad_or_too_long_needs_no_space(write_video, bad_files, tmp
     loader = FrameLoader(cache=DiskCache(tmp_path))
     monkeypatch.setattr(DiskCache, "free_bytes", lambda self: 0)
     loader.check_space([], 16)
-    loader.check_space([bad_files["text"], bad_files["missing"]], 16)
+    loader.check_space([Sample(bad_files[name], (0,)) for name in ("text", "missing")], 16)
     with pytest.raises(InputError):
-        loader.check_space([path], 16)
+        loader.check_space([Sample(path, (0,))], 16)
     loader.load(path, 16, np.arange)
-    loader.check_space([path], 16)
+    loader.check_space([Sample(path, (0,))], 16)
     monkeypatch.setattr(frames_module, "LONGEST_KEPT", 7)
-    loader.check_space([write_video("too_long.avi", 8, 32, 40)], 16)
+    loader.check_space([Sample(write_video("too_long.avi", 8, 32, 40), (0,))], 16)
 
 
 def test_open_frames_takes_what_is_configured(write_video, tmp_path: Path, monkeypatch, openings) -> None:
@@ -280,7 +281,7 @@ def test_open_frames_takes_what_is_configured(write_video, tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     for cache, num_openings in (("none", 2), ("ram", 1 + 1), ("disk", 1 + 1)):
         openings.clear()
-        loader = open_frames(dataset(cache, Path("~/frames")), 16, [path])
+        loader = open_frames(dataset(cache, Path("~/frames")), 16, [Sample(path, (0,))])
         for _ in range(2):
             loader.load(path, 16, np.arange)
         assert len(openings) == num_openings
@@ -292,7 +293,7 @@ def test_open_frames_refuses_what_cannot_work(write_video, tmp_path: Path, monke
     path = write_video("large.avi", 4)
     monkeypatch.setattr(RamCache, "free_bytes", lambda self: 1000)
     with pytest.raises(InputError, match=r"dataset.cache: 1 videos take about 0.0 GB .* of memory are free"):
-        open_frames(dataset("ram", tmp_path), 16, [path])
+        open_frames(dataset("ram", tmp_path), 16, [Sample(path, (0,))])
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"dataset.cache_dir={tmp_path}{os.sep}file{os.sep}frames cannot be made"):
         open_frames(dataset("disk", tmp_path / "file" / "frames"), 16, [])

@@ -21,7 +21,7 @@ from vswin.data.frames import FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.data.transforms import resize_short_side
 from vswin.errors import DecodeError
 
@@ -35,9 +35,10 @@ import numpy as np
 from vswin.errors import DecodeError
 from vswin.data.decoders import OpenCVDecoder
 from vswin.data.decode import VideoFiles
+from vswin.data.samples import WHOLE
 
 class FaultyFiles(VideoFiles):
-    def open(self, path, decoder="auto", timeout_sec=None):
+    def open(self, path, decoder="auto", timeout_sec=None, part=WHOLE):
         name = os.path.basename(path)
         if name.startswith("crash"):
             OpenCVDecoder(path)
@@ -55,7 +56,7 @@ class FaultyFiles(VideoFiles):
             raise DecodeError(path, "modules", " ".join(sys.modules))
         if name.startswith("pid"):
             raise DecodeError(path, "pid", str(os.getpid()))
-        return super().open(path, decoder, timeout_sec)
+        return super().open(path, decoder, timeout_sec, part)
 
 def die_while_sending(reader):
     threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -245,7 +246,7 @@ def test_decoded_videos_are_cached_in_this_process(write_video) -> None:
 
 
 def test_in_training_a_crash_is_a_clip_of_no_weight(faulty, write_video, crash, make_augment) -> None:
-    records = [VideoRecord(write_video("good.avi", 8), 1), VideoRecord(crash, 0), VideoRecord("hang.avi", 2)]
+    records = [Sample(write_video("good.avi", 8), (1,)), Sample(crash, (0,)), Sample("hang.avi", (2,))]
     clip = make_group("clip", num_frames=2, frame_stride=1, resize=16, crop=16, num_clips=1, num_crops=1)
     bad = BadVideos()
     order = Order(seed=0, batch_size=3, epochs=2)

@@ -21,12 +21,13 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs Linux or macOS
 STORE = """
 import os, sys, time
 from vswin.data.decode import VideoFiles
+from vswin.data.samples import WHOLE
 
 class SlowFiles(VideoFiles):
-    def open(self, path, decoder="auto", timeout_sec=None):
+    def open(self, path, decoder="auto", timeout_sec=None, part=WHOLE):
         print(os.getpid(), file=sys.stderr, flush=True)
         time.sleep(3600 if path == "hang.avi" else 0)
-        return super().open(path, decoder, timeout_sec)
+        return super().open(path, decoder, timeout_sec, part)
 """
 # One process waits for work, another hangs. The program uses the exit gate.
 PROGRAM = """

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from vswin.data.lists import ListEntry, find_class_names, read_list
-from vswin.data.records import VideoRecord, split_train_val
+from vswin.data.samples import Sample, split_train_val
 from vswin.errors import InputError
 
 
@@ -91,7 +91,7 @@ def test_class_names_from_labels():
 
 def videos(root, counts):
     return [
-        VideoRecord(f"{root}/{label}/video{number}.mp4", label)
+        Sample(f"{root}/{label}/video{number}.mp4", (label,))
         for label, count in enumerate(counts)
         for number in range(count)
     ]
@@ -122,9 +122,7 @@ def test_split_depends_on_neither_folder_nor_order():
 
 def test_recordings_stay_together():
     records = [
-        VideoRecord(f"/data/Run/v_Run_g{group:02d}_c{clip:02d}.avi", 0)
-        for group in range(1, 11)
-        for clip in range(1, 5)
+        Sample(f"/data/Run/v_Run_g{group:02d}_c{clip:02d}.avi", (0,)) for group in range(1, 11) for clip in range(1, 5)
     ]
     train, val = split_train_val(records, 0.2, "/data")
     assert (len(train), len(val)) == (32, 8)

@@ -7,7 +7,7 @@ import pytest
 from vswin.data.class_names import ClassLookup
 from vswin.data.lists import ListEntry
 from vswin.data.matching import FileIndex, UnusedEntry, label_videos
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 CLASSES = ClassLookup(("air drumming", "archery"))
@@ -27,7 +27,7 @@ def test_labels_and_paths(tmp_path, make_files):
     absolute = str(tmp_path / "v" / "c.mp4")
     by_name = find(tmp_path, ("v/a b.mp4", "archery"), (absolute, "air_drumming"))
     by_index = find(tmp_path, ("v/a b.mp4", "1"), (absolute, "0"))
-    assert by_name == by_index == ([VideoRecord(str(tmp_path / "v" / "a b.mp4"), 1), VideoRecord(absolute, 0)], [], [])
+    assert by_name == by_index == ([Sample(str(tmp_path / "v" / "a b.mp4"), (1,)), Sample(absolute, (0,))], [], [])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_backslash_separates_folders_unless_it_is_part_of_a_name(tmp_path, mak
 )
 def test_files_that_lie_elsewhere_are_found_by_name(tmp_path, make_files, written):
     make_files("val/archery/a.mp4")
-    found = [VideoRecord(str(tmp_path / "val" / "archery" / "a.mp4"), 1)]
+    found = [Sample(str(tmp_path / "val" / "archery" / "a.mp4"), (1,))]
     assert find(tmp_path, (written, "1"), search=True) == (found, [], [])
     assert len(find(tmp_path, (written, "1"))[1]) == 1
     # Files in the folder of another class are not taken.
@@ -145,6 +145,6 @@ def test_repeated_ids_count_once_but_stay_in_several_classes(tmp_path, make_file
     entries = [entry_of("x"), entry_of("x"), entry_of("x", label="yoga"), entry_of("y"), entry_of("y")]
     files = FileIndex(str(tmp_path), entries)
     videos, missing, repeated = label_videos(entries, "val", ClassLookup(("yoga", "zumba")), "", files)
-    assert [label for _, label in videos] == [1, 0]
+    assert [video.label for video in videos] == [1, 0]
     assert [entry.path for entry in missing] == ["y_000010_000020"]
     assert len(repeated) == 2

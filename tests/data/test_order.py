@@ -3,24 +3,24 @@ import pytest
 
 from tests.conftest import make_group
 from vswin.data.bad_videos import BadVideos
-from vswin.data.order import Order, Shard, batch_indices, batch_records, clip_generator, count_steps
+from vswin.data.order import Order, Shard, batch_indices, batch_samples, clip_generator, count_steps
 from vswin.data.pipeline import make_train_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 CLIP = make_group("clip", num_frames=2, frame_stride=2, resize=40, crop=32)
 
 
 @pytest.fixture(scope="module")
-def records(write_video) -> list[VideoRecord]:
-    return [VideoRecord(write_video(f"repeated_{index}.avi", 20, 48, 70), index) for index in range(5)]
+def records(write_video) -> list[Sample]:
+    return [Sample(write_video(f"repeated_{index}.avi", 20, 48, 70), (index,)) for index in range(5)]
 
 
 @pytest.fixture
 def load(make_augment):
     augment = make_augment(crop_area=[0.1, 1.0], crop_aspect=[0.75, 1.33])
 
-    def run(records: list[VideoRecord], order: Order) -> list[dict[str, np.ndarray]]:
+    def run(records: list[Sample], order: Order) -> list[dict[str, np.ndarray]]:
         dataset = make_train_dataset(records, CLIP, augment, False, order, BadVideos())
         return list(dataset.as_numpy_iterator())
 
@@ -32,7 +32,7 @@ def test_the_videos_of_a_step_are_named(records, load, repeats: int):
     order = Order(seed=2, batch_size=4, epochs=1, repeats=repeats)
     for step, batch in enumerate(load(records, order)):
         expected = [records[index] for index in batch["indices"] if index >= 0]
-        assert batch_records(records, order, 0, step) == expected
+        assert batch_samples(records, order, 0, step) == expected
         assert batch_indices(5, order, 0, step) == batch["indices"].tolist()
 
 

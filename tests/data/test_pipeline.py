@@ -15,7 +15,7 @@ from vswin.data.decoders import ExitGate
 from vswin.data.frames import FrameLoader
 from vswin.data.order import Order, Shard
 from vswin.data.pipeline import make_eval_dataset, make_train_dataset, make_val_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.data.views import load_protocol_views
 from vswin.errors import InputError
 
@@ -25,11 +25,11 @@ CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32, num_
 
 
 @pytest.fixture(scope="module")
-def records(write_video) -> list[VideoRecord]:
+def records(write_video) -> list[Sample]:
     """Seven videos of different lengths and shapes; video i has label 10 + i."""
     shapes = [(48, 64), (64, 48), (50, 70), (48, 48), (40, 90), (60, 44), (48, 66)]
     return [
-        VideoRecord(write_video(f"record_{index}.avi", 8 + 2 * index, height, width), 10 + index)
+        Sample(write_video(f"record_{index}.avi", 8 + 2 * index, height, width), (10 + index,))
         for index, (height, width) in enumerate(shapes)
     ]
 
@@ -39,7 +39,7 @@ def train(make_augment) -> Callable[..., tf.data.Dataset]:
     """Makes the training data of `CLIP` with random crops and flips: `train(records, order)`."""
     augment = make_augment(crop_area=[0.2, 1.0], crop_aspect=[0.75, 1.33], flip=0.5)
 
-    def make(records: list[VideoRecord], order: Order, bad: BadVideos | None = None) -> tf.data.Dataset:
+    def make(records: list[Sample], order: Order, bad: BadVideos | None = None) -> tf.data.Dataset:
         return make_train_dataset(records, CLIP, augment, True, order, BadVideos() if bad is None else bad)
 
     return make
@@ -147,7 +147,7 @@ def test_iterator_can_be_saved_and_restored(train, records, tmp_path) -> None:
 
 
 def test_bad_training_video_keeps_its_slot_without_weight(train, records, bad_files) -> None:
-    broken = [*records[:2], VideoRecord(bad_files["truncated avi"], 12), VideoRecord(bad_files["empty"], 13)]
+    broken = [*records[:2], Sample(bad_files["truncated avi"], (12,)), Sample(bad_files["empty"], (13,))]
     bad = BadVideos()
     batch = joined(batches(train(broken, Order(seed=1, batch_size=2, epochs=2), bad)))
     for index, label, weight, clip in zip(
@@ -189,7 +189,7 @@ def test_eval_workers_share_without_overlap_and_with_equal_steps(records, num_wo
 
 
 def test_bad_eval_video_counts_with_label_minus_one(records, bad_files) -> None:
-    broken = [records[0], VideoRecord(bad_files["one frame mp4"], 5), records[1]]
+    broken = [records[0], Sample(bad_files["one frame mp4"], (5,)), records[1]]
     bad = BadVideos()
     batch = joined(batches(make_eval_dataset(broken, CLIP, 2, bad)))
     assert batch["labels"][:3].tolist() == [10, -1, 11]
@@ -211,7 +211,7 @@ def test_validation_is_one_centre_view_in_training_format(train, records) -> Non
 
 
 def test_paths_stay_out_of_the_graph(train, records) -> None:
-    many = [VideoRecord(f"some/long/folder/name/video_{index}.mp4", 0) for index in range(240_000)]
+    many = [Sample(f"some/long/folder/name/video_{index}.mp4", (0,)) for index in range(240_000)]
     dataset = train(many, Order(seed=1, batch_size=8, epochs=1))
     assert b"some/long/folder" not in dataset._as_serialized_graph().numpy()
 
@@ -233,10 +233,10 @@ from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.pipeline import Order, make_train_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 
 config = compose_config("train", ["clip.num_frames=4", "clip.crop=32", "augment.crop_area=[0.2,1]"], TrainConfig)
-records = [VideoRecord(sys.argv[1], 0)] * 1000
+records = [Sample(sys.argv[1], (0,))] * 1000
 iterator = iter(make_train_dataset(records, config.clip, config.augment, True, Order(0, 2, 1), BadVideos()))
 next(iterator)
 raise SystemExit("a run that ends early")

@@ -79,7 +79,10 @@ def _read_list(name: str) -> Callable[[Path], None]:
             except InputError as error:
                 errors.append(error)
             else:
-                assert all(0 <= label < len(catalog.class_names) for _, label in (*catalog.train, *catalog.val))
+                assert all(
+                    0 <= label < len(catalog.class_names)
+                    for label in [label for video in (*catalog.train, *catalog.val) for label in video.labels]
+                )
         if len(errors) == len(uses):
             raise errors[0]
 

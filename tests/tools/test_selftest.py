@@ -12,7 +12,7 @@ from vswin.cli import SELFTEST_OVERRIDES
 from vswin.data import decode
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.motion import prepare_motion
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 from vswin.runtime import make_strategy
 from vswin.tools import selftest
@@ -46,7 +46,7 @@ def test_red_taken_for_blue_is_found_before_the_training(monkeypatch, compose_tr
 @pytest.mark.parametrize("shift", [1, -1])
 def test_labels_that_are_off_by_one_are_found_before_the_training(shift):
     names = ("a", "b", "c")
-    records = [VideoRecord(f"videos/train/{name}/1.avi", label) for label, name in enumerate(names)]
+    records = [Sample(f"videos/train/{name}/1.avi", (label,)) for label, name in enumerate(names)]
     selftest._check_labels(Catalog(names, records, records))
     wrong = [record._replace(label=record.label + shift) for record in records]
     for catalog in (Catalog(names, wrong, records), Catalog(names, records, wrong)):

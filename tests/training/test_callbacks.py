@@ -15,7 +15,7 @@ from rich.console import Console
 
 import vswin
 from vswin.data.bad_videos import BadVideos
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
@@ -167,8 +167,8 @@ def make_guard(tmp_path):
     """Makes a guard for a trainer whose batches hold `e<epoch>s<step>_0.mp4` and `..._1.mp4`."""
 
     def make(trainer: Trainer) -> FiniteGuard:
-        def find_records(epoch: int, step: int) -> list[VideoRecord]:
-            return [VideoRecord(f"e{epoch}s{step}_{i}.mp4", i) for i in range(2)]
+        def find_records(epoch: int, step: int) -> list[Sample]:
+            return [Sample(f"e{epoch}s{step}_{i}.mp4", (i,)) for i in range(2)]
 
         guard = FiniteGuard(trainer.model, STEPS, find_records, tmp_path / "non_finite_step.json")
         guard.set_model(trainer)

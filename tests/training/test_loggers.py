@@ -21,7 +21,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 import vswin
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.models.zoo import ModelSize
 from vswin.training.loggers import HistoryFile, TensorBoardLog, open_loggers, predict_clips, standard_keys
 
@@ -174,7 +174,7 @@ def catalog(small_videos) -> Catalog:
     paths = [*(small_videos / "bright" / f"{number}.avi" for number in range(4))]
     paths += [small_videos / "dark" / f"{number}.avi" for number in range(3)]
     paths[1] = paths[1].with_name("gone.avi")
-    videos = [VideoRecord(str(path), int(path.parent.name == "dark")) for path in paths]
+    videos = [Sample(str(path), (int(path.parent.name == "dark"),)) for path in paths]
     return Catalog(("bright", "dark"), [], videos)
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from vswin.data.catalog import Catalog
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.models.zoo import SIZES, ModelSize, configured_size, count_parameters
 from vswin.runtime import make_strategy
 from vswin.training.memory import describe_memory, estimate_step
@@ -14,7 +14,7 @@ from vswin.training.summary import describe_run
 
 
 def summarise(config, strategy="one_device") -> dict[str, str]:
-    catalog = Catalog(("jump", "run", "swim"), [VideoRecord("a", 0)] * 130, [VideoRecord("b", 1)] * 9)
+    catalog = Catalog(("jump", "run", "swim"), [Sample("a", (0,))] * 130, [Sample("b", (1,))] * 9)
     groups = ["head 1 (decay 0)"]
     if isinstance(strategy, str):
         strategy = make_strategy(strategy)

@@ -18,7 +18,7 @@ from vswin.config.schema import DatasetConfig
 from vswin.data.class_names import ClassLookup
 from vswin.data.folder import count_others, is_video, list_videos
 from vswin.data.lists import ListEntry, is_number, read_text, split_cells
-from vswin.data.records import ROLES, TRAIN, VAL
+from vswin.data.samples import ROLES, TRAIN, VAL
 from vswin.errors import InputError
 
 # Usual folders of annotation files, beside and below the video folder.

@@ -22,7 +22,7 @@ from vswin.data.lists import ACCEPTED, ListEntry, find_class_names, read_list
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
-from vswin.data.records import ROLES, TEST, TRAIN, VAL, VideoRecord, split_train_val
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Sample, split_train_val
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 
@@ -34,9 +34,9 @@ class Catalog:
     """The classes and videos of a data set."""
 
     class_names: tuple[str, ...]  # at least two, in the order of the class indices
-    train: list[VideoRecord]  # empty if only an evaluation list is given
-    val: list[VideoRecord]  # for UCF101 and HMDB51 the official test list
-    test: list[VideoRecord] = field(default_factory=list)  # if the data set has a separate test set
+    train: list[Sample]  # empty if only an evaluation list is given
+    val: list[Sample]  # for UCF101 and HMDB51 the official test list
+    test: list[Sample] = field(default_factory=list)  # if the data set has a separate test set
     # For each subset, the listed videos that do not exist, with `dataset.allow_missing`, and those that a list repeats.
     missing: Mapping[str, tuple[UnusedEntry, ...]] = field(default_factory=dict)
     repeated: Mapping[str, tuple[UnusedEntry, ...]] = field(default_factory=dict)
@@ -44,13 +44,13 @@ class Catalog:
     store: VideoStore = VIDEO_FILES  # opens the videos, single files or packed into larger files
 
     @property
-    def subsets(self) -> dict[str, list[VideoRecord]]:
+    def subsets(self) -> dict[str, list[Sample]]:
         """The videos of each subset that has any."""
         videos = {TRAIN: self.train, VAL: self.val, TEST: self.test}
         return {subset: records for subset, records in videos.items() if records}
 
     @property
-    def tested(self) -> list[VideoRecord]:
+    def tested(self) -> list[Sample]:
         """The videos that an evaluation uses: the test videos, or the validation videos if there are none."""
         return self.test or self.val
 
@@ -90,7 +90,7 @@ def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     return catalog
 
 
-def _from_store(found: tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], VideoStore]) -> Catalog:
+def _from_store(found: tuple[tuple[str, ...], list[Sample], list[Sample], VideoStore]) -> Catalog:
     return Catalog(*found[:3], store=found[3])
 
 
@@ -157,12 +157,12 @@ def _load_folder(dataset: DatasetConfig, lists: dict[str, Path]) -> Catalog:
     if lists:
         listed = _load_lists(dataset, lists, classes)
         return replace(listed, train=train, val=val, notes=(*notes, *listed.notes))
-    test: list[VideoRecord] = []
+    test: list[Sample] = []
     if has_test:
         names, videos, _ = load_folder(root / "test", notes)
         if unknown := sorted(set(names) - set(class_names)):
             raise InputError(f"{root / 'test'} has classes that {root / 'train'} lacks: {', '.join(unknown)}")
-        test = [VideoRecord(path, classes.find(names[label])) for path, label in videos]
+        test = [video._replace(labels=(classes.find(names[video.label]),)) for video in videos]
     return Catalog(class_names, train, val, test, notes=tuple(notes))
 
 
@@ -250,10 +250,10 @@ def describe_catalog(catalog: Catalog) -> str:
     return ", ".join(counts) + (f"; {' and '.join(missing)} of the lists are missing" if missing else "")
 
 
-def hash_videos(videos: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
+def hash_videos(videos: Sequence[Sample], class_names: Sequence[str]) -> str:
     """Computes a fingerprint of a list of videos, which shows whether two accuracies were measured on the same videos.
 
     It has 16 hexadecimal digits and depends on file names and class names, not on order, folders or file endings.
     """
-    lines = sorted(f"{Path(video.path).stem}\t{class_names[video.label]}\n" for video in videos)
+    lines = sorted(f"{Path(video.path).stem}{video.part}\t{class_names[video.label]}\n" for video in videos)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -25,7 +25,7 @@ from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
 from vswin.data.packed import is_packed
-from vswin.data.records import ROLES, TEST, VideoRecord
+from vswin.data.samples import ROLES, TEST, Sample
 from vswin.errors import DecodeError, InputError
 
 # Kinds of findings, most serious first; the first two make the check fail.
@@ -197,7 +197,7 @@ def find_problems(
     usual, count = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
     if count < _USUAL_FRACTION * sizes.total():
         usual = (0, 0)
-    first: dict[str, tuple[str, VideoRecord]] = {}
+    first: dict[str, tuple[str, Sample]] = {}
     inspected: set[str] = set()
     for subset, videos in catalog.subsets.items():
         for video in videos:

@@ -9,7 +9,9 @@ and list bad videos.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -19,11 +21,16 @@ from typing import Protocol, TypeVar
 import cv2
 import numpy as np
 
-from vswin.data.decoders import NotAsExpected, OpenCVDecoder, PyAVDecoder, TimeLimit, check_opencv
+from vswin.data.decoders import H264Packets, NotAsExpected, OpenCVDecoder, PyAVDecoder, TimeLimit, check_opencv
 from vswin.data.inspection import MAX_MISSING_FRAMES, check_complete, find_times, inspect_video, turn_upright
+from vswin.data.samples import WHOLE, Part, Region, Segment
+from vswin.data.seeking import ROUNDING_SEC, SoughtFrames
 from vswin.errors import DecodeError
 
 LARGEST_ASPECT = 32
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
+# Frames per second of videos that are stored as pictures, where nothing states it.
+USUAL_RATE = Fraction(25)
 
 Prepare = Callable[[np.ndarray], np.ndarray]
 T = TypeVar("T")
@@ -75,8 +82,10 @@ class FrameReader:
 class VideoStore(Protocol):
     """Opens the videos of a data set by name, as single files or from larger packed files; threads share one store."""
 
-    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video by its name, see `VideoReader`; a `DecodeError` if it is missing or unusable."""
+    def open(
+        self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
+    ) -> FrameReader:
+        """Opens a part of a video by its name, see `VideoReader`; a `DecodeError` if it is missing or unusable."""
 
     def identify(self, path: str) -> tuple[object, ...] | None:
         """Returns JSON values that identify this version of a video uniquely; None if the video is missing."""
@@ -85,12 +94,19 @@ class VideoStore(Protocol):
 class VideoFiles:
     """Opens videos that are single files; their names are paths."""
 
-    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> VideoReader:
-        """Opens a file."""
-        return VideoReader(path, decoder, timeout_sec)
+    def open(
+        self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
+    ) -> FrameReader:
+        """Opens a file, or a folder of pictures."""
+        if os.path.isdir(path):
+            names = list_pictures(path)
+            return PictureReader(
+                path, len(names), lambda number: Path(path, names[number]).read_bytes(), timeout_sec, part
+            )
+        return VideoReader(path, decoder, timeout_sec, part=part)
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Returns the absolute path, modification time and size of a file; None if it is missing."""
+        """Returns the absolute path, modification time and size of a file or folder; None if it is missing."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):
@@ -99,6 +115,89 @@ class VideoFiles:
 
 
 VIDEO_FILES = VideoFiles()
+
+
+def cut_region(path: str, frame: np.ndarray, region: Region | None) -> np.ndarray:
+    """Cuts a region out of a frame, uint8 [H, W, 3], up to the edges of the picture; returns a view."""
+    if region is None:
+        return frame
+    height, width = frame.shape[:2]
+    sides = region[:4] if region.in_pixels else np.multiply(region[:4], (width, height, width, height))
+    left, top, right, bottom = (max(round(side), 0) for side in sides)
+    cut = frame[top:bottom, left:right]
+    if 0 in cut.shape:
+        raise DecodeError(path, "box outside the picture", f"{Part(None, region)} in {width} x {height} pixels")
+    return cut
+
+
+def list_pictures(folder: str) -> list[str]:
+    """Lists the names of the pictures in a folder, with numbers in their natural order: img_9.jpg before img_10.jpg."""
+    names = [name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+    return sorted((name for name in names if not name.startswith(".")), key=natural_key)
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Returns a sort key that compares the numbers in a name by value."""
+    parts = re.split(r"(\d{1,18})", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+class PictureReader(FrameReader):
+    """Reads frames of a video that is stored as pictures, mostly JPEG, with OpenCV."""
+
+    def __init__(
+        self,
+        path: str,
+        num_pictures: int,
+        read_picture: Callable[[int], bytes],
+        timeout_sec: float | None = None,
+        part: Part = WHOLE,
+    ) -> None:
+        """Takes a function that reads an encoded picture by its number; errors as in `VideoReader`."""
+        check_opencv()
+        if num_pictures < 2:
+            raise DecodeError(path, "one frame" if num_pictures else "no frames", "a still, not a video" * num_pictures)
+        self.path = path
+        self.repeats = []
+        self.frame_rate = None
+        self.decoder = "opencv"
+        self.frame_size = (0, 0)
+        self._limit = TimeLimit(path, timeout_sec)
+        self._read_picture = read_picture
+        self._region = part.region
+        start, end, in_frames = part.segment or Segment(0)
+        rate = 1 if in_frames else USUAL_RATE
+        self._first, end = (math.ceil(min(edge * rate - ROUNDING_SEC, num_pictures)) for edge in (start, end))
+        self.num_video_frames = end - self._first
+        if self.num_video_frames < 1:
+            raise DecodeError(path, "segment outside the video", f"{str(part)[1:]}, it has {num_pictures} pictures")
+
+    def read(self, frame_numbers: np.ndarray, prepare: Prepare, may_skip: bool = False) -> np.ndarray:
+        """Decodes each distinct frame once, see `VideoReader.read`; `may_skip` has no effect."""
+        self.check_numbers(frame_numbers)
+        wanted, positions = np.unique(frame_numbers, return_inverse=True)
+        frames: list[np.ndarray] = []
+        for number in wanted:
+            self._limit.check()
+            frame = cut_region(self.path, self._decode(self._first + number), self._region)
+            size = (frame.shape[0], frame.shape[1])
+            if frames and size != self.frame_size:
+                raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
+            self.frame_size = size
+            frames.append(prepare(frame))
+        return np.stack([frames[position] for position in positions])  # [n, H, W, 3]
+
+    def _decode(self, number: int) -> np.ndarray:
+        try:
+            image = np.frombuffer(self._read_picture(number), np.uint8)  # [bytes]
+            frame = cv2.imdecode(image, cv2.IMREAD_COLOR) if len(image) else None
+        except OSError as error:
+            raise DecodeError(self.path, "not readable", f"{error.filename}: {error.strerror}") from None
+        except cv2.error:  # the image has more pixels than OpenCV accepts
+            frame = None
+        if frame is None:
+            raise DecodeError(self.path, "undecodable frame", f"image {number}")
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 class VideoReader(FrameReader):
@@ -118,41 +217,88 @@ class VideoReader(FrameReader):
     """
 
     def __init__(
-        self, path: str | Path, decoder: str = "auto", timeout_sec: float | None = None, content: bytes | None = None
+        self,
+        path: str | Path,
+        decoder: str = "auto",
+        timeout_sec: float | None = None,
+        content: bytes | None = None,
+        part: Part = WHOLE,
     ) -> None:
         """Opens `path`.
 
         Args:
             path: Video file.
             decoder: "opencv", "pyav" or "auto". "auto" uses OpenCV, and PyAV for files that OpenCV cannot decode or
-                whose colours it would get wrong.
+                whose colours it would get wrong, and for segments, see `SoughtFrames`.
             timeout_sec: Time from now to the last frame read, see `TimeLimit`; None for no limit.
             content: The bytes of a file in memory; `path` is then only its name.
+            part: The part of the video that is read; its frames count from 0.
 
         Raises:
-            DecodeError: If the file is missing, truncated, not a video, or has fewer than two frames.
+            DecodeError: If the file is missing, truncated, not a video, has fewer than two frames, or ends before the
+                segment.
             InputError: If the installed OpenCV version is not tested.
         """
         check_opencv()
         self.path = str(path)
+        self.frame_size = (0, 0)
+        self._part = part
         self._content = content
         self._limit = TimeLimit(self.path, timeout_sec)
-        found = inspect_video(self.path, self._limit, content, keep_packets=decoder != "opencv")
-        if decoder == "opencv" and found.changes_format:
-            raise DecodeError(self.path, "pixel format changes", "OpenCV misreads it; decoder=auto reads it with PyAV")
-        self.num_video_frames = found.num_video_frames
-        self.frame_rate = found.frame_rate
-        self.repeats = list(found.repeats)
-        self._matrix = found.matrix
         self._has_choice = decoder == "auto"
-        self._forwards = ("pyav" if found.has_other_colours else "opencv") if self._has_choice else decoder
-        self.decoder = self._forwards
-        self.frame_size = (0, 0)
-        self._packets = found.packets
+        self._forwards = decoder
         self._source: OpenCVDecoder | PyAVDecoder | None = None
+        self._packets: H264Packets | SoughtFrames | None = None
+        self._first = 0  # number of the part's first frame in the file
+        if part.segment is not None and decoder != "opencv":
+            segment = part.segment
+            if segment.in_frames:
+                first, end = self._find_range(segment)
+                times = find_times(self.path, self._limit, content)
+                segment = Segment(times[first], times[end] if end < len(times) else math.inf)
+            with suppress(NotAsExpected):
+                self._packets = sought = SoughtFrames(self.path, content, self._limit, segment)
+                self.decoder, self.num_video_frames, self.repeats = "pyav", len(sought.times), []
+                self.frame_rate, self._matrix = sought.frame_rate, sought.matrix
+        if self._packets is None:
+            self._inspect()
+
+    def _inspect(self) -> None:
+        """Prepares for reading the file from its first frame on."""
+        segment = self._part.segment
+        keeps_packets = self._forwards != "opencv" and segment is None
+        found = inspect_video(self.path, self._limit, self._content, keep_packets=keeps_packets)
+        if self._forwards == "opencv" and found.changes_format:
+            raise DecodeError(self.path, "pixel format changes", "OpenCV misreads it; decoder=auto reads it with PyAV")
+        self._num_file_frames = self.num_video_frames = found.num_video_frames
+        self.frame_rate = found.frame_rate
+        self._repeats = self.repeats = list(found.repeats)
+        self._matrix = found.matrix
+        if self._has_choice:
+            self._forwards = "pyav" if found.has_other_colours else "opencv"
+        self.decoder = self._forwards
+        self._packets = found.packets
         self._position = 0  # number of the next picture of the source
+        if segment is not None:
+            self._first, end = self._find_range(segment)
+            self.num_video_frames = end - self._first
+            self.repeats = [number - self._first for number in self._repeats if self._first <= number < end]
         if self._packets is None:
             self._open()
+
+    def _find_range(self, segment: Segment) -> tuple[int, int]:
+        """Finds the numbers of a segment's first frame and of the frame after its last."""
+        times = find_times(self.path, self._limit, self._content)
+        if segment.in_frames:
+            first, end = int(segment.start), int(min(segment.end, len(times)))
+        else:
+            first, end = np.searchsorted(times + ROUNDING_SEC, [segment.start, segment.end]).tolist()
+            if np.isnan(times[0]):
+                raise DecodeError(self.path, "no times", "give start_frame and end_frame instead of seconds")
+        if first >= end:
+            detail = f"{str(Part(segment))[1:]}, it has {len(times)} frames, the last at {times[-1]:.3f} s"
+            raise DecodeError(self.path, "segment outside the video", detail)
+        return first, end
 
     def read(self, frame_numbers: np.ndarray, prepare: Prepare = _unchanged, may_skip: bool = False) -> np.ndarray:
         """Decodes frames in one pass over the file, each distinct frame once: uint8 [n, H, W, 3] RGB.
@@ -169,21 +315,25 @@ class VideoReader(FrameReader):
 
         Raises:
             DecodeError: If the file ends too early, a frame cannot be decoded, the frame size changes, the frame shape
-                is unusable, or the time is over.
+                is unusable, the part's region lies outside the picture, or the time is over.
         """
         self.check_numbers(frame_numbers)
-        if may_skip and self._packets is not None:
+        if self._packets is not None and (may_skip or isinstance(self._packets, SoughtFrames)):
             self.decoder, self.frame_size = "pyav", (0, 0)
             decoded = self._packets.decode(np.unique(frame_numbers), self._limit)
             with suppress(NotAsExpected):
                 frames = self._collect(decoded, frame_numbers, prepare)
                 assert frames is not None
                 return frames
+        if isinstance(self._packets, SoughtFrames):
+            self._packets.close()
+            self._inspect()
+        frame_numbers = frame_numbers + self._first
         while True:
             self.decoder = self._forwards
             try:
                 # A frame whose packet contains no picture shows the previous picture.
-                pictures = frame_numbers - np.searchsorted(self.repeats, frame_numbers, side="right")  # [n]
+                pictures = frame_numbers - np.searchsorted(self._repeats, frame_numbers, side="right")  # [n]
                 frames = self._collect(self._decode(np.unique(pictures)), pictures, prepare)
                 if frames is not None:
                     return frames
@@ -196,8 +346,11 @@ class VideoReader(FrameReader):
                 self._open()
 
     def read_times(self) -> np.ndarray:
-        """Returns the display times of the frames, see `find_times`."""
-        return find_times(self.path, self._limit, self._content)
+        """Returns the display times of the frames in seconds since the video's first frame, see `find_times`."""
+        if isinstance(self._packets, SoughtFrames):
+            return self._packets.times
+        times = find_times(self.path, self._limit, self._content)
+        return times[self._first : self._first + self.num_video_frames]
 
     def close(self) -> None:
         """Closes the file."""
@@ -235,7 +388,7 @@ class VideoReader(FrameReader):
         frames: np.ndarray | None = None
         num_missing = len(frame_numbers)
         for number, picture in decoded:
-            frame = turn_upright(picture, self._matrix)
+            frame = cut_region(self.path, turn_upright(picture, self._matrix), self._part.region)
             size = (frame.shape[0], frame.shape[1])
             if self.frame_size not in ((0, 0), size):
                 raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
@@ -258,8 +411,8 @@ class VideoReader(FrameReader):
             raise DecodeError(self.path, "no frames", f"{self._forwards} decodes none")
         if self._position == 1:
             raise DecodeError(self.path, "one frame", "the others cannot be decoded")
-        check_complete(self.path, self._position, self.num_video_frames - len(self.repeats))
-        shown = np.delete(np.arange(self.num_video_frames), self.repeats)
+        check_complete(self.path, self._position, self._num_file_frames - len(self._repeats))
+        shown = np.delete(np.arange(self._num_file_frames), self._repeats)
         num_missing = len(shown) - self._position
         if self._has_choice and self._forwards == "opencv" and num_missing > MAX_MISSING_FRAMES:
             with closing(PyAVDecoder(self.path, self._content, self._limit)) as source:
@@ -269,4 +422,6 @@ class VideoReader(FrameReader):
                         break
                 else:
                     raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet")
-        self.repeats = sorted([*self.repeats, *shown[self._position :].tolist()])
+        self._repeats = sorted([*self._repeats, *shown[self._position :].tolist()])
+        end = self._first + self.num_video_frames
+        self.repeats = [number - self._first for number in self._repeats if self._first <= number < end]

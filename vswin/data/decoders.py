@@ -40,7 +40,7 @@ _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition("."
 
 # Containers whose packets are whole pictures with display times. AVI and raw streams have no such times, and packets of
 # MPEG streams may contain anything.
-_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+SOUGHT_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Limit for the kept packets of one video; a clip of ten seconds has 1 to 3 MB.
 MOST_BYTES = 64 << 20
 
@@ -326,13 +326,9 @@ class H264Packets:
         `NotAsExpected` if the container, the codec or the times do not define which packet is which frame.
         """
         codec = stream.codec_context
-        if container.format.name not in _CONTAINERS or codec is None or codec.name != "h264":
+        if container.format.name not in SOUGHT_CONTAINERS or codec is None or codec.name != "h264":
             raise NotAsExpected("not H.264 in MP4, MOV or Matroska")
-        # ISO/IEC 14496-15, AVCDecoderConfigurationRecord: the first byte is version 1; the last two bits of the fifth
-        # byte give the bytes of a length. Start codes only occur in these containers by mistake.
-        header = codec.extradata or b""
-        if len(header) < 5 or header[0] != 1:
-            raise NotAsExpected("no lengths before its NAL units")
+        length_bytes = length_bytes_of(codec)
         times = [packet.pts for packet in packets]
         if None in times or len(set(times)) < len(times):
             raise NotAsExpected("times are missing or there twice")
@@ -342,7 +338,7 @@ class H264Packets:
         self._convert = FrameConverter(path).convert
         self._times = np.array(times, np.int64)  # [packets]
         self._shown = np.sort(self._times[[not packet.is_discard for packet in packets]])  # [frames]
-        self._entries = self._find_entries((header[4] & 3) + 1)
+        self._entries = self._find_entries(length_bytes)
         if self._entries[:1] != [0]:
             raise NotAsExpected("it does not start with an IDR picture")
 
@@ -390,11 +386,21 @@ class H264Packets:
             for index, packet in enumerate(self._packets)
             if packet.is_keyframe
             and earliest[index] == latest[index] == self._times[index]
-            and _is_idr(memoryview(packet), length_bytes)
+            and is_idr(memoryview(packet), length_bytes)
         ]
 
 
-def _is_idr(packet: memoryview, length_bytes: int) -> bool:
+def length_bytes_of(codec: av.VideoCodecContext) -> int:
+    """Returns the bytes of the length before each NAL unit of an H.264 stream, or raises a `NotAsExpected`."""
+    # ISO/IEC 14496-15, AVCDecoderConfigurationRecord: the first byte is version 1; the last two bits of the fifth byte
+    # give the bytes of a length. Start codes only occur in these containers by mistake.
+    header = codec.extradata or b""
+    if len(header) < 5 or header[0] != 1:
+        raise NotAsExpected("no lengths before its NAL units")
+    return (header[4] & 3) + 1
+
+
+def is_idr(packet: memoryview, length_bytes: int) -> bool:
     """Tells whether a packet contains an IDR picture; containers also mark other pictures as key frames."""
     position = 0
     while position + length_bytes < len(packet):

@@ -8,7 +8,7 @@ from unicodedata import normalize
 
 from vswin.console import count_of
 from vswin.data.class_names import note_spellings
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 _FORMATS = (
@@ -22,9 +22,7 @@ LAYOUT = "expected <root>/<class>/<video>, or <root>/train/<class>/<video> with 
 _SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
-def load_folder(
-    root: Path, notes: list[str] | None = None
-) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord]]:
+def load_folder(root: Path, notes: list[str] | None = None) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
     """Lists the videos below a folder that contains class folders, or `train` and `val` with class folders.
 
     Videos may lie in sub-folders of a class folder. `notes` gets sentences about skipped files and about files that
@@ -45,13 +43,13 @@ def load_folder(
 
     # Each real file gets one record.
     others: Counter[str] = Counter()
-    subsets: list[list[VideoRecord]] = []
+    subsets: list[list[Sample]] = []
     num_links = 0
     for folders in class_folders:
-        first: dict[str, VideoRecord] = {}
+        first: dict[str, Sample] = {}
         for label, name in enumerate(class_names):
             for path, real in (video for folder in folders.get(name, []) for video in list_videos(folder, others)):
-                earlier = first.setdefault(real, VideoRecord(path, label))
+                earlier = first.setdefault(real, Sample(path, (label,)))
                 num_links += earlier.path != path
                 if earlier.label != label:
                     raise InputError(
@@ -60,7 +58,7 @@ def load_folder(
                     )
         subsets.append(list(first.values()))
 
-    parents = {(label, os.path.dirname(path)) for videos in subsets for path, label in videos}
+    parents = {(video.label, os.path.dirname(video.path)) for videos in subsets for video in videos}
     labels = {label for label, _ in parents}
     for label, name in enumerate(class_names):
         paths = [path for folders in class_folders for path in folders.get(name, [])]

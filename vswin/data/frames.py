@@ -25,6 +25,7 @@ from vswin.config.schema import DatasetConfig
 from vswin.data.decode import VIDEO_FILES, FrameReader, Prepare, VideoStore
 from vswin.data.decoders import DECODER_VERSIONS
 from vswin.data.isolated import IsolatedVideos
+from vswin.data.samples import WHOLE, Part, Sample
 from vswin.data.transforms import resize_short_side
 from vswin.errors import DecodeError, InputError
 
@@ -152,24 +153,25 @@ class FrameLoader:
         self._short_sides: dict[str, int] = {}
         self._not_kept: set[str] = set()
 
-    def run(self, path: str | Path, size: int, job: Callable[[FrameReader], T]) -> T:
-        """Runs a job on an open video, in the process that decodes it; for another process, the job is pickled.
+    def run(self, path: str | Path, size: int, job: Callable[[FrameReader], T], part: Part = WHOLE) -> T:
+        """Runs a job on an open part of a video, in the process that decodes it; for another, the job is pickled.
 
         With a cache, the frames may be resized already: their shorter side then has `size` pixels.
 
         Raises:
             DecodeError: If the file is not a usable video, or takes too long.
         """
-        with self._open(str(path), size) as reader:
+        with self._open(str(path), size, part) as reader:
             return reader.run(job)
 
-    def load(self, path: str | Path, size: int, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        """Loads frames of a video.
+    def load(self, path: str | Path, size: int, choose: Callable[[int], np.ndarray], part: Part = WHOLE) -> np.ndarray:
+        """Loads frames of a part of a video.
 
         Args:
             path: Name of the video; for a file, its path.
             size: Pixels of the frames' shorter side.
-            choose: Maps the number of frames in the file, >= 2, to the frame numbers to load, int64 [n]; called once.
+            choose: Maps the number of frames in the part to the frame numbers to load, int64 [n]; called once.
+            part: The part of the video; the numbers of its frames count from 0.
 
         Returns:
             Frames, uint8 [n, H, W, 3] RGB with min(H, W) == size.
@@ -177,21 +179,21 @@ class FrameLoader:
         Raises:
             DecodeError: If the file is not a usable video, or takes too long.
         """
-        with self._open(str(path), size) as reader:
+        with self._open(str(path), size, part) as reader:
             return reader.read(choose(reader.num_video_frames), partial(resize_short_side, size=size))
 
-    def check_space(self, paths: Sequence[str], size: int) -> None:
-        """Estimates from a few videos whether all videos that are not cached yet will fit into the cache.
+    def check_space(self, samples: Sequence[Sample], size: int) -> None:
+        """Estimates from a few samples whether all samples that are not cached yet will fit into the cache.
 
         Raises:
             InputError: If they need more than 70 % of the free space.
         """
         if self._cache is None:
             return
-        names = {path: self._name(path, size) for path in paths}
-        missing = [path for path, name in names.items() if name is not None and self._cache.get(name) is None]
+        names = {self._name(sample.path, size, sample.part): sample for sample in samples}
+        missing = [sample for name, sample in names.items() if name is not None and self._cache.get(name) is None]
         sampled = missing[:: -(-len(missing) // NUM_SAMPLED)] if missing else []
-        num_bytes = [self._count_bytes(path, size) for path in sampled]
+        num_bytes = [self._count_bytes(sample, size) for sample in sampled]
         needed, free = len(missing) * sum(num_bytes) / max(1, len(num_bytes)), self._cache.free_bytes()
         if needed > _USABLE_FRACTION * free:
             raise InputError(
@@ -228,50 +230,57 @@ class FrameLoader:
             self._store.close()
 
     @contextmanager
-    def _open(self, path: str, size: int) -> Iterator[FrameReader]:
-        """Opens a video: from the cache, which then caches it if possible, or from the store."""
-        if self._cache is not None and (video := self._load_whole(path, size)) is not None:
+    def _open(self, path: str, size: int, part: Part) -> Iterator[FrameReader]:
+        """Opens a part of a video: from the cache, which then caches it if possible, or from the store."""
+        if self._cache is not None and (video := self._load_whole(path, size, part)) is not None:
             yield _CachedVideo(path, video)
             return
-        with self._store.open(path, self._decoder, self._timeout_sec) as reader:
+        with self._store.open(path, self._decoder, self._timeout_sec, part) as reader:
             yield reader
             self._note(reader)
 
-    def _load_whole(self, path: str, size: int) -> np.ndarray | None:
-        """Returns all frames of a video from the cache, and caches them first if possible; otherwise None."""
+    def _load_whole(self, path: str, size: int, part: Part) -> np.ndarray | None:
+        """Returns all frames of a part of a video from the cache, and caches them first if possible; otherwise None."""
         assert self._cache is not None
-        name = self._name(path, size)
+        name = self._name(path, size, part)
         if name is None:
             return None
         video = self._cache.get(name)
-        if video is not None or path in self._not_kept:
+        if video is not None or f"{path}{part}" in self._not_kept:
             return video
-        with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec) as reader:
+        with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec, part) as reader:
             if reader.num_video_frames <= LONGEST_KEPT:
                 video = reader.read(np.arange(reader.num_video_frames), partial(resize_short_side, size=size))
                 self._note(reader)
                 if self._cache.put(name, video):
                     return video
         # The requested frames of a truncated or slow video may still be readable; the whole video is not tried again.
-        self._not_kept.add(path)
+        self._not_kept.add(f"{path}{part}")
         return None
 
     def _note(self, reader: FrameReader) -> None:
         self._short_sides[reader.path] = min(reader.frame_size)
         self._decoders_used[reader.path] = reader.decoder
 
-    def _name(self, path: str, size: int) -> str | None:
-        """Names the current version of a video in a cache, so outdated frames are never read; None if it is missing."""
+    def _name(self, path: str, size: int, part: Part) -> str | None:
+        """Names a part of a video, as the file is now, in a cache; None if the file is missing."""
         identity = self._store.identify(path)
         if identity is None:
             return None
-        parts = [*identity, size, _FRAMES_VERSION, self._decoder, DECODER_VERSIONS]
+        parts = [
+            *identity,
+            *([str(part)] if part != WHOLE else []),
+            size,
+            _FRAMES_VERSION,
+            self._decoder,
+            DECODER_VERSIONS,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _count_bytes(self, path: str, size: int) -> int:
-        """Counts the bytes of a video's frames; 0 if the video is bad or too long to cache."""
+    def _count_bytes(self, sample: Sample, size: int) -> int:
+        """Counts the bytes of a sample's frames; 0 if it is bad or too long to cache."""
         try:
-            with self._store.open(path) as reader:
+            with self._store.open(sample.path, part=sample.part) as reader:
                 if reader.num_video_frames > LONGEST_KEPT:
                     return 0
                 frame = reader.read(np.array([0]), partial(resize_short_side, size=size))
@@ -290,9 +299,9 @@ def open_store(dataset: DatasetConfig, store: VideoStore = VIDEO_FILES) -> Video
 
 
 def open_frames(
-    dataset: DatasetConfig, size: int, paths: Sequence[str], store: VideoStore = VIDEO_FILES
+    dataset: DatasetConfig, size: int, samples: Sequence[Sample], store: VideoStore = VIDEO_FILES
 ) -> FrameLoader:
-    """Makes a loader for a data set that is read repeatedly, with the configured cache for `paths` at `size` pixels.
+    """Makes a loader for a data set that is read repeatedly, with the configured cache for `samples` at `size` pixels.
 
     Raises:
         InputError: If the videos do not fit into the cache, or decoding cannot be isolated.
@@ -304,5 +313,5 @@ def open_frames(
     elif dataset.cache == "disk":
         cache = DiskCache(Path(dataset.cache_dir))
     loader = FrameLoader(dataset.decoder, dataset.clip_timeout_sec, cache, store)
-    loader.check_space(paths, size)
+    loader.check_space(samples, size)
     return loader

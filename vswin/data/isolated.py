@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from vswin.data.decode import FrameReader, Prepare, VideoStore
+from vswin.data.samples import WHOLE, Part
 from vswin.errors import DecodeError, InputError
 
 T = TypeVar("T")
@@ -63,12 +64,14 @@ class IsolatedVideos:
         atexit.register(_close, weakref.ref(self))
         self.give_back(self.borrow(""))
 
-    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> IsolatedReader:
-        """Opens a video, see `VideoStore.open`; without a time limit, opening and each `read` may take ten minutes.
+    def open(
+        self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
+    ) -> IsolatedReader:
+        """Opens a part of a video; without a time limit, opening and each `read` may take ten minutes.
 
         A `DecodeError` has the cause "decoder crashed" if the process ends, and "too slow" if the decoder hangs.
         """
-        return IsolatedReader(self, path, decoder, timeout_sec)
+        return IsolatedReader(self, path, decoder, timeout_sec, part)
 
     def identify(self, path: str) -> tuple[object, ...] | None:
         """Identifies a video as the wrapped store does."""
@@ -124,7 +127,7 @@ class IsolatedReader(FrameReader):
     `prepare` and whole jobs are pickled and run in that process, so only frames of the final size are sent back.
     """
 
-    def __init__(self, videos: IsolatedVideos, path: str, decoder: str, timeout_sec: float | None) -> None:
+    def __init__(self, videos: IsolatedVideos, path: str, decoder: str, timeout_sec: float | None, part: Part) -> None:
         """Borrows a process that opens the video; all methods raise errors as `IsolatedVideos.open` does."""
         self.path = path
         self._videos = videos  # ends the processes when it is garbage collected
@@ -132,7 +135,7 @@ class IsolatedReader(FrameReader):
         self._start = time.monotonic()
         self._decoder: _Decoder | None = videos.borrow(path)
         try:
-            self._ask((path, decoder, timeout_sec))
+            self._ask((path, decoder, timeout_sec, part))
         except BaseException:
             self._release()
             raise

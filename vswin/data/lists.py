@@ -12,6 +12,7 @@ from unicodedata import normalize
 
 from vswin.console import count_of
 from vswin.data.folder import is_video
+from vswin.data.samples import WHOLE, Part
 from vswin.errors import InputError
 
 # Columns of paths and of labels, the best first.
@@ -38,6 +39,10 @@ class ListEntry(NamedTuple):
         path: path of the video; for a video named by its id, the usual file name without its ending.
         label: class index from 0, or class name.
         video_id: the id, if the list names videos by id; otherwise empty.
+        part: the part of the video.
+        group: the samples that belong into one subset, e.g. the name of a person; "" for none.
+        subset: "train", "val" or "test", if the list has a column for it; otherwise empty.
+        rate: frames per second, if the list states them; only needed for folders of pictures.
     """
 
     source: str
@@ -45,6 +50,10 @@ class ListEntry(NamedTuple):
     path: str
     label: str
     video_id: str = ""
+    part: Part = WHOLE
+    group: str = ""
+    subset: str = ""
+    rate: float | None = None
 
     @property
     def where(self) -> str:

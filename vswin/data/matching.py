@@ -11,7 +11,7 @@ from unicodedata import normalize
 from vswin.data.class_names import ClassLookup, loosely
 from vswin.data.folder import is_video, real_path, walk_files
 from vswin.data.lists import ListEntry
-from vswin.data.records import TRAIN, VAL, VideoRecord
+from vswin.data.samples import TRAIN, VAL, Sample
 from vswin.errors import InputError
 
 # Usual folder names of the subsets of a data set.
@@ -29,7 +29,7 @@ class UnusedEntry(NamedTuple):
 class Listed(NamedTuple):
     """The contents of a list: a record of each existing file, the missing videos, and the repeated ones."""
 
-    videos: list[VideoRecord]
+    videos: list[Sample]
     missing: list[UnusedEntry]
     repeated: list[UnusedEntry]
 
@@ -57,7 +57,7 @@ def label_videos(
             path, key = folders.find(entry.path) or _find_elsewhere(entry, label, classes, folders, files)
         earlier = first.setdefault(key, entry)
         if earlier is entry and path is not None:
-            found.videos.append(VideoRecord(path, label))
+            found.videos.append(Sample(path, (label,)))
             continue
         unused = UnusedEntry(entry.where, path or (entry.path if entry.video_id else str(key)), label)
         if _label(earlier, classes) != label:

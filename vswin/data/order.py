@@ -1,6 +1,6 @@
 """Assign clips to positions in global batches, for any number of workers and replicas.
 
-Each epoch is a stateless permutation of the records, divided into global batches. Each worker takes its shard of every
+Each epoch is a stateless permutation of the samples, divided into global batches. Each worker takes its shard of every
 batch before anything is decoded. Used by `vswin.data.pipeline`.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -62,37 +62,37 @@ class Order:
     repeats: int = 1
 
 
-def count_steps(num_records: int, batch_size: int, repeats: int = 1) -> int:
+def count_steps(num_samples: int, batch_size: int, repeats: int = 1) -> int:
     """Counts the global batches of an epoch; the last one may be padded."""
-    return -(-num_records * repeats // batch_size)
+    return -(-num_samples * repeats // batch_size)
 
 
 def clip_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """Makes the generator for all draws of one training clip.
 
-    `index` is the video's index in the records; `repeat` is the clip's number among the video's clips, from 0.
+    `index` is the video's index in the samples; `repeat` is the clip's number among the video's clips, from 0.
     """
     return np.random.default_rng([seed, epoch, index, repeat] if repeat else [seed, epoch, index])
 
 
-def batch_records(records: Sequence[VideoRecord], order: Order, epoch: int, step: int) -> list[VideoRecord]:
+def batch_samples(samples: Sequence[Sample], order: Order, epoch: int, step: int) -> list[Sample]:
     """Returns the videos of a global training batch in order; a padded last batch has fewer."""
-    return [records[index] for index in batch_indices(len(records), order, epoch, step) if index >= 0]
+    return [samples[index] for index in batch_indices(len(samples), order, epoch, step) if index >= 0]
 
 
-def batch_indices(num_records: int, order: Order, epoch: int, step: int) -> list[int]:
+def batch_indices(num_samples: int, order: Order, epoch: int, step: int) -> list[int]:
     """Returns the record index in each slot of a global training batch, -1 for padding.
 
     `epoch` and the `step` within it count from 0. Copy k of the batch's videos fills the k-th part of the slots.
     """
-    indices = shuffle(num_records, order.seed, tf.constant(epoch, tf.int64))
+    indices = shuffle(num_samples, order.seed, tf.constant(epoch, tf.int64))
     return _lay_out(indices, order.batch_size, order.repeats)[step].numpy().tolist()
 
 
-def shuffle(num_records: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Draws the order of the record indices in an epoch, int32 [num_records]; `epoch` is int64, from 0."""
+def shuffle(num_samples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Draws the order of the record indices in an epoch, int32 [num_samples]; `epoch` is int64, from 0."""
     both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
-    return tf.random.experimental.stateless_shuffle(tf.range(num_records), both)
+    return tf.random.experimental.stateless_shuffle(tf.range(num_samples), both)
 
 
 def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:

@@ -17,13 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
-
 from vswin.config.schema import DatasetConfig
-from vswin.data.decode import FrameReader, Prepare, VideoReader
-from vswin.data.decoders import TimeLimit, check_opencv
-from vswin.data.records import VideoRecord
+from vswin.data.decode import FrameReader, PictureReader, VideoReader
+from vswin.data.samples import WHOLE, Part, Sample
 from vswin.errors import DecodeError, InputError
 
 SPLITS = ("train", "val")
@@ -55,7 +51,7 @@ def is_packed(root: str | Path) -> bool:
 
 def load_packed(
     dataset: DatasetConfig,
-) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
+) -> tuple[tuple[str, ...], list[Sample], list[Sample], RecordVideos]:
     """Loads a packed data set: class names, training records, validation records, and the store of the videos.
 
     Raises:
@@ -75,7 +71,7 @@ def load_packed(
         )
     # Videos have the same names below this root as below the root of their data set.
     train, val = (
-        [VideoRecord(os.path.join(dataset.root, video.path), video.label) for video in videos if video.split == split]
+        [Sample(os.path.join(dataset.root, video.path), (video.label,)) for video in videos if video.split == split]
         for split in SPLITS
     )
     return tuple(description["class_names"]), train, val, _open_store(dataset.root, description, videos)
@@ -168,12 +164,14 @@ class RecordVideos:
         splits = {split for split, _ in positions.values()}
         self._records = {split: open_records(builder, split, advice) for split in splits}
 
-    def open(self, path: str, decoder: str = "auto", timeout_sec: float | None = None) -> FrameReader:
-        """Opens a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
+    def open(
+        self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
+    ) -> FrameReader:
+        """Opens a part of a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
         video = self.read(path)
         if isinstance(video, bytes):
-            return VideoReader(path, decoder, timeout_sec, video)
-        return EncodedFrames(path, video, timeout_sec)
+            return VideoReader(path, decoder, timeout_sec, video, part)
+        return PictureReader(path, len(video), video.__getitem__, timeout_sec, part)
 
     def read(self, path: str) -> bytes | Sequence[bytes]:
         """Reads a video as stored: an encoded file, or encoded frames.
@@ -294,48 +292,3 @@ class _TFRecords(Sequence[Mapping[str, Any]]):
         if len(record) < num_bytes:
             raise ValueError(f"{name} ends in the record at byte {start:,}")
         return self._features.deserialize_example_np(record, decoders=self._decoders)
-
-
-class EncodedFrames(FrameReader):
-    """Reads frames of a video stored as images, mostly JPEG, with OpenCV's libjpeg."""
-
-    def __init__(self, path: str, images: Sequence[bytes], timeout_sec: float | None = None) -> None:
-        """Takes the encoded frames of a video; errors as in `VideoReader`."""
-        check_opencv()
-        self.path = path
-        self.num_video_frames = len(images)
-        self.repeats = []
-        self.frame_rate = None
-        self.decoder = "opencv"
-        self.frame_size = (0, 0)
-        self._limit = TimeLimit(path, timeout_sec)
-        self._images = images
-        if self.num_video_frames == 0:
-            raise DecodeError(path, "no frames")
-        if self.num_video_frames == 1:
-            raise DecodeError(path, "one frame", "a still, not a video")
-
-    def read(self, frame_numbers: np.ndarray, prepare: Prepare, may_skip: bool = False) -> np.ndarray:
-        """Decodes each distinct frame once, see `VideoReader.read`; `may_skip` has no effect."""
-        self.check_numbers(frame_numbers)
-        wanted, positions = np.unique(frame_numbers, return_inverse=True)
-        frames: list[np.ndarray] = []
-        for number in wanted:
-            self._limit.check()
-            frame = self._decode(number)
-            size = (frame.shape[0], frame.shape[1])
-            if frames and size != self.frame_size:
-                raise DecodeError(self.path, "frame size changes", f"{self.frame_size} to {size}")
-            self.frame_size = size
-            frames.append(prepare(frame))
-        return np.stack([frames[position] for position in positions])  # [n, H, W, 3]
-
-    def _decode(self, number: int) -> np.ndarray:
-        image = np.frombuffer(self._images[number], np.uint8)  # [bytes]
-        try:
-            frame = cv2.imdecode(image, cv2.IMREAD_COLOR) if len(image) else None
-        except cv2.error:  # the image has more pixels than OpenCV accepts
-            frame = None
-        if frame is None:
-            raise DecodeError(self.path, "undecodable frame", f"image {number}")
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -6,7 +6,7 @@ Every element is one batch, a dictionary:
 - `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded;
 - `weights` float32 [B], 0 for padding, and in training for a clip that could not be decoded;
 - `positions` int32 [B], the clip's position in the global batch;
-- `indices` int32 [B], the index in `records`, -1 for padding.
+- `indices` int32 [B], the index in `samples`, -1 for padding.
 
 The content of a batch slot depends only on the seed, the epoch and the slot's position in the global batch. Runs with
 other numbers of workers or replicas, and resumed runs, therefore see the same clips.
@@ -27,7 +27,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.decoders import ExitGate, check_opencv
 from vswin.data.frames import FrameLoader
 from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slots, shuffle
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import DecodeError, InputError
 
@@ -35,7 +35,7 @@ _exit_gate = ExitGate()
 
 
 def make_train_dataset(
-    records: Sequence[VideoRecord],
+    samples: Sequence[Sample],
     clip: ClipConfig,
     augment: AugmentConfig,
     allow_flip: bool,
@@ -50,26 +50,26 @@ def make_train_dataset(
     Raises:
         InputError: If there are no videos, or the batch does not divide evenly.
     """
-    _check(records, order.batch_size, order.shard, order.repeats)
-    records, frames = list(records), loader or FrameLoader()
+    _check(samples, order.batch_size, order.shard, order.repeats)
+    samples, frames = list(samples), loader or FrameLoader()
 
-    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
+    def load(sample: Sample, index: int, epoch: int, repeat: int) -> np.ndarray:
         rng = clip_generator(order.seed, epoch, index, repeat)
-        return load_train_clip(path, clip, augment, allow_flip, rng, frames).pixels
+        return load_train_clip(sample.path, clip, augment, allow_flip, rng, frames, sample.part).pixels
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        indices = shuffle(len(records), order.seed, epoch)
+        indices = shuffle(len(samples), order.seed, epoch)
         return make_slots(indices, epoch, order.batch_size, order.shard, order.repeats)
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)
     slots = slots.skip(order.first_step * order.batch_size // order.shard.num_workers)
     shape = (clip.num_frames, clip.crop, clip.crop, 3)
     size = order.batch_size // order.shard.num_replicas
-    return _make_batches(slots, records, load, bad, "clips", shape, size, counts_bad=False)
+    return _make_batches(slots, samples, load, bad, "clips", shape, size, counts_bad=False)
 
 
 def make_val_dataset(
-    records: Sequence[VideoRecord],
+    samples: Sequence[Sample],
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
@@ -81,12 +81,12 @@ def make_val_dataset(
     For arguments and errors see `make_eval_dataset`; the configured numbers of clips and crops are ignored.
     """
     one_view = dataclasses.replace(clip, num_clips=1, num_crops=1)
-    dataset = make_eval_dataset(records, one_view, batch_size, bad, shard, loader)
+    dataset = make_eval_dataset(samples, one_view, batch_size, bad, shard, loader)
     return dataset.map(lambda batch: {"clips": tf.squeeze(batch.pop("views"), axis=1), **batch})  # [B, T, H, W, 3]
 
 
 def make_eval_dataset(
-    records: Sequence[VideoRecord],
+    samples: Sequence[Sample],
     clip: ClipConfig,
     batch_size: int,
     bad: BadVideos,
@@ -101,28 +101,28 @@ def make_eval_dataset(
     Raises:
         InputError: If there are no videos, or the batch does not divide evenly.
     """
-    _check(records, batch_size, shard)
-    records, frames = list(records), loader or FrameLoader()
+    _check(samples, batch_size, shard)
+    samples, frames = list(samples), loader or FrameLoader()
 
-    def load(path: str, index: int, epoch: int, repeat: int) -> np.ndarray:
-        return load_protocol_views(path, clip, frames)
+    def load(sample: Sample, index: int, epoch: int, repeat: int) -> np.ndarray:
+        return load_protocol_views(sample.path, clip, frames, sample.part)
 
-    slots = make_slots(tf.range(len(records)), tf.constant(0, tf.int64), batch_size, shard)
+    slots = make_slots(tf.range(len(samples)), tf.constant(0, tf.int64), batch_size, shard)
     shape = (clip.num_clips * clip.num_crops, clip.num_frames, clip.crop, clip.crop, 3)
-    return _make_batches(slots, records, load, bad, "views", shape, batch_size // shard.num_replicas, counts_bad=True)
+    return _make_batches(slots, samples, load, bad, "views", shape, batch_size // shard.num_replicas, counts_bad=True)
 
 
 def _make_batches(
     slots: tf.data.Dataset,
-    records: Sequence[VideoRecord],
-    load: Callable[[str, int, int, int], np.ndarray],
+    samples: Sequence[Sample],
+    load: Callable[[Sample, int, int, int], np.ndarray],
     bad: BadVideos,
     key: str,
     shape: tuple[int, ...],
     size: int,
     counts_bad: bool,
 ) -> tf.data.Dataset:
-    """Fills slots with the pixels of `load(path, index, epoch, repeat)` and makes batches of `size` slots.
+    """Fills slots with the pixels of `load(sample, index, epoch, repeat)` and makes batches of `size` slots.
 
     With `counts_bad`, a video that cannot be decoded counts, with label -1; otherwise its weight is 0.
     """
@@ -132,12 +132,12 @@ def _make_batches(
         with _exit_gate.passing() as is_open:
             if index < 0 or not is_open:
                 return empty, np.int32(0), np.float32(0)
-            path, label = records[index]
+            sample = samples[index]
             try:
-                return load(path, index, epoch, repeat), np.int32(label), np.float32(1)
+                return load(sample, index, epoch, repeat), np.int32(sample.label), np.float32(1)
             except DecodeError as error:
-                bad.add(path, error.cause, error.detail)
-                return empty, np.int32(-1 if counts_bad else label), np.float32(counts_bad)
+                bad.add(sample.name, error.cause, error.detail)
+                return empty, np.int32(-1 if counts_bad else sample.label), np.float32(counts_bad)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
@@ -158,11 +158,11 @@ def _make_batches(
     return dataset.batch(size, drop_remainder=True).prefetch(1).with_options(options)
 
 
-def _check(records: Sequence[VideoRecord], batch_size: int, shard: Shard, repeats: int = 1) -> None:
+def _check(samples: Sequence[Sample], batch_size: int, shard: Shard, repeats: int = 1) -> None:
     """Raises errors here that would otherwise occur inside TensorFlow's threads."""
     check_opencv()
-    if not records:
-        raise InputError("there are no videos to read: the list of records is empty")
+    if not samples:
+        raise InputError("there are no videos to read: the list of samples is empty")
     check_divides(batch_size, shard.num_replicas, repeats=repeats)
     if shard.num_replicas % shard.num_workers:
         raise InputError(f"{shard.num_replicas} replicas cannot be divided among {shard.num_workers} workers")

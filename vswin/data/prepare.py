@@ -47,7 +47,7 @@ from vswin.data.packed import (
     write_rows,
 )
 from vswin.data.pyav_encoder import ENCODING, shrink_video
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import DecodeError, InputError
 from vswin.runtime import console, logger, start_log
 
@@ -167,7 +167,7 @@ def _import_beam() -> Any:
     return apache_beam
 
 
-def plan_shards(records: dict[str, list[VideoRecord]], config: DataPrepareConfig) -> list[Shard]:
+def plan_shards(records: dict[str, list[Sample]], config: DataPrepareConfig) -> list[Shard]:
     """Looks up all files and divides them into shards; the plan is deterministic for unchanged videos.
 
     The first split that has videos gets `config.shards` files; others get as many files of about the same size.
@@ -192,9 +192,9 @@ def plan_shards(records: dict[str, list[VideoRecord]], config: DataPrepareConfig
     return shards
 
 
-def _look_up(videos: Sequence[VideoRecord], root: str) -> list[Entry]:
+def _look_up(videos: Sequence[Sample], root: str) -> list[Entry]:
     entries, unusable = [], []
-    for path, label in videos:
+    for path, label in ((video.path, video.label) for video in videos):
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from vswin.data.decode import VIDEO_FILES, VideoStore
+from vswin.data.decode import USUAL_RATE, VIDEO_FILES, VideoStore
 from vswin.data.decoders import TimeLimit
 from vswin.data.inspection import inspect_video
 from vswin.errors import DecodeError
@@ -25,7 +25,6 @@ from vswin.errors import DecodeError
 # Visually almost lossless.
 ENCODING: dict[str, str | int] = {"codec": "libx264", "crf": 18, "preset": "medium", "pixels": "yuv420p"}
 _CHUNK = 64
-USUAL_RATE = Fraction(25)
 _TICK = Fraction(1, 90000)
 _ROUNDING_SEC = 0.002  # rounding of the times in files
 

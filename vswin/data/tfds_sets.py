@@ -21,7 +21,7 @@ from typing import Any
 from vswin.atomic import replacing
 from vswin.config.schema import DatasetConfig
 from vswin.data.packed import RecordVideos, import_tfds, open_builder, open_records
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
@@ -74,7 +74,7 @@ def explain_tfds(dataset: DatasetConfig) -> str:
 
 def load_tfds(
     dataset: DatasetConfig, class_names: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], list[VideoRecord], list[VideoRecord], RecordVideos]:
+) -> tuple[tuple[str, ...], list[Sample], list[Sample], RecordVideos]:
     """Loads a data set that TFDS has prepared; with `dataset.download`, TFDS prepares it first if necessary.
 
     `class_names` gives the order of the class indices; None uses TFDS's order.
@@ -107,12 +107,12 @@ def load_tfds(
     files, labels = _read_labels(builder, [split for split in splits if split in info.splits])
     indices = {name: index for index, name in enumerate(classes)}
     positions: dict[str, tuple[str, int]] = {}
-    records: dict[str, list[VideoRecord]] = {split: [] for split in splits}
+    records: dict[str, list[Sample]] = {split: [] for split in splits}
     for split, of_split in labels.items():
         for number, label in enumerate(of_split):
             path = f"{info.full_name}/{split}/{number:05d}"
             positions[path] = split, number
-            records[split].append(VideoRecord(path, indices[names[label]]))
+            records[split].append(Sample(path, (indices[names[label]],)))
     if folder.parent.name.endswith("_256"):
         logger.warning("%s has frames squashed to 256 x 256; the official recipe keeps their proportions", folder)
     logger.info("reads %s from %s: only the sampled ones of its JPEG frames are decoded", info.full_name, folder)

@@ -19,6 +19,7 @@ from vswin.data import transforms
 from vswin.data.augment import apply_operations, draw_color_jitter, draw_rand_augment
 from vswin.data.decode import FrameReader
 from vswin.data.frames import FrameLoader
+from vswin.data.samples import WHOLE, Part
 from vswin.data.transforms import Box, BoxCutter
 
 
@@ -71,12 +72,12 @@ def load_views(
     return load_protocol_views(path, clip, FrameLoader())
 
 
-def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader) -> np.ndarray:
-    """Loads the views of a video with a protocol that is already checked, as `load_views` does.
+def load_protocol_views(path: str | Path, clip: ClipConfig, loader: FrameLoader, part: Part = WHOLE) -> np.ndarray:
+    """Loads the views of a video, or of a part of it, with a protocol that is already checked, as `load_views` does.
 
     Source: configs/recognition/swin/*.py, val_pipeline and test_pipeline, up to Normalize.
     """
-    frames = loader.load(path, clip.resize, lambda num_frames: protocol_frames(num_frames, clip).ravel())
+    frames = loader.load(path, clip.resize, lambda num_frames: protocol_frames(num_frames, clip).ravel(), part)
     cut = transforms.center_crop if clip.num_crops == 1 else transforms.three_crops
     crops = cut(frames, clip.crop)  # [num_crops, num_clips*T, H, W, 3]
     return crops.reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)  # [V, T, H, W, 3]
@@ -95,7 +96,7 @@ class TrainClip(NamedTuple):
 
     Attributes:
         pixels: The clip, uint8 [T, crop, crop, 3] RGB.
-        numbers: Frame numbers in the file, int64 [T].
+        numbers: Frame numbers in the part of the video, int64 [T].
         box: The rectangle that was cut out of the frames, whose shorter side has `clip.resize` pixels.
         changes: The changes after the crop, in words, e.g. "mirrored".
     """
@@ -113,8 +114,9 @@ def load_train_clip(
     allow_flip: bool,
     rng: np.random.Generator,
     loader: FrameLoader,
+    part: Part = WHOLE,
 ) -> TrainClip:
-    """Loads one randomly placed and augmented clip, with the same draws for all its frames.
+    """Loads one randomly placed and augmented clip of a part of a video, with the same draws for all its frames.
 
     Changes that the training step makes on the device are not included. `allow_flip` states whether mirroring keeps the
     label. With a cache, whose frames have `clip.resize` pixels, crops are resized twice, as in the official pipeline,
@@ -128,7 +130,7 @@ def load_train_clip(
     make_clip = partial(
         _make_train_clip, clip=clip, augment=augment, allow_flip=allow_flip, rng=rng, resizes_first=loader.has_cache
     )
-    return loader.run(path, clip.resize, make_clip)
+    return loader.run(path, clip.resize, make_clip, part)
 
 
 def _make_train_clip(

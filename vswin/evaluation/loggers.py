@@ -22,6 +22,7 @@ from vswin.config.schema import EvaluateConfig
 from vswin.data.contact_sheet import Panel, draw_sheet, thumbnail
 from vswin.data.decode import VideoStore
 from vswin.data.pyav_encoder import encode_video
+from vswin.data.samples import split_name
 from vswin.errors import DecodeError, InputError
 from vswin.evaluation.report import Result
 from vswin.runs.metrics import NO_PREDICTION, most_confused
@@ -41,14 +42,14 @@ _NUM_STILLS, _STILL_HEIGHT = 6, 112
 _FRAME_RATE = Fraction(8)
 
 
-class Sample(NamedTuple):
+class Example(NamedTuple):
     """A video to show: a caption, and frames spread over the video, uint8 [T, H, W, 3] RGB with even sides."""
 
     caption: str
     frames: np.ndarray
 
 
-def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
+def read_samples(result: Result, store: VideoStore) -> Iterator[Example]:
     """Yields the same few videos in every evaluation of a data set, without those that have no prediction."""
     names = result.class_names
     for index in choose_samples(len(result.paths)):
@@ -56,13 +57,14 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Sample]:
         if predicted == NO_PREDICTION:
             continue
         try:
-            with store.open(result.paths[index], timeout_sec=_SECONDS_FOR_ONE) as reader:
+            path, part = split_name(result.paths[index])
+            with store.open(path, timeout_sec=_SECONDS_FOR_ONE, part=part) as reader:
                 numbers = np.unique(np.linspace(0, reader.num_video_frames - 1, _SAMPLE_FRAMES).astype(int))
                 frames = reader.read(numbers, reduce_frame)
         # All these videos were readable a moment ago, so the files of the store have changed.
         except (DecodeError, InputError, OSError):
             continue
-        yield Sample(describe(names[result.labels[index]], names[predicted], result.probabilities[index, 0]), frames)
+        yield Example(describe(names[result.labels[index]], names[predicted], result.probabilities[index, 0]), frames)
 
 
 def choose_samples(num_videos: int) -> list[int]:
@@ -89,7 +91,7 @@ def has_log(config: EvaluateConfig) -> bool:
     return config.run is not None and Path(config.run, "tensorboard").is_dir()
 
 
-def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Sample], epoch: int) -> None:
+def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Example], epoch: int) -> None:
     """Logs under `test/...` the same as `log_to_wandb`, but stills of the videos, because TensorBoard shows no films.
 
     The step is `epoch`, the epoch of the weights, counted from 1.
@@ -139,7 +141,7 @@ def check_wandb(config: EvaluateConfig) -> None:
         )
 
 
-def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sample]) -> None:
+def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Example]) -> None:
     """Logs the figures as `test/...`, the confusion matrix, the confused classes, and the videos as films."""
     import wandb
 
@@ -163,7 +165,7 @@ def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Sampl
         logger.info(f"wandb: the evaluation was not taken ({error}); its report is complete")
 
 
-def make_film(sample: Sample) -> wandb.Video:
+def make_film(sample: Example) -> wandb.Video:
     """Encodes a sample as an MP4."""
     import wandb
 

@@ -13,7 +13,7 @@ from vswin import __version__
 from vswin.config.load import load_saved
 from vswin.config.schema import EvaluateConfig
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
-from vswin.data.records import TEST, TRAIN, VAL, VideoRecord
+from vswin.data.samples import TEST, TRAIN, VAL, Sample
 from vswin.weights.checkpoint import Checkpoint
 
 WITH_SPLITS = ("ucf101", "hmdb51")
@@ -74,7 +74,7 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
 
 
 def note_videos(
-    videos: Sequence[VideoRecord], class_names: Sequence[str], known: Container[str] | None = None
+    videos: Sequence[Sample], class_names: Sequence[str], known: Container[str] | None = None
 ) -> dict[str, int]:
     """Maps the hash of each video's name and class to its file size in bytes, or 0 if the video is not a file itself.
 

@@ -22,7 +22,7 @@ from vswin.console import count_of, say
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
-from vswin.data.records import TEST, VAL
+from vswin.data.samples import TEST, VAL
 from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, has_log, log_to_tensorboard, log_to_wandb, read_samples
 from vswin.evaluation.protocol import describe_protocol, load_tested
@@ -113,14 +113,14 @@ def _evaluate(
     # Every video is read once, so a cache would not help.
     store = open_store(config.dataset, catalog.store)
     frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
-    labels = np.array([record.label for record in catalog.tested])
+    labels = np.array([sample.label for sample in catalog.tested])
     num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
         ranked, probabilities, view_hits = predict_videos(
             model, strategy, catalog.tested, config, batch_size, bad, frames, workers
         )
         metrics = compute_metrics(ranked, labels, view_hits, num_views)
-        paths = [record.path for record in catalog.tested]
+        paths = [sample.name for sample in catalog.tested]
         result = Result(paths, labels, ranked, probabilities, catalog.class_names, metrics)
         # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
@@ -200,7 +200,7 @@ def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Ca
     if len(given) < len(known) == num_trained and (set(given) <= set(known) or given == numbers[: len(given)]):
         trained_labels = [known.index(name) if name in known else label for label, name in enumerate(given)]
         val, test = (
-            [video._replace(label=trained_labels[video.label]) for video in videos]
+            [video._replace(labels=tuple(trained_labels[label] for label in video.labels)) for video in videos]
             for videos in (catalog.val, catalog.test)
         )
         return dataclasses.replace(catalog, class_names=tuple(known), train=[], val=val, test=test)

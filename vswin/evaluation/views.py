@@ -17,7 +17,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.frames import FrameLoader
 from vswin.data.order import Shard
 from vswin.data.pipeline import make_eval_dataset
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError, is_out_of_memory
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.metrics import NO_PREDICTION, NUM_BEST, rank_classes
@@ -35,7 +35,7 @@ Batch: TypeAlias = dict[str, tf.Tensor]
 def predict_videos(
     model: VideoSwin,
     strategy: tf.distribute.Strategy,
-    records: Sequence[VideoRecord],
+    samples: Sequence[Sample],
     config: EvaluateConfig,
     batch_size: int,
     bad: BadVideos,
@@ -48,7 +48,7 @@ def predict_videos(
     model was built. Each worker predicts a part of the videos and gets all predictions; `bad` collects bad videos.
 
     Returns:
-        In the order of the records: the best classes, int64 [N, min(5, K)], best first, -1 for a video that cannot be
+        In the order of the samples: the best classes, int64 [N, min(5, K)], best first, -1 for a video that cannot be
         decoded; their probabilities, float32 [N, min(5, K)], NaN for such a video; and the number of views with the
         label as best class, and among their best five classes, int64 [N, 2].
 
@@ -56,15 +56,15 @@ def predict_videos(
         InputError: if a video is bad and bad videos are not allowed, the model gives NaN, or memory runs out.
     """
     num_best = min(NUM_BEST, model.num_classes)
-    ranked = np.full((len(records), num_best), NO_PREDICTION)
-    probabilities = np.full((len(records), num_best), np.nan, np.float32)
-    view_hits = np.zeros((len(records), 2), int)
-    times_seen = np.zeros(len(records), int)
+    ranked = np.full((len(samples), num_best), NO_PREDICTION)
+    probabilities = np.full((len(samples), num_best), np.nan, np.float32)
+    view_hits = np.zeros((len(samples), 2), int)
+    times_seen = np.zeros(len(samples), int)
     batches = strategy.distribute_datasets_from_function(
-        lambda context: make_eval_dataset(records, config.clip, batch_size, bad, Shard.of(context), frames)
+        lambda context: make_eval_dataset(samples, config.clip, batch_size, bad, Shard.of(context), frames)
     )
     predictions = predict_batches(model, strategy, batches, config)
-    with closing(show_progress(predictions, len(records), "evaluation")) as shown:
+    with closing(show_progress(predictions, len(samples), "evaluation")) as shown:
         for local in shown:
             batch = {key: workers.gather(values) for key, values in local.items()}
             if len(bad) > 0 and not config.allow_bad_videos:
@@ -74,7 +74,7 @@ def predict_videos(
             is_decoded = is_video & (batch["labels"] >= 0)
             times_seen[batch["indices"][is_video]] += 1
             decoded, rows = batch["indices"][is_decoded], batch["probabilities"][is_decoded]
-            check_finite(rows, [records[index].path for index in decoded])
+            check_finite(rows, [samples[index].name for index in decoded])
             ranked[decoded] = rank_classes(rows, num_best)
             probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
             view_hits[decoded] = batch["view_hits"][is_decoded]

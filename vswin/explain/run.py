@@ -19,8 +19,9 @@ from vswin import __version__
 from vswin.atomic import check_outputs, replacing
 from vswin.console import printable
 from vswin.data.contact_sheet import Panel, draw_sheet, save_sheets
+from vswin.data.decode import USUAL_RATE
 from vswin.data.frames import FrameLoader
-from vswin.data.pyav_encoder import USUAL_RATE, encode_video
+from vswin.data.pyav_encoder import encode_video
 from vswin.data.views import load_protocol_views, protocol_frames
 from vswin.errors import DecodeError, InputError
 from vswin.evaluation.views import check_finite

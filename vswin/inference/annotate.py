@@ -21,8 +21,8 @@ from rich.text import Text
 from vswin.atomic import replacing
 from vswin.config.schema import ClipConfig
 from vswin.console import make_progress_bar, printable
-from vswin.data.decode import FrameReader
-from vswin.data.pyav_encoder import USUAL_RATE, encode_video
+from vswin.data.decode import USUAL_RATE, FrameReader
+from vswin.data.pyav_encoder import encode_video
 from vswin.data.sampling import segments, uniform_clips
 from vswin.data.transforms import center_crop, resize_short_side
 from vswin.errors import DecodeError

@@ -23,6 +23,7 @@ from vswin.console import printable
 from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.frames import FrameLoader
 from vswin.data.packed import is_packed, open_packed
+from vswin.data.samples import split_name
 from vswin.errors import DecodeError, InputError
 from vswin.runs.files import Predictions, check_is_run, list_runs, read_run
 from vswin.runs.page import Clip, write_page
@@ -153,7 +154,8 @@ def _animate(clip: Clip, frames: FrameLoader) -> Clip:
         return np.linspace(0, num_video_frames - 1, min(_NUM_FRAMES, num_video_frames)).round().astype(np.int64)
 
     images = []
-    for frame in frames.load(clip.path, _HEIGHT, spread):
+    path, part = split_name(clip.path)
+    for frame in frames.load(path, _HEIGHT, spread, part):
         height, width = frame.shape[:2]
         scale = min(_HEIGHT / height, _WIDEST / width)
         size = max(1, round(scale * width)), max(1, round(scale * height))

@@ -21,7 +21,7 @@ from vswin.data.isolated import IsolatedVideos
 from vswin.data.order import Order
 from vswin.data.pipeline import make_train_dataset
 from vswin.data.pyav_encoder import shrink_video
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 from vswin.tools.bench_result import Result, Row, check_counts, interleave
 
@@ -71,11 +71,11 @@ def time_batches(config: TrainConfig, videos: Sequence[str], num_threads: int, l
     An `InputError` if a video cannot be decoded.
     """
     bad = BadVideos()
-    records = [VideoRecord(path, 0) for path in videos] * BATCH_SIZE
+    samples = [Sample(path, (0,)) for path in videos] * BATCH_SIZE
     order = Order(seed=0, batch_size=BATCH_SIZE, epochs=NUM_BATCHES + 2)
     options = tf.data.Options()
     options.threading.private_threadpool_size = num_threads
-    dataset = make_train_dataset(records, config.clip, config.augment, config.dataset.allow_flip, order, bad, loader)
+    dataset = make_train_dataset(samples, config.clip, config.augment, config.dataset.allow_flip, order, bad, loader)
     batches = iter(dataset.with_options(options))
     next(batches)
     start = time.perf_counter()

@@ -5,6 +5,7 @@ are the same as in that run, including the draws of the training step.
 """
 
 import math
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +30,12 @@ _FRAMES_PER_SEC = 10.0
 
 
 class Slot(NamedTuple):
-    """One slot of the batch: title, clip, and the whole frames it comes from; or the problem if there is no clip."""
+    """One slot of the batch: title, clip, the whole frames it comes from and their times; or why there is no clip."""
 
     title: str
     clip: TrainClip | None = None
     frames: np.ndarray | None = None  # uint8 [T, H, W, 3]
+    times: np.ndarray | None = None  # seconds from the start of the video, float64 [T]; NaN if unknown
     problem: str = ""
 
 
@@ -107,8 +109,8 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
 def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
     order = Order(config.seed, config.num_clips, 1, repeats=config.augment.repeats)
     indices = batch_indices(len(catalog.train), order, 0, 0)
-    paths = [catalog.train[index].path for index in indices if index >= 0]
-    loader = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
+    samples = [catalog.train[index] for index in indices if index >= 0]
+    loader = open_frames(config.dataset, config.clip.resize, samples, catalog.store)
     return [_fill_slot(config, catalog, loader, position, index) for position, index in enumerate(indices)]
 
 
@@ -116,12 +118,15 @@ def _fill_slot(config: DataShowConfig, catalog: Catalog, loader: FrameLoader, po
     if index < 0:
         return Slot("no clip: there are fewer videos")
     rng = clip_generator(config.seed, 0, index, position * config.augment.repeats // config.num_clips)
-    path, label = catalog.train[index]
-    title = f"{Path(path).parent.name}/{Path(path).name}   class {label}: {catalog.class_names[label]}"
+    sample = catalog.train[index]
+    path, label = sample.path, sample.label
+    title = f"{Path(path).parent.name}/{Path(path).name}{sample.part}   class {label}: {catalog.class_names[label]}"
     try:
         # The first call cuts the frames while it decodes, as in training; the second loads them whole.
-        clip = load_train_clip(path, config.clip, config.augment, config.dataset.allow_flip, rng, loader)
-        return Slot(title, clip, loader.load(path, config.clip.resize, lambda _: clip.numbers))
+        clip = load_train_clip(path, config.clip, config.augment, config.dataset.allow_flip, rng, loader, sample.part)
+        frames = loader.load(path, config.clip.resize, lambda _: clip.numbers, sample.part)
+        times = loader.run(path, config.clip.resize, methodcaller("read_times"), sample.part)
+        return Slot(title, clip, frames, times[clip.numbers])
     except DecodeError as error:
         return Slot(title, problem=f"cannot be decoded: {error.reason}")
 
@@ -139,13 +144,14 @@ def _panel(slot: Slot, step: Step, position: int, numbers: list[int], suffix: st
 
 def _caption(slot: Slot, step: Step, position: int) -> tuple[str, list[str]]:
     """Returns the title, and lines about the draws on the host and in the training step."""
-    title, clip, frames, problem = slot
+    title, clip, frames, times, problem = slot
     title = f"{position + 1}   {title}"
-    if clip is None or frames is None:
+    if clip is None or frames is None or times is None:
         return title, [problem] if problem else []
     height, width = frames.shape[1:3]
     _, numbers, box, changes = clip
-    texts = [f"frames {numbers[0]} to {numbers[-1]}"]
+    seconds = "" if np.isnan(times[0]) else f" ({times[0]:.2f} to {times[-1]:.2f} s)"
+    texts = [f"frames {numbers[0]} to {numbers[-1]}{seconds}"]
     texts.append(f"crop {box.width} x {box.height} of {width} x {height} at x {box.left}, y {box.top}")
     texts += changes
     in_step = []

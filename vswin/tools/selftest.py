@@ -104,7 +104,7 @@ def _check_colours() -> None:
 
 def _check_labels(catalog: Catalog) -> None:
     """Compares the label of each video with its class folder."""
-    for path, label in (*catalog.train, *catalog.val):
+    for path, label in ((video.path, video.label) for video in (*catalog.train, *catalog.val)):
         class_name = Path(path).parent.name
         if not 0 <= label < len(catalog.class_names) or catalog.class_names[label] != class_name:
             raise InputError(f"{path} has the label {label}, which is not {class_name}: reinstall vswin")

@@ -186,12 +186,11 @@ def _sweep(
     curve, bad = Curve(), BadVideos()
     mean = weight = 0.0
     best = math.inf
-    paths = [video.path for video in catalog.train]
     most = steps + _SKIPPED
-    epochs = -(-most // count_steps(len(paths), config.batch_size, config.augment.repeats))
+    epochs = -(-most // count_steps(len(catalog.train), config.batch_size, config.augment.repeats))
     order = Order(config.seed, config.batch_size, epochs, repeats=config.augment.repeats)
     with (
-        closing(open_frames(config.dataset, config.clip.resize, paths, catalog.store)) as frames,
+        closing(open_frames(config.dataset, config.clip.resize, catalog.train, catalog.store)) as frames,
         make_progress_bar(console, "steps") as bar,
     ):
         task = bar.add_task("range test", total=steps, note="")
@@ -214,8 +213,8 @@ def _sweep(
                 break
             bar.update(task, completed=taken + 1, note=f"rate {rate:.1e}  loss {loss:.3f}")
     curve.num_bad = len(bad)
-    if curve.num_bad == len(paths):
-        raise InputError(f"none of the {len(paths):,} training videos can be decoded; vswin data check says why")
+    if curve.num_bad == len(catalog.train):
+        raise InputError(f"none of the {curve.num_bad:,} training videos can be decoded; vswin data check says why")
     return curve
 
 

@@ -12,7 +12,7 @@ import tf_keras as keras
 from vswin.atomic import replacing
 from vswin.console import make_progress_bar
 from vswin.data.bad_videos import BadVideos
-from vswin.data.records import VideoRecord
+from vswin.data.samples import Sample
 from vswin.errors import InputError
 from vswin.runtime import console, format_seconds, logger
 
@@ -137,7 +137,7 @@ class FiniteGuard(keras.callbacks.Callback):
     Gradients that overflow under float16 do not stop the run: loss scaling skips their step, so loss and weights stay
     finite. This callback must come before every callback that saves weights.
 
-    The JSON file `path` then lists the clips of the step; `find_records` takes an epoch and a step in it, both counted
+    The JSON file `path` then lists the clips of the step; `find_samples` takes an epoch and a step in it, both counted
     from 0, and returns the videos of that global batch.
     """
 
@@ -145,13 +145,13 @@ class FiniteGuard(keras.callbacks.Callback):
         self,
         classifier: keras.Model,
         steps_per_epoch: int,
-        find_records: Callable[[int, int], Sequence[VideoRecord]],
+        find_samples: Callable[[int, int], Sequence[Sample]],
         path: Path,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.steps_per_epoch = steps_per_epoch
-        self.find_records = find_records
+        self.find_samples = find_samples
         self.path = path
         self._epoch = 0
 
@@ -177,20 +177,20 @@ class FiniteGuard(keras.callbacks.Callback):
     def _stop(self, step: int, found: str) -> None:
         """Writes the clips of a step to `path` and ends the run."""
         global_step = self._epoch * self.steps_per_epoch + step + 1
-        records = self.find_records(self._epoch, step)
+        samples = self.find_samples(self._epoch, step)
         report = {
             "found": found,
             "global_step": global_step,
             "epoch": self._epoch + 1,
             "step_in_epoch": step + 1,
-            "clips": [{"path": record.path, "label": record.label} for record in records],
+            "clips": [{"path": sample.name, "label": sample.label} for sample in samples],
         }
         with replacing(self.path) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        named = "".join(f"\n  {record.path}" for record in records[:_NUM_NAMED])
+        named = "".join(f"\n  {sample.name}" for sample in samples[:_NUM_NAMED])
         raise InputError(
             f"global step {global_step} (epoch {self._epoch + 1}, step {step + 1} of {self.steps_per_epoch}) gave "
             f"{found}; nothing of it is saved, earlier states are. If its clips look well, the step before may have "
             "spoilt the weights: start a new run with a lower optimizer.learning_rate, with optimizer.clip_norm=1 or "
-            f"with runtime.precision=float32. All {len(records)} are in {self.path}; the first are:{named}"
+            f"with runtime.precision=float32. All {len(samples)} are in {self.path}; the first are:{named}"
         )

@@ -21,7 +21,7 @@ from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
 from vswin.errors import DecodeError
-from vswin.evaluation.loggers import Sample, choose_samples, describe, make_film, reduce_frame
+from vswin.evaluation.loggers import Example, choose_samples, describe, make_film, reduce_frame
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.figures import format_value, is_setting
 from vswin.runtime import logger
@@ -39,7 +39,7 @@ def open_loggers(
     first_epoch: int,
     best_top1: float = -1.0,
     is_chief: bool = True,
-    predict_samples: Callable[[], Sequence[Sample]] = tuple,
+    predict_samples: Callable[[], Sequence[Example]] = tuple,
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, yields a callback for each, and closes them however training ends.
 
@@ -201,7 +201,7 @@ class WandbLog(keras.callbacks.Callback):
 def open_wandb(
     config: TrainConfig,
     folder: Path,
-    predict_samples: Callable[[], Sequence[Sample]] = tuple,
+    predict_samples: Callable[[], Sequence[Example]] = tuple,
     earlier: Sequence[Mapping[str, str | float]] = (),
 ) -> Iterator[WandbLog]:
     """Starts or resumes the wandb run of a training run, and finishes it however training ends.
@@ -234,7 +234,7 @@ def open_wandb(
             logger.info(f"wandb: the weights were not taken ({error}); they are in {folder / 'checkpoints'}")
 
 
-def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: FrameLoader) -> list[Sample]:
+def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: FrameLoader) -> list[Example]:
     """Predicts the same few validation videos each time, from the clips that validation uses.
 
     It works on one device, clip by clip, so it needs no other worker and less memory than a step. Videos that cannot be
@@ -244,12 +244,12 @@ def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: 
     for number in choose_samples(len(catalog.val)):
         video = catalog.val[number]
         try:
-            views = load_protocol_views(video.path, one_view, frames)  # [1, T, H, W, 3]
+            views = load_protocol_views(video.path, one_view, frames, video.part)  # [1, T, H, W, 3]
         except DecodeError:
             continue
         (probabilities,) = tf.nn.softmax(model(views, training=False)).numpy()
         predicted = int(probabilities.argmax())
         names = catalog.class_names
         caption = describe(names[video.label], names[predicted], probabilities[predicted])
-        samples.append(Sample(caption, np.stack([reduce_frame(frame) for frame in views[0]])))
+        samples.append(Example(caption, np.stack([reduce_frame(frame) for frame in views[0]])))
     return samples

@@ -18,7 +18,7 @@ from vswin.config.schema import TrainConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader, open_frames
-from vswin.data.order import Order, Shard, batch_records, count_steps
+from vswin.data.order import Order, Shard, batch_samples, count_steps
 from vswin.data.pipeline import make_val_dataset
 from vswin.errors import InputError
 from vswin.evaluation.protocol import note_videos
@@ -63,8 +63,7 @@ def _train(
 ) -> dict[str, list[float]]:
     resumes = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
     catalog = find_inputs(config, resumes)
-    paths = [video.path for video in catalog.train + catalog.val]
-    frames = open_frames(config.dataset, config.clip.resize, paths, catalog.store)
+    frames = open_frames(config.dataset, config.clip.resize, catalog.train + catalog.val, catalog.store)
 
     def claim_folder() -> str:
         folder = open_run_folder(config)
@@ -141,8 +140,8 @@ def _fit(
         lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Shard.of(context), frames)
     )
 
-    find_records = partial(batch_records, catalog.train, order)
-    finite = FiniteGuard(trainer.model, steps, find_records, folder / "non_finite_step.json")
+    find_samples = partial(batch_samples, catalog.train, order)
+    finite = FiniteGuard(trainer.model, steps, find_samples, folder / "non_finite_step.json")
     num_videos = len(catalog.train) + len(catalog.val)
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
     save_and_stop = SaveAndStop(checkpoints, finite, workers, command, config.save_minutes, config.save_steps)

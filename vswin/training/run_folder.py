@@ -16,7 +16,7 @@ from vswin.config.load import differing_keys, save_config
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, printable
 from vswin.data.catalog import Catalog
-from vswin.data.records import ROLES, TRAIN, VAL, VideoRecord
+from vswin.data.samples import ROLES, TRAIN, VAL, Sample
 from vswin.errors import InputError
 from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.weights.files import best_weights
@@ -155,7 +155,9 @@ def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, An
         return "/".join(path.rsplit(os.sep, count)[-count:])
 
     videos = {
-        split: [(os.path.splitext(os.path.abspath(video.path))[0], video.label) for video in split_videos]
+        split: [
+            (os.path.splitext(os.path.abspath(video.path))[0] + str(video.part), video.label) for video in split_videos
+        ]
         for split, split_videos in (("train", catalog.train), ("val", catalog.val))
     }
     paths = {path for split_videos in videos.values() for path, _ in split_videos}
@@ -192,7 +194,7 @@ def _compare_videos(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return differing
 
 
-def _put_in_order(videos: list[VideoRecord], here: list[str], there: list[str]) -> list[VideoRecord]:
+def _put_in_order(videos: list[Sample], here: list[str], there: list[str]) -> list[Sample]:
     """Reorders videos, listed as `here`, into the order of `there`, which lists the same videos."""
     ordered = list(videos)
     old, new = (sorted(range(len(listed)), key=listed.__getitem__) for listed in (there, here))

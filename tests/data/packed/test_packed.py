@@ -16,7 +16,7 @@ from vswin.data.frames import DiskCache, FrameLoader
 from vswin.data.isolated import IsolatedVideos
 from vswin.data.packed import PackedVideo, RecordVideos, load_packed, read_rows, write_rows
 from vswin.data.pipeline import Order, make_eval_dataset, make_train_dataset
-from vswin.data.records import VideoRecord, split_train_val
+from vswin.data.samples import Sample, split_train_val
 from vswin.errors import DecodeError, InputError
 
 BAD = ("empty", "text", "playlist", "audio", "truncated mp4", "truncated avi", "truncated mkv", "one frame mp4")
@@ -24,7 +24,7 @@ TRAIN_CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32
 EVAL_CLIP = make_group("clip", num_frames=4, frame_stride=2, resize=40, crop=32, num_clips=2, num_crops=3)
 
 
-def records_of_files(root: Path) -> tuple[list[VideoRecord], list[VideoRecord]]:
+def records_of_files(root: Path) -> tuple[list[Sample], list[Sample]]:
     return split_train_val(load_folder(root)[1], 0.3, str(root))
 
 
@@ -32,11 +32,11 @@ def is_bad(path: str) -> bool:
     return Path(path).stem.replace("_", " ") in BAD
 
 
-def renamed(records: list[VideoRecord], root: Path, packed: Path) -> list[VideoRecord]:
-    return [VideoRecord(os.path.join(packed, os.path.relpath(path, root)), label) for path, label in records]
+def renamed(records: list[Sample], root: Path, packed: Path) -> list[Sample]:
+    return [video._replace(path=os.path.join(packed, os.path.relpath(video.path, root))) for video in records]
 
 
-def read_all(store: RecordVideos, records: list[VideoRecord]) -> list[bytes]:
+def read_all(store: RecordVideos, records: list[Sample]) -> list[bytes]:
     return [store.read(path) for path, _ in records]
 
 
@@ -220,7 +220,7 @@ def test_the_catalog_reads_a_packed_root_whatever_the_data_set_is_called(video_s
     files, catalog = (load_catalog(make_dataset(root)) for root in (video_set, packed))
     assert catalog.class_names == files.class_names
     for subset in ("train", "val"):
-        names = [(os.path.relpath(path, packed), label) for path, label in getattr(catalog, subset)]
-        assert names == [(os.path.relpath(path, video_set), label) for path, label in getattr(files, subset)]
+        names = [(os.path.relpath(video.path, packed), video.label) for video in getattr(catalog, subset)]
+        assert names == [(os.path.relpath(video.path, video_set), video.label) for video in getattr(files, subset)]
     with pytest.raises(InputError, match="packed from a data set with other classes than ucf101"):
         load_catalog(make_dataset(packed, name="ucf101"))

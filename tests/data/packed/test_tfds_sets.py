@@ -19,9 +19,9 @@ from vswin.data import packed, tfds_sets
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.class_names import read_class_names
+from vswin.data.decode import PictureReader
 from vswin.data.frames import FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
-from vswin.data.packed import EncodedFrames
 from vswin.data.pipeline import make_eval_dataset
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds, name_in_tfds
 from vswin.errors import DecodeError, InputError
@@ -29,6 +29,10 @@ from vswin.errors import DecodeError, InputError
 TRAIN = {"Archery": 3, "HandstandPushups": 2, "YoYo": 2}
 TEST = {"Archery": 2, "YoYo": 1}
 CLASSES = read_class_names("ucf101")
+
+
+def open_pictures(name, images, timeout_sec=None):
+    return PictureReader(name, len(images), images.__getitem__, timeout_sec)
 
 
 def video_name(class_name: str, group: int) -> str:
@@ -90,14 +94,14 @@ def ucf101(make_dataset, folder: Path, **changes: object):
 
 
 def counts(records, class_names) -> dict[str, int]:
-    names = [class_names[label] for _, label in records]
+    names = [class_names[record.label] for record in records]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
 def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_dataset, tmp_path: Path) -> None:
     class_names, train, val, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
     assert class_names == CLASSES
-    assert [path for path, _ in val] == [f"ucf101/ucf101_1/2.0.0/test/{number:05d}" for number in range(3)]
+    assert [video.path for video in val] == [f"ucf101/ucf101_1/2.0.0/test/{number:05d}" for number in range(3)]
     copy = shutil.copytree(find_prepared(ucf101(make_dataset, tfds_dir)), tmp_path / "copy")
     to_tfrecord(copy)  # the format that `as_dataset` reads
     builder = tfds.builder_from_directory(copy)
@@ -105,10 +109,10 @@ def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_data
         encoded = list(builder.as_dataset(split, decoders={"video": tfds.decode.SkipDecoding()}))
         decoded = list(builder.as_dataset(split))
         assert len(records) == len(encoded) == len(decoded)
-        for (path, label), raw, example in zip(records, encoded, decoded, strict=True):
-            with store.open(path) as reader:
+        for video, raw, example in zip(records, encoded, decoded, strict=True):
+            with store.open(video.path) as reader:
                 frames = reader.read(np.arange(reader.num_video_frames), lambda frame: frame)
-            assert label == int(raw["label"]) == int(example["label"])
+            assert video.label == int(raw["label"]) == int(example["label"])
             # TFDS uses libjpeg's faster transform, OpenCV the exact one.
             exact = [tf.io.decode_jpeg(image, dct_method="INTEGER_ACCURATE") for image in raw["video"]]
             assert np.array_equal(frames, exact)
@@ -339,7 +343,7 @@ def test_frames_come_in_the_order_asked_each_decoded_once(monkeypatch) -> None:
         prepared.append(frame)
         return frame[::2]
 
-    with EncodedFrames("video", [encode(image) for image in IMAGES]) as reader:
+    with open_pictures("video", [encode(image) for image in IMAGES]) as reader:
         assert (reader.path, reader.decoder, reader.num_video_frames) == ("video", "opencv", 6)
         frames = reader.read(np.array([5, 0, 5, 2]), prepare)
     assert np.array_equal(frames, [IMAGES[number][::2] for number in (5, 0, 5, 2)])
@@ -349,9 +353,9 @@ def test_frames_come_in_the_order_asked_each_decoded_once(monkeypatch) -> None:
 def test_bad_images_are_named() -> None:
     for few, cause in (([], "no frames"), ([encode(IMAGES[0])], "one frame")):
         with pytest.raises(DecodeError, match=cause):
-            EncodedFrames("short", few)
+            open_pictures("short", few)
     images = [encode(IMAGES[0]), b"", b"no image", encode(IMAGES[1][:10])]
-    reader = EncodedFrames("bad", images)
+    reader = open_pictures("bad", images)
     for number in (1, 2):
         with pytest.raises(DecodeError, match=rf"bad: undecodable frame \(image {number}\)"):
             reader.read(np.array([0, number]), same)
@@ -364,6 +368,6 @@ def test_frames_outside_and_time_limits_are_refused() -> None:
     content = [encode(image) for image in IMAGES]
     for numbers in ([6], [-1, 0]):
         with pytest.raises(ValueError, match="of 6 in video"):
-            EncodedFrames("video", content).read(np.array(numbers), same)
+            open_pictures("video", content).read(np.array(numbers), same)
     with pytest.raises(DecodeError, match="too slow"):
-        EncodedFrames("video", content, 1e-9).read(np.array([0]), same)
+        open_pictures("video", content, 1e-9).read(np.array([0]), same)

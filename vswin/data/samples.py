@@ -1,0 +1,122 @@
+"""Define samples, the names of the subsets they form, and which samples are held out for validation."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+TRAIN, VAL, TEST = "train", "val", "test"
+ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
+
+
+class Segment(NamedTuple):
+    """A part of a video in time: from `start` up to, but without, `end`, in seconds or in frame numbers."""
+
+    start: float
+    end: float = math.inf
+    in_frames: bool = False
+
+
+class Region(NamedTuple):
+    """A box to cut out of all pictures of a sample, in pixels or in fractions of width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    in_pixels: bool = True
+
+
+class Part(NamedTuple):
+    """The part of a video that a sample shows; None stands for the whole length and for whole pictures."""
+
+    segment: Segment | None = None
+    region: Region | None = None
+
+    def __str__(self) -> str:
+        """Describes the part as the end of a sample's name, e.g. "#t=12.5,20&box=0,0,0.5,1"; "" for a whole video."""
+        texts = []
+        if self.segment is not None:
+            start, end, in_frames = self.segment
+            texts.append(f"{'frames' if in_frames else 't'}={start:.10g},{'' if end == math.inf else f'{end:.10g}'}")
+        if self.region is not None:
+            texts.append("box=" + ",".join(f"{side:.10g}" for side in self.region[:4]) + "px" * self.region.in_pixels)
+        return "#" + "&".join(texts) if texts else ""
+
+
+WHOLE = Part()
+_PART = re.compile(r"#(?:(t|frames)=([\d.e+-]+),([\d.e+-]*))?&?(?:box=([\d.,e+-]+?)(px)?)?")
+
+
+class Sample(NamedTuple):
+    """One labelled sample of a data set: a video or a part of it.
+
+    Attributes:
+        path: The video: a file, a folder of pictures, or its name in a packed data set.
+        labels: Class indices, 0 .. K-1: one, or any number with `dataset.task=multi_label`.
+        part: The part of the video that the sample shows.
+        group: Samples of one group, for example of a person, belong into one subset; "" for none.
+    """
+
+    path: str
+    labels: tuple[int, ...]
+    part: Part = WHOLE
+    group: str = ""
+
+    @property
+    def label(self) -> int:
+        """The class index of a sample with one label."""
+        return self.labels[0]
+
+    @property
+    def name(self) -> str:
+        """The path with the part of the video, which is unique in a data set."""
+        return f"{self.path}{self.part}"
+
+
+def split_name(name: str) -> tuple[str, Part]:
+    """Divides the name of a sample into the path of its video and the part of the video."""
+    path, mark, _ = name.rpartition("#")
+    found = _PART.fullmatch(name, len(path)) if mark else None
+    if found is None or not (found[1] or found[4]):
+        return name, WHOLE
+    segment = Segment(float(found[2]), float(found[3] or math.inf), found[1] == "frames") if found[1] else None
+    sides = map(float, found[4].split(",")) if found[4] else ()
+    region = Region._make([*sides, bool(found[5])]) if found[4] else None
+    return path, Part(segment, region)
+
+
+def split_train_val(samples: Sequence[Sample], val_fraction: float, base: str) -> tuple[list[Sample], list[Sample]]:
+    """Holds out a fraction of each class for validation, independent of the data set's folder and order.
+
+    Files whose names agree up to a `_g01_`, as in UCF101, come from one recording and stay together; folder names do
+    not mark a recording. Every other file is its own group. A class with one group is only used for training.
+
+    `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
+    `base` is the folder of the data set, which is removed from group names.
+    """
+    groups = []
+    by_class: dict[int, set[str]] = defaultdict(set)
+    prefixes: dict[str, str] = {}
+    for sample in samples:
+        folder, name = os.path.split(sample.path)
+        if folder not in prefixes:
+            prefix = Path(os.path.relpath(folder, base)).as_posix()
+            prefixes[folder] = "" if prefix == "." else f"{prefix}/"
+        recording = re.match(r".*_g\d+_", name)
+        groups.append((sample.label, prefixes[folder] + (recording.group() if recording else name)))
+        by_class[sample.label].add(groups[-1][1])
+    held_out: set[tuple[int, str]] = set()
+    for label, names in by_class.items():
+        num_val = max(1, round(val_fraction * len(names)))
+        ordered = sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name), usedforsecurity=False).digest())
+        held_out.update((label, name) for name in ordered[: min(num_val, len(names) - 1)])
+    train = [sample for sample, group in zip(samples, groups, strict=True) if group not in held_out]
+    val = [sample for sample, group in zip(samples, groups, strict=True) if group in held_out]
+    return train, val
