@@ -96,7 +96,7 @@ def test_files_that_change_between_two_epochs_keep_their_slots(
 ) -> None:
     changes = [None, *CHANGES]
     records = [Sample(str(tmp_path / f"{change}.avi"), (label,)) for label, change in enumerate(changes)]
-    for path, _ in records:
+    for path, *_ in records:
         Path(path).write_bytes(Path(write_video("epoch.avi", 30)).read_bytes())
     bad = BadVideos()
     caches = {"none": None, "ram": RamCache(), "disk": DiskCache(tmp_path / "cache")}

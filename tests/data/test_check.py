@@ -164,7 +164,7 @@ def test_an_interruption_leaves_what_was_found(vswin, small_videos, tmp_path, mo
     report, clean = tmp_path / "r.csv", tmp_path / "clean"
     code, text = vswin(*FOLDER, f"dataset.root={small_videos}", f"report={report}", f"clean_lists={clean}")
     assert code == 130
-    assert "of 12 files were looked at" in text
+    assert "of 12 samples were looked at" in text
     assert read_report(report) == [("broken", "train", "bright", str(small_videos / "bright/0.avi"))]
     assert not clean.exists()
 
@@ -279,7 +279,7 @@ def test_other_sizes_are_odd_where_nearly_all_have_one():
 def test_facts_of_a_good_file(write_video, decode):
     path = write_video("good.avi", 15, height=48, width=64)
     facts = inspect(path, decode=decode)
-    assert facts[1:] == (15, 48, 64, "")
+    assert facts[1:] == (15, 48, 64, "", "")
     assert facts.num_bytes > 1000
 
 
@@ -311,7 +311,7 @@ def test_damage_after_the_beginning_is_found_by_decoding_everything(tmp_path, wr
         position += 8 + length
     path = tmp_path / "damaged.avi"
     path.write_bytes(content)
-    assert inspect(str(path), decode=False)[1:] == (40, 48, 64, "")
+    assert inspect(str(path), decode=False)[1:] == (40, 48, 64, "", "")
     assert inspect(str(path), decode=True).reason == "truncated (20 of 40 frames are there)"
 
 
@@ -319,5 +319,5 @@ def test_a_decoder_may_fail_or_take_too_long(write_video, monkeypatch):
     path = write_video("good.avi", 15)
     assert "too slow" in inspect_file(path, "auto", 1e-9, decode=False).reason
     assert inspect_file(path, "auto", 1e-9, decode=True).reason == ""
-    monkeypatch.setattr("vswin.data.decode.VideoReader", lambda *_: 1 / 0)
+    monkeypatch.setattr("vswin.data.decode.VideoReader", lambda *_, **__: 1 / 0)
     assert inspect(path, decode=False).reason == "ZeroDivisionError: division by zero"

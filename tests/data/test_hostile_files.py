@@ -203,7 +203,7 @@ def test_a_class_folder_may_hold_anything(write_video, tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to(tmp_path / "round")
     class_names, records, _ = load_folder(tmp_path)
     assert class_names == ("a", "b")
-    causes = [outcome(path, "auto") for path, _ in records]
+    causes = [outcome(path, "auto") for path, *_ in records]
     assert causes == [(5, (2, 32, 43, 3)), "not a video", "not readable", (5, (2, 32, 43, 3))]
 
 

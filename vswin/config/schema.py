@@ -109,6 +109,7 @@ class DatasetConfig:
     test_list: str | None = path(default=None)
     val_fraction: float = number(0, 1, "[)")
     allow_missing: bool
+    box_margin: float = number(0, 100)
     num_classes: int | None = number(2, 1_000_000)
     split: int = number(1, 1_000)
     epochs: int = number(1, 1_000_000)

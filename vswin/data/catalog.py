@@ -22,7 +22,7 @@ from vswin.data.lists import ACCEPTED, ListEntry, find_class_names, read_list
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
-from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Sample, split_train_val
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Region, Sample, split_train_val
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 
@@ -116,7 +116,7 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
         lists |= {subset: path for subset, path in found if path}
     with _without_gc():
         if lists.keys() & {TRAIN, VAL} or (lists and is_given):
-            catalog = _load_lists(dataset, lists, classes)
+            catalog = _load_lists(dataset, lists, classes, is_given)
         else:
             catalog = _load_folder(dataset, lists)
     labels = {video.label for video in (*catalog.train, *catalog.val)}
@@ -166,7 +166,9 @@ def _load_folder(dataset: DatasetConfig, lists: dict[str, Path]) -> Catalog:
     return Catalog(class_names, train, val, test, notes=tuple(notes))
 
 
-def _load_lists(dataset: DatasetConfig, lists: dict[str, Path], classes: ClassLookup | None) -> Catalog:
+def _load_lists(
+    dataset: DatasetConfig, lists: dict[str, Path], classes: ClassLookup | None, is_given: bool = False
+) -> Catalog:
     """Reads annotation files or lists, and finds their files; without classes, the labels define them."""
     is_annotated = dataset.name in ANNOTATED
     notes: list[str] = []
@@ -176,9 +178,19 @@ def _load_lists(dataset: DatasetConfig, lists: dict[str, Path], classes: ClassLo
     # Test lists are read like validation lists, because published models are tested on validation videos.
     read_as = {TRAIN: TRAIN, VAL: VAL, TEST: VAL}
     entries: dict[str, list[ListEntry]] = {}
-    for subset, path in lists.items():
+    for subset, path in [*lists.items()]:
         read = read_annotations(dataset, path, read_as[subset], classes, notes) if classes and is_annotated else None
-        entries[subset] = read or read_list(path, bases[subset], notes)
+        read = read or read_list(path, bases[subset], notes)
+        # A list may hold several subsets; those of another list, or not to be tested, are left out.
+        by_subset = {role: [entry for entry in read if (entry.subset or subset) == role] for role in ROLES}
+        for role, some in by_subset.items():
+            if some and role != subset and (is_given or role in lists):
+                notes.append(f"not used of {path}: {count_of(len(some), f'{ROLES[role]} sample')}, by its column split")
+            elif some:
+                entries[role] = some
+                bases[role], lists[role] = bases[subset], path
+        if subset not in entries:
+            raise InputError(f"{path} has no {ROLES[subset]} samples, by its column split; name it as another list")
     if classes is None:
         # A test set must not define classes that no one learns.
         named = [entry for subset in lists if subset != TEST or len(lists) == 1 for entry in entries[subset]]
@@ -199,13 +211,25 @@ def _load_lists(dataset: DatasetConfig, lists: dict[str, Path], classes: ClassLo
                 f"videos that {path} names again: {len(listed.repeated):,}; each counts once, the first is {first}"
             )
         found[subset] = listed
-    train, val, test = (listed.videos for listed in found.values())
+    margin = dataset.box_margin
+    train, val, test = ([_widen(video, margin) if margin else video for video in found[role].videos] for role in ROLES)
     return Catalog(
         *(classes.class_names, train, val, test),
         missing={subset: tuple(listed.missing) for subset, listed in found.items()},
         repeated={subset: tuple(listed.repeated) for subset, listed in found.items()},
         notes=tuple(notes),
     )
+
+
+def _widen(sample: Sample, margin: float) -> Sample:
+    """Widens the box of a sample on each side by a fraction of its width and height."""
+    region = sample.part.region
+    if region is None:
+        return sample
+    width, height = margin * (region.right - region.left), margin * (region.bottom - region.top)
+    left, top = max(region.left - width, 0), max(region.top - height, 0)
+    wide = Region(left, top, region.right + width, region.bottom + height, region.in_pixels)
+    return sample._replace(part=sample.part._replace(region=wide))
 
 
 def _explain_missing(listed: Listed, dataset: DatasetConfig, path: Path, class_names: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import itertools
+import math
 import os
 import time
 from collections import Counter, defaultdict
@@ -21,17 +23,18 @@ from vswin.config.schema import ClipConfig, DataCheckConfig, DatasetConfig
 from vswin.console import Console, count_of, make_progress_bar, print_table, printable, say
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.class_names import official_counts
-from vswin.data.decode import VIDEO_FILES, VideoStore
+from vswin.data.decode import USUAL_RATE, VIDEO_FILES, FrameReader, VideoStore
 from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
+from vswin.data.lists import ListEntry, make_table
 from vswin.data.packed import is_packed
-from vswin.data.samples import ROLES, TEST, Sample
+from vswin.data.samples import ROLES, TEST, Sample, Segment, split_name
 from vswin.errors import DecodeError, InputError
 
 # Kinds of findings, most serious first; the first two make the check fail.
 KINDS = (
     *("missing", "broken", "in training and validation", "in the test set, too", "two labels", "listed twice"),
-    *("same content", "empty class", "short", "small", "other size"),
+    *("same content", "overlap", "beyond the end", "empty class", "short", "small", "other size"),
 )
 FAILURES = KINDS[:2]
 
@@ -58,6 +61,7 @@ class FileFacts(NamedTuple):
     height: int = 0
     width: int = 0
     reason: str = ""  # why the file is unusable
+    lacking: str = ""  # how much of a segment lies beyond the end of the video
 
 
 class Finding(NamedTuple):
@@ -86,22 +90,22 @@ def run_check(config: DataCheckConfig) -> None:
     for line in (f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
         say(console, line)
 
-    paths = list(dict.fromkeys(video.path for videos in catalog.subsets.values() for video in videos))
+    names = list(dict.fromkeys(video.name for videos in catalog.subsets.values() for video in videos))
     facts: dict[str, FileFacts] = {}
     hashes: dict[str, str] = {}
     is_interrupted = False
     limit, store = dataset.clip_timeout_sec, open_store(dataset)
     inspect = partial(inspect_file, decoder=dataset.decoder, timeout_sec=limit, decode=config.decode, store=store)
     try:
-        facts.update(_look(console, "decoding" if config.decode else "opening", inspect, paths))
+        facts.update(_look(console, "decoding" if config.decode else "opening", inspect, names))
         # Files of equal size may have the same content.
-        usable = {path: fact.num_bytes for path, fact in facts.items() if not fact.reason}
+        usable = {split_name(name)[0]: fact.num_bytes for name, fact in facts.items() if not fact.reason}
         counts = Counter(usable.values())
         candidates = [path for path, num_bytes in usable.items() if counts[num_bytes] > 1]
         hashes.update(_look(console, "comparing", hash_file, candidates))
     except KeyboardInterrupt:
         is_interrupted = True
-        console.print(f"[bold]interrupted: {len(facts):,} of {len(paths):,} files were looked at[/bold]")
+        console.print(f"[bold]interrupted: {len(facts):,} of {len(names):,} samples were looked at[/bold]")
 
     findings = find_problems(catalog, facts, hashes, config.clip)
     print_summary(console, dataset, catalog, facts)
@@ -143,22 +147,36 @@ def _look(
 
 
 def inspect_file(
-    path: str, decoder: str, timeout_sec: float | None, decode: bool, store: VideoStore = VIDEO_FILES
+    name: str, decoder: str, timeout_sec: float | None, decode: bool, store: VideoStore = VIDEO_FILES
 ) -> FileFacts:
-    """Opens a file, counts its frames and decodes the first few within the time limit, or all without a limit."""
+    """Opens a sample, counts its frames and decodes the first few within the time limit, or all without a limit."""
     num_bytes = 0
+    path, part = split_name(name)
     try:
         num_bytes = os.path.getsize(path)
-        with store.open(path, decoder, None if decode else timeout_sec) as reader:
+        with store.open(path, decoder, None if decode else timeout_sec, part) as reader:
             num_frames = reader.num_video_frames
             wanted = np.arange(num_frames if decode else min(num_frames, _NUM_FIRST_FRAMES))
             for start in range(0, len(wanted), _FRAMES_AT_ONCE):
                 reader.read(wanted[start : start + _FRAMES_AT_ONCE], _corner)
-            return FileFacts(num_bytes, num_frames - len(reader.repeats), *reader.frame_size)
+            lacking = "" if part.segment is None else _find_lacking(part.segment, reader)
+            return FileFacts(num_bytes, num_frames - len(reader.repeats), *reader.frame_size, lacking=lacking)
     except DecodeError as error:
         return FileFacts(num_bytes, reason=error.reason)
     except Exception as error:  # whatever goes wrong in a decoder, the other files must still be inspected
         return FileFacts(num_bytes, reason=f"{type(error).__name__}: {error}")
+
+
+def _find_lacking(segment: Segment, reader: FrameReader) -> str:
+    """Tells whether a segment ends more than two frames after the video."""
+    if segment.end == math.inf:
+        return ""
+    if segment.in_frames:
+        is_lacking, end = reader.num_video_frames < segment.end - segment.start - 2, f"frame {segment.end:.0f}"
+    else:
+        last, rate = reader.read_times()[-1], float(reader.frame_rate or USUAL_RATE)
+        is_lacking, end = last + 3 / rate < segment.end, f"{segment.end:g} s"
+    return f"the segment ends at {end}, the video before it" if is_lacking else ""
 
 
 def _corner(frame: np.ndarray) -> np.ndarray:
@@ -202,23 +220,41 @@ def find_problems(
     for subset, videos in catalog.subsets.items():
         for video in videos:
             name = names[video.label]
-            if video.path in facts and video.path not in inspected:
-                inspected.add(video.path)
-                kinds = _judge(facts[video.path], clip, span, usual)
-                findings += [Finding(kind, subset, name, video.path, detail) for kind, detail in kinds]
+            if video.name in facts and video.name not in inspected:
+                inspected.add(video.name)
+                kinds = _judge(facts[video.name], clip, span, usual)
+                findings += [Finding(kind, subset, name, video.name, detail) for kind, detail in kinds]
             # A video may repeat an earlier one, under the same name or another.
-            earlier_subset, earlier = first.setdefault(hashes.get(video.path, video.path), (subset, video))
+            key = f"{hashes.get(video.path, video.path)}{video.part}"
+            earlier_subset, earlier = first.setdefault(key, (subset, video))
             if earlier is not video:
                 if earlier_subset != subset:
                     kind = "in the test set, too" if subset == TEST else "in training and validation"
                 else:
                     kind = "same content" if earlier.label == video.label else "two labels"
-                path = "the same file" if earlier.path == video.path else earlier.path
+                path = "the same file" if earlier.path == video.path else earlier.name
                 detail = f"as {path}, {ROLES[earlier_subset]}, {names[earlier.label]}"
-                findings.append(Finding(kind, subset, name, video.path, detail))
+                findings.append(Finding(kind, subset, name, video.name, detail))
         absent = sorted(set(range(len(names))) - {video.label for video in videos})
         findings += [Finding("empty class", subset, names[i], "", f"no {ROLES[subset]} videos") for i in absent]
+    findings += _find_overlaps(catalog)
     return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
+
+
+def _find_overlaps(catalog: Catalog) -> Iterator[Finding]:
+    """Yields the segments that share frames with the segment before them in the same video and the same box."""
+    segments: dict[object, list[tuple[Segment, str, Sample]]] = defaultdict(list)
+    for subset, videos in catalog.subsets.items():
+        for video in videos:
+            if segment := video.part.segment:
+                segments[video.path, video.part.region, segment.in_frames].append((segment, subset, video))
+    for some in segments.values():
+        for (before, other, earlier), (segment, subset, video) in itertools.pairwise(sorted(some)):
+            if segment.start < before.end:
+                kind = "overlap" if other == subset else "in training and validation"
+                kind = "in the test set, too" if other != subset and TEST in (other, subset) else kind
+                detail = f"overlaps {str(earlier.part)[1:]}, {ROLES[other]}, {catalog.class_names[earlier.label]}"
+                yield Finding(kind, subset, catalog.class_names[video.label], video.name, detail)
 
 
 def _judge(fact: FileFacts, clip: ClipConfig, span: int, usual: tuple[int, int]) -> Iterator[tuple[str, str]]:
@@ -226,6 +262,8 @@ def _judge(fact: FileFacts, clip: ClipConfig, span: int, usual: tuple[int, int])
     if fact.reason:
         yield "broken", fact.reason
         return
+    if fact.lacking:
+        yield "beyond the end", fact.lacking
     size = f"{fact.width} x {fact.height}"
     if fact.num_frames < span:
         yield "short", f"{count_of(fact.num_frames, 'frame')}, a clip spans {span}"
@@ -240,7 +278,7 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
     official = official_counts(dataset.name, dataset.split) or {}
     columns = []
     for subset, videos in catalog.subsets.items():
-        usable = [facts[video.path] for video in videos if video.path in facts and not facts[video.path].reason]
+        usable = [facts[video.name] for video in videos if video.name in facts and not facts[video.name].reason]
         num_listed = len(videos) + len(catalog.missing.get(subset, ()))
         difference = ""
         if subset in official:
@@ -290,7 +328,7 @@ def print_findings(console: Console, findings: Sequence[Finding], root: str) -> 
 
 
 def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts], root: str) -> list[Path]:
-    """Writes the usable videos to `train.csv`, `val.csv` and `test.csv`, with the columns path,label.
+    """Writes the usable samples to `train.csv`, `val.csv` and `test.csv`, see `make_table`.
 
     Paths below the root are relative to it, as `read_list` expects. Returns the written lists; empty subsets have none.
     """
@@ -299,17 +337,19 @@ def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts
     base = os.path.abspath(root)
     written = []
     for subset, videos in catalog.subsets.items():
-        rows = [
-            (
-                os.path.abspath(video.path).removeprefix(base + os.sep),
+        entries = [
+            ListEntry(
+                *("", 0, os.path.abspath(video.path).removeprefix(base + os.sep)),
                 str(video.label) if has_numbers else catalog.class_names[video.label],
+                part=video.part,
+                group=video.group,
             )
             for video in videos
-            if not facts[video.path].reason
+            if not facts[video.name].reason
         ]
-        if rows:
+        if entries:
             written.append(folder / f"{subset}.csv")
-            _write_csv(written[-1], [("path", "label"), *rows])
+            _write_csv(written[-1], make_table(entries))
     return written
 
 

@@ -9,9 +9,11 @@ and list bad videos.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -98,8 +100,7 @@ class VideoFiles:
         self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
     ) -> FrameReader:
         """Opens a file, or a folder of pictures."""
-        if os.path.isdir(path):
-            names = list_pictures(path)
+        if os.path.isdir(path) and (names := list_pictures(path)):
             return PictureReader(
                 path, len(names), lambda number: Path(path, names[number]).read_bytes(), timeout_sec, part
             )
@@ -134,6 +135,33 @@ def list_pictures(folder: str) -> list[str]:
     """Lists the names of the pictures in a folder, with numbers in their natural order: img_9.jpg before img_10.jpg."""
     names = [name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
     return sorted((name for name in names if not name.startswith(".")), key=natural_key)
+
+
+def read_whole(path: str) -> bytes:
+    """Reads a video as one piece: the bytes of a file, or of a folder of pictures a ZIP archive without compression."""
+    if not os.path.isdir(path):
+        return Path(path).read_bytes()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in list_pictures(path):
+            archive.writestr(zipfile.ZipInfo(name), Path(path, name).read_bytes())  # the same bytes every time
+    return file.getvalue()
+
+
+def open_content(
+    path: str, content: bytes, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
+) -> FrameReader:
+    """Opens a part of a video from the bytes of `read_whole`."""
+    if not content.startswith(b"PK\3\4"):
+        return VideoReader(path, decoder, timeout_sec, content, part)
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as error:
+        raise DecodeError(path, "damaged record", str(error)) from None
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):  # a small file could fill the memory
+        raise DecodeError(path, "damaged record", "its pictures are compressed twice")
+    return PictureReader(path, len(members), lambda number: archive.read(members[number]), timeout_sec, part)
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
@@ -193,6 +221,8 @@ class PictureReader(FrameReader):
             frame = cv2.imdecode(image, cv2.IMREAD_COLOR) if len(image) else None
         except OSError as error:
             raise DecodeError(self.path, "not readable", f"{error.filename}: {error.strerror}") from None
+        except zipfile.BadZipFile as error:
+            raise DecodeError(self.path, "damaged record", str(error)) from None
         except cv2.error:  # the image has more pixels than OpenCV accepts
             frame = None
         if frame is None:

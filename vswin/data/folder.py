@@ -1,13 +1,15 @@
 """Find video files in folders, for every command, and read data sets that have a folder per class."""
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
 from vswin.console import count_of
 from vswin.data.class_names import note_spellings
+from vswin.data.decode import PICTURE_SUFFIXES
 from vswin.data.samples import Sample
 from vswin.errors import InputError
 
@@ -103,14 +105,32 @@ def is_video(name: str) -> bool:
 
 
 def list_videos(folder: str, others: Counter[str]) -> list[tuple[str, str]]:
-    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending."""
+    """Lists path and real path of the videos below a folder, sorted by folder and name; counts `others` by ending.
+
+    A folder of numbered pictures inside of it is a video, too.
+    """
     videos = []
+    pictures: dict[tuple[str, str], list[str]] = defaultdict(list)  # by folder
     for path, real in walk_files(folder):
-        if is_video(os.path.basename(path)):
+        parent, name = os.path.split(path)
+        ending = os.path.splitext(name)[1].lower()
+        if is_video(name):
             videos.append((path, real))
+        elif ending in PICTURE_SUFFIXES and parent != folder:
+            pictures[parent, os.path.dirname(real)].append(name)
         else:
-            others[os.path.splitext(path)[1].lower()] += 1
+            others[ending] += 1
+    for parents, names in pictures.items():
+        if are_numbered(names):
+            videos.append(parents)
+        else:
+            others.update(os.path.splitext(name)[1].lower() for name in names)
     return sorted(videos, key=lambda video: os.path.split(video[0]))
+
+
+def are_numbered(names: Sequence[str]) -> bool:
+    """Tells whether two or more names of pictures differ in their numbers only: img_00001.jpg, img_00002.jpg."""
+    return len(names) > 1 and len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
 
 def count_others(others: Counter[str]) -> str:

@@ -3,16 +3,19 @@
 import codecs
 import csv
 import io
+import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from unicodedata import normalize
 
 from vswin.console import count_of
+from vswin.data.decode import PICTURE_SUFFIXES, list_pictures
 from vswin.data.folder import is_video
-from vswin.data.samples import WHOLE, Part
+from vswin.data.samples import TEST, TRAIN, VAL, WHOLE, Part, Region, Segment
 from vswin.errors import InputError
 
 # Columns of paths and of labels, the best first.
@@ -22,9 +25,25 @@ _PATHS = (
 )
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
+# Optional columns, by their field.
+_MORE = {
+    "start": ("start", "start_sec", "start_time", "t_start", "begin"),
+    "end": ("end", "end_sec", "end_time", "t_end", "stop"),
+    "start_frame": ("start_frame", "frame_start", "first_frame"),
+    "end_frame": ("end_frame", "frame_end"),
+    **{side: (side,) for side in ("x1", "y1", "x2", "y2")},
+    "group": ("group", "subject", "person", "recording"),
+    "split": ("split", "subset"),
+    "fps": ("fps", "frame_rate"),
+}
+SUBSETS = {
+    **{"train": TRAIN, "training": TRAIN, "val": VAL, "validate": VAL, "validation": VAL, "valid": VAL},
+    **{"test": TEST, "testing": TEST},
+}
 ACCEPTED = (
     "a list has lines `path label`, `path,label`, `path;label`, `path<tab>label` or `path frames label`, or a header "
-    f"with one of the columns {', '.join(_PATHS)} and one of {', '.join(_LABELS)}"
+    f"with one of the columns {', '.join(_PATHS)} and one of {', '.join(_LABELS)}; a header may also have "
+    f"{', '.join(_MORE)}"
 )
 # The form is detected from at most this many characters of a line.
 _LONGEST_LINE = 10_000
@@ -100,12 +119,13 @@ def split_cells(path: Path, text: str, separator: str) -> Iterator[tuple[int, li
 
 
 class _Form(NamedTuple):
-    """The columns of a list, and the indices of path and label; the separator " " is any white space."""
+    """The columns of a list, and the indices of path, label and others; the separator " " is any white space."""
 
     separator: str
     columns: list[str]
     path: int
     label: int
+    more: Mapping[str, int] = MappingProxyType({})
 
     def __str__(self) -> str:
         return self.separator.join(self.columns)
@@ -145,7 +165,7 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
         elif video and label and "\n" not in label:  # an unclosed quote would put line breaks into the label
-            entries.append(ListEntry(source, number, video, label))
+            entries.append(_add_more(ListEntry(source, number, video, label), cells, form.more))
         else:
             found = form.separator.join(cells)
             raise InputError(f"{path}:{number}: expected `{form}`, found {found!r:.200}; {ACCEPTED}")
@@ -153,7 +173,8 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
         raise InputError(f"The list {path} names no videos")
     _check_entries(entries, base, has_header)
 
-    unused = [name or "(no name)" for i, name in enumerate(form.columns) if i not in (form.path, form.label)]
+    used = (form.path, form.label, *form.more.values())
+    unused = [name or "(no name)" for i, name in enumerate(form.columns) if i not in used]
     parts = [f"the column{'s' if len(unused) > 1 else ''} {', '.join(unused)}"] if unused else []
     parts += [count_of(num_comments, "line") + " of comments"] if num_comments else []
     if parts:
@@ -196,7 +217,76 @@ def _read_header(line: str, separator: str) -> _Form | None:
     # White space in paths and labels is ambiguous but for two forms, where it may also separate the lines below tabs.
     if separator in " \t" and path == 0 and label == len(names) - 1 and all(name in _FRAMES for name in names[1:-1]):
         return _Form(" ", cells, path, label)
-    return None if separator == " " else _Form(separator, cells, path, label)
+    if separator == " ":
+        return None
+    first = {name: names.index(name) for name in names}
+    found = {key: next((first[name] for name in known if name in first), -1) for key, known in _MORE.items()}
+    return _Form(separator, cells, path, label, {key: index for key, index in found.items() if index >= 0})
+
+
+def _add_more(entry: ListEntry, cells: Sequence[str], more: Mapping[str, int]) -> ListEntry:
+    """Reads the optional columns of a row; empty cells count as missing ones."""
+    given = {key: cells[index].strip() for key, index in more.items() if cells[index].strip()}
+    if not given:
+        return entry
+    subset, group = given.pop("split", ""), given.pop("group", "")
+    if subset and subset.lower() not in SUBSETS:
+        raise InputError(f"{entry.where}: the split {subset!r}; {', '.join(SUBSETS)} are known")
+    values = {key: parse_time(text, f"{entry.where}: {key}") for key, text in given.items()}
+    segment = region = None
+    if values.keys() & {"start", "end"}:
+        segment = Segment(values.get("start", 0.0), values.get("end", math.inf))
+    elif values.keys() & {"start_frame", "end_frame"}:
+        segment = Segment(values.get("start_frame", 0.0), values.get("end_frame", math.inf), in_frames=True)
+    if sides := [values[side] for side in ("x1", "y1", "x2", "y2") if side in values]:
+        region = Region._make([*sides, max(sides) > 1] if len(sides) == 4 else [0, 0, 0, 0, True])
+    part = Part(segment, region)
+    check_part(part, entry.where)
+    return entry._replace(part=part, group=group, subset=SUBSETS.get(subset.lower(), ""), rate=values.get("fps"))
+
+
+def make_table(entries: Sequence[ListEntry]) -> list[list[str]]:
+    """Makes the rows of a list, with a header, that `read_list` reads as these entries; only needed columns appear."""
+    rows = []
+    for entry in entries:
+        (segment, region), row = entry.part, {"path": entry.path, "label": entry.label}
+        if segment is not None:
+            kind = "_frame" if segment.in_frames else ""
+            row[f"start{kind}"] = f"{segment.start:.10g}"
+            row[f"end{kind}"] = "" if segment.end == math.inf else f"{segment.end:.10g}"
+        row |= dict(zip(("x1", "y1", "x2", "y2"), (f"{side:.10g}" for side in (region or ())[:4]), strict=False))
+        row |= {"group": entry.group, "split": entry.subset, "fps": "" if entry.rate is None else f"{entry.rate:.10g}"}
+        rows.append(row)
+    columns = [key for key in ("path", "label", *_MORE) if any(row.get(key) for row in rows)]
+    return [columns, *([row.get(key, "") for key in columns] for row in rows)]
+
+
+def parse_time(text: str, where: str) -> float:
+    """Reads a number, or a time such as 1:02:03.5, as seconds; an `InputError` for other texts and negative numbers."""
+    number = math.nan
+    if re.fullmatch(r"(\d+:){0,2}\d{1,15}([.,]\d*)?|\.\d+", text):
+        parts = [float(part) for part in text.replace(",", ".").split(":")]
+        number = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    if math.isnan(number):
+        raise InputError(f"{where} is {text!r:.100}; expected a number >= 0, or a time such as 1:02:03.5")
+    return number
+
+
+def check_part(part: Part, where: str) -> None:
+    """Raises an `InputError` if a segment or a box is empty or reversed."""
+    if part.segment is not None:
+        start, end, in_frames = part.segment
+        if not start < end:
+            raise InputError(f"{where}: the segment {str(part)[1:]} ends before it starts, or has no length")
+        if in_frames and (start % 1 or end % 1 not in (0, math.inf)):
+            raise InputError(f"{where}: {str(part)[1:]}; frame numbers are whole numbers from 0")
+    if part.region is not None:
+        left, top, right, bottom, _ = part.region
+        if not (left < right and top < bottom):
+            raise InputError(
+                f"{where}: the box {left:g}, {top:g}, {right:g}, {bottom:g}; x1, y1, x2 and y2 are needed, with "
+                "x1 < x2 and y1 < y2"
+            )
 
 
 def _split_line(line: str, separator: str) -> list[str]:
@@ -224,9 +314,10 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
     """Refuses folders of frames, unknown headers, and indices mixed with names."""
     first = entries[0]
     path = os.path.join(base, first.path)
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not list_pictures(path):
         raise InputError(
-            f"{first.where}: {first.path} is a folder; lists name video files, so make a video of each folder of frames"
+            f"{first.where}: {first.path} is a folder without pictures; lists name video files, or folders of pictures "
+            f"({', '.join(sorted(PICTURE_SUFFIXES))})"
         )
     is_like_header = first.path.isidentifier() and first.label.isidentifier() and not os.path.exists(path)
     if is_like_header and not has_header and all(entry.label != first.label for entry in entries[1:]):

@@ -1,5 +1,6 @@
 """Match list entries with video files, wherever the files lie, and with class indices."""
 
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -9,9 +10,11 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from vswin.data.class_names import ClassLookup, loosely
+from vswin.data.decode import USUAL_RATE
 from vswin.data.folder import is_video, real_path, walk_files
 from vswin.data.lists import ListEntry
-from vswin.data.samples import TRAIN, VAL, Sample
+from vswin.data.samples import TRAIN, VAL, WHOLE, Sample, Segment
+from vswin.data.seeking import ROUNDING_SEC
 from vswin.errors import InputError
 
 # Usual folder names of the subsets of a data set.
@@ -40,13 +43,14 @@ def label_videos(
     """Turns the entries of one list into records, in the same order.
 
     Relative paths start from the folder `base`. `files` finds videos that a list names by id or that lie in another
-    folder than listed; with None, they are not searched. A file that several entries name, in any spelling of its path,
-    has one record; but a video that the list names by its id may have several classes. An `InputError` refuses unknown
-    labels, an index that contradicts the video's folder, and a file with two labels.
+    folder than listed; with None, they are not searched. Entries that name the same part of one file, in any
+    spelling of its path, are one sample; but a video that the list names by its id may have several classes. An
+    `InputError` refuses unknown labels, an index that contradicts the video's folder, and a part of a file with two
+    labels.
     """
     found = Listed([], [], [])
     folders = _Folders(base)
-    first: dict[str | tuple[str, int], ListEntry] = {}
+    first: dict[object, ListEntry] = {}
     for entry in entries:
         label = _label(entry, classes)
         path: str | None
@@ -55,11 +59,14 @@ def label_videos(
             path, key = files.find_id(entry, subset) if files else None, (entry.path, label)
         else:
             path, key = folders.find(entry.path) or _find_elsewhere(entry, label, classes, folders, files)
-        earlier = first.setdefault(key, entry)
+        part = entry.part
+        if part.segment and not part.segment.in_frames and path is not None and os.path.isdir(path):
+            part = part._replace(segment=_in_pictures(part.segment, entry.rate or float(USUAL_RATE)))
+        earlier = first.setdefault((key, part) if part != WHOLE else key, entry)
         if earlier is entry and path is not None:
-            found.videos.append(Sample(path, (label,)))
+            found.videos.append(Sample(path, (label,), part, entry.group))
             continue
-        unused = UnusedEntry(entry.where, path or (entry.path if entry.video_id else str(key)), label)
+        unused = UnusedEntry(entry.where, f"{path or (entry.path if entry.video_id else key)}{part}", label)
         if _label(earlier, classes) != label:
             raise InputError(
                 f"{earlier.where} and {entry.where} name one file, {unused.path}, with two labels, "
@@ -67,6 +74,15 @@ def label_videos(
             )
         (found.missing if earlier is entry else found.repeated).append(unused)
     return found
+
+
+def _in_pictures(segment: Segment, rate: float) -> Segment:
+    """Converts seconds to numbers of pictures."""
+    start, end, _ = segment
+    first, stop = (
+        edge if edge == math.inf else max(math.ceil((edge - ROUNDING_SEC) * rate), 0) for edge in (start, end)
+    )
+    return Segment(max(first, 0), max(stop, first + 1), in_frames=True)
 
 
 def _label(entry: ListEntry, classes: ClassLookup) -> int:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vswin.config.schema import DatasetConfig
-from vswin.data.decode import FrameReader, PictureReader, VideoReader
-from vswin.data.samples import WHOLE, Part, Sample
+from vswin.data.decode import FrameReader, PictureReader, open_content
+from vswin.data.samples import WHOLE, Part, Sample, split_name
 from vswin.errors import DecodeError, InputError
 
 SPLITS = ("train", "val")
 DESCRIPTION_FILE, VIDEOS_FILE = "vswin.json", "videos.csv"
-# Raise this number when the content of these files changes; format 1 is read, too.
-FORMAT = 2
+# Raise this number when the content of these files changes; formats 1 and 2, without parts and groups, are read, too.
+FORMAT = 3
 _ADVICE = "copy the packed data set anew"
 # Keys of `features.json` whose values are names of Python classes.
 _NAMES_OF_MODULES = {"type", "pythonClassName", "python_class_name", "proto_cls", "protoCls"}
@@ -33,7 +33,11 @@ _LENGTH_BYTES, _CRC_BYTES = 8, 4
 
 
 class PackedVideo(NamedTuple):
-    """A row of `videos.csv`; `path` starts from the root, `shard` is the file number, `position` the index in it."""
+    """A row of `videos.csv`: a sample.
+
+    `path` starts from the root, `shard` is the file number, `position` the index in it, which the samples of a video
+    share. `part` is a `vswin.data.samples.Part` as text.
+    """
 
     split: str
     path: str
@@ -42,6 +46,8 @@ class PackedVideo(NamedTuple):
     position: int
     num_bytes: int
     sha256: str
+    part: str = ""
+    group: str = ""
 
 
 def is_packed(root: str | Path) -> bool:
@@ -70,10 +76,11 @@ def load_packed(
             f"{dataset.split}; pack each split into a folder of its own"
         )
     # Videos have the same names below this root as below the root of their data set.
-    train, val = (
-        [Sample(os.path.join(dataset.root, video.path), (video.label,)) for video in videos if video.split == split]
-        for split in SPLITS
-    )
+    train: list[Sample] = []
+    val: list[Sample] = []
+    for video in videos:
+        path, part = split_name(os.path.join(dataset.root, video.path) + video.part)
+        (train if video.split == SPLITS[0] else val).append(Sample(path, (video.label,), part, video.group))
     return tuple(description["class_names"]), train, val, _open_store(dataset.root, description, videos)
 
 
@@ -94,7 +101,7 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
         found, _ = description["format"], description["split"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error!r}); pack the data anew with `vswin data prepare`") from None
-    if found not in (1, FORMAT):
+    if found not in (1, 2, FORMAT):
         raise InputError(
             f"{path} has format {found}, this vswin reads format {FORMAT}; pack the data anew, or update vswin"
         )
@@ -107,7 +114,7 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
         raise InputError(f"{path} is not the one that was packed with these videos; {_ADVICE}")
     try:
         videos = read_rows(content)
-    except (ValueError, csv.Error) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); {_ADVICE}") from None
     for video in videos:
         if not 0 <= video.label < len(names):
@@ -124,11 +131,11 @@ def write_rows(path: Path, videos: Sequence[PackedVideo]) -> None:
 
 
 def read_rows(content: bytes) -> list[PackedVideo]:
-    """Reads the rows that `write_rows` wrote; a ValueError or csv.Error if they are damaged."""
+    """Reads the rows that `write_rows` wrote; a ValueError, TypeError or csv.Error if they are damaged."""
     file = io.StringIO(content.decode("utf-8", errors="surrogateescape"), newline="")
     return [
-        PackedVideo(split, name, int(label), int(shard), int(position), int(num_bytes), digest)
-        for split, name, label, shard, position, num_bytes, digest in itertools.islice(csv.reader(file), 1, None)
+        PackedVideo(split, name, int(label), int(shard), int(position), int(num_bytes), *rest)
+        for split, name, label, shard, position, num_bytes, *rest in itertools.islice(csv.reader(file), 1, None)
     ]
 
 
@@ -137,14 +144,14 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
     positions: dict[str, tuple[str, int]] = {}
     for split in {video.split for video in videos}:
         # TFDS numbers the records of a split across all its files.
-        rows = sorted((video for video in videos if video.split == split), key=lambda row: (row.shard, row.position))
+        places = sorted({(video.shard, video.position, video.path) for video in videos if video.split == split})
         num_records = builder.info.splits[split].num_examples if split in builder.info.splits else 0
-        if len(rows) != num_records:
+        if len(places) != num_records:
             raise InputError(
-                f"{root} is damaged: {VIDEOS_FILE} has {len(rows):,} videos of the split {split[:20]!r}, and there are "
-                f"{num_records:,} records; {_ADVICE}"
+                f"{root} is damaged: {VIDEOS_FILE} has {len(places):,} videos of the split {split[:20]!r}, and there "
+                f"are {num_records:,} records; {_ADVICE}"
             )
-        positions |= {os.path.join(root, row.path): (split, number) for number, row in enumerate(rows)}
+        positions |= {os.path.join(root, path): (split, number) for number, (_, _, path) in enumerate(places)}
     return RecordVideos(builder, positions, ("packed", description["videos_sha256"]), _ADVICE)
 
 
@@ -170,7 +177,7 @@ class RecordVideos:
         """Opens a part of a video, see `VideoStore.open`; videos stored as images ignore `decoder`."""
         video = self.read(path)
         if isinstance(video, bytes):
-            return VideoReader(path, decoder, timeout_sec, video, part)
+            return open_content(path, video, decoder, timeout_sec, part)
         return PictureReader(path, len(video), video.__getitem__, timeout_sec, part)
 
     def read(self, path: str) -> bytes | Sequence[bytes]:

@@ -13,8 +13,8 @@ import itertools
 import json
 import os
 import shutil
-import stat
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -33,7 +33,7 @@ from vswin.cluster import count_cores
 from vswin.config.schema import DataPrepareConfig
 from vswin.console import count_of, make_progress_bar
 from vswin.data.catalog import load_catalog
-from vswin.data.decode import VIDEO_FILES, VideoReader, VideoStore
+from vswin.data.decode import VIDEO_FILES, VideoStore, list_pictures, open_content, read_whole
 from vswin.data.frames import open_store
 from vswin.data.packed import (
     DESCRIPTION_FILE,
@@ -59,13 +59,16 @@ _PLAN, _LOCK = "plan.sha256", "lock"
 
 
 class Entry(NamedTuple):
-    """A video to pack: file, path relative to the data set's root, class index, size, modification time."""
+    """A video to pack: its file, path relative to the data set's root, size, modification time, and its samples.
+
+    A sample is a class index, a part of the video as text, and a group.
+    """
 
     file: str
     name: str
-    label: int
     num_bytes: int
     modified_ns: int
+    samples: list[tuple[int, str, str]]
 
 
 class Shard(NamedTuple):
@@ -120,12 +123,16 @@ def run_prepare(config: DataPrepareConfig) -> None:
         sync_folder(output.parent)
         for name in (_PLAN, _LOCK, *(f"{shard.file_name}.csv" for shard in shards)):
             (output / name).unlink()
-    text = f"{output} has {count_of(len(videos), 'video')}, {_megabytes(sum(video.num_bytes for video in videos))}"
+    sizes = defaultdict(set)
+    for video in videos:
+        sizes[video.path].add(video.num_bytes)
+    num_bytes = sum(itertools.chain.from_iterable(sizes.values()))
+    text = f"{output} has {count_of(len(entries), 'video')}, {_megabytes(num_bytes)}"
     text += "; each was compared with its file"
     if config.short_side:
-        kept = sum(video.num_bytes == entry.num_bytes for video, entry in zip(videos, entries, strict=True))
+        kept = sum(entry.num_bytes in sizes[entry.name] for entry in entries)
         text += (
-            f". {len(videos) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
+            f". {len(entries) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
             "no larger, or could not be decoded, and are as they were"
         )
     logger.info("%s. Train with dataset=%s dataset.root=%s", text, config.dataset.name, output)
@@ -193,22 +200,27 @@ def plan_shards(records: dict[str, list[Sample]], config: DataPrepareConfig) -> 
 
 
 def _look_up(videos: Sequence[Sample], root: str) -> list[Entry]:
-    entries, unusable = [], []
-    for path, label in ((video.path, video.label) for video in videos):
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
-                raise OSError
-        except (OSError, ValueError):
-            unusable.append(path)
-            continue
-        entries.append(Entry(path, os.path.relpath(path, root), label, status.st_size, status.st_mtime_ns))
+    entries: dict[str, Entry] = {}
+    unusable = []
+    for path, (label, *_), part, group in videos:
+        if path not in entries:
+            try:
+                status = os.stat(path)
+                files = [os.path.join(path, name) for name in list_pictures(path)] if os.path.isdir(path) else [path]
+                if not files or not all(os.path.isfile(file) and os.access(file, os.R_OK) for file in files):
+                    raise OSError
+                num_bytes = sum(os.path.getsize(file) for file in files)
+            except (OSError, ValueError):
+                unusable.append(path)
+                continue
+            entries[path] = Entry(path, os.path.relpath(path, root), num_bytes, status.st_mtime_ns, [])
+        entries[path].samples.append((label, str(part), group))
     if unusable:
         raise InputError(
             f"{len(unusable):,} of the {len(videos):,} videos are no files that can be read, e.g. {unusable[0]}; "
             "`vswin data check` lists them"
         )
-    return entries
+    return [*entries.values()]
 
 
 def _check_space(num_bytes: int, work: Path, short_side: int | None) -> None:
@@ -308,7 +320,11 @@ def pack_shard(
     def make_records() -> Iterator[tuple[str, bytes]]:
         for entry in shard.entries:
             on_video()
-            example = {"video": _read(entry, short_side, store), "path": os.fsencode(entry.name), "label": entry.label}
+            example = {
+                "video": _read(entry, short_side, store),
+                "path": os.fsencode(entry.name),
+                "label": entry.samples[0][0],
+            }
             yield entry.name, serializer.serialize_example(features.encode_example(example))
 
     path = folder / shard.file_name
@@ -324,10 +340,12 @@ def pack_shard(
                 found = features.deserialize_example_np(records[position])
                 content = found["video"]
                 _compare(entry, content, short_side, store)
-                if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.label):
+                if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.samples[0][0]):
                     raise ValueError(f"{entry.name} has another name or label")
                 digest = hashlib.sha256(content).hexdigest()
-                rows.append(PackedVideo(shard.split, *entry[1:3], shard.number, position, len(content), digest))
+                for label, *of_part in entry.samples:
+                    place = shard.number, position, len(content), digest
+                    rows.append(PackedVideo(shard.split, entry.name, label, *place, *of_part))
         except (RuntimeError, ValueError, DecodeError) as error:
             raise InputError(
                 f"{path.name} is not what was to be packed: {error}. It is not kept; the same command makes it anew"
@@ -342,17 +360,17 @@ def _read(entry: Entry, short_side: int | None, store: VideoStore) -> bytes:
     if short_side is not None:
         with suppress(DecodeError):
             content = shrink_video(entry.file, short_side, store)
-    return content or Path(entry.file).read_bytes()
+    return content or read_whole(entry.file)
 
 
 def _compare(entry: Entry, content: bytes, short_side: int | None, store: VideoStore) -> None:
     """Checks that a packed video equals the current file byte for byte, or, if re-encoded, has as many frames."""
-    original = Path(entry.file).read_bytes()
+    original = read_whole(entry.file)
     if content == original:
         return
     if short_side is None:
         raise ValueError(f"{entry.file} has {len(original):,} bytes, packed are {len(content):,}, and they differ")
-    with store.open(entry.file) as reader, VideoReader(entry.name, content=content) as packed:
+    with store.open(entry.file) as reader, open_content(entry.name, content) as packed:
         if packed.num_video_frames != reader.num_video_frames:
             raise ValueError(f"{entry.file} has {reader.num_video_frames} frames, packed are {packed.num_video_frames}")
 

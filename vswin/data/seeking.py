@@ -23,7 +23,7 @@ from vswin.data.inspection import PacketPictures, check_file, check_whole
 from vswin.data.samples import Segment
 from vswin.errors import DecodeError
 
-_CODECS = ("h264", "hevc", "vp9", "av1")
+_CODECS = ("h264", "hevc", "vp9", "av1", "libdav1d")
 # Lists round times to milliseconds, so a frame this much before the start belongs to the segment.
 ROUNDING_SEC = 0.001
 # No codec displays a picture later than this many packets.

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from vswin.atomic import check_outputs
 from vswin.console import printable
-from vswin.data.folder import ENDINGS, count_others, list_videos, walk_files
+from vswin.data.decode import list_pictures
+from vswin.data.folder import ENDINGS, are_numbered, count_others, list_videos, walk_files
 from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
@@ -37,16 +38,16 @@ class Input(NamedTuple):
 def find_videos(arguments: Sequence[str]) -> list[Input]:
     """Lists the videos that the arguments name, each real file once, in order; logs what else the folders hold.
 
-    Arguments are files, folders (all videos below them, by their endings) and patterns such as `videos/**/*.mp4`. The
-    videos are not opened yet. An `InputError` if an argument matches no video.
+    Arguments are files, folders of numbered pictures, other folders (all videos below them, by their endings) and
+    patterns such as `videos/**/*.mp4`. The videos are not opened yet. An `InputError` if an argument matches no video.
     """
     found: dict[str, Input] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if path.is_dir() and not are_numbered(list_pictures(argument)):
             entries = _find_in_folder(path, path)
         elif os.path.lexists(path):
-            # A named file is tried, whatever its ending.
+            # A named file is tried, whatever its ending, and so is a folder of numbered pictures.
             entries = iter([Input(argument, path.name)])
         elif glob.has_magic(argument):
             entries = _find_matches(argument)

@@ -37,7 +37,7 @@ def renamed(records: list[Sample], root: Path, packed: Path) -> list[Sample]:
 
 
 def read_all(store: RecordVideos, records: list[Sample]) -> list[bytes]:
-    return [store.read(path) for path, _ in records]
+    return [store.read(path) for path, *_ in records]
 
 
 @pytest.mark.parametrize("decoder", ["auto", "opencv", "pyav"])
@@ -56,7 +56,7 @@ def test_training_batches_equal_those_of_the_files(video_set, packed, make_datas
     for one, other in zip(of_files, of_packed, strict=True):
         for key in one:
             assert np.array_equal(one[key], other[key]), key
-    assert len({path for path, *_ in bad[0].rows()}) == sum(is_bad(path) for path, _ in files) > 5
+    assert len({path for path, *_ in bad[0].rows()}) == sum(is_bad(path) for path, *_ in files) > 5
     assert loaders[0].count_videos() == loaders[1].count_videos()
     assert [(os.path.relpath(path, video_set), *rest) for path, *rest in bad[0].rows()] == [
         (os.path.relpath(path, packed), *rest) for path, *rest in bad[1].rows()
@@ -98,7 +98,7 @@ def test_caches_keep_packed_videos_apart_from_files(video_set, packed, make_data
 def test_isolated_decoding_gives_the_same_frames_and_causes(packed, make_dataset) -> None:
     _, train, val, store = load_packed(make_dataset(packed))
     loaders = [FrameLoader(store=store), FrameLoader(store=IsolatedVideos(store))]
-    for path, _ in train + val:
+    for path, *_ in train + val:
         results = []
         for loader in loaders:
             try:
@@ -112,7 +112,7 @@ def test_isolated_decoding_gives_the_same_frames_and_causes(packed, make_dataset
 def test_packed_data_set_may_be_moved(packed, make_dataset, tmp_path: Path) -> None:
     moved = shutil.copytree(packed, tmp_path / "moved")
     _, train, _, store = load_packed(make_dataset(moved))
-    assert all(Path(path).is_relative_to(moved) for path, _ in train)
+    assert all(Path(path).is_relative_to(moved) for path, *_ in train)
     one, other = load_packed(make_dataset(packed))[3], store
     name = "first/demo.mp4"
     assert one.identify(os.path.join(packed, name)) == other.identify(os.path.join(moved, name)) is not None
@@ -158,7 +158,7 @@ def test_data_packed_as_tfrecord_is_read(packed, video_set, to_tfrecord, make_da
     class_names, train, val, store = load_packed(make_dataset(copy))
     assert class_names == ("first", "second")
     assert [train, val] == [renamed(records, video_set, copy) for records in records_of_files(video_set)]
-    for path, _ in train + val:
+    for path, *_ in train + val:
         assert store.read(path) == (video_set / os.path.relpath(path, copy)).read_bytes()
     (first, *_) = copy.glob("*-train.*-00000-*")
     first.write_bytes(first.read_bytes()[:-100])
@@ -186,10 +186,10 @@ def test_damaged_description_is_refused(packed, make_dataset, tmp_path: Path, te
 
 def test_what_does_not_belong_together_is_refused(packed, make_dataset, tmp_path: Path) -> None:
     copy = shutil.copytree(packed, tmp_path / "copy")
-    edit_description(copy, format=3)
-    with pytest.raises(InputError, match="has format 3, this vswin reads format 2"):
+    edit_description(copy, format=4)
+    with pytest.raises(InputError, match="has format 4, this vswin reads format 3"):
         load_packed(make_dataset(copy))
-    edit_description(copy, format=2)
+    edit_description(copy, format=3)
     rows = (copy / "videos.csv").read_bytes()
     (copy / "videos.csv").write_bytes(rows + b"train,more.avi,0,0,0,0,0\n")
     with pytest.raises(InputError, match=r"videos.csv is not the one that was packed"):

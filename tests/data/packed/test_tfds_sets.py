@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tests.conftest import make_group
-from vswin.data import packed, tfds_sets
+from vswin.data import tfds_sets
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import load_catalog
 from vswin.data.class_names import read_class_names
@@ -123,8 +123,8 @@ def test_labels_and_frames_are_those_tfds_gives(tfds_dir, to_tfrecord, make_data
 def test_only_the_frames_asked_for_are_decoded(tfds_dir, make_dataset, monkeypatch) -> None:
     _, train, _, store = load_tfds(ucf101(make_dataset, tfds_dir), CLASSES)
     decoded = []
-    original = packed.cv2.imdecode
-    monkeypatch.setattr(packed.cv2, "imdecode", lambda *arguments: decoded.append(1) or original(*arguments))
+    original = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *arguments: decoded.append(1) or original(*arguments))
     loader = FrameLoader(store=store)
     assert len(loader.load(train[0].path, 72, lambda num_frames: np.array([3, 0, 3, 5]))) == 4
     assert len(decoded) == 3
@@ -272,7 +272,7 @@ def test_what_tfds_load_has_prepared_is_read_too(tfds_dir, to_tfrecord, make_dat
         load_tfds(ucf101(make_dataset, folder), CLASSES) for folder in (copy, tfds_dir)
     )
     assert [train, val] == expected
-    for path, _ in train + val:
+    for path, *_ in train + val:
         assert list(store.read(path)) == list(other.read(path))
     path = val[0].path
     assert np.array_equal(
