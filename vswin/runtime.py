@@ -4,7 +4,6 @@ import os
 import platform
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager

@@ -19,7 +19,8 @@ class FileServer:
 
     Each request takes the first entry of `plan`, a dict with any of `status`, `headers`, `cut` (bytes until the line
     breaks), `pause` (after the first half: seconds, or an event to wait for), `no_ranges`, `chunked`, `length`
-    (announced) and `silence` (seconds until the connection is dropped without an answer). An entry of `requests` has the name, the path and the requested range.
+    (announced) and `silence` (seconds until the connection is dropped without an answer). An entry of `requests` has
+    the name, the path and the requested range.
     """
 
     def __init__(self, is_secure: bool = False) -> None:
