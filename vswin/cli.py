@@ -25,6 +25,7 @@ from vswin.command import (
     run,
     words,
 )
+from vswin.config.checks import check_precisions
 from vswin.config.help import print_help_if_asked
 from vswin.config.load import ROOT
 from vswin.errors import InputError, clean_errors
@@ -486,6 +487,7 @@ def bench_model(
       vswin bench model --precision float32 --precision bfloat16
       vswin bench model --compare benchmarks/results/.../model.json
     """
+    check_precisions(precision)
     from vswin.tools.bench_model import Workload, bench_model
     from vswin.tools.bench_result import show_result
 
@@ -513,6 +515,7 @@ def bench_step(
       vswin bench step                      AdamW by the recipe, one clip of 32 x 224 x 224, float32
       vswin bench step --remat --memory
     """
+    check_precisions(precision)
     from vswin.tools.bench_model import Workload
     from vswin.tools.bench_result import show_result
     from vswin.tools.bench_step import bench_step, list_variants, measure_memory

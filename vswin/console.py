@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import re
+import shlex
+import shutil
 import stat
 import sys
 import textwrap
@@ -39,6 +41,17 @@ def count_of(number: float, noun: str) -> str:
     """Writes a count with its noun, e.g. "1 epoch", "0.5 epochs", "3,200 videos" or "8 classes"."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}" if isinstance(number, int) else f"{number:g} {noun}{ending}"
+
+
+def program(command: str) -> str:
+    """Writes how to call "train" or "evaluate" from where the user is: as this process was called, or with `vswin`."""
+    for index, word in enumerate(sys.orig_argv):
+        path = Path(word)
+        if path.name in ("train.py", "evaluate.py"):
+            return shlex.join([*sys.orig_argv[:index], str(path.with_name(f"{command}.py"))])
+        if path.name == "vswin" and shutil.which("vswin") != word:
+            return shlex.join([word, command])
+    return f"vswin {command}"
 
 
 def printable(text: str) -> str:

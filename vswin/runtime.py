@@ -2,11 +2,8 @@
 
 import os
 import platform
-import shlex
-import shutil
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -20,23 +17,13 @@ from vswin.cluster import Cluster, count_slurm_gpus, find_cluster, share_gpus
 from vswin.console import console as console
 from vswin.console import count_of
 from vswin.console import logger as logger
+from vswin.console import program as program
 from vswin.console import start_log as start_log
 from vswin.errors import InputError
 
 OUTPUTS = Path("outputs")
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-def program(command: str) -> str:
-    """Writes how to call "train" or "evaluate" from where the user is: as this process was called, or with `vswin`."""
-    for index, word in enumerate(sys.orig_argv):
-        path = Path(word)
-        if path.name in ("train.py", "evaluate.py"):
-            return shlex.join([*sys.orig_argv[:index], str(path.with_name(f"{command}.py"))])
-        if path.name == "vswin" and shutil.which("vswin") != word:
-            return shlex.join([word, command])
-    return f"vswin {command}"
 
 
 def set_precision(precision: str) -> None:

@@ -1,5 +1,6 @@
 """Weights as others publish them, and their metadata: loaded or refused, never scrambled silently."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -63,6 +64,17 @@ def as_hugging_face(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
+def as_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Renames as torchvision's image networks do: patches, stages and mergings are numbered, the index is flat."""
+    renamed = {}
+    for key, tensor in tensors.items():
+        name = key.replace("patch_embed.proj", "features.0.0").replace("patch_embed.norm", "features.0.2")
+        name = re.sub(r"layers\.(\d)\.blocks", lambda found: f"features.{2 * int(found[1]) + 1}", name)
+        name = re.sub(r"layers\.(\d)\.downsample", lambda found: f"features.{2 * int(found[1]) + 2}", name)
+        renamed[name.replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3")] = tensor
+    return renamed | {"features.1.0.attn.relative_position_index": np.zeros(81, np.int64)}
+
+
 def assert_same(read: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert read.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -78,7 +90,7 @@ def call(monkeypatch) -> Callable[..., None]:
     return run
 
 
-@pytest.mark.parametrize("rename", [as_timm, as_hugging_face])
+@pytest.mark.parametrize("rename", [as_timm, as_hugging_face, as_torchvision])
 def test_image_networks_under_the_names_of_libraries_load_as_under_their_own(tmp_path, image_network, rename):
     write_safetensors(tmp_path / "own.safetensors", image_network, {})
     expected = vswin.read_checkpoint(tmp_path / "own.safetensors")
@@ -127,6 +139,17 @@ def test_prefixes_of_wrappers_go_in_any_order_and_file_and_losses_are_listed(
     assert "criterion.weight (no weight)" in capsys.readouterr().out
     write_safetensors(path, tensors | {"decoder.weight": np.ones(5, np.float32)}, {})
     with pytest.raises(InputError, match=r"decoder\.weight is unknown"):
+        vswin.read_checkpoint(path)
+
+
+def test_names_with_line_breaks_add_no_lines_to_what_is_printed(tmp_path, official, call, capsys):
+    path, size = tmp_path / "a.safetensors", dataclasses.asdict(SMALL)
+    classes = ["a\n  file: another", *"bcde"]
+    save_checkpoint(path, official, {"size": size, "class_names": classes})
+    call("inspect", path)
+    assert r"a\n  file: another, b" in capsys.readouterr().out
+    write_safetensors(path, official | {"x\n  use: anything": np.ones(1, np.float32)}, {})
+    with pytest.raises(InputError, match=r"x\\n  use: anything is unknown"):
         vswin.read_checkpoint(path)
 
 

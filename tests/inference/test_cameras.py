@@ -56,6 +56,17 @@ def test_a_camera_is_watched_for_as_long_as_is_said_and_given_back(run_folder, c
     assert "camera:7: Ctrl-C ends" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_camera_that_fails_ends_the_command(run_folder, camera, monkeypatch):
+    def fail(self):
+        raise OSError("the driver failed")
+
+    monkeypatch.setattr(camera, "read", fail)
+    with pytest.raises(InputError, match="camera:7 gives no frames"):
+        run_predict(["camera:7"], str(run_folder))
+    assert camera.is_closed
+
+
 def test_ctrl_c_is_the_usual_end(run_folder, camera, monkeypatch, tmp_path):
     shown = []
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_videos_are_made_where_none_are_given_and_gone_afterwards():
         assert sizes == [342, 256]
         assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8
     assert not Path(path).exists()
+
+
+@pytest.mark.parametrize("command", ["model", "step"])
+def test_a_wrong_precision_is_refused_before_tensorflow_is_imported(command):
+    script = "import sys; sys.modules['tensorflow'] = None; from vswin.cli import main; main()"
+    words = [sys.executable, "-c", script, "bench", command, "--precision", "flot"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: --precision flot: one or more of float32, bfloat16, float16\n"
 
 
 @pytest.mark.parametrize(

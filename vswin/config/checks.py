@@ -76,6 +76,15 @@ def check_random_is_meant(init_from: str | None, named: Sequence[str]) -> None:
         )
 
 
+def check_precisions(precisions: Sequence[str]) -> None:
+    """Refuses unknown and repeated precisions."""
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise InputError(f"--precision {precision}: one or more of {', '.join(PRECISIONS)}")
+    if len(set(precisions)) < len(precisions):
+        raise InputError(f"--precision {' '.join(precisions)}: each once")
+
+
 def batch_unit(num_parts: int, in_pairs: bool = False, repeats: int = 1) -> int:
     """Counts the clips of which a batch holds a multiple: equal parts, of whole pairs, and whole groups of repeats."""
     return math.lcm(num_parts * (2 if in_pairs else 1), repeats)

@@ -77,10 +77,12 @@ def _read_frames(
     is_over: threading.Event,
 ) -> None:
     started = time.monotonic()
-    for number in itertools.count(1):
-        frame = camera.read()
-        at = time.monotonic() - started
-        if is_over.is_set() or frame is None or (seconds is not None and at > seconds):
-            break
-        latest.append((number, at, resize_short_side(frame, size)))
-    is_over.set()
+    try:
+        for number in itertools.count(1):
+            frame = camera.read()
+            at = time.monotonic() - started
+            if is_over.is_set() or frame is None or (seconds is not None and at > seconds):
+                break
+            latest.append((number, at, resize_short_side(frame, size)))
+    finally:
+        is_over.set()

@@ -16,7 +16,7 @@ from typing import Any
 import rich.console
 
 from vswin.atomic import STDOUT, check_outputs, replacing
-from vswin.console import Console, print_table, printable, say
+from vswin.console import Console, print_table, printable, program, say
 from vswin.errors import InputError
 from vswin.runs.figures import (
     ABSENT,
@@ -147,7 +147,8 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
 
     _heading(console, "Is the difference more than chance? Top-1 of the test, video by video")
     if untested := [run.label for run in runs if run.predictions is None]:
-        say(console, f"no predictions.csv yet: {', '.join(untested)} (vswin evaluate run=FOLDER writes one)")
+        names = ", ".join(untested)
+        say(console, f"no predictions.csv yet: {names} ({program('evaluate')} run=FOLDER writes one)")
     if not pairs:
         say(console, "a test needs two runs with predictions.csv")
     for pair in pairs:

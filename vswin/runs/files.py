@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vswin.config.load import saved_values
-from vswin.console import printable
+from vswin.console import printable, program
 from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
 
@@ -123,7 +123,7 @@ def read_run(label: str, name: str, folder: Path) -> Run:
             raise InputError(
                 f"{folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
                 f"{num_videos:,} with a top-1 of {100 * metrics['top1']:.2f} %, so one is cut off or of another "
-                "evaluation; evaluate the run again (vswin evaluate run=...), or do without these files"
+                f"evaluation; evaluate the run again ({program('evaluate')} run=...), or do without these files"
             )
     return Run(
         label=label,

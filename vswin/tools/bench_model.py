@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vswin.config.checks import PRECISIONS
-from vswin.errors import InputError
 from vswin.models.zoo import count_macs, find_size
 from vswin.runtime import set_precision
 from vswin.tools.bench_result import Result, Row, check_counts, interleave, timed
@@ -47,18 +45,8 @@ class Workload:
         return tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
-def check_precisions(precisions: Sequence[str]) -> None:
-    """Refuses unknown and repeated precisions."""
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise InputError(f"--precision {precision}: one or more of {', '.join(PRECISIONS)}")
-    if len(set(precisions)) < len(precisions):
-        raise InputError(f"--precision {' '.join(precisions)}: each once")
-
-
 def bench_model(workload: Workload, precisions: Sequence[str], rounds: int) -> Result:
     """Times the forward pass in one or more precisions, in turns; see `time_runs`."""
-    check_precisions(precisions)
     runs = {precision: (precision, make_forward(workload, precision)) for precision in precisions}
     options = {**asdict(workload), "precision": list(precisions)}
     return time_runs("model", options, runs, workload.flops, workload.batch_size, rounds)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from vswin.config.compose import compose_config
 from vswin.config.schema import TrainConfig
 from vswin.errors import InputError
-from vswin.tools.bench_model import NUM_CLASSES, Workload, check_precisions, time_runs
+from vswin.tools.bench_model import NUM_CLASSES, Workload, time_runs
 from vswin.tools.bench_result import Result, check_counts
 from vswin.training.memory import estimate_run, prepare_step, run_trial
 
@@ -33,7 +33,6 @@ class Variant(NamedTuple):
 
 def list_variants(precisions: Sequence[str], remat: bool, micro_batches: int, jit: bool) -> list[Variant]:
     """Lists the variants: each precision alone, and with each other setting; one micro-batch adds no variant."""
-    check_precisions(precisions)
     check_counts({"--micro-batches": micro_batches})
     usual = Variant("")
     changed = [Variant("", remat=remat), Variant("", micro_batches=micro_batches), Variant("", jit=jit)]

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from vswin import __version__
 from vswin.atomic import replacing, sync_file
+from vswin.console import printable
 from vswin.errors import InputError, nearest
 from vswin.inference.model import find_protocol
 from vswin.models.video_swin import MEAN, STD, VideoSwin
@@ -174,7 +175,8 @@ def export_saved_model(model: VideoSwin, folder: Path, metadata: Metadata = Meta
     - `features`: `clips`, uint8 [B, T, H, W, 3] RGB of any extents, to `features`, float32 [B, T', H', W', 8C];
     - `probabilities`: `clips`, the same, to `probabilities`, float32 [B, K].
 
-    Assets: `vswin.json` describes the model; `classes.txt` has one class name per line, if they are known.
+    Assets: `vswin.json` describes the model; `classes.txt` has one class name per line, if they are known; line breaks
+    in names are escaped.
 
     Raises:
         InputError: if the folder exists and is not empty, or the metadata do not fit the model.
@@ -184,7 +186,7 @@ def export_saved_model(model: VideoSwin, folder: Path, metadata: Metadata = Meta
     _check_new(folder, may_be_empty_folder=True)
     assets = {"vswin.json": json.dumps(metadata.describe(model), indent=2)}
     if metadata.class_names is not None:
-        assets["classes.txt"] = "\n".join(metadata.class_names)
+        assets["classes.txt"] = "\n".join(map(printable, metadata.class_names))
     model = float32_copy(model)
     weights = named_weights(model)
     backbone = [variable for name, variable in weights.items() if not name.startswith(HEAD_PREFIX)]

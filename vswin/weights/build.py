@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vswin.console import printable
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import ModelSize, find_size, official_shapes
@@ -142,7 +143,7 @@ class LoadReport:
         lines = [self.source]
         for outcome, names, reason in rows:
             if names:
-                shown = ", ".join(names[:_NUM_SHOWN]) + (", ..." if len(names) > _NUM_SHOWN else "")
+                shown = ", ".join(map(printable, names[:_NUM_SHOWN])) + (", ..." if len(names) > _NUM_SHOWN else "")
                 lines.append(f"  {outcome:<15}{len(names):>4}" + (f"  {reason}: {shown}" if reason else ""))
         return "\n".join(lines)
 

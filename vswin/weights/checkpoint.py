@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vswin.config.load import DATA_DIR
-from vswin.console import NARROW, Console, say
+from vswin.console import NARROW, Console, printable, say
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, Triple
 from vswin.weights.dialects import IMAGE_2D, OFFICIAL, VSWIN_EXPORT, Translation, saved_model_to_official, to_official
@@ -261,4 +261,4 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[s
     if is_long:
         lines += [f"  {name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in checkpoint.tensors.items()]
         lines += [f"  {name} (no weight)" for name in checkpoint.ignored]
-    return lines
+    return list(map(printable, lines))

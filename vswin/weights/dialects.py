@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vswin.console import printable
 from vswin.errors import InputError
 from vswin.weights.names import HEAD_PREFIX, PATCHES, first_five, official_names, read_depths, recognise
 from vswin.weights.names import to_official as to_official_layout
@@ -36,6 +37,7 @@ _STATE = re.compile(r"optimizer/.*|.*/seed(?:_generator)?/vars/\d+")
 _IMAGE_HEAD = re.compile(r"(?:head|cls_head|decoder)\..*|embeddings\.mask_token.*")
 _IGNORED = (_LOSS, _POSITION_INDEX, _BUFFER, _STATE)
 
+_PATCHES_OF_TORCHVISION = "features.0.0.weight"  # of its image networks
 _OFFICIAL_KEY = re.compile(r"(?:backbone\.)?layers\.\d+\.")
 _NORM_OF_MMACTION2 = re.compile(r"(?:backbone\.)?norm3\.")
 _HUGGING_FACE_KEY = re.compile(r"(?:swin\.|backbone\.)?encoder\.layers\.\d+\.blocks\.")
@@ -44,14 +46,20 @@ _BEFORE_BACKBONE = re.compile(r"(.*?)layers/video_swin_(?:patching_and_embedding
 
 # Parts of names -> parts of official names, applied in this order; the prefix `backbone.` may be missing.
 _Renaming = dict[str, str | Callable[[re.Match[str]], str]]
+_FEATURE = r"^features\.(\d{1,3})\."
 # Source: torchvision models/video/swin_transformer.py: `features` has stages at even and mergings at odd indices.
 _TORCHVISION: _Renaming = {
     r"^head\.": "cls_head.fc_cls.",
-    r"^features\.(\d{1,3})\.": lambda found: (
-        f"layers.{int(found[1]) // 2}.{'downsample' if int(found[1]) % 2 else 'blocks'}."
-    ),
+    _FEATURE: lambda found: f"layers.{int(found[1]) // 2}.{'downsample' if int(found[1]) % 2 else 'blocks'}.",
     r"\.mlp\.0\.": ".mlp.fc1.",
     r"\.mlp\.3\.": ".mlp.fc2.",
+}
+# Source: torchvision models/swin_transformer.py: the patch embedding is the first feature, before the stages.
+_TORCHVISION_2D: _Renaming = {
+    r"^features\.0\.0\.": "patch_embed.proj.",
+    r"^features\.0\.2\.": "patch_embed.norm.",
+    **_TORCHVISION,
+    _FEATURE: lambda found: f"layers.{(int(found[1]) - 1) // 2}.{'blocks' if int(found[1]) % 2 else 'downsample'}.",
 }
 # Source: mmaction2 mmaction/models/backbones/swin.py, SwinTransformer3D: one norm per output stage.
 _MMACTION2: _Renaming = {r"^(?:backbone\.)?norm3\.": "norm."}
@@ -133,6 +141,8 @@ def to_official(tensors: Mapping[str, np.ndarray]) -> Translation:
     ignored_names = (*_IGNORED, _IMAGE_HEAD) if dialect == IMAGE_2D else _IGNORED
     if dialect == INNAT:  # the path before the layers of the backbone is empty in a file of the backbone alone
         prefix = next((match[1] for match in map(_BEFORE_BACKBONE.match, tensors) if match), "")
+    elif _PATCHES_OF_TORCHVISION in tensors:
+        renaming = _TORCHVISION_2D
     elif dialect == IMAGE_2D and not any("layers.0.downsample." in key for key in tensors):
         renaming = _LATE_MERGING
 
@@ -195,7 +205,7 @@ def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
     """Recognises a dialect by keys that only it has."""
     found = []
     if any(key.startswith("features.") for key in tensors):
-        found.append(TORCHVISION)
+        found.append(IMAGE_2D if _PATCHES_OF_TORCHVISION in tensors else TORCHVISION)
     if any("/vars/" in key for key in tensors):
         found.append(INNAT)
     if any(map(_OFFICIAL_KEY.match, tensors)):
@@ -205,7 +215,7 @@ def _find_dialect(tensors: Mapping[str, np.ndarray]) -> str:
         found.append(IMAGE_2D if is_2d else MMACTION2 if is_mmaction2 else OFFICIAL)
     if len(found) == 1:
         return found[0]
-    first = ", ".join(list(tensors)[:5]) or "none"
+    first = ", ".join(map(printable, list(tensors)[:5])) or "none"
     if found:
         raise InputError(f"the tensors are named as in {' and '.join(found)} at once; the first are {first}")
     tried = ", ".join((OFFICIAL, MMACTION2, TORCHVISION, IMAGE_2D, INNAT))

@@ -180,13 +180,16 @@ def check_file(path: Path, sha256_prefix: str = "", is_cached: bool = True) -> N
     Raises:
         InputError: if the file has changed, or is another one.
     """
-    record = path.with_name(f"{path.name}.sha256")
+    # Records of earlier versions are `.json` files.
+    records = [path.with_name(f"{path.name}{suffix}") for suffix in (".sha256", ".json")] if is_cached else []
+    record = next((file for file in records if file.is_file()), None)
     with _explain_disk_errors(path.parent):
         digest = _hash(path)
     recorded = digest
     with suppress(OSError, UnicodeDecodeError):
-        recorded = record.read_text().partition(" ")[0] if is_cached else digest
-    if digest != recorded:
+        found = re.search("[0-9a-f]{64}", record.read_text()) if record else None
+        recorded = found[0] if found else digest
+    if record and digest != recorded:
         raise InputError(
             f"{path} has changed since vswin recorded it: its SHA-256 is {digest}, recorded was {recorded}. Delete it "
             f"to download it again; if the change is wanted, delete {record.name} beside it"
@@ -194,7 +197,7 @@ def check_file(path: Path, sha256_prefix: str = "", is_cached: bool = True) -> N
     if not digest.startswith(sha256_prefix):
         raise InputError(f"{path} is damaged or another file: its SHA-256 is {digest}, not {sha256_prefix}...")
     with suppress(OSError):
-        if is_cached and not record.exists():
+        if is_cached and not record:
             _write_record(path, digest)
 
 
@@ -251,6 +254,7 @@ def download(url: str, partial: Path, can_resume: bool) -> None:
         OSError: if the folder cannot hold it.
     """
     import requests
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
     with requests.Session() as session:
         # Without compression, lengths and ranges count the bytes of the file itself.
@@ -262,10 +266,14 @@ def download(url: str, partial: Path, can_resume: bool) -> None:
             headers = {"Range": f"bytes={start}-"} if start else {}
             try:
                 response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_SEC, STALL_SEC))
-            except requests.RequestException as error:  # not tried again: the next address may work
-                raise TransferError(_explain(error)) from error
-            with response:
-                problem = _receive(response, start, partial)
+            except requests.RequestException as error:
+                # Only a server that was reached is asked again: otherwise the next address may work.
+                if not any(isinstance(cause, ProtocolError | ReadTimeoutError) for cause in error.args):
+                    raise TransferError(_explain(error)) from error
+                problem = f"the connection broke before an answer: {_explain(error)}"
+            else:
+                with response:
+                    problem = _receive(response, start, partial)
             if not problem:
                 return
             if pause is not None:
@@ -289,7 +297,8 @@ def _receive(response: "requests.Response", start: int, partial: Path) -> str:
         raise TransferError(f"the server answered {status} {response.reason}")
     if headers.get("Content-Type", "").startswith("text/html"):
         raise TransferError("the server answered with a web page instead of the file")
-    length = int(headers.get("Content-Length", 0))
+    announced = headers.get("Content-Length", "")
+    length = int(announced) if re.fullmatch("[0-9]{1,18}", announced) else 0
     if not length and headers.get("Transfer-Encoding", "").lower() != "chunked":
         raise TransferError("the server sent an empty file, or does not say how long it is")
     start = start if is_rest else 0
@@ -301,6 +310,8 @@ def _receive(response: "requests.Response", start: int, partial: Path) -> str:
         return f"the connection broke: {_explain(error)}"
     if length and response.raw.tell() != length:
         return f"the connection broke after {response.raw.tell():,} of {length:,} bytes"
+    if not partial.stat().st_size:
+        raise TransferError("the server sent an empty file")
     return ""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vswin.console import printable
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, Triple, official_shapes
 
@@ -131,7 +132,7 @@ def fits(tensors: Mapping[str, np.ndarray], size: ModelSize) -> list[Difference]
 def first_five(problems: Sequence[object]) -> str:
     """Writes the first five tensors or differences, and how many more there are."""
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return "; ".join(map(str, problems[:5])) + more
+    return "; ".join(printable(str(problem)) for problem in problems[:5]) + more
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ class FileServer:
     """Serves `files` (bytes by name), follows a plan for the first requests, and records all `requests`.
 
     Each request takes the first entry of `plan`, a dict with any of `status`, `headers`, `cut` (bytes until the line
-    breaks), `pause` (after the first half: seconds, or an event to wait for), `no_ranges`, `chunked` and `length`
-    (announced). An entry of `requests` has the name, the path and the requested range.
+    breaks), `pause` (after the first half: seconds, or an event to wait for), `no_ranges`, `chunked`, `length`
+    (announced) and `silence` (seconds until the connection is dropped without an answer). An entry of `requests` has
+    the name, the path and the requested range.
     """
 
     def __init__(self, is_secure: bool = False) -> None:
@@ -48,6 +49,10 @@ class FileServer:
         name = handler.path.split("/")[-1]
         asked = handler.headers.get("Range")
         self.requests.append({"name": name, "path": handler.path, "range": asked})
+        if "silence" in step:
+            time.sleep(step["silence"])
+            handler.close_connection = True
+            return
         body = self.files.get(name.split("?")[0])
         status = step.get("status", 404 if body is None else 200)
         start = 0

@@ -1,6 +1,7 @@
 """Tests of `vswin.weights.download`: which file a published name gets, with real processes and a real server."""
 
 import hashlib
+import json
 import logging
 import os
 import random
@@ -291,6 +292,14 @@ def test_a_changed_file_is_an_error_even_if_its_date_was_put_back(path, content)
     for _ in range(2):
         with pytest.raises(InputError, match=rf"tiny\.pth has changed since vswin recorded it.*recorded was {DIGEST}"):
             check_file(path)
+
+
+def test_the_record_of_an_earlier_version_still_tells_a_change(path):
+    path.with_name("tiny.pth.json").write_text(json.dumps({"sha256": DIGEST, "size": len(BODY)}))
+    check_file(path)
+    path.write_bytes(b"another file")
+    with pytest.raises(InputError, match=rf"recorded was {DIGEST}.*delete tiny\.pth\.json"):
+        check_file(path)
 
 
 def test_a_file_put_there_by_hand_must_have_the_hash_its_owner_gives(path):

@@ -97,6 +97,7 @@ def test_a_chunked_body_has_its_own_end(url, server, partial):
         ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "a web page"),
         ({"headers": {"Content-Length": None}}, "does not say how long"),
         ({"length": 0}, "an empty file"),
+        ({"length": "1e6"}, "does not say how long"),
     ],
 )
 def test_a_refusal_is_not_asked_again(url, server, partial, answer, words):
@@ -105,6 +106,22 @@ def test_a_refusal_is_not_asked_again(url, server, partial, answer, words):
         get(url, partial)
     assert len(server.requests) == 1
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("silence", [0.0, 5.0], ids=["drops the connection", "says nothing"])
+def test_a_server_that_gives_no_answer_is_asked_again(url, server, partial, monkeypatch, silence):
+    if silence:
+        monkeypatch.setattr(module, "STALL_SEC", 0.5)
+    server.plan = [{"silence": silence}]
+    assert get(url, partial) == BODY
+    assert len(server.requests) == 2
+
+
+def test_an_empty_body_in_chunks_is_not_a_file(url, server, partial):
+    server.files[NAME] = b""
+    server.plan = [{"chunked": True}]
+    with pytest.raises(TransferError, match="an empty file"):
+        get(url, partial)
 
 
 @pytest.mark.parametrize("status", [408, 503])
