@@ -211,7 +211,7 @@ def _views(settings: list[str], clips: int | None, crops: int | None) -> list[st
 
 @command(app, _USE)
 def predict(
-    videos: Annotated[list[str], words("VIDEO", "files, folders, patterns, camera or camera:N")],
+    videos: Annotated[list[str], words("VIDEO", "files, folders, patterns, parts (a.mp4#t=10,12.5), camera, camera:N")],
     model: Model,
     clips: Clips = None,
     crops: Crops = None,

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_group
+from vswin.config.compose import compose_config
+from vswin.config.schema import DataCheckConfig, DataPrepareConfig
 from vswin.data.catalog import load_catalog
+from vswin.data.check import run_check
 from vswin.data.decode import VIDEO_FILES, VideoReader, read_whole
 from vswin.data.frames import DiskCache, FrameLoader, RamCache
 from vswin.data.isolated import IsolatedVideos
+from vswin.data.prepare import run_prepare
 from vswin.data.samples import WHOLE, Part, Region, Segment, split_name
 from vswin.data.seeking import SoughtFrames
 from vswin.data.views import load_protocol_views, load_train_clip
@@ -286,3 +290,43 @@ def test_names_of_samples_can_be_read_back() -> None:
         assert split_name(f"a#b/c.mp4{part}") == ("a#b/c.mp4", part)
     assert split_name("a#tag.mp4") == ("a#tag.mp4", WHOLE)
     assert split_name("clip#") == ("clip#", WHOLE)
+
+
+def test_packed_segments_boxes_and_pictures_are_the_same_samples(film, tmp_path, pictures) -> None:
+    root = film[0]
+    (root / "pictures").mkdir(exist_ok=True)
+    for number, picture in enumerate(pictures[:12]):
+        cv2.imwrite(str(root / "pictures" / f"{number}.png"), picture)
+    rows = (
+        *("film.mp4,hop,0.2,1,,,,,a,train", "film.mp4,run,1,1.4,0,0,0.5,0.5,b,train", "pictures,hop,0.2,,,,,,,train"),
+        *("cut/1.mp4,run,,,,,,,,val", "film.mp4,hop,2,,,,,,,val"),
+    )
+    plain = load_list(root, "\n".join(["path,label,start,end,x1,y1,x2,y2,group,split", *rows]), val_list=None)
+    keys = ["dataset=folder", f"dataset.root={root}", f"dataset.train_list={root / 'list.csv'}", "shards=2"]
+    run_prepare(compose_config("data_prepare", [*keys, f"output_dir={tmp_path / 'packed'}"], DataPrepareConfig))
+    packed = load_catalog(make_group("dataset", root=str(tmp_path / "packed")))
+    for subset in ("train", "val"):
+        for sample, other in zip(getattr(plain, subset), getattr(packed, subset), strict=True):
+            assert sample[1:] == other[1:]
+            with VIDEO_FILES.open(sample.path, part=sample.part) as reader:
+                frames = crcs(reader.read(np.arange(reader.num_video_frames), lambda frame: frame))
+            with packed.store.open(other.path, part=other.part) as reader:
+                assert crcs(reader.read(np.arange(reader.num_video_frames), lambda frame: frame)) == frames
+
+
+def test_the_check_finds_what_is_wrong_with_segments(film, tmp_path, capsys) -> None:
+    root = film[0]
+    (root / "list.csv").write_text(
+        "path,label,start,end,split\nfilm.mp4,hop,0,2,train\nfilm.mp4,run,1.5,2.2,train\nfilm.mp4,hop,2.1,9,val\n"
+        "film.mp4,run,30,40,val\n"
+    )
+    keys = ["dataset=folder", f"dataset.root={root}", f"dataset.train_list={root / 'list.csv'}"]
+    with pytest.raises(SystemExit):
+        run_check(compose_config("data_check", [*keys, f"clean_lists={tmp_path}"], DataCheckConfig))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "broken: 1 film.mp4#t=30,40: segment outside the video" in printed
+    assert "in training and validation: 1 film.mp4#t=2.1,9: overlaps t=1.5,2.2, training, run" in printed
+    assert "overlap: 1 film.mp4#t=1.5,2.2: overlaps t=0,2, training, hop" in printed
+    assert "beyond the end: 1 film.mp4#t=2.1,9: the segment ends at 9 s, the video before it" in printed
+    assert "short: 3 film.mp4#t=0,2: 50 frames, a clip spans 63" in printed
+    assert (tmp_path / "val.csv").read_text() == "path,label,start,end\nfilm.mp4,hop,2.1,9\n"

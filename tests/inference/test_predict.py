@@ -3,6 +3,7 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -223,3 +224,16 @@ def test_ctrl_c_leaves_what_was_predicted_before(run_folder, videos, monkeypatch
 def test_options_that_make_no_sense_are_refused(run_folder, videos, options, words):
     with pytest.raises(InputError, match=words):
         run_predict([str(videos)], str(run_folder), **options)
+
+
+def test_a_part_of_a_video_and_a_folder_of_pictures_are_predicted(run_folder, write_ramp, tmp_path):
+    film = write_ramp(tmp_path / "film.mkv", 30)
+    cut = [tmp_path / "cut" / f"{number}.png" for number in range(8, 28)]
+    cut[0].parent.mkdir()
+    for path in cut:
+        cv2.imwrite(str(path), np.full((24, 64, 3), 6 * int(path.stem) + 3, np.uint8))
+    names = [f"{film}#t=0.8,2.8&box=0,24,64,48px", str(cut[0].parent)]
+    part, pictures = run_predict(names, str(run_folder))
+    assert [part.path, pictures.path] == names
+    assert part.probabilities.tolist() == pictures.probabilities.tolist()
+    assert run_predict([film], str(run_folder))[0].probabilities.tolist() != part.probabilities.tolist()

@@ -286,7 +286,9 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
             difference = " (all)" if num_listed == count else f" ({num_listed - count:+,} to the official {count:,})"
         column = {"listed": f"{num_listed:,}{difference}", "there": f"{len(videos):,}", "usable": f"{len(usable):,}"}
         if usable:
-            num_bytes = sum(fact.num_bytes for fact in usable)
+            num_bytes = sum(
+                {video.path: facts[video.name].num_bytes for video in videos if video.name in facts}.values()
+            )
             frames = sorted(fact.num_frames for fact in usable)
             ((height, width), count), *_ = Counter((fact.height, fact.width) for fact in usable).most_common(1)
             column |= {
@@ -296,12 +298,12 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
                 "usual frame": f"{width} x {height} ({count / len(usable):.0%})",
             }
         counts = Counter(video.label for video in videos)
-        sizes = {name: counts[label] for label, name in enumerate(catalog.class_names)}
-        smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        of_class = {name: counts[label] for label, name in enumerate(catalog.class_names)}
+        smallest, largest = min(of_class, key=of_class.__getitem__), max(of_class, key=of_class.__getitem__)
         column |= {
-            "smallest class": f"{sizes[smallest]:,} ({smallest})",
-            "median class": f"{median(sizes.values()):,.0f}",
-            "largest class": f"{sizes[largest]:,} ({largest})",
+            "smallest class": f"{of_class[smallest]:,} ({smallest})",
+            "median class": f"{median(of_class.values()):,.0f}",
+            "largest class": f"{of_class[largest]:,} ({largest})",
         }
         columns.append(column)
     lines = [["", *(ROLES[subset] for subset in catalog.subsets)]]

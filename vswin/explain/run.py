@@ -22,6 +22,7 @@ from vswin.data.contact_sheet import Panel, draw_sheet, save_sheets
 from vswin.data.decode import USUAL_RATE
 from vswin.data.frames import FrameLoader
 from vswin.data.pyav_encoder import encode_video
+from vswin.data.samples import split_name
 from vswin.data.views import load_protocol_views, protocol_frames
 from vswin.errors import DecodeError, InputError
 from vswin.evaluation.views import check_finite
@@ -159,8 +160,9 @@ def run_explain(
     num_bad = 0
     for path, film in films.items():
         try:
-            views = load_protocol_views(path, config.clip, FrameLoader(decoder, timeout, store=loaded.store))
-            with loaded.store.open(path, decoder, timeout) as reader:
+            video, part = split_name(path)
+            views = load_protocol_views(video, config.clip, FrameLoader(decoder, timeout, store=loaded.store), part)
+            with loaded.store.open(video, decoder, timeout, part) as reader:
                 numbers = protocol_frames(reader.num_video_frames, config.clip)  # [num_clips, T]
                 seconds, rate = reader.read_times()[numbers], reader.frame_rate or USUAL_RATE
         except DecodeError as error:

@@ -23,6 +23,7 @@ from vswin.config.schema import ClipConfig
 from vswin.console import make_progress_bar, printable
 from vswin.data.decode import USUAL_RATE, FrameReader
 from vswin.data.pyav_encoder import encode_video
+from vswin.data.samples import split_name
 from vswin.data.sampling import segments, uniform_clips
 from vswin.data.transforms import center_crop, resize_short_side
 from vswin.errors import DecodeError
@@ -58,7 +59,8 @@ def save_annotated(loaded: LoadedModel, films: Mapping[str, Path]) -> int:
             show = partial(bar.update, task)
             try:
                 # No time limit: the configured one is for a clip, but this reads the whole video twice.
-                with loaded.store.open(path, loaded.protocol.config.dataset.decoder) as reader:
+                file, part = split_name(path)
+                with loaded.store.open(file, loaded.protocol.config.dataset.decoder, part=part) as reader:
                     timeline = make_timeline(reader, clip, classify, show)
                     _write_film(reader, timeline, loaded.class_names, film, show)
             except DecodeError as error:

@@ -14,6 +14,7 @@ from vswin import __version__
 from vswin.atomic import check_outputs, replacing
 from vswin.console import count_of, printable
 from vswin.data.bad_videos import BadVideos
+from vswin.data.samples import split_name
 from vswin.data.views import protocol_frames
 from vswin.errors import DecodeError, InputError
 from vswin.evaluation.views import check_finite, show_progress
@@ -119,7 +120,8 @@ def _find_starts(loaded: LoadedModel, path: str) -> list[float]:
     """Gives the start of each clip in seconds; NaN where the file has no timestamps."""
     config = loaded.protocol.config
     try:
-        with loaded.store.open(path, config.dataset.decoder, config.dataset.clip_timeout_sec) as reader:
+        file, part = split_name(path)
+        with loaded.store.open(file, config.dataset.decoder, config.dataset.clip_timeout_sec, part) as reader:
             starts = protocol_frames(reader.num_video_frames, config.clip)[:, 0]  # [num_clips]
             return reader.read_times()[starts].tolist()
     except DecodeError as error:

@@ -17,6 +17,7 @@ from vswin.atomic import check_outputs
 from vswin.console import printable
 from vswin.data.decode import list_pictures
 from vswin.data.folder import ENDINGS, are_numbered, count_others, list_videos, walk_files
+from vswin.data.samples import split_name
 from vswin.errors import InputError
 
 logger = logging.getLogger("vswin")
@@ -25,7 +26,7 @@ _CAMERA = re.compile(r"camera(?::(\d+))?")
 
 
 class Input(NamedTuple):
-    """A video: its file, and its name, the path below the given folder or below the fixed part of the pattern.
+    """A video: its file, or the name of a part of it, and its name below the given folder or the pattern's fixed part.
 
     `label` is the name of the folder that holds the video, if that is a class folder by the usual layout, or empty.
     """
@@ -39,7 +40,8 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
     """Lists the videos that the arguments name, each real file once, in order; logs what else the folders hold.
 
     Arguments are files, folders of numbered pictures, other folders (all videos below them, by their endings) and
-    patterns such as `videos/**/*.mp4`. The videos are not opened yet. An `InputError` if an argument matches no video.
+    patterns such as `videos/**/*.mp4`; a part of a file or folder is named as in `match.mp4#t=10,12.5&box=0,0,0.5,1`.
+    The videos are not opened yet. An `InputError` if an argument matches no video.
     """
     found: dict[str, Input] = {}
     for argument in arguments:
@@ -49,6 +51,8 @@ def find_videos(arguments: Sequence[str]) -> list[Input]:
         elif os.path.lexists(path):
             # A named file is tried, whatever its ending, and so is a folder of numbered pictures.
             entries = iter([Input(argument, path.name)])
+        elif os.path.lexists(split_name(argument)[0]):
+            entries = iter([Input(argument, Path(split_name(argument)[0]).name)])
         elif glob.has_magic(argument):
             entries = _find_matches(argument)
         else:

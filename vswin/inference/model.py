@@ -22,7 +22,7 @@ from vswin.data.decode import VideoStore
 from vswin.data.frames import FrameLoader, open_store
 from vswin.data.order import Shard
 from vswin.data.pipeline import make_eval_dataset
-from vswin.data.samples import Sample
+from vswin.data.samples import Sample, split_name
 from vswin.errors import InputError
 from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict_batches, view_logits
 from vswin.models.video_swin import VideoSwin
@@ -233,7 +233,8 @@ class LoadedModel(NamedTuple):
     def _load(self, paths: Sequence[str], bad: BadVideos) -> tf.distribute.DistributedDataset:
         config = self.protocol.config
         frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=self.store)
-        samples = [Sample(path, (0,)) for path in paths]
+        parts = map(split_name, paths)
+        samples = [Sample(path, (0,), part) for path, part in parts]
         return self.strategy.distribute_datasets_from_function(
             lambda context: make_eval_dataset(
                 samples, config.clip, self._batch_size(len(paths)), bad, Shard.of(context), frames
