@@ -10,6 +10,7 @@ import tensorflow as tf
 from rich.console import Console
 
 import vswin
+from vswin.data.decode import VideoReader
 from vswin.errors import InputError
 from vswin.inference import predict
 from vswin.inference.predict import STDOUT, Outputs, Prediction, print_prediction, rank, run_predict
@@ -228,11 +229,11 @@ def test_options_that_make_no_sense_are_refused(run_folder, videos, options, wor
 
 def test_a_part_of_a_video_and_a_folder_of_pictures_are_predicted(run_folder, write_ramp, tmp_path):
     film = write_ramp(tmp_path / "film.mkv", 30)
-    cut = [tmp_path / "cut" / f"{number}.png" for number in range(8, 28)]
-    cut[0].parent.mkdir()
-    for path in cut:
-        cv2.imwrite(str(path), np.full((24, 64, 3), 6 * int(path.stem) + 3, np.uint8))
-    names = [f"{film}#t=0.8,2.8&box=0,24,64,48px", str(cut[0].parent)]
+    (tmp_path / "cut").mkdir()
+    with VideoReader(film) as reader:
+        for number, frame in enumerate(reader.read(np.arange(8, 28))):
+            cv2.imwrite(str(tmp_path / "cut" / f"{number}.png"), frame[24:48])  # gray, so RGB is BGR
+    names = [f"{film}#t=0.8,2.8&box=0,24,64,48px", str(tmp_path / "cut")]
     part, pictures = run_predict(names, str(run_folder))
     assert [part.path, pictures.path] == names
     assert part.probabilities.tolist() == pictures.probabilities.tolist()
