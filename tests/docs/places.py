@@ -19,7 +19,7 @@ def make_own_videos(folder: Path) -> None:
     for name in ("jump.mp4", "video.mp4"):
         shutil.copy(CLIPS / "demo.mp4", folder / name)
     write_video(folder / "new/videos/new.mp4")
-    names = [f"{label}/{label}{number}.mp4" for label in ("high jump", "run") for number in range(4)]
+    names = [f"{label}/{label}{number}.mp4" for label in ("high jump", "run") for number in range(3)]
     for name in names:
         write_video(folder / "my/videos" / name)
     rows = [(name, name.partition("/")[0]) for name in names]
