@@ -10,11 +10,14 @@ ADDONS_PYTHON ?= $(shell for python in python3.11 python3.10 $(PYTHON); do \
 	$$python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' 2>/dev/null && echo $$python && break; done)
 CODE := vswin train.py evaluate.py tests benchmarks docs
 ARGS ?=
-# The tests whose results may depend on TensorFlow 2.15 or on the oldest supported NumPy and OpenCV.
-ADDONS_TESTS := tests/models tests/parity tests/training tests/weights/test_*.py \
-	tests/data/test_pipeline.py tests/data/test_decode.py tests/evaluation/test_run.py \
-	tests/tools/test_export.py tests/test_invariants.py tests/tools/test_selftest.py
-ADDONS_RUN := tests/test_end_to_end.py::test_real_clips_are_told_apart_by_folder_and_by_list
+# The tests whose results may depend on TensorFlow 2.15 or on the oldest supported NumPy and OpenCV, and one slow test: a
+# whole run, which starts first.
+ADDONS_TESTS := tests/test_end_to_end.py tests/tools/test_export.py \
+	$(patsubst %,tests/training/test_%.py,trainer run ema groups mirrored optimizer addons_optimizer mixing checkpoints \
+	callbacks loggers) tests/models tests/parity tests/evaluation/test_run.py tests/test_invariants.py \
+	$(patsubst %,tests/weights/test_%.py,saved_model checkpoint build files names) \
+	tests/data/test_pipeline.py tests/data/test_decode.py tests/tools/test_selftest.py
+ADDONS_CHOICE := --no-loadscope-reorder -m "" -k "not slow or told_apart"
 
 .DEFAULT_GOAL := help
 .PHONY: help install train evaluate format lint types test-fast test test-slow \
@@ -69,8 +72,7 @@ test-addons:
 	@echo "left out, as there is no Python 3.10 or 3.11: make test-addons"
 else
 test-addons: $(ADDONS_INSTALLED)  ## the fast tests that TensorFlow 2.15 may change, and a whole run, in .venv-addons
-	$(ADDONS_VENV)/bin/python -m pytest -n 2 --dist loadfile $(or $(ARGS),$(ADDONS_TESTS))
-	$(if $(ARGS),,$(ADDONS_VENV)/bin/python -m pytest -m slow $(ADDONS_RUN))
+	$(ADDONS_VENV)/bin/python -m pytest -n 2 --dist loadfile $(or $(ARGS),$(ADDONS_CHOICE) $(ADDONS_TESTS))
 endif
 
 test-matrix:  ## the fast tests with Python 3.10, 3.12 and 3.13, if installed

@@ -105,10 +105,6 @@ def test_a_second_run_in_a_folder_is_refused_and_does_the_first_no_harm(folder):
     output, errors = first.communicate(timeout=300)
     assert first.returncode == 0, output + errors
     assert has_all_states(folder / "run")
-    # The lock of a killed process is free.
-    code, output, errors = run(command("train.py", "output_dir=run", "resume=true"), folder)
-    assert code == 0, output + errors
-    assert "the run is complete" in output
 
 
 def test_a_folder_that_is_read_only_is_said_at_once(folder):
@@ -245,7 +241,7 @@ def test_training_needs_no_shared_memory(folder):
     if tried.returncode != 0:
         pytest.skip("needs the right to have mounts of its own")
     full = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && head -c 4096 /dev/zero > /dev/shm/filler; exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", full, "sh", *command("train.py", "output_dir=run")]
+    words = ["unshare", "--mount", "sh", "-c", full, "sh", *command("train.py", "output_dir=run", "epochs=1")]
     code, output, errors = run(words, folder)
     assert code == 0, output + errors
     assert vswin.read_checkpoint(folder / "run")

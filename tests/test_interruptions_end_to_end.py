@@ -29,7 +29,7 @@ from vswin.training.run import run_training
 
 ROOT = Path(__file__).parents[1]
 NUM_STEPS = 32
-NUM_FILLS, NUM_KILLS = 5, 6
+NUM_FILLS, NUM_KILLS = 4, 3
 TINY = (
     "model.embed_dim=8",
     "model.depths=[1,1]",
@@ -218,9 +218,9 @@ def test_ctrl_c_twice_ends_a_run_that_a_slow_disk_holds_up(folder, library, tmp_
 
 
 def test_kills_leave_no_trace(folder, library):
-    """A third of the kills comes before anything new, a third at any moment, a third inside a save."""
+    """The first kill comes before anything new, the second at any moment after a state, the third inside a save."""
     steps = 8
-    strong = ("augment=strong", "optimizer.ema_decay=0.9", f"batch_size={64 // steps}", "epochs=6", "save_steps=2")
+    strong = ("augment=strong", "optimizer.ema_decay=0.9", f"batch_size={64 // steps}", "epochs=4", "save_steps=2")
     finish(start(folder, *strong, "output_dir=strong"))
     run = folder / "killed_run"
     log, states, rng, num_in_saves = run / "train.log", states_of(run), random.Random(0), 0
@@ -228,9 +228,9 @@ def test_kills_leave_no_trace(folder, library):
         seen, known = len(log.read_text()) if log.exists() else 0, set(states.glob("*.index"))
         process = start(folder, *strong, "output_dir=killed_run", "resume=true", **slow_disk(library, 20))
         wait_until(lambda seen=seen: log.exists() and "output:" in log.read_text()[seen:], process)
-        if kill % 3:
+        if kill:
             wait_until(lambda known=known: set(states.glob("*.index")) - known, process)
-        if kill % 3 == 2:
+        if kill == 2:
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: list(states.glob("ckpt-*_temp*")), process)
                 num_in_saves += 1
@@ -240,7 +240,7 @@ def test_kills_leave_no_trace(folder, library):
         process.communicate()
     assert num_in_saves >= 1
     finish(start(folder, *strong, "output_dir=killed_run", "resume=true"))
-    check_state(folder, run, 6 * steps, "strong")
+    check_state(folder, run, 4 * steps, "strong")
     histories = [(folder / name / "history.csv").read_text().splitlines() for name in ("strong", "killed_run")]
     speed = histories[0][0].split(",").index("clips_per_sec")
     rows = [[line.split(",")[:speed] + line.split(",")[speed + 1 :] for line in history] for history in histories]
@@ -273,7 +273,7 @@ def keep_full(disk: Path, is_over: threading.Event) -> None:
 
 
 def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(folder, library, tmp_path):
-    """The disk is full from the start, some time later, after a new state, or while one is written, in turns."""
+    """The disk is full from the start, some time later, after a new state, then while one is written."""
     disk = tmp_path / "disk"
     run = disk / "run"
     overrides, rng = (f"output_dir={run}", "save_steps=2", "resume=true"), random.Random(0)
@@ -283,20 +283,20 @@ def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(fol
             is_over = threading.Event()
             filler = threading.Thread(target=keep_full, args=(disk, is_over))
             known = set(states_of(run).glob("*.index"))
-            if fill % 4 == 0:
+            if fill == 0:
                 filler.start()
             # wandb itself prints errors if the disk is full before it has started.
-            logs = ["logger=wandb"] if fill % 4 else []
+            logs = ["logger=wandb"] if fill else []
             process = start(folder, *overrides, *logs, **slow_disk(library, 30))
             with contextlib.suppress(AssertionError):  # the run has ended
-                if fill % 4 == 1:
+                if fill == 1:
                     wait_until(lambda: (run / "tensorboard").is_dir() and newest_state(run) > 0, process)
                     time.sleep(rng.uniform(0, 1))
-                elif fill % 4 == 2:
+                elif fill == 2:
                     wait_until(lambda known=known: set(states_of(run).glob("*.index")) - known, process)
-                elif fill % 4 == 3:
+                elif fill == 3:
                     wait_until(lambda: list(states_of(run).glob("ckpt-*_temp*")), process)
-            if fill % 4:
+            if fill:
                 filler.start()
             output, errors = process.communicate(timeout=300)
             is_over.set()
@@ -309,13 +309,13 @@ def test_a_disk_that_fills_up_again_and_again_has_what_was_reported_as_saved(fol
             before, _, message = errors.rpartition("error: ")
             assert "No space left on device" in message
             assert "No space left" not in before
-            failures.append(fill % 4)
+            failures.append(fill)
             messages += message
             saved = max(saved, number_saved(message))
             assert newest_state(run) >= saved
             for path in states_of(run).glob("*.index"):
                 check_state(folder, run, int(path.stem.removeprefix("ckpt-")))
-        assert len(set(failures)) >= 3
+        assert len(failures) >= 3
         assert "Make room, then go on with" in messages
         output = finish(start(folder, f"output_dir={run}", "resume=true"))
         assert f"resumed after epoch 1, step {newest_state(run)}" in output or newest_state(run) == NUM_STEPS

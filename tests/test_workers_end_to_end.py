@@ -171,7 +171,7 @@ def test_evaluation_counts_every_video_once_on_any_number_of_workers(tmp_path, v
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_worker_ends_the_job_within_a_minute_and_the_job_resumes_exactly(tmp_path, videos, two, killed):
+def test_a_killed_worker_ends_the_job_within_a_minute(tmp_path, videos, killed):
     job = train(tmp_path, 2, videos)
     job.wait_for("epoch 1/3")
     job.processes[killed].send_signal(signal.SIGKILL)
@@ -184,10 +184,6 @@ def test_a_killed_worker_ends_the_job_within_a_minute_and_the_job_resumes_exactl
         # The chief's death ends the coordination service, which may abort the other processes.
         text = job.outputs[0].read_text()
         assert re.search(r"error: worker 0 \(localhost:\d+\): worker 1 \(localhost:\d+\) has gone", text), text
-    else:
-        train(tmp_path, 2, videos, "resume=true").succeed()
-        assert_same_weights(tmp_path, two)
-        assert read_history(tmp_path)[-1]["loss"] == read_history(two)[-1]["loss"]
 
 
 def test_a_worker_that_is_cut_off_names_the_chief_what_is_saved_and_how_to_go_on(tmp_path, videos):
@@ -220,6 +216,7 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step_and_the_job_resume
     assert "stopped by SIGTERM; the state after epoch" in job.outputs[0].read_text()
     train(tmp_path, 2, videos, "resume=true").succeed()
     assert_same_weights(tmp_path, two)
+    assert read_history(tmp_path)[-1]["loss"] == read_history(two)[-1]["loss"]
 
 
 def test_what_the_user_got_wrong_is_said_with_the_rank(tmp_path, videos):

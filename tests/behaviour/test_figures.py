@@ -102,6 +102,7 @@ def test_an_evaluation_is_of_all_that_was_given_and_says_what_chose_the_epoch(pl
         assert sentence.capitalize() in (place / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_list_needs_no_other_list_and_no_class_folders(place, evaluate):
     (place / "test.csv").write_text("".join(f"other/hug/{number}.avi,hug\n" for number in range(3)) + "o.avi,kick\n")
     shutil.copy(place / "other" / "kick" / "0.avi", place / "o.avi")
@@ -128,6 +129,7 @@ def test_the_test_folder_is_the_test_set(place, evaluate, monkeypatch, capsys):
     assert len((place / "clean" / "test.csv").read_text().splitlines()) == 14
 
 
+@pytest.mark.slow
 def test_classes_without_videos_do_not_lower_the_mean(place, monkeypatch, tmp_path):
     """The weights predict a hug for every video; `run` and `wave` have no videos."""
     monkeypatch.chdir(place)

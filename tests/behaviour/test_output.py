@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 ODD = "\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 SHOWN = r"\x1b[31m\x07\u202e\x9b\r\nepoch 9"
 COMMAND = (sys.executable, "-c", "from vswin.cli import main; main()")
-RUN = ("model=swin_micro", "dataset=folder", "clip=8x1_64px", "batch_size=2", "epochs=2", "init_from=null")
+RUN = (
+    *("model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]"),
+    *("clip=8x1_64px", "clip.num_frames=4", "clip.resize=32", "clip.crop=32"),
+    *("dataset=folder", "batch_size=2", "epochs=2", "init_from=null"),
+)
 
 
 def lose_terminal(command: list[str], seen: bytes) -> int:
@@ -191,6 +195,7 @@ def start_tensorflow(then: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run([sys.executable, "-c", START + then], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_what_tensorflow_says_at_its_start_is_shown_for_debugging_alone():
     say = "import sys; print(tf.config.list_physical_devices('CPU')[0].device_type, file=sys.stderr)"
     assert start_tensorflow(say).stderr == "CPU\n"

@@ -18,6 +18,8 @@ import pytest
 
 from vswin.cli import main
 
+pytestmark = pytest.mark.slow
+
 TINY = ("model.embed_dim=8", "model.depths=[1,1]", "model.num_heads=[1,2]", "model.window_size=[2,2,3]")
 # Pictures last 10 ms, then one lasts long, then others 100 ms: times far from those of an average frame rate.
 TIMES_MS = [*range(0, 120, 10), 1000, *range(1010, 1810, 100)]
@@ -172,7 +174,6 @@ def test_seconds_of_files_without_times_are_those_of_the_rate(run, small_videos,
 VSWIN = [sys.executable, "-c", "from vswin.cli import main; main()"]
 
 
-@pytest.mark.slow
 def test_standard_output_is_nothing_but_the_results(run, videos):
     command = [*VSWIN, "predict", f"{videos}/j*", "--model", run, "--top-k", "1"]
     printed = [
@@ -183,7 +184,6 @@ def test_standard_output_is_nothing_but_the_results(run, videos):
     assert len(list(csv.DictReader(io.StringIO(printed[1])))) == 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("colour", "num_columns"), [({}, 100), ({"NO_COLOR": "1"}, 36)])
 def test_on_a_terminal_there_is_a_bar_and_colour_unless_it_is_unwanted(run, videos, tmp_path, colour, num_columns):
     saved = tmp_path / "saved"

@@ -172,6 +172,7 @@ def test_starting_at_once_is_safe(tmp_path):
     assert len(tree(tmp_path / "videos")) == 25
 
 
+@pytest.mark.slow
 def test_one_frame_does_not_give_the_motion_away_but_several_do(tmp_path):
     prepare_motion(tmp_path / "videos", MotionPlan(train_per_class=80, val_per_class=40))
     frames, motions, labels = {}, {}, {}

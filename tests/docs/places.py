@@ -4,9 +4,11 @@ import csv
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
+import numpy as np
 from documents import ROOT
 
 CLIPS = ROOT / "tests" / "clips"
@@ -19,7 +21,7 @@ def make_own_videos(folder: Path) -> None:
     for name in ("jump.mp4", "video.mp4"):
         shutil.copy(CLIPS / "demo.mp4", folder / name)
     write_video(folder / "new/videos/new.mp4")
-    names = [f"{label}/{label}{number}.mp4" for label in ("high jump", "run") for number in range(4)]
+    names = [f"{label}/{label}{number}.mp4" for label in ("high jump", "run") for number in range(3)]
     for name in names:
         write_video(folder / "my/videos" / name)
     rows = [(name, name.partition("/")[0]) for name in names]
@@ -73,16 +75,18 @@ def make_sthv2(folder: Path) -> None:
 def write_video(path: Path) -> None:
     """Writes a few small frames of a real scene; the name decides which ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scene = cv2.VideoCapture(str(CLIPS / "demo.mp4"), cv2.CAP_FFMPEG)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODECS[path.suffix]), _RATE, _SIZE)
     assert writer.isOpened(), path
     start = sum(path.name.encode()) * 7 % 200
-    for number in range(start + _NUM_FRAMES):
-        frame = scene.read()[1]
-        if number >= start:
-            writer.write(cv2.resize(frame, _SIZE))
+    for frame in _read_scene()[start : start + _NUM_FRAMES]:
+        writer.write(frame)
     writer.release()
-    scene.release()
+
+
+@cache
+def _read_scene() -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(CLIPS / "demo.mp4"), cv2.CAP_FFMPEG)
+    return [cv2.resize(capture.read()[1], _SIZE) for _ in range(200 + _NUM_FRAMES)]
 
 
 def _class_names(dataset: str) -> list[str]:

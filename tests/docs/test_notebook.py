@@ -53,7 +53,8 @@ def test_stored_outputs_hold_no_error_and_nothing_of_a_machine(notebook):
     assert [text for text in texts if re.search(r"(?<![\w.<)])/(?:\w[\w.-]*/)+\w|[A-Z]:\\\\\w|~/", text)] == []
     assert "\x1b[2K" not in printed(notebook)  # no moving progress bar
     assert not re.search(r"oneDNN|cuInit|absl", printed(notebook))
-    assert "top-1 0." in printed(notebook)
+    assert float(re.search(r"top-1 (\S+), chance 0.125", printed(notebook))[1]) > 0.8
+    assert float(re.search(r"same class as the most similar video: (\S+)", printed(notebook))[1]) > 0.4
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
 
 
@@ -70,17 +71,21 @@ def test_tidy_joins_pieces_and_takes_messages_of_the_start_only(run):
 
 @pytest.mark.slow
 def test_notebook_runs(run, notebook, tmp_path):
+    """With fewer videos and epochs than what is stored, so that it need not learn."""
     again = copy.deepcopy(notebook)
     for cell in again.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.replace(
+                "train_per_class=160, val_per_class=20", "train_per_class=8, val_per_class=5"
+            )
+            cell.source = cell.source.replace("epochs=3", "epochs=2")
     run.execute(again, tmp_path)
 
     work = tmp_path / "work"
     metrics = json.loads((work / "runs/motion/metrics.json").read_text())
-    assert metrics["top1"] > 0.5  # chance is 0.125; the stored notebook reached 0.9
     assert f"top-1 {metrics['top1']:.3f}, chance 0.125" in printed(again)
-    assert len(list((work / "videos").rglob("*.avi"))) == 1440
+    assert len(list((work / "videos").rglob("*.avi"))) == 8 * (8 + 5)
     for name in (
         "report.html",
         "curves.png",
@@ -91,8 +96,6 @@ def test_notebook_runs(run, notebook, tmp_path):
         assert (work / "runs/motion" / name).stat().st_size > 0, name
     assert (work / "exported/saved_model.pb").is_file()
     assert "nothing is wrong" in printed(again)
-    neighbours = re.search(r"same class as the most similar video: (\S+)", printed(again))
-    assert float(neighbours[1]) > 0.4
     difference = re.search(r"largest difference to the model: (\S+)", printed(again))
     assert float(difference[1]) < 1e-5
     assert sum("image/png" in output.get("data", {}) for output in outputs_of(again)) == 4

@@ -1,5 +1,6 @@
 """A network with formula weights, clips whose sides differ, and a run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,18 @@ from vswin.weights.names import official_tensors
 NAMES = ["wave", "jump rope", "Größe", "3", "sit"]
 
 
-@pytest.fixture
-def model(golden_model) -> VideoSwin:
+@pytest.fixture(scope="module")
+def built(golden_model) -> VideoSwin:
     """Builds four stages of two blocks, windows of 4 x 3 x 3, five classes."""
     return golden_model("tiny_w433")
+
+
+@pytest.fixture
+def model(built) -> Iterator[VideoSwin]:
+    """Gives the network, whose head a test may change."""
+    head = built.head.get_weights()
+    yield built
+    built.head.set_weights(head)
 
 
 @pytest.fixture

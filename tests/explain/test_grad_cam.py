@@ -86,19 +86,16 @@ def test_where_nothing_speaks_for_a_class_all_is_zero():
     np.testing.assert_array_equal(normalize(maps), [[[[0, 0]]], [[[0.25, 1]]]])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_a_class_or_stage_that_does_not_exist_is_refused(model, clips):
+    for options, words in (
         ({"labels": [0, 5]}, "class 5: the model has 5 classes, counted from 0"),
         ({"labels": [0, -1]}, "class -1"),
         ({"labels": [0]}, "1 labels for 2 clips"),
         ({"stage": 0}, "the model has the stages 1 to 4"),
         ({"stage": 5}, "the model has the stages 1 to 4"),
-    ],
-)
-def test_a_class_or_stage_that_does_not_exist_is_refused(model, clips, options, words):
-    with pytest.raises(InputError, match=words):
-        grad_cam(model, clips, **options)
+    ):
+        with pytest.raises(InputError, match=words):
+            grad_cam(model, clips, **options)
     with pytest.raises(TypeError, match="uint8"):
         grad_cam(model, clips.astype(np.float32))
 

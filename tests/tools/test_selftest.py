@@ -65,7 +65,7 @@ def motion(tmp_path_factory) -> str:
 @pytest.fixture
 def short(monkeypatch, motion) -> None:
     """Takes the first steps only, on videos that exist."""
-    monkeypatch.setattr(selftest, "NUM_STEPS", 15)
+    monkeypatch.setattr(selftest, "NUM_STEPS", 6)
     monkeypatch.setattr(
         selftest, "load_catalog", lambda dataset: load_catalog(dataclasses.replace(dataset, root=motion))
     )
@@ -85,10 +85,9 @@ def test_this_installation_passes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("override", ["optimizer.learning_rate=2e-3", "optimizer.warmup_ratio=1.0"])
-def test_a_fault_in_the_recipe_is_found(override, compose_train, short):
+def test_a_fault_in_the_recipe_is_found(compose_train, short):
     with pytest.raises(InputError, match="expected is"):
-        selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, override))
+        selftest.run_selftest(compose_train(*SELFTEST_OVERRIDES, "optimizer.warmup_ratio=1.0"))
 
 
 @pytest.mark.slow

@@ -9,9 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from vswin.config.compose import compose_config, compose_evaluation
+from vswin.config.schema import TrainConfig
 from vswin.data.catalog import read_class_names
 from vswin.errors import InputError
+from vswin.evaluation.run import run_evaluation
 from vswin.tools.splits import run_splits
+from vswin.training.run import run_training
 
 VSWIN = str(Path(sys.executable).with_name("vswin"))
 TINY = [
@@ -51,25 +55,36 @@ def ucf101(tmp_path):
     return videos
 
 
+def run_here(command, **options):
+    """Trains or evaluates in this process."""
+    if command[1].endswith("train.py"):
+        run_training(compose_config("train", command[2:], TrainConfig))
+    else:
+        run_evaluation(compose_evaluation(command[3:], run=command[2].removeprefix("run=")))
+    return subprocess.CompletedProcess(command, 0)
+
+
 @pytest.mark.slow
-def test_the_mean_of_three_splits_in_a_command_that_stops_at_a_failure_and_goes_on(tmp_path, ucf101):
-    output, tested = tmp_path / "out", ucf101.parent / "splits" / "testlist02.txt"
-    command = [VSWIN, "splits", "dataset=ucf101", f"dataset.root={ucf101}", f"output_dir={output}", *TINY]
+def test_the_mean_of_three_splits_in_a_command_that_stops_at_a_failure_and_goes_on(
+    tmp_path, ucf101, compose_train, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    output, tested = tmp_path / "out", ucf101.parent / "splits" / "testlist01.txt"
+    overrides = ["dataset=ucf101", f"dataset.root={ucf101}", f"output_dir={output}", *TINY]
     content = tested.read_text()
     tested.write_text("Nowhere/v_Nowhere_g01_c01.avi\n")
-    failed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    failed = subprocess.run([VSWIN, "splits", *overrides], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert "split 2" in failed.stdout
-    assert "split 3" not in failed.stdout
+    assert "split 1" in failed.stdout
+    assert "split 2" not in failed.stdout
 
     tested.write_text(content)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(subprocess, "run", run_here)
+    run_splits(compose_train(*overrides), overrides)
+    printed = capsys.readouterr().out
     report = json.loads((output / "splits.json").read_text())
     top1 = [report["splits"][split]["top1"] for split in ("1", "2", "3")]
     assert report["mean"]["top1"] == pytest.approx(np.mean(top1))
     assert report["standard_deviation"]["top1"] == pytest.approx(np.std(top1, ddof=1))
-    assert "standard deviation" in done.stdout
-    # The first split is not repeated.
-    assert done.stdout.count("the run is complete") == 1
-    assert done.stdout.count("table: outputs/results.md") == 2
+    assert "standard deviation" in printed
+    assert printed.count("table: outputs/results.md") == 3

@@ -95,12 +95,11 @@ def test_a_pattern_that_matches_no_weight_is_an_error_before_anything_is_written
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("overrides", [("epochs=1",), ("epochs=8", "patience=1", "optimizer.learning_rate=0")])
-def test_a_finished_run_resumes_to_nothing(start, overrides, capsys):
-    start(*overrides, "optimizer.warmup_epochs=0")
-    assert start(*overrides, "optimizer.warmup_epochs=0", "resume=true") == {}
-    output = capsys.readouterr().out
-    assert ("the run is complete, stopped early" in output) == ("patience=1" in overrides)
+def test_a_run_that_stopped_early_resumes_to_nothing(start, capsys):
+    overrides = ("epochs=8", "patience=1", "optimizer.learning_rate=0", "optimizer.warmup_epochs=0")
+    start(*overrides)
+    assert start(*overrides, "resume=true") == {}
+    assert "the run is complete, stopped early" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -121,13 +120,6 @@ def test_bad_videos_keep_their_slots_and_are_listed(start, small_videos, tmp_pat
     rows = list(csv.DictReader((tmp_path / "run" / "bad_videos.csv").read_text().splitlines()))
     assert [Path(row["path"]).name for row in rows] == ["broken.avi"]
     assert "1 of 13 videos could not be decoded" in capsys.readouterr().out
-
-
-def test_too_many_bad_videos_stop_the_run(start, small_videos):
-    for i in range(3):
-        (small_videos / "dark" / f"broken{i}.avi").write_bytes(b"")
-    with pytest.raises(InputError, match=r"dataset\.max_bad_share=0\.05"):
-        start("epochs=1")
 
 
 def test_the_folder_of_another_run_is_refused(start, tmp_path):

@@ -360,6 +360,7 @@ def test_strange_pickles_are_refused(refuse, content):
     refuse(legacy_of(content))
 
 
+@pytest.mark.slow
 def test_pickles_that_cost_more_than_they_weigh(read, refuse):
     with pytest.raises(InputError, match="far more operations than weights need"):
         read(zip_of(b"\x80\x02" + b"]" * 1_000_001))

@@ -15,10 +15,11 @@ from vswin.models import zoo
 
 def _shrink(size: zoo.ModelSize) -> zoo.ModelSize:
     """Divides channels and tokens by sixteen; sizes with different depths still differ."""
-    depths = (2, 1, 2 if size.depths[2] > 6 else 1, 1)
+    depths = (1, 1, 2 if size.depths[2] > 6 else 1, 1)
     return replace(size, embed_dim=size.embed_dim // 16, depths=depths, num_heads=(1, 1, 2, 2), patch_size=(2, 16, 16))
 
 
 zoo.SIZES.update({name: _shrink(size) for name, size in zoo.SIZES.items() if name != "swin_micro"})
+zoo.SIZES["swin_micro"] = replace(zoo.SIZES["swin_micro"], depths=(1, 1, 1, 1))
 motion.MotionPlan.__init__.__defaults__ = (1, 0, 4, 1)  # the default version and seed, then videos per class
 load.CONFIG_DIR = Path(os.environ["DOCUMENT_CONFIGS"])
