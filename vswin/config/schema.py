@@ -161,6 +161,7 @@ class AugmentConfig:
     cutmix: float = number(0.05, 100, also=0)
     label_smoothing: float = number(0, 1)
     repeats: int = number(1, 1_000)
+    balance: bool
 
     @property
     def in_pairs(self) -> bool:

@@ -188,7 +188,8 @@ def _sweep(
     best = math.inf
     most = steps + _SKIPPED
     epochs = -(-most // count_steps(len(catalog.train), config.batch_size, config.augment.repeats))
-    order = Order(config.seed, config.batch_size, epochs, repeats=config.augment.repeats)
+    augment = config.augment
+    order = Order(config.seed, config.batch_size, epochs, repeats=augment.repeats, balance=augment.balance)
     with (
         closing(open_frames(config.dataset, config.clip.resize, catalog.train, catalog.store)) as frames,
         make_progress_bar(console, "steps") as bar,

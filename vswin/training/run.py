@@ -134,7 +134,11 @@ def _fit(
     bad_list = workers.own_file(folder / "bad_videos.csv")
     bad = BadVideos(bad_list)
 
-    order = Order(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step, repeats=repeats)
+    order = Order(
+        *(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step),
+        repeats=repeats,
+        balance=config.augment.balance,
+    )
     train = distribute_training(strategy, config, catalog, order, bad, frames)
     val = strategy.distribute_datasets_from_function(
         lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Shard.of(context), frames)
