@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 SAMPLINGS = ("dense", "segments")
 SPACINGS = ("centred", "end_to_end")
 AVERAGES = ("prob", "score")
+CLASS_WEIGHTS = ("none", "balanced", "effective")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,16 @@ class AugmentConfig:
 
 
 @dataclass(kw_only=True)
+class LossConfig:
+    """How much classes and clips count in the training loss: see `vswin.training.loss`."""
+
+    # A dictionary maps names of classes to weights.
+    class_weights: Any = choice(*CLASS_WEIGHTS)  # noqa: RUF009
+    effective_beta: float = number(0, 1, "[)")
+    focal_gamma: float = number(0, 100)
+
+
+@dataclass(kw_only=True)
 class OptimizerConfig:
     """AdamW with parameter groups, and the learning rate over time."""
 
@@ -219,6 +230,7 @@ class TrainConfig:
     dataset: DatasetConfig
     clip: ClipConfig
     augment: AugmentConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
     runtime: RuntimeConfig
     logger: LoggerConfig

@@ -33,6 +33,7 @@ from vswin.runtime import (
     program,
     start_log,
 )
+from vswin.training.loss import weigh_classes
 from vswin.training.run import find_inputs, open_network
 from vswin.training.summary import describe_groups
 from vswin.training.trainer import Trainer, build_trainer
@@ -128,7 +129,7 @@ def run_tune_rates(
     with strategy.scope():
         model, weights = open_network(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-        trainer = build_trainer(config, model, steps_per_epoch, schedule)
+        trainer = build_trainer(config, model, steps_per_epoch, schedule, weigh_classes(config, catalog))
     logger.info(f"weights: {weights}")
     epochs = count_of(float(f"{steps / steps_per_epoch:.2g}"), "epoch")
     logger.info(

@@ -32,6 +32,7 @@ from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.interruptions import SaveAndStop, faults_explained, resume_command
 from vswin.training.loggers import open_loggers, predict_clips
+from vswin.training.loss import weigh_classes
 from vswin.training.optimizer import build_schedule, find_frozen
 from vswin.training.run_folder import has_state, keep_videos, match_videos, only_run, open_run_folder
 from vswin.training.summary import describe_groups, describe_run
@@ -63,6 +64,7 @@ def _train(
 ) -> dict[str, list[float]]:
     resumes = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
     catalog = find_inputs(config, resumes)
+    class_weights = weigh_classes(config, catalog)
     frames = open_frames(config.dataset, config.clip.resize, catalog.train + catalog.val, catalog.store)
 
     def claim_folder() -> str:
@@ -80,7 +82,7 @@ def _train(
         if resumes:
             config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-        trainer = build_trainer(config, model, steps)
+        trainer = build_trainer(config, model, steps, class_weights=class_weights)
         metadata = _metadata(config, catalog)
         checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, config.patience, config.keep_states)
     if workers.is_chief:
@@ -93,7 +95,8 @@ def _train(
     # The summary.
     rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
     groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
-    logger.info(describe_run(config, configured_size(config.model), catalog, groups, weights, strategy))
+    size = configured_size(config.model)
+    logger.info(describe_run(config, size, catalog, groups, weights, strategy, class_weights))
     logger.info(
         f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.position}" if checkpoints.position else "")
     )

@@ -9,6 +9,7 @@ import tf_keras as keras
 from vswin.config.schema import TrainConfig
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
+from vswin.training.loss import PLAIN, Loss
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
@@ -99,6 +100,7 @@ class Trainer(keras.Model):
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
         jit: whether XLA compiles loss and gradients, separately on each replica because strategies allow no more.
+        loss: the training loss.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Trainer(keras.Model):
         frozen: Collection[str] = (),
         ema_decay: float | None = None,
         jit: bool = False,
+        loss: Loss = PLAIN,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
@@ -122,6 +125,7 @@ class Trainer(keras.Model):
         self.micro_batches = micro_batches
         self.erasing = erasing
         self.mixing = mixing
+        self.training_loss = loss
         self.frozen = frozenset(frozen)
         self.average = None if ema_decay is None else WeightAverage(model, ema_decay)
         self._differentiate = self._loss_and_gradients
@@ -200,7 +204,7 @@ class Trainer(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             logits = self.model.classify(clips, training=True, draws=draws)
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            losses = self.training_loss(targets, logits)
             objective = tf.reduce_sum(losses * shares)
             if self._scales_loss:
                 objective = self.optimizer.get_scaled_loss(objective)
@@ -232,7 +236,7 @@ class Trainer(keras.Model):
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Measures one batch, part by part; a clip that cannot be decoded (label -1) counts as wrong and has no loss.
 
-        The targets are not smoothed, so that the losses of all runs can be compared.
+        The targets are not smoothed and no class is weighted, so that the losses of all runs can be compared.
         """
         labels, weights = batch["labels"], batch["weights"]
         loss_weights = weights * tf.cast(labels >= 0, tf.float32)
@@ -277,10 +281,11 @@ def build_trainer(
     model: VideoSwin,
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+    class_weights: tuple[float, ...] | None = None,
 ) -> Trainer:
     """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
 
-    Without a `schedule` it uses the run's own, with `steps` per epoch.
+    Without a `schedule` it uses the run's own, with `steps` per epoch. `class_weights` come from `weigh_classes`.
     """
     weights = named_weights(model)
     trainer = Trainer(
@@ -294,6 +299,7 @@ def build_trainer(
         find_frozen(weights, config.model.freeze_stages, config.model.freeze),
         config.optimizer.ema_decay,
         config.runtime.jit,
+        Loss(class_weights, config.loss.focal_gamma),
     )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
     schedule = schedule or build_schedule(config, steps)
