@@ -22,7 +22,7 @@ NAMES = ["bright", "dark | night"]
 def run(compose_train, tmp_path):
     """A training run of two epochs."""
     folder = tmp_path / "my run"
-    log = TensorBoardLog(folder / "tensorboard", compose_train(), 0, -1.0)
+    log = TensorBoardLog(folder / "tensorboard", compose_train(), 0, None)
     log.on_train_begin()
     for epoch in (0, 1):
         log.on_epoch_end(epoch, {"val_top1": 0.25})

@@ -19,7 +19,7 @@ from wandb.errors import CommError
 
 import vswin
 from vswin.errors import InputError
-from vswin.evaluation.loggers import Sample
+from vswin.evaluation.loggers import Example
 from vswin.models.zoo import ModelSize
 from vswin.runtime import start_log
 from vswin.training.loggers import open_loggers, open_wandb
@@ -217,7 +217,7 @@ def test_no_weights_are_logged_where_they_are_not_wanted_or_not_there(train, wan
 
 
 def test_sample_predictions_stand_beside_the_last_epoch_of_a_run_that_ends(compose_train, tmp_path, wandb_offline):
-    samples = [Sample(f"caption {level}", np.full((4, 32, 48, 3), level, np.uint8)) for level in (40, 200)]
+    samples = [Example(f"caption {level}", np.full((4, 32, 48, 3), level, np.uint8)) for level in (40, 200)]
     with open_wandb(compose_train("logger=wandb"), tmp_path, lambda: samples) as log:
         log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
         log.on_epoch_end(1, {"loss": 0.5, "val_top1": 0.5})

@@ -6,14 +6,34 @@ value of the size in `vswin.models.zoo.SIZES`. A field states its range, its cho
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SAMPLINGS = ("dense", "segments")
 SPACINGS = ("centred", "end_to_end")
 AVERAGES = ("prob", "score")
 CLASS_WEIGHTS = ("none", "balanced", "effective")
+
+
+class Monitor(NamedTuple):
+    """A figure of validation that may choose the best epoch: its name, and which of two values is better."""
+
+    name: str
+    better: Callable[..., Any] = max
+
+    def format(self, value: float) -> str:
+        """Formats a value: a loss as it is, everything else in percent."""
+        return f"{value:.3f}" if self.better is min else f"{100 * value:.1f} %"
+
+
+MONITORS = {
+    "val_top1": Monitor("top-1"),
+    "val_f1_macro": Monitor("macro F1"),
+    "val_balanced_accuracy": Monitor("balanced accuracy"),
+    "val_loss": Monitor("loss", min),
+}
 
 
 @dataclass(frozen=True)
@@ -236,6 +256,7 @@ class TrainConfig:
     logger: LoggerConfig
     seed: int = number(0, 2**32 - 1)
     epochs: int = number(1, 1_000_000)
+    monitor: str = choice(*MONITORS)
     patience: int | None = number(1, 1_000_000)
     save_minutes: float | None = number(0, 1_000_000, "(]")
     save_steps: int | None = number(1, 1_000_000_000)

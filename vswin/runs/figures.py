@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vswin.config.schema import MONITORS
 from vswin.console import count_of, printable
 from vswin.runs.files import Run
 
@@ -46,11 +47,13 @@ class Figures(NamedTuple):
 
     epochs_done: int  # in history.csv
     epochs: int | None  # in the configuration
-    best_top1: float | None = None  # highest of the weights or their average
-    best_epoch: int | None = None  # the first that reached it
+    best_top1: float | None = None  # of the best epoch; with the default monitor the highest
+    best_epoch: int | None = None  # the first with the best figure of the weights or their average
     is_average: bool = False  # whether only the average of the weights reached it (optimizer.ema_decay)
     last_top1: float | None = None  # of the weights
     clips_per_sec: float | None = None  # median over the epochs, in training
+    monitor: str = "val_top1"  # the figure that chose the best epoch
+    best: float | None = None  # its value
 
 
 def sum_up(run: Run) -> Figures:
@@ -59,21 +62,29 @@ def sum_up(run: Run) -> Figures:
     epochs = epochs if isinstance(epochs, int) else None
     if run.history is None:
         return Figures(0, epochs)
-    best: tuple[float | None, int | None, bool] = None, None, False
-    for column, is_average in (("val_top1", False), ("val_ema_top1", True)):
-        values = run.history.get(column)
+    monitor = str((run.config or {}).get("monitor", "val_top1"))
+    sign = -1 if monitor in MONITORS and MONITORS[monitor].better is min else 1
+    best: float | None = None
+    index, is_average = 0, False
+    for prefix in ("val_", "val_ema_"):
+        values = run.history.get(monitor.replace("val_", prefix, 1))
         if values is None or np.isnan(values).all():
             continue
-        index = int(np.nanargmax(values))
-        if best[0] is None or values[index] > best[0]:
-            best = float(values[index]), int(run.history["epoch"][index]), is_average
+        highest = int(np.nanargmax(sign * values))
+        if best is None or sign * values[highest] > sign * best:
+            best, index, is_average = float(values[highest]), highest, prefix == "val_ema_"
+    top1 = run.history.get("val_ema_top1" if is_average else "val_top1")
     last, speeds = run.history.get("val_top1"), run.history.get("clips_per_sec")
     return Figures(
         int(run.history["epoch"][-1]),
         epochs,
-        *best,
+        None if best is None or top1 is None else float(top1[index]),
+        None if best is None else int(run.history["epoch"][index]),
+        is_average,
         last_top1=None if last is None else float(last[-1]),
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
+        monitor=monitor,
+        best=best,
     )
 
 

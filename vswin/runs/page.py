@@ -17,7 +17,7 @@ from markupsafe import Markup
 from vswin import __version__
 from vswin.config.compose import compose_config
 from vswin.config.load import flatten
-from vswin.config.schema import TrainConfig
+from vswin.config.schema import MONITORS, TrainConfig
 from vswin.console import count_of, printable
 from vswin.errors import InputError
 from vswin.runs.figures import (
@@ -133,9 +133,10 @@ def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
         videos = count_of(run.metrics["num_videos"], "video")
         videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
         tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
-    if figures.best_top1 is not None:
-        average = ", averaged weights" if figures.is_average else ""
-        tiles.append(("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
+    if figures.best is not None and figures.monitor in MONITORS:
+        monitor, average = MONITORS[figures.monitor], ", averaged weights" if figures.is_average else ""
+        note = f"epoch {figures.best_epoch}{average}"
+        tiles.append((f"best validation {monitor.name}", monitor.format(figures.best), note))
     if figures.clips_per_sec is not None:
         tiles.append(("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
     return tiles

@@ -84,7 +84,8 @@ def _train(
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
         trainer = build_trainer(config, model, steps, class_weights=class_weights)
         metadata = _metadata(config, catalog)
-        checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, config.patience, config.keep_states)
+        chosen_by = (config.patience, config.keep_states, config.monitor)
+        checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, *chosen_by)
     if workers.is_chief:
         # The record is optional; a full disk ends the run later, with an explanation.
         with suppress(OSError):
@@ -159,8 +160,8 @@ def _fit(
         closing(bad_guard),
         checkpoints.finished(),
         save_and_stop.taking_signals(),
-        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, samples) as loggers,
-        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs)) as report,
+        open_loggers(config, folder, first_epoch, checkpoints.best_value, workers.is_chief, samples) as loggers,
+        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs, config.monitor)) as report,
     ):
         history = trainer.fit(
             train,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vswin.cluster import find_cluster
-from vswin.config.schema import OptimizerConfig, TrainConfig
+from vswin.config.schema import MONITORS, OptimizerConfig, TrainConfig
 from vswin.console import count_of
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
@@ -72,6 +72,7 @@ def describe_run(
         "schedule": schedule,
         "learning rates": _NEXT_LINE.join(groups),
     }
+    rows["monitor"] = f"{config.monitor}, chooses the epoch with the best {MONITORS[config.monitor].name}"
     if optimizer.ema_decay is not None:
         decay = f"decay {optimizer.ema_decay:g} a step, warmed up"
         rows["weight average"] = f"{decay}; validated beside the weights as val_ema_*"
