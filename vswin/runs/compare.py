@@ -32,7 +32,10 @@ from vswin.runs.files import Run, list_runs, read_run
 from vswin.runs.pairs import Pair, compare_pairs, describe_pair
 
 _PICTURES = (".png", ".pdf", ".svg")
-_TEST_FIGURES = ("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos")
+_TEST_FIGURES = (
+    *("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos"),
+    *("f1_macro", "f1_macro_interval", "log_loss", "calibration_error", "roc_auc", "average_precision"),
+)
 _HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
 _INDENT = 3
 

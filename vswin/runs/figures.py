@@ -136,11 +136,11 @@ def percent(share: Any, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %" if is_share else "-"
 
 
-def format_interval(interval: Any) -> str:
+def format_interval(interval: Any, scale: float = 100, spec: str = ".1f") -> str:
     """Formats an interval of fractions in percent, e.g. "91.2 to 94.0"; empty if there is none."""
     match interval:
-        case [int() | float() as low, int() | float() as high]:
-            return f"{100 * low:.1f} to {100 * high:.1f}"
+        case [int() | float() as low, int() | float() as high] if math.isfinite(low):
+            return f"{scale * low:{spec}} to {scale * high:{spec}}"
     return ""
 
 
@@ -155,21 +155,29 @@ def difference_points(measured: float, published: float) -> float:
 
 
 def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Lists the accuracies of `metrics.json` beside the published ones, if there are any: headings, then rows."""
+    """Lists the figures of `metrics.json` beside the published ones, if there are any: headings, then rows."""
     published = metrics.get("published")
     published = published if isinstance(published, dict) and published.get("name") else {}
-    rows = [["Accuracy", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
+    rows = [["Figure", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
     for key, name in (
         ("top1", "top-1"),
         ("top5", "top-5"),
         ("mean_class_accuracy", "mean class accuracy"),
         ("clip_top1", "clip top-1 (views by themselves)"),
         ("clip_top5", "clip top-5 (views by themselves)"),
+        ("f1_macro", "macro F1"),
+        ("precision_macro", "macro precision"),
+        ("roc_auc", "ROC-AUC"),
+        ("average_precision", "average precision (second class)"),
+        ("calibration_error", "calibration error"),
+        ("log_loss", "log loss"),
     ):
         if key not in metrics:
             continue
-        measured, reference = metrics[key], published.get(key)
-        rows.append([name, percent(measured, 2), format_interval(metrics.get(f"{key}_interval"))])
+        measured, reference, interval = metrics[key], published.get(key), metrics.get(f"{key}_interval")
+        rows.append([name, percent(measured, 2), format_interval(interval)])
+        if key == "log_loss" and isinstance(measured, int | float):
+            rows[-1][1:] = [f"{measured:.3f}", format_interval(interval, 1, ".3f")]
         if isinstance(reference, int | float) and isinstance(measured, int | float):
             verdict = printable(str(published.get(f"{key}_verdict", "")))
             rows[-1] += [percent(reference), f"{difference_points(measured, reference):+.2f}", verdict]

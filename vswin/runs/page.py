@@ -80,6 +80,7 @@ def write_page(
     )
     environment.filters["printable"] = printable
     environment.filters["percent"] = lambda share, digits=1: percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
+    environment.filters["interval"] = format_interval
     config, metrics = run.config or {}, run.metrics or {}
     model = config.get("model.name") or run.protocol.get("model")
     dataset = config.get("dataset.name") or run.test_set.get("name")
@@ -126,7 +127,10 @@ def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
     if run.metrics is not None:
         # With five classes or fewer, top-5 says nothing.
         keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
+        keys |= {"f1_macro": "macro F1"}
         for key, name in keys.items():
+            if key not in run.metrics:
+                continue
             interval = format_interval(run.metrics.get(f"{key}_interval"))
             tiles.append((name, percent(run.metrics[key], 2), interval and f"95 % interval {interval}"))
         bad = run.metrics.get("num_bad_videos")
