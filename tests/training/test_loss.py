@@ -139,6 +139,6 @@ def test_the_summary_names_rare_classes_and_what_each_class_counts(compose_train
     many = make_catalog(tuple(f"class {label}" for label in range(20)), tuple(range(1, 21)))
     text = summary_of(compose_train("loss.class_weights=balanced"), many)
     assert "class weights (balanced): class 0 10.5, class 1 5.25, class 2 3.5, class 3 2.62, class 4 2.1, ..., " in text
-    assert "rare classes:   class 0 (1), class 1 (2); the mean is 10.5 training samples\n" in text
+    assert "rare classes:   class 0 (1), class 1 (2), class 2 (3); the mean is 10.5 training samples\n" in text
     even = summary_of(compose_train(), make_catalog(counts=(5, 5, 5, 5)))
     assert "rare" not in even

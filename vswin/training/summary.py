@@ -21,7 +21,7 @@ from vswin.training.optimizer import assign_groups
 
 _NEXT_LINE = "\n" + " " * 16
 # A class is rare if it has less than this share of the mean number of samples.
-_RARE_SHARE = 0.25
+_RARE_SHARE = 1 / 3
 _NUM_HEAVIEST, _NUM_LIGHTEST = 5, 3
 
 
