@@ -148,6 +148,7 @@ def test_tensorboard_shows_the_best_monitored_figure(compose_train, tmp_path):
 
 def test_a_run_keeps_the_epoch_of_its_monitor_and_refuses_another_or_other_weights(start, tmp_path, capsys):  # noqa: F811
     words = ("monitor=val_loss", "loss.class_weights={dark:3}", "augment.balance=true", "optimizer.learning_rate=0.01")
+    words += ("epochs=2", "logger.tensorboard=false")
     start(*words)
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
     losses = [float(row["val_loss"]) for row in rows]
