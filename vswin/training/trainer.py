@@ -168,6 +168,8 @@ class Trainer(keras.Model):
         self._differentiate = self._loss_and_gradients
         if jit:
             self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
+        # Metrics are summed over all workers already; Keras would sum their results again.
+        self.distribute_reduction_method = "first"
         # Steps of the first epoch that `fit` skips, because an earlier session has taken them.
         self.first_step = 0
         self._raw_metrics = self.loss_metric, self.top1_metric, _ = _make_metrics(model.num_classes)
