@@ -103,6 +103,14 @@ def make_group(group: str, **changes: object) -> Any:
     return dataclasses.replace(copy.deepcopy(getattr(_composed(), group)), **changes)
 
 
+def spread(ranked: np.ndarray, values: np.ndarray, num_classes: int) -> np.ndarray:
+    """Makes probabilities of all classes, float32 [N, K], from the best ones; a best class of -1 gives NaN."""
+    probabilities = np.zeros((len(ranked), num_classes), np.float32)
+    np.put_along_axis(probabilities, np.maximum(ranked, 0), np.asarray(values, np.float32), axis=1)
+    probabilities[ranked[:, 0] < 0] = np.nan
+    return probabilities
+
+
 @pytest.fixture(scope="session")
 def make_augment() -> Callable[..., AugmentConfig]:
     """Makes an augmentation that only does what it is given, e.g. `make_augment(flip=0.5)`."""

@@ -133,7 +133,7 @@ def test_two_and_three_workers_train_as_one_device_does(tmp_path, videos, one, t
     expected = read_history(one)
     for folder in (two, tmp_path):
         for row, reference in zip(read_history(folder), expected, strict=True):
-            for key in ("loss", "val_loss", "top1", "val_top1"):
+            for key in ("loss", "val_loss", "top1", "val_top1", "val_f1_macro", "val_balanced_accuracy"):
                 assert row[key] == pytest.approx(reference[key], abs=1e-5), (folder, key)
 
 

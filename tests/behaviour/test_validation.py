@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import f1_score, recall_score
 
 import vswin
 from vswin.training.run import run_training
@@ -50,17 +51,21 @@ def train(compose_train, lists, tmp_path):
 
 
 def measure_by_hand(weights, lists):
-    """Computes top-1 and the mean of -log(probability of the right class) over the videos that can be decoded."""
+    """Computes top-1, and over the videos that can be decoded the loss, the balanced accuracy and the macro F1."""
     size = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": (2, 2, 3)}
-    model, probabilities = vswin.build_model(size, 2, weights=weights), []
+    model, probabilities, labels, predicted = vswin.build_model(size, 2, weights=weights), [], [], []
     for line in Path(lists[1].partition("=")[2]).read_text().splitlines()[: NUM_VAL - 1]:
         path, label = line.split()
         logits = model(vswin.load_views(path, num_clips=1, num_crops=1, **CLIP))  # [1, 2]
-        probabilities.append(tf.nn.softmax(logits).numpy()[0, ["bright", "dark"].index(label)])
+        labels.append(["bright", "dark"].index(label))
+        probabilities.append(tf.nn.softmax(logits).numpy()[0, labels[-1]])
+        predicted.append(int(np.argmax(logits)))
+    of_classes = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
     return {
         "loss": -np.mean(np.log(probabilities)),
         "top1": np.count_nonzero(np.array(probabilities) > 0.5) / NUM_VAL,
-        "top5": (NUM_VAL - 1) / NUM_VAL,
+        "balanced_accuracy": recall_score(labels, predicted, **of_classes),
+        "f1_macro": f1_score(labels, predicted, **of_classes),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.conftest import spread
 from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
 from vswin.evaluation.report import Result, append_result, print_report, set_report_aside, write_report
@@ -31,18 +32,19 @@ def result():
     """Five videos of three classes: three right, one wrong, one bad."""
     labels = np.array([0, 0, 1, 1, 2])
     ranked = np.array([[0, 1, 2], [1, 0, 2], [1, 2, 0], [-1, -1, -1], [2, 0, 1]])
-    probabilities = np.array([[0.5, 0.3, 0.2]] * 5, "f4")
+    probabilities = spread(ranked, np.array([[0.5, 0.3, 0.2]] * 5), 3)
     paths = [f"videos/{number}, a.mp4" for number in range(5)]
-    return Result(paths, labels, ranked, probabilities, NAMES, compute_metrics(ranked, labels, np.ones((5, 2), int), 2))
+    metrics = compute_metrics(probabilities, labels, np.ones((5, 2), int), 2)
+    return Result(paths, labels, probabilities, NAMES, metrics)
 
 
 def make_result(num_classes):
     labels = np.repeat(np.arange(num_classes), 2)
     ranked = (labels[:, np.newaxis] + np.arange(min(5, num_classes))) % num_classes
-    probabilities = np.full(ranked.shape, 0.1, "f4")
+    probabilities = spread(ranked, np.broadcast_to(0.5 / (1 + np.arange(ranked.shape[1])), ranked.shape), num_classes)
     names = [f"class {label}" for label in range(num_classes)]
-    metrics = compute_metrics(ranked, labels, np.ones((len(labels), 2), int), 1)
-    return Result([str(path) for path in labels], labels, ranked, probabilities, names, metrics)
+    metrics = compute_metrics(probabilities, labels, np.ones((len(labels), 2), int), 1)
+    return Result([str(path) for path in labels], labels, probabilities, names, metrics)
 
 
 def read_rows(path):
@@ -64,7 +66,9 @@ def test_the_files(tmp_path, result):
 
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary["top1"] == pytest.approx(3 / 5)
-    assert summary["top5"] == pytest.approx(4 / 5)
+    assert not {"top5", "top5_interval", "clip_top5", "roc_auc"} & summary.keys()
+    assert summary["f1_macro"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert summary["log_loss"] == pytest.approx(-np.log([0.5, 0.3, 0.5, 0.5]).mean())
     assert summary["mean_class_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
     assert (summary["num_videos"], summary["num_bad_videos"]) == (5, 1)
     assert summary["protocol"] == {"num_frames": 8, "decoder": "x 1.0"}
@@ -78,15 +82,16 @@ def test_the_files(tmp_path, result):
     assert len(rows) == 6
 
     rows = read_rows(tmp_path / "per_class.csv")
-    figures = ["top1", "top5", "confused_with", "num_confused", "precision", "f1"]
+    figures = ["top1", "top5", "confused_with", "num_confused", "precision", "f1", "top1_low", "top1_high"]
     assert rows[0] == ["label", "label_name", "num_videos", *figures]
-    assert rows[1] == ["0", "jump, high", "2", "0.5000", "1.0000", "run [fast]", "1", "1.0000", "0.6667"]
-    assert rows[2] == ["1", "run [fast]", "2", "0.5000", "0.5000", "", "0", "0.5000", "0.5000"]
-    assert rows[3] == ["2", "Ärmel", "1", "1.0000", "1.0000", "", "0", "1.0000", "1.0000"]
+    half = ["0.0945", "0.9055"]  # Wilson, one of two
+    assert rows[1] == ["0", "jump, high", "2", "0.5000", "1.0000", "run [fast]", "1", "1.0000", "0.6667", *half]
+    assert rows[2] == ["1", "run [fast]", "2", "0.5000", "0.5000", "", "0", "0.5000", "0.5000", *half]
+    assert rows[3] == ["2", "Ärmel", "1", "1.0000", "1.0000", "", "0", "1.0000", "1.0000", "0.2065", "1.0000"]
     # A class without videos has empty accuracies.
     result.labels[4] = 1
     write_report(tmp_path, result, UNPUBLISHED, {})
-    assert read_rows(tmp_path / "per_class.csv")[3] == ["2", "Ärmel", "0", "", "", "", "0", "0.0000", "0.0000"]
+    assert read_rows(tmp_path / "per_class.csv")[3] == ["2", "Ärmel", "0", "", "", "", "0", "0.0000", "0.0000", "", ""]
 
 
 @pytest.mark.parametrize("num_classes", [2, 21, 130])
@@ -103,8 +108,11 @@ def test_the_screen_without_a_published_row(result):
     text = printed(result, UNPUBLISHED)
     for words in (
         "60.00 %",
-        "80.00 %",
         "23.1 to 88.2",
+        "macro F1",
+        "72.22 %",
+        "log loss",
+        "0.821",
         "50.00 %",
         "66.67 %",
         "5 videos, 1 of them could not be decoded",
@@ -191,7 +199,7 @@ def test_a_row_beside_the_official_one(tmp_path):
         "94.6 (TF-Hub page: 96.6)",
         "+0.40",
         "within ±0.5 points",
-        "75.00",
+        *("75.00", "79.00", "-", "-"),
     ]
     assert f"- {BASE}: {NOTE}" in (tmp_path / "new" / "results.md").read_text()
     (record,) = json.loads((tmp_path / "new" / "results.json").read_text())
@@ -213,6 +221,23 @@ def test_rows_without_an_official_figure_say_why_once(tmp_path):
     assert "| 19,796, 3 missing, 4 bad |" in rows[1]
     assert "outputs/a\\|b" in rows[0]
     assert [line for line in lines if line.startswith("- ")] == [f"- outputs/a\\|b on ucf101: {UNPUBLISHED.reason}"]
+
+
+def test_a_row_has_the_figures_that_fit_the_task(tmp_path, result):
+    append_result(tmp_path, result.metrics, UNPUBLISHED, make_protocol(), Path("outputs/a"))
+    headings, _, row = read_table(tmp_path)
+    cells = dict(zip(headings, row, strict=True))
+    assert (cells["top-5 %"], cells["mean class %"], cells["macro F1 %"], cells["log loss"]) == (
+        *("-", "66.67"),
+        *("72.22", "0.8209"),
+    )
+    # A row of an earlier version has no such figures.
+    (record,) = json.loads((tmp_path / "results.json").read_text())
+    for key in ("f1_macro", "log_loss"):
+        del record[key]
+    (tmp_path / "results.json").write_text(json.dumps([record]))
+    append_result(tmp_path, result.metrics, UNPUBLISHED, make_protocol(), Path("outputs/a"))
+    assert [row[-2:] for row in read_table(tmp_path)[2:]] == [["-", "-"], ["72.22", "0.8209"]]
 
 
 def test_clips_end_to_end_are_named():

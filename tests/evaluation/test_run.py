@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 import vswin
 from vswin.errors import InputError
@@ -115,6 +117,29 @@ def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make
     run_evaluation(make_config(weights, "results_dir=null"))
     assert len(json.loads((tmp_path / "results" / "results.json").read_text())) == 1
     assert (tmp_path / "results" / "results.md").read_text().count("42.86 (") == 1
+
+
+def test_two_classes_have_a_roc_and_no_top5(tmp_path, videos, make_config, capsys):
+    for folder in videos.glob("*/middle"):
+        shutil.rmtree(folder)
+    model = make_model(2)
+    weight = 50 * official_tensors(model)["cls_head.fc_cls.weight"]
+    weights = save(model, tmp_path / "two.safetensors", CLASSES[:2], cls_head__fc_cls__weight=weight)
+    (videos / "val" / "light" / "bad.avi").write_bytes(b"no video")
+    run_evaluation(make_config(weights, "allow_bad_videos=true"))
+    rows = [row for row in read_rows(tmp_path / "report" / "predictions.csv") if row["class_1"]]
+    labels = [int(row["label"]) for row in rows]
+    light = [float(row[f"probability_{1 if row['class_1'] == 'light' else 2}"]) for row in rows]
+    summary = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert (len(rows), summary["num_videos"], summary["num_classes"]) == (5, 6, 2)
+    assert summary["roc_auc"] == pytest.approx(roc_auc_score(labels, light))
+    assert summary["average_precision"] == pytest.approx(average_precision_score(labels, light))
+    assert summary["log_loss"] == pytest.approx(log_loss(labels, light), rel=1e-3)
+    assert not {"top5", "clip_top5"} & summary.keys()
+    text = capsys.readouterr().out
+    for words in ("ROC-AUC", "average precision (second class)", "macro F1", "calibration error", "log loss"):
+        assert words in text
+    assert "top-5" not in text + (tmp_path / "report" / "report.html").read_text()
 
 
 def test_metrics_json_holds_the_whole_protocol(tmp_path, videos, model, make_config):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
+from tests.conftest import spread
 from vswin.config.load import save_config
 from vswin.data.decode import VIDEO_FILES
 from vswin.evaluation.loggers import has_log, log_to_tensorboard, read_samples
@@ -22,7 +23,7 @@ NAMES = ["bright", "dark | night"]
 def run(compose_train, tmp_path):
     """A training run of two epochs."""
     folder = tmp_path / "my run"
-    log = TensorBoardLog(folder / "tensorboard", compose_train(), 0, -1.0)
+    log = TensorBoardLog(folder / "tensorboard", compose_train(), 0, None)
     log.on_train_begin()
     for epoch in (0, 1):
         log.on_epoch_end(epoch, {"val_top1": 0.25})
@@ -36,10 +37,10 @@ def result(small_videos) -> Result:
     """Two bright videos, one predicted as dark, and two dark videos, one of which is bad."""
     labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
     ranked = np.stack([predicted, np.where(predicted < 0, -1, 1 - predicted)], axis=1)
-    probabilities = np.tile(np.array([0.625, 0.375], "f4"), (4, 1))
-    metrics = compute_metrics(ranked, labels, np.ones((4, 2), int), 2)
+    probabilities = spread(ranked, np.tile([0.625, 0.375], (4, 1)), 2)
+    metrics = compute_metrics(probabilities, labels, np.ones((4, 2), int), 2)
     paths = [str(small_videos / name / f"{number}.avi") for name in ("bright", "dark") for number in (0, 1)]
-    return Result(paths, labels, ranked, probabilities, NAMES, metrics)
+    return Result(paths, labels, probabilities, NAMES, metrics)
 
 
 def read(folder) -> EventAccumulator:
@@ -59,10 +60,11 @@ def test_an_evaluation_has_its_figures_at_the_epoch_of_its_weights(run, result, 
         if tag.startswith("test/")
     }
     low, high = result.metrics.top1_interval
-    expected = {"top1": 0.5, "top5": 0.75, "num_videos": 4.0, "num_bad_videos": 1.0}
+    expected = {"top1": 0.5, "balanced_accuracy": 0.5, "num_videos": 4.0, "num_bad_videos": 1.0}
     expected |= {"top1_interval/low": pytest.approx(low), "top1_interval/high": pytest.approx(high)}
     assert {key: figures[key] for key in expected} == {key: [(2, value)] for key, value in expected.items()}
-    assert len(figures) == 11
+    assert {"f1_macro", "log_loss", "calibration_error", "roc_auc", "average_precision"} < figures.keys()
+    assert not {"top5", "clip_top5"} & figures.keys()
     assert len(events.Tensors("val/top1")) == 2
     assert "test/samples" not in events.Tags()["tensors"]
     (table,) = events.Tensors("test/confused_classes")

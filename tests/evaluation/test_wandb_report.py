@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import wandb
 
+from tests.conftest import spread
 from vswin.config.load import save_config
 from vswin.data.decode import VIDEO_FILES
 from vswin.errors import InputError
@@ -54,12 +55,12 @@ def make_result(pairs, num_classes: int, paths=None) -> Result:
     size = min(5, num_classes)
     others = [[best, *(other for other in range(num_classes) if other != best)][:size] for _, best in pairs]
     ranked = np.array([[-1] * len(row) if row[0] == -1 else row for row in others])
-    probabilities = np.full(ranked.shape, 0.1, "f4")
-    probabilities[:, 0] = 0.625
+    values = np.linspace(0.1, 0.0, size) + 0.525 * (np.arange(size) == 0)
+    probabilities = spread(ranked, np.broadcast_to(values, ranked.shape), num_classes)
     names = [f"class {label}" for label in range(num_classes)]
-    metrics = compute_metrics(ranked, labels, np.ones((len(labels), 2), int), 2)
+    metrics = compute_metrics(probabilities, labels, np.ones((len(labels), 2), int), 2)
     paths = paths or [f"absent/{number}.avi" for number in range(len(labels))]
-    return Result([str(path) for path in paths], labels, ranked, probabilities, names, metrics)
+    return Result([str(path) for path in paths], labels, probabilities, names, metrics)
 
 
 def entry_of(row: dict, key: str) -> dict:
@@ -81,7 +82,8 @@ def test_an_evaluation_joins_the_run_with_its_figures_after_the_last_epoch(run, 
     assert session.exit_code == 0
     figures = {key: value for key, value in session.summary.items() if key.startswith("test/")}
     assert figures["test/top1"] == 0.5
-    assert figures["test/top5"] == 0.75
+    assert figures["test/f1_macro"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert "test/top5" not in figures
     assert figures["test/mean_class_accuracy"] == pytest.approx((0.5 + 1 + 0) / 3)
     assert (figures["test/num_videos"], figures["test/num_bad_videos"]) == (4, 1)
     assert figures["test/top1_interval"] == pytest.approx(list(result.metrics.top1_interval))

@@ -208,7 +208,7 @@ def test_the_figures_of_a_training(make_run):
         return sum_up(read_run("a", "a", make_run(name, **contents)))
 
     assert summed_up("a", config={"epochs": 5}, top1=[0.25, 0.75, 0.75, 0.5]) == Figures(
-        4, 5, 0.75, 2, False, 0.5, 11.5
+        4, 5, 0.75, 2, False, 0.5, 11.5, "val_top1", 0.75
     )
     # An average of the weights counts where it is better.
     assert summed_up("b", top1=[0.25, 0.75], ema=[0.5, 0.8])[2:5] == (0.8, 2, True)
@@ -217,6 +217,18 @@ def test_the_figures_of_a_training(make_run):
     folder = make_run("e")
     (folder / "history.csv").write_text("epoch,val_top1\r\n0,nan\r\n2,nan\r\n")
     assert sum_up(read_run("e", "e", folder))[:4] == (3, None, None, None)
+
+
+def test_the_best_epoch_is_that_of_the_monitored_figure_and_its_top1_is_shown(make_run):
+    folder = make_run("a", config={"monitor": "val_loss"}, hits="10")
+    columns = "epoch,val_loss,val_ema_loss,val_top1,val_ema_top1"
+    (folder / "history.csv").write_text(f"{columns}\r\n0,2,1.5,0.75,0.5\r\n1,3,,0.9,0.9\r\n")
+    runs = [read_run("a", "a", folder), read_run("b", "b", make_run("b", top1=[0.25], hits="10"))]
+    figures = sum_up(runs[0])
+    assert (figures.best_top1, figures.best_epoch, figures.is_average, figures.best) == (0.5, 1, True, 1.5)
+    lines = print_lines(runs)
+    assert any("50.0 (1)" in line for line in lines)
+    assert "best epoch by val_loss, val best is its top-1: a" in lines
 
 
 def test_everything_is_json_even_what_is_no_number(make_run):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.conftest import spread
 from vswin.config.load import save_config
 from vswin.errors import InputError
 from vswin.evaluation.published import Comparison
@@ -128,8 +129,9 @@ def test_what_training_and_evaluation_write_is_what_is_read(tmp_path, compose_tr
     labels, ranked = np.array([0, 1, 2, 2]), np.array([[0, 1, 2], [0, 2, 1], [-1, -1, -1], [2, 0, 1]])
     names = ("jump, high", 'run "fast"\nnow', "Ärmel")
     paths = ["a, b.mp4", "c\udcff.mp4", "d\n.mp4", "é.mp4"]
-    metrics = compute_metrics(ranked, labels, np.ones((4, 2), int), 1)
-    result = Result(paths, labels, ranked, np.full((4, 3), 0.3, np.float32), names, metrics)
+    probabilities = spread(ranked, np.tile([0.5, 0.3, 0.2], (4, 1)), 3)
+    metrics = compute_metrics(probabilities, labels, np.ones((4, 2), int), 1)
+    result = Result(paths, labels, probabilities, names, metrics)
     write_report(tmp_path, result, Comparison(None, "none"), {"dataset": {"name": "folder", "root": None}})
     run = read_run("a", "a", tmp_path)
     assert run.config["epochs"] == 7
@@ -141,3 +143,4 @@ def test_what_training_and_evaluation_write_is_what_is_read(tmp_path, compose_tr
     assert run.predictions.predicted.count("") == 1
     assert run.class_names == tuple(names)
     assert run.metrics["mean_class_accuracy"] == metrics.mean_class_accuracy
+    assert run.metrics["f1_macro_interval"] == list(metrics.f1_macro_interval)

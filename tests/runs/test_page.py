@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import spread
 from vswin.cli import main
 from vswin.config.compose import compose_config
 from vswin.config.load import save_config
@@ -69,14 +70,11 @@ def fill_test(
     paths, labels, predicted, probabilities = zip(*answers, strict=True)
     others = [(label + 1) % len(class_names) for label in predicted]
     ranked = np.array([[best, -1 if best < 0 else other] for best, other in zip(predicted, others, strict=True)])
-    result = Result(
-        paths=list(paths),
-        labels=np.array(labels),
-        ranked=ranked,
-        probabilities=np.array([[share, (1 - share) / 2] for share in probabilities], np.float32),
-        class_names=class_names,
-        metrics=compute_metrics(ranked, np.array(labels), np.zeros((len(labels), 2), np.int64), 12),
+    of_best = spread(
+        ranked, np.array([[share, min(share, 1 - share) / 2] for share in probabilities]), len(class_names)
     )
+    metrics = compute_metrics(of_best, np.array(labels), np.zeros((len(labels), 2), np.int64), 12)
+    result = Result(list(paths), np.array(labels), of_best, class_names, metrics)
     write_report(folder, result, comparison, PROTOCOL, {"python": "3.11.7", "gpus": [], "cpu": "A processor"})
 
 
@@ -157,6 +155,9 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
     assert "evaluation only" in page[2]
     assert "test top-1 | 40.00 % | 95 % interval 11.8 to 76.9" in page
     assert "mean class accuracy | 50.00 % | 5 videos, 1 of them bad" in page
+    (row,) = (row for row in section(page, "Test") if row.startswith("macro F1 | "))
+    assert row.startswith("macro F1 | 38.89 % | ")
+    assert not any("top-5" in row for row in page)
     assert section(page, "Most confused classes") == [
         "class | predicted as | videos | share | the other way round",
         f"{CLASSES[0]} | {CLASSES[1]} | 1 of 2 | 50 % | 0",
@@ -170,10 +171,10 @@ def test_an_evaluation_shows_what_was_right_and_what_was_taken_for_what(run_fold
         f"{CLASSES[3]} | 4 | | | | |",
     ]
     assert section(page, "Accuracy by class") == [
-        "class | videos | top-1 | | most often predicted as",
-        f"{CLASSES[2]} | 2 | 0.0 % | | {CLASSES[1]} (1)",
-        f"{CLASSES[0]} | 2 | 50.0 % | | {CLASSES[1]} (1)",
-        f"{CLASSES[1]} | 1 | 100.0 % | |",
+        "class | videos | top-1 (recall) | | 95 % interval | precision | F1 | most often predicted as",
+        f"{CLASSES[2]} | 2 | 0.0 % | | 0.0 to 65.8 | - | 0.0 % | {CLASSES[1]} (1)",
+        f"{CLASSES[0]} | 2 | 50.0 % | | 9.5 to 90.5 | 100.0 % | 66.7 % | {CLASSES[1]} (1)",
+        f"{CLASSES[1]} | 1 | 100.0 % | | 20.7 to 100.0 | 33.3 % | 50.0 % |",
     ]
     assert "views of a video | 4 clips x 3 crops, probabilities averaged" in section(page, "How it was tested")
     assert "frames of a view | 8 frames in a row" in section(page, "How it was tested")

@@ -28,14 +28,16 @@ SIZE = ModelSize(4, (1,), (1,), window_size=(2, 2, 3))
 STEPS = 10
 
 
-def make_checkpoints(folder: Path, patience: int | None = None, size: ModelSize = SIZE) -> Checkpoints:
+def make_checkpoints(
+    folder: Path, patience: int | None = None, size: ModelSize = SIZE, monitor: str = "val_top1"
+) -> Checkpoints:
     model = vswin.build_model(size, num_classes=3)
     groups = {variable.name: ParameterGroup("all", 1.0, 0.0) for variable in model.trainable_variables}
     trainer = Trainer(model, global_batch_size=4, seed=0)
     trainer.compile(optimizer=AdamW(0.1, groups))
     trainer.optimizer.build(model.trainable_variables)
     workers = Workers(tf.distribute.get_strategy())
-    checkpoints = Checkpoints(folder, trainer, STEPS, {"class_names": ["a", "b", "c"]}, workers, patience)
+    checkpoints = Checkpoints(folder, trainer, STEPS, {"class_names": ["a", "b", "c"]}, workers, patience, 2, monitor)
     checkpoints.set_params({"epochs": 9})
     checkpoints.set_model(trainer)
     return checkpoints
@@ -119,10 +121,10 @@ def test_a_kill_between_best_weights_and_state_does_not_make_them_disagree(tmp_p
         train_epochs(first, 0.75, first=1)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
-    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].value) == (2, 0.75)
     # The same epoch again, on a device that is not deterministic.
     train_epochs(second, 0.7, 0.72, first=1)
-    assert (second.bests[0].epoch, second.bests[0].top1) == (2, 0.75)
+    assert (second.bests[0].epoch, second.bests[0].value) == (2, 0.75)
     assert read_metadata(tmp_path)["val_top1"] == 0.75
 
 
@@ -206,7 +208,7 @@ def test_best_weights_that_cannot_be_written_leave_those_before_them(tmp_path):
     with pytest.raises(OSError, match=os.strerror(errno.EFBIG)), file_size_limited(1_000):
         train_epochs(checkpoints, 0.75, first=1)
     assert read_metadata(tmp_path)["epoch"] == 1
-    assert (checkpoints.bests[0].epoch, checkpoints.bests[0].top1) == (1, 0.5)
+    assert (checkpoints.bests[0].epoch, checkpoints.bests[0].value) == (1, 0.5)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["best.safetensors", "last"]
 
 

@@ -86,8 +86,8 @@ def figures(folder: Path, key: str) -> list[tuple[int, float]]:
 def start(compose_train, tmp_path):
     """Begins a session of a run at any epoch, counted from 0."""
 
-    def started(first_epoch: int, *overrides: str, best_top1: float = -1.0, run: str = "run") -> TensorBoardLog:
-        log = TensorBoardLog(tmp_path / run / "tensorboard", compose_train(*overrides), first_epoch, best_top1)
+    def started(first_epoch: int, *overrides: str, best: float | None = None, run: str = "run") -> TensorBoardLog:
+        log = TensorBoardLog(tmp_path / run / "tensorboard", compose_train(*overrides), first_epoch, best)
         log.on_train_begin()
         return log
 
@@ -158,7 +158,7 @@ def test_runs_of_a_sweep_stand_side_by_side_with_their_settings_and_best_figures
 
 
 def test_the_best_goes_on_where_an_earlier_session_ended_and_knows_averages(start, tmp_path):
-    log = start(3, best_top1=0.5)
+    log = start(3, best=0.5)
     log.on_epoch_end(3, {"val_top1": 0.25})
     log.on_epoch_end(4, {"val_top1": 0.25, "val_ema_top1": 0.625})
     log.on_train_end()

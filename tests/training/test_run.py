@@ -53,7 +53,9 @@ def test_a_run_writes_its_files_and_says_what_it_does(start, tmp_path, capsys):
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert float(rows[2]["val_loss"]) == pytest.approx(history["val_loss"][2])
-    assert {"loss", "top1", "top5", "val_top1", "val_top5", "learning_rate", "clips_per_sec"} <= rows[0].keys()
+    assert {"loss", "top1", "val_top1", "val_f1_macro", "learning_rate", "clips_per_sec"} <= rows[0].keys()
+    # Of two classes, top-5 says nothing.
+    assert not {"top5", "val_top5"} & rows[0].keys()
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     assert [event.step for event in events.Tensors("val/top1")] == [1, 2, 3]
     logged = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("train/loss")]
@@ -74,7 +76,7 @@ def test_a_partly_frozen_run_with_an_average_says_what_it_trains(start, tmp_path
     start("model.freeze_stages=1", "optimizer.layer_decay=0.5", "optimizer.ema_decay=0.9")
     run = tmp_path / "run"
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
-    assert {"val_ema_loss", "val_ema_top1", "val_ema_top5"} < rows[0].keys()
+    assert {"val_ema_loss", "val_ema_top1", "val_ema_f1_macro"} < rows[0].keys()
     rates = [float(rows[2][f"lr_{group}"]) for group in ("head", "backbone", "bias_tables")]
     assert rates == pytest.approx([float(rows[2]["learning_rate"]) * share for share in (1, 1, 0.5)])
     output = capsys.readouterr().out

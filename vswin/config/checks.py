@@ -17,17 +17,20 @@ from vswin.errors import InputError
 from vswin.models.zoo import configured_size, count_parameters
 
 if TYPE_CHECKING:
-    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
+    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, LossConfig, ModelConfig, TrainConfig
 
 _MOST_PARAMETERS = 1e10  # 40 GB
+_LARGEST_WEIGHT = 1_000_000
 
 
 def check_values(config: "TrainConfig | EvaluateConfig | ClipConfig") -> None:
     """Checks every value of a configuration, or of a group, against the range or the choices of its key."""
     for key, field in list_keys(type(config)).items():
         value, allowed, choices = attrgetter(key)(config), field.metadata.get("range"), field.metadata.get("choices")
-        if choices is not None and value not in choices:
-            raise InputError(f"{key}={value}: one of {', '.join(map(str, choices)).replace('None', 'null')}")
+        if choices is not None and value not in choices and not isinstance(value, dict):
+            by_name = ", or a weight for each class, e.g. {jump: 2}" if field.type is Any else ""
+            listed = ", ".join(map(str, choices)).replace("None", "null")
+            raise InputError(f"{key}={value}: one of {listed}{by_name}")
         if allowed is not None and value is not None and value not in allowed:
             or_null = ", or null" if type(None) in get_args(field.type) else ""
             raise InputError(f"{key}={str(value)[:60]}: {allowed}{or_null}")
@@ -65,6 +68,16 @@ def check_augment(augment: "AugmentConfig") -> None:
             f"augment.color_jitter={augment.color_jitter}: strengths of brightness, contrast, saturation and hue, the "
             "last at most 0.5"
         )
+
+
+def check_loss(loss: "LossConfig") -> None:
+    """Checks the weights of classes that are given by name."""
+    for name, weight in loss.class_weights.items() if isinstance(loss.class_weights, dict) else ():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= _LARGEST_WEIGHT:
+            raise InputError(
+                f"loss.class_weights: the weight of {name!r} is {str(weight)[:60]}; a number above 0 and at most "
+                f"{_LARGEST_WEIGHT:,}"
+            )
 
 
 def check_random_is_meant(init_from: str | None, named: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ The entry points compose a configuration with Hydra and pass it to `load_config`
 dataclasses of `vswin.config.schema`.
 """
 
+import dataclasses
 import difflib
 import io
 import re
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.config.checks import check_addons, check_augment, check_clip, check_model, check_values
+from vswin.config.checks import check_addons, check_augment, check_clip, check_loss, check_model, check_values
 from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError, nearest
 from vswin.weights.published import find_published
@@ -61,6 +62,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     check_model(config.model)
     if isinstance(config, TrainConfig):
         check_augment(config.augment)
+        check_loss(config.loss)
         if config.optimizer.name == "adamw_addons":
             check_addons(config)
     elif config.weights != "best" and config.run is None:
@@ -194,14 +196,15 @@ def differing_keys(config: TrainConfig, run: str | Path, passed_over: Collection
     """
     here, there = OmegaConf.structured(config), load_saved(run)
     differing = []
-    for key in list_keys(TrainConfig):
-        if key in _NOT_COMPARED or key in passed_over or key.startswith("logger"):
+    for key, field in list_keys(TrainConfig).items():
+        is_group = dataclasses.is_dataclass(field.type)
+        if is_group or key in _NOT_COMPARED or key in passed_over or key.startswith("logger"):
             continue
         new = OmegaConf.select(here, key)
         # A key that an earlier version did not know counts as equal.
         old = OmegaConf.select(there, key, default=new)
         is_same_frames = key == "dataset.cache" and {old, new} <= {"ram", "disk"}
-        if old != new and not OmegaConf.is_dict(new) and not is_same_frames:
+        if old != new and not is_same_frames:
             differing.append(f"{key}: {old} there, {new} here")
     return differing
 

@@ -6,13 +6,34 @@ value of the size in `vswin.models.zoo.SIZES`. A field states its range, its cho
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SAMPLINGS = ("dense", "segments")
 SPACINGS = ("centred", "end_to_end")
 AVERAGES = ("prob", "score")
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+
+
+class Monitor(NamedTuple):
+    """A figure of validation that may choose the best epoch: its name, and which of two values is better."""
+
+    name: str
+    better: Callable[..., Any] = max
+
+    def format(self, value: float) -> str:
+        """Formats a value: a loss as it is, everything else in percent."""
+        return f"{value:.3f}" if self.better is min else f"{100 * value:.1f} %"
+
+
+MONITORS = {
+    "val_top1": Monitor("top-1"),
+    "val_f1_macro": Monitor("macro F1"),
+    "val_balanced_accuracy": Monitor("balanced accuracy"),
+    "val_loss": Monitor("loss", min),
+}
 
 
 @dataclass(frozen=True)
@@ -162,11 +183,22 @@ class AugmentConfig:
     cutmix: float = number(0.05, 100, also=0)
     label_smoothing: float = number(0, 1)
     repeats: int = number(1, 1_000)
+    balance: bool
 
     @property
     def in_pairs(self) -> bool:
         """Whether neighbours in a batch are mixed, so that each part of it holds an even number of clips."""
         return self.mixup > 0 or self.cutmix > 0
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """How much classes and clips count in the training loss: see `vswin.training.loss`."""
+
+    # A dictionary maps names of classes to weights.
+    class_weights: Any = choice(*CLASS_WEIGHTS)  # noqa: RUF009
+    effective_beta: float = number(0, 1, "[)")
+    focal_gamma: float = number(0, 100)
 
 
 @dataclass(kw_only=True)
@@ -219,11 +251,13 @@ class TrainConfig:
     dataset: DatasetConfig
     clip: ClipConfig
     augment: AugmentConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
     runtime: RuntimeConfig
     logger: LoggerConfig
     seed: int = number(0, 2**32 - 1)
     epochs: int = number(1, 1_000_000)
+    monitor: str = choice(*MONITORS)
     patience: int | None = number(1, 1_000_000)
     save_minutes: float | None = number(0, 1_000_000, "(]")
     save_steps: int | None = number(1, 1_000_000_000)

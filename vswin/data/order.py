@@ -1,7 +1,8 @@
 """Assign clips to positions in global batches, for any number of workers and replicas.
 
-Each epoch is a stateless permutation of the samples, divided into global batches. Each worker takes its shard of every
-batch before anything is decoded. Used by `vswin.data.pipeline`.
+Each epoch is a stateless permutation of the samples, divided into global batches; a balanced epoch has as many samples,
+equally many of each class. Each worker takes its shard of every batch before anything is decoded. Used by
+`vswin.data.pipeline`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Order:
         first_step: Step of `first_epoch` to start with.
         shard: The shard of this worker.
         repeats: Clips per video in an epoch, all in one global batch.
+        balance: Whether the classes come equally often, see `order_samples`.
     """
 
     seed: int
@@ -60,6 +62,7 @@ class Order:
     first_step: int = 0
     shard: Shard = ONE_WORKER
     repeats: int = 1
+    balance: bool = False
 
 
 def count_steps(num_samples: int, batch_size: int, repeats: int = 1) -> int:
@@ -77,22 +80,44 @@ def clip_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.ran
 
 def batch_samples(samples: Sequence[Sample], order: Order, epoch: int, step: int) -> list[Sample]:
     """Returns the videos of a global training batch in order; a padded last batch has fewer."""
-    return [samples[index] for index in batch_indices(len(samples), order, epoch, step) if index >= 0]
+    return [samples[index] for index in batch_indices(samples, order, epoch, step) if index >= 0]
 
 
-def batch_indices(num_samples: int, order: Order, epoch: int, step: int) -> list[int]:
+def batch_indices(samples: Sequence[Sample], order: Order, epoch: int, step: int) -> list[int]:
     """Returns the record index in each slot of a global training batch, -1 for padding.
 
     `epoch` and the `step` within it count from 0. Copy k of the batch's videos fills the k-th part of the slots.
     """
-    indices = shuffle(num_samples, order.seed, tf.constant(epoch, tf.int64))
+    indices = order_samples(samples, order, tf.constant(epoch, tf.int64))
     return _lay_out(indices, order.batch_size, order.repeats)[step].numpy().tolist()
 
 
-def shuffle(num_samples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Draws the order of the record indices in an epoch, int32 [num_samples]; `epoch` is int64, from 0."""
-    both = tf.stack([tf.constant(seed, tf.int64), epoch])  # [2]
-    return tf.random.experimental.stateless_shuffle(tf.range(num_samples), both)
+def order_samples(samples: Sequence[Sample], order: Order, epoch: tf.Tensor) -> tf.Tensor:
+    """Draws the record indices of an epoch in their order, int32 [N]; `epoch` is int64, from 0.
+
+    With `order.balance`, an epoch still has N samples. The classes take turns, so their counts differ by one at most,
+    over any number of epochs. A class uses each of its samples once before any sample comes again.
+    """
+    indices = tf.range(len(samples))
+    if order.balance:
+        labels, seed = np.array([sample.label for sample in samples]), order.seed
+        indices = tf.numpy_function(lambda epoch: _balance(labels, seed, epoch), [epoch], tf.int32, stateful=False)
+        indices.set_shape([len(samples)])
+    both = tf.stack([tf.constant(order.seed, tf.int64), epoch])  # [2]
+    return tf.random.experimental.stateless_shuffle(indices, both)
+
+
+def _balance(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Gives N record indices for an epoch, int32 [N], from the labels of all N samples."""
+    turns = int(epoch) * len(labels) + np.arange(len(labels))
+    classes, chosen = np.unique(labels), np.empty(len(labels), np.int32)
+    for rank, label in enumerate(classes):
+        of_class, is_turn = np.flatnonzero(labels == label), turns % len(classes) == rank
+        rounds, places = np.divmod(turns[is_turn] // len(classes), len(of_class))
+        # Each round is another permutation of the samples of the class.
+        drawn = [np.random.default_rng([seed, label, number]).permutation(of_class) for number in np.unique(rounds)]
+        chosen[is_turn] = np.array(drawn, np.int32).reshape(-1, len(of_class))[rounds - rounds[0], places]
+    return chosen
 
 
 def _lay_out(indices: tf.Tensor, batch_size: int, repeats: int) -> tf.Tensor:
@@ -112,12 +137,20 @@ def make_slots(
     """Divides one epoch's record indices, int32 [N], into global batches and takes this worker's shard of each.
 
     Each element is a slot: record index or -1, position in the global batch, epoch, and the clip's number among the
-    video's clips.
+    video's clips in the epoch.
     """
     local_size = batch_size // shard.num_workers
     mine = slice(shard.worker * local_size, (shard.worker + 1) * local_size)
-    indices = _lay_out(indices, batch_size, repeats)[:, mine]  # [steps, B/workers]
-    positions = tf.broadcast_to(tf.range(batch_size)[mine], indices.shape)  # [steps, B/workers]
-    videos_per_step = batch_size // repeats
-    slots = tf.data.Dataset.from_tensor_slices((indices, positions)).unbatch()
-    return slots.map(lambda index, position: (index, position, epoch, position // videos_per_step))
+    indices = _lay_out(indices, batch_size, repeats)  # [steps, B]
+    columns = (indices, tf.broadcast_to(tf.range(batch_size), indices.shape), _number_clips(indices))
+    slots = tf.data.Dataset.from_tensor_slices(tuple(column[:, mine] for column in columns)).unbatch()
+    return slots.map(lambda index, position, number: (index, position, epoch, number))
+
+
+def _number_clips(indices: tf.Tensor) -> tf.Tensor:
+    """Counts for each slot of an epoch how many earlier slots have its record index, int32 [steps, B]."""
+    flat = tf.reshape(indices, [-1])
+    by_index = tf.argsort(flat, stable=True)
+    ordered = tf.gather(flat, by_index)
+    numbers = tf.range(flat.shape[0]) - tf.searchsorted(ordered, ordered)
+    return tf.reshape(tf.scatter_nd(by_index[:, tf.newaxis], numbers, flat.shape), indices.shape)

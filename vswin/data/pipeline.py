@@ -26,7 +26,7 @@ from vswin.config.schema import AugmentConfig, ClipConfig
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decoders import ExitGate, check_opencv
 from vswin.data.frames import FrameLoader
-from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slots, shuffle
+from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slots, order_samples
 from vswin.data.samples import Sample
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import DecodeError, InputError
@@ -58,7 +58,7 @@ def make_train_dataset(
         return load_train_clip(sample.path, clip, augment, allow_flip, rng, frames, sample.part).pixels
 
     def slots_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        indices = shuffle(len(samples), order.seed, epoch)
+        indices = order_samples(samples, order, epoch)
         return make_slots(indices, epoch, order.batch_size, order.shard, order.repeats)
 
     slots = tf.data.Dataset.range(order.first_epoch, order.epochs).flat_map(slots_of)

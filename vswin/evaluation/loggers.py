@@ -64,7 +64,9 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Example]:
         # All these videos were readable a moment ago, so the files of the store have changed.
         except (DecodeError, InputError, OSError):
             continue
-        yield Example(describe(names[result.labels[index]], names[predicted], result.probabilities[index, 0]), frames)
+        yield Example(
+            describe(names[result.labels[index]], names[predicted], result.probabilities[index, predicted]), frames
+        )
 
 
 def choose_samples(num_videos: int) -> list[int]:
@@ -106,7 +108,7 @@ def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence
     try:
         writer = tf.summary.create_file_writer(str(Path(str(config.run), "tensorboard")))
         with writer.as_default(step=epoch):
-            for name, value in dataclasses.asdict(result.metrics).items():
+            for name, value in result.metrics.shown().items():
                 # An interval is logged as its two ends.
                 ends = (
                     {f"{name}/low": value[0], f"{name}/high": value[1]} if isinstance(value, tuple) else {name: value}
@@ -153,7 +155,7 @@ def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Examp
         saved = load_saved(str(folder))
         protocol = {"test": {"clip": dataclasses.asdict(config.clip), "average": config.average}}
         with wandb_run(folder, saved.logger.wandb_project, protocol, "wandb=true") as run:
-            for name, value in dataclasses.asdict(result.metrics).items():
+            for name, value in result.metrics.shown().items():
                 run.summary[f"test/{name}"] = value
             table = wandb.Table(columns=list(_CONFUSED_COLUMNS), data=[list(row) for row in _list_confused(result)])
             matrix = wandb.Image(tf.io.decode_png(png, channels=3).numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from vswin.config.schema import ClipConfig
@@ -80,13 +80,13 @@ def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
     """Returns the figures of an evaluation, and under `published` the published ones, as in `metrics.json`."""
     published = comparison.published
     if published is None:
-        return {**asdict(metrics), "published": {"name": None, "reason": comparison.reason}}
+        return {**metrics.shown(), "published": {"name": None, "reason": comparison.reason}}
     entry: dict[str, Any] = {"name": published.name}
     for name in ("top1", "top5"):
         share = getattr(published, name) / 100
         entry[name] = share
         entry[f"{name}_verdict"] = verdict(getattr(metrics, name), share, getattr(metrics, f"{name}_interval"))
-    return {**asdict(metrics), "published": entry}
+    return {**metrics.shown(is_published=True), "published": entry}
 
 
 def _protocol_differences(model: PublishedModel, clip: ClipConfig, average: str) -> list[str]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
 from vswin.evaluation.published import TOLERANCE_POINTS, Comparison, summarise
 from vswin.runs.figures import accuracy_table, describe_views, difference_points, percent
-from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, score_classes
+from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, rank_classes, score_classes
 from vswin.runs.page import CLASSES_NAME
 from vswin.runs.plots import draw_confusion_matrix
 from vswin.runs.report import REPORT_NAME
@@ -41,7 +42,12 @@ FILE_NAMES = (
 _NUM_WORST = 5
 _COMPARED = ("official", "difference", "verdict")
 _HEADINGS = ["date", "weights", "data", "videos", "protocol", "top-1 %", *_COMPARED, "top-5 %", *_COMPARED]
-_HEADINGS += ["clip top-1 %"]
+_MORE_COLUMNS = {"clip_top1": "clip top-1 %", "mean_class_accuracy": "mean class %", "f1_macro": "macro F1 %"}
+_HEADINGS += [*_MORE_COLUMNS.values(), "log loss"]
+_RECORDED = (
+    *("num_videos", "num_bad_videos", "clip_top1", "clip_top5", "mean_class_accuracy", "f1_macro", "precision_macro"),
+    *("log_loss", "calibration_error", "roc_auc", "average_precision"),
+)
 _TEXT_COLUMNS = ("date", "weights", "data", "protocol", "verdict")
 
 
@@ -51,16 +57,19 @@ class Result:
 
     Attributes:
         labels: Class of each video, int64 [N].
-        ranked: Best classes, int64 [N, min(5, K)], best first; -1 where the video is bad.
-        probabilities: Their probabilities, float32 [N, min(5, K)].
+        probabilities: Of every class, float32 [N, K]; NaN where the video is bad.
     """
 
     paths: Sequence[str]
     labels: np.ndarray
-    ranked: np.ndarray
     probabilities: np.ndarray
     class_names: Sequence[str]
     metrics: Metrics
+
+    @cached_property
+    def ranked(self) -> np.ndarray:
+        """The best classes, int64 [N, min(5, K)], best first; -1 where the video is bad."""
+        return rank_classes(self.probabilities)
 
 
 def set_report_aside(folder: Path) -> None:
@@ -135,21 +144,21 @@ def _prediction_rows(result: Result) -> Iterable[list[object]]:
         result.paths, result.labels, result.ranked, result.probabilities, strict=True
     ):
         row: list[object] = [path, label, names[label]]
-        for predicted, value in zip(classes, values, strict=True):
-            row += ["", ""] if predicted == NO_PREDICTION else [names[predicted], f"{value:.6f}"]
+        for predicted in classes:
+            row += ["", ""] if predicted == NO_PREDICTION else [names[predicted], f"{values[predicted]:.6f}"]
         yield row
 
 
 def _class_rows(result: Result) -> Iterable[list[object]]:
     names = result.class_names
-    yield ["label", "label_name", "num_videos", "top1", "top5", "confused_with", "num_confused", "precision", "f1"]
+    counted = ["top1", "top5", "confused_with", "num_confused", "precision", "f1", "top1_low", "top1_high"]
+    yield ["label", "label_name", "num_videos", *counted]
     for score in score_classes(result.ranked, result.labels, len(names)):
-        top1, top5, precision, f1 = (
-            "" if np.isnan(share) else f"{share:.4f}" for share in (score.top1, score.top5, score.precision, score.f1)
-        )
+        shares = (score.top1, score.top5, score.precision, score.f1, *score.interval)
+        top1, top5, precision, f1, *interval = ("" if np.isnan(share) else f"{share:.4f}" for share in shares)
         confused_with = "" if score.confused_with == NO_PREDICTION else names[score.confused_with]
         counts = (score.label, names[score.label], score.num_videos)
-        yield [*counts, top1, top5, confused_with, score.num_confused, precision, f1]
+        yield [*counts, top1, top5, confused_with, score.num_confused, precision, f1, *interval]
 
 
 def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -170,10 +179,10 @@ def append_result(
         InputError: if the table cannot be read or written.
     """
     published, summary = comparison.published, summarise(metrics, comparison)
-    figures = ("num_videos", "num_bad_videos", "clip_top1", "clip_top5", "mean_class_accuracy")
-    record: dict[str, Any] = {**protocol, "report": str(report), **{key: summary[key] for key in figures}}
+    record: dict[str, Any] = {**protocol, "report": str(report)}
+    record |= {key: summary[key] for key in _RECORDED if key in summary}
     record |= {"official": published and published.name, "no_official": comparison.reason, "note": comparison.note}
-    for name in ("top1", "top5"):
+    for name in ("top1", "top5") if "top5" in summary else ("top1",):
         record[name] = {"measured": summary[name], "interval": list(summary[f"{name}_interval"])}
         if published is not None:
             official, page = summary["published"][name], published.hub_page
@@ -258,7 +267,10 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
         f"{record['num_videos']:,}{missing}{bad}",
         ", ".join(describe_views(record).values()),
     ]
-    for accuracy in (record["top1"], record["top5"]):
+    for accuracy in (record["top1"], record.get("top5")):
+        if accuracy is None:
+            cells += ["-"] * 4
+            continue
         low, high = accuracy["interval"]
         cells.append(f"{100 * accuracy['measured']:.2f} ({100 * low:.2f} to {100 * high:.2f})")
         if "official" not in accuracy:
@@ -271,7 +283,8 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
             f"{accuracy['difference_points']:+.2f}",
             _escape(accuracy["verdict"]),
         ]
-    return [*cells, f"{100 * record['clip_top1']:.2f}"]
+    cells += [f"{100 * record[key]:.2f}" if key in record else "-" for key in _MORE_COLUMNS]
+    return [*cells, f"{record['log_loss']:.4f}" if "log_loss" in record else "-"]
 
 
 def _escape(text: str) -> str:

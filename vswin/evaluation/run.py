@@ -116,12 +116,12 @@ def _evaluate(
     labels = np.array([sample.label for sample in catalog.tested])
     num_views = config.clip.num_clips * config.clip.num_crops
     with closing(frames):
-        ranked, probabilities, view_hits = predict_videos(
+        probabilities, view_hits = predict_videos(
             model, strategy, catalog.tested, config, batch_size, bad, frames, workers
         )
-        metrics = compute_metrics(ranked, labels, view_hits, num_views)
+        metrics = compute_metrics(probabilities, labels, view_hits, num_views)
         paths = [sample.name for sample in catalog.tested]
-        result = Result(paths, labels, ranked, probabilities, catalog.class_names, metrics)
+        result = Result(paths, labels, probabilities, catalog.class_names, metrics)
         # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
         for entry in decoders.values():

@@ -20,7 +20,7 @@ from vswin.data.pipeline import make_eval_dataset
 from vswin.data.samples import Sample
 from vswin.errors import InputError, is_out_of_memory
 from vswin.models.video_swin import VideoSwin
-from vswin.runs.metrics import NO_PREDICTION, NUM_BEST, rank_classes
+from vswin.runs.metrics import NUM_BEST
 from vswin.runtime import console, format_seconds, logger
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -41,23 +41,20 @@ def predict_videos(
     bad: BadVideos,
     frames: FrameLoader,
     workers: Workers,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Predicts each of N videos once.
 
     `batch_size` is the number of videos in a global batch, a multiple of the devices of `strategy`, in whose scope the
     model was built. Each worker predicts a part of the videos and gets all predictions; `bad` collects bad videos.
 
     Returns:
-        In the order of the samples: the best classes, int64 [N, min(5, K)], best first, -1 for a video that cannot be
-        decoded; their probabilities, float32 [N, min(5, K)], NaN for such a video; and the number of views with the
-        label as best class, and among their best five classes, int64 [N, 2].
+        In the order of the samples: the probabilities of all classes, float32 [N, K], NaN for a video that cannot be
+        decoded; and the number of views with the label as best class, and among their best five classes, int64 [N, 2].
 
     Raises:
         InputError: if a video is bad and bad videos are not allowed, the model gives NaN, or memory runs out.
     """
-    num_best = min(NUM_BEST, model.num_classes)
-    ranked = np.full((len(samples), num_best), NO_PREDICTION)
-    probabilities = np.full((len(samples), num_best), np.nan, np.float32)
+    probabilities = np.full((len(samples), model.num_classes), np.nan, np.float32)
     view_hits = np.zeros((len(samples), 2), int)
     times_seen = np.zeros(len(samples), int)
     batches = strategy.distribute_datasets_from_function(
@@ -75,11 +72,10 @@ def predict_videos(
             times_seen[batch["indices"][is_video]] += 1
             decoded, rows = batch["indices"][is_decoded], batch["probabilities"][is_decoded]
             check_finite(rows, [samples[index].name for index in decoded])
-            ranked[decoded] = rank_classes(rows, num_best)
-            probabilities[decoded] = np.take_along_axis(rows, ranked[decoded], axis=1)  # [n, min(5, K)]
+            probabilities[decoded] = rows
             view_hits[decoded] = batch["view_hits"][is_decoded]
     assert (times_seen == 1).all(), "every video must be counted once"
-    return ranked, probabilities, view_hits
+    return probabilities, view_hits
 
 
 def predict_batches(

@@ -16,6 +16,7 @@ from typing import Any
 import rich.console
 
 from vswin.atomic import STDOUT, check_outputs, replacing
+from vswin.config.schema import MONITORS
 from vswin.console import Console, print_table, printable, program, say
 from vswin.errors import InputError
 from vswin.runs.figures import (
@@ -31,7 +32,10 @@ from vswin.runs.files import Run, list_runs, read_run
 from vswin.runs.pairs import Pair, compare_pairs, describe_pair
 
 _PICTURES = (".png", ".pdf", ".svg")
-_TEST_FIGURES = ("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos")
+_TEST_FIGURES = (
+    *("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos"),
+    *("f1_macro", "f1_macro_interval", "log_loss", "calibration_error", "roc_auc", "average_precision"),
+)
 _HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
 _INDENT = 3
 
@@ -123,8 +127,12 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
         "accuracy): of the test. All in percent."
     )
     say(console, legend, style="dim")
+    for monitor in MONITORS:
+        others = [run.label for run in runs if sum_up(run).monitor == monitor != "val_top1"]
+        if others:
+            say(console, f"best epoch by {monitor}, val best is its top-1: {', '.join(others)}")
     if averaged := [run.label for run in runs if sum_up(run).is_average]:
-        say(console, f"best by the averaged weights (val_ema_top1): {', '.join(averaged)}")
+        say(console, f"best by the averaged weights (val_ema_*): {', '.join(averaged)}")
     if unlogged := [run.label for run in runs if run.history is None and run.config is not None]:
         say(console, f"no epoch is complete, or history.csv is missing: {', '.join(unlogged)}")
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vswin.config.schema import MONITORS
 from vswin.console import count_of, printable
 from vswin.runs.files import Run
 
@@ -46,11 +47,13 @@ class Figures(NamedTuple):
 
     epochs_done: int  # in history.csv
     epochs: int | None  # in the configuration
-    best_top1: float | None = None  # highest of the weights or their average
-    best_epoch: int | None = None  # the first that reached it
+    best_top1: float | None = None  # of the best epoch; with the default monitor the highest
+    best_epoch: int | None = None  # the first with the best figure of the weights or their average
     is_average: bool = False  # whether only the average of the weights reached it (optimizer.ema_decay)
     last_top1: float | None = None  # of the weights
     clips_per_sec: float | None = None  # median over the epochs, in training
+    monitor: str = "val_top1"  # the figure that chose the best epoch
+    best: float | None = None  # its value
 
 
 def sum_up(run: Run) -> Figures:
@@ -59,21 +62,29 @@ def sum_up(run: Run) -> Figures:
     epochs = epochs if isinstance(epochs, int) else None
     if run.history is None:
         return Figures(0, epochs)
-    best: tuple[float | None, int | None, bool] = None, None, False
-    for column, is_average in (("val_top1", False), ("val_ema_top1", True)):
-        values = run.history.get(column)
+    monitor = str((run.config or {}).get("monitor", "val_top1"))
+    sign = -1 if monitor in MONITORS and MONITORS[monitor].better is min else 1
+    best: float | None = None
+    index, is_average = 0, False
+    for prefix in ("val_", "val_ema_"):
+        values = run.history.get(monitor.replace("val_", prefix, 1))
         if values is None or np.isnan(values).all():
             continue
-        index = int(np.nanargmax(values))
-        if best[0] is None or values[index] > best[0]:
-            best = float(values[index]), int(run.history["epoch"][index]), is_average
+        highest = int(np.nanargmax(sign * values))
+        if best is None or sign * values[highest] > sign * best:
+            best, index, is_average = float(values[highest]), highest, prefix == "val_ema_"
+    top1 = run.history.get("val_ema_top1" if is_average else "val_top1")
     last, speeds = run.history.get("val_top1"), run.history.get("clips_per_sec")
     return Figures(
         int(run.history["epoch"][-1]),
         epochs,
-        *best,
+        None if best is None or top1 is None else float(top1[index]),
+        None if best is None else int(run.history["epoch"][index]),
+        is_average,
         last_top1=None if last is None else float(last[-1]),
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
+        monitor=monitor,
+        best=best,
     )
 
 
@@ -125,11 +136,11 @@ def percent(share: Any, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %" if is_share else "-"
 
 
-def format_interval(interval: Any) -> str:
+def format_interval(interval: Any, scale: float = 100, spec: str = ".1f") -> str:
     """Formats an interval of fractions in percent, e.g. "91.2 to 94.0"; empty if there is none."""
     match interval:
-        case [int() | float() as low, int() | float() as high]:
-            return f"{100 * low:.1f} to {100 * high:.1f}"
+        case [int() | float() as low, int() | float() as high] if math.isfinite(low):
+            return f"{scale * low:{spec}} to {scale * high:{spec}}"
     return ""
 
 
@@ -144,21 +155,29 @@ def difference_points(measured: float, published: float) -> float:
 
 
 def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Lists the accuracies of `metrics.json` beside the published ones, if there are any: headings, then rows."""
+    """Lists the figures of `metrics.json` beside the published ones, if there are any: headings, then rows."""
     published = metrics.get("published")
     published = published if isinstance(published, dict) and published.get("name") else {}
-    rows = [["Accuracy", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
+    rows = [["Figure", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
     for key, name in (
         ("top1", "top-1"),
         ("top5", "top-5"),
         ("mean_class_accuracy", "mean class accuracy"),
         ("clip_top1", "clip top-1 (views by themselves)"),
         ("clip_top5", "clip top-5 (views by themselves)"),
+        ("f1_macro", "macro F1"),
+        ("precision_macro", "macro precision"),
+        ("roc_auc", "ROC-AUC"),
+        ("average_precision", "average precision (second class)"),
+        ("calibration_error", "calibration error"),
+        ("log_loss", "log loss"),
     ):
         if key not in metrics:
             continue
-        measured, reference = metrics[key], published.get(key)
-        rows.append([name, percent(measured, 2), format_interval(metrics.get(f"{key}_interval"))])
+        measured, reference, interval = metrics[key], published.get(key), metrics.get(f"{key}_interval")
+        rows.append([name, percent(measured, 2), format_interval(interval)])
+        if key == "log_loss" and isinstance(measured, int | float):
+            rows[-1][1:] = [f"{measured:.3f}", format_interval(interval, 1, ".3f")]
         if isinstance(reference, int | float) and isinstance(measured, int | float):
             verdict = printable(str(published.get(f"{key}_verdict", "")))
             rows[-1] += [percent(reference), f"{difference_points(measured, reference):+.2f}", verdict]

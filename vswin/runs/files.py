@@ -20,7 +20,8 @@ from vswin.runs.environment import read_sessions
 
 # Any of these files makes a folder a run; a run that was only evaluated has no training configuration.
 _FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
-_SHARES = ("top1", "top5", "mean_class_accuracy")
+_SHARES = ("top1", "mean_class_accuracy")
+_MORE_SHARES = ("top5", "f1_macro")  # not of every task or version
 
 
 class Predictions(NamedTuple):
@@ -149,7 +150,8 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
         raise _damaged(path, f"it is no JSON ({error})") from None
     match metrics:
         case {"num_videos": int(count), **others} if count >= 1:
-            shares, protocol = [others.get(key) for key in _SHARES], others.get("protocol") or {}
+            shares = [others.get(key) for key in _SHARES] + [others[key] for key in _MORE_SHARES if key in others]
+            protocol = others.get("protocol") or {}
             has_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
             if has_shares and isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict):
                 return metrics

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from vswin import __version__
 from vswin.config.compose import compose_config
 from vswin.config.load import flatten
-from vswin.config.schema import TrainConfig
+from vswin.config.schema import MONITORS, TrainConfig
 from vswin.console import count_of, printable
 from vswin.errors import InputError
 from vswin.runs.figures import (
@@ -80,6 +80,7 @@ def write_page(
     )
     environment.filters["printable"] = printable
     environment.filters["percent"] = lambda share, digits=1: percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
+    environment.filters["interval"] = format_interval
     config, metrics = run.config or {}, run.metrics or {}
     model = config.get("model.name") or run.protocol.get("model")
     dataset = config.get("dataset.name") or run.test_set.get("name")
@@ -126,16 +127,20 @@ def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
     if run.metrics is not None:
         # With five classes or fewer, top-5 says nothing.
         keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
+        keys |= {"f1_macro": "macro F1"}
         for key, name in keys.items():
+            if key not in run.metrics:
+                continue
             interval = format_interval(run.metrics.get(f"{key}_interval"))
             tiles.append((name, percent(run.metrics[key], 2), interval and f"95 % interval {interval}"))
         bad = run.metrics.get("num_bad_videos")
         videos = count_of(run.metrics["num_videos"], "video")
         videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
         tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
-    if figures.best_top1 is not None:
-        average = ", averaged weights" if figures.is_average else ""
-        tiles.append(("best validation top-1", percent(figures.best_top1), f"epoch {figures.best_epoch}{average}"))
+    if figures.best is not None and figures.monitor in MONITORS:
+        monitor, average = MONITORS[figures.monitor], ", averaged weights" if figures.is_average else ""
+        note = f"epoch {figures.best_epoch}{average}"
+        tiles.append((f"best validation {monitor.name}", monitor.format(figures.best), note))
     if figures.clips_per_sec is not None:
         tiles.append(("throughput", format_speed(figures.clips_per_sec), "training clips per second"))
     return tiles

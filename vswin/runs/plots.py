@@ -71,6 +71,7 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
         "val_top1": "validation, top-1",
         "val_ema_top1": "validation, top-1, averaged weights",
         "val_top5": "validation, top-5",
+        "val_f1_macro": "validation, macro F1",
     }
     panels = []
     for title, named, is_log in (

@@ -107,17 +107,18 @@ def take_step(config: DataShowConfig, slots: list[Slot]) -> Step:
 
 
 def _fill_slots(config: DataShowConfig, catalog: Catalog) -> list[Slot]:
-    order = Order(config.seed, config.num_clips, 1, repeats=config.augment.repeats)
-    indices = batch_indices(len(catalog.train), order, 0, 0)
+    order = Order(config.seed, config.num_clips, 1, repeats=config.augment.repeats, balance=config.augment.balance)
+    indices = batch_indices(catalog.train, order, 0, 0)
     samples = [catalog.train[index] for index in indices if index >= 0]
     loader = open_frames(config.dataset, config.clip.resize, samples, catalog.store)
-    return [_fill_slot(config, catalog, loader, position, index) for position, index in enumerate(indices)]
+    numbers = [indices[:position].count(index) for position, index in enumerate(indices)]
+    return [_fill_slot(config, catalog, loader, *slot) for slot in zip(indices, numbers, strict=True)]
 
 
-def _fill_slot(config: DataShowConfig, catalog: Catalog, loader: FrameLoader, position: int, index: int) -> Slot:
+def _fill_slot(config: DataShowConfig, catalog: Catalog, loader: FrameLoader, index: int, number: int) -> Slot:
     if index < 0:
         return Slot("no clip: there are fewer videos")
-    rng = clip_generator(config.seed, 0, index, position * config.augment.repeats // config.num_clips)
+    rng = clip_generator(config.seed, 0, index, number)
     sample = catalog.train[index]
     path, label = sample.path, sample.label
     title = f"{Path(path).parent.name}/{Path(path).name}{sample.part}   class {label}: {catalog.class_names[label]}"

@@ -33,6 +33,7 @@ from vswin.runtime import (
     program,
     start_log,
 )
+from vswin.training.loss import weigh_classes
 from vswin.training.run import find_inputs, open_network
 from vswin.training.summary import describe_groups
 from vswin.training.trainer import Trainer, build_trainer
@@ -128,7 +129,7 @@ def run_tune_rates(
     with strategy.scope():
         model, weights = open_network(config, catalog)
         steps_per_epoch = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-        trainer = build_trainer(config, model, steps_per_epoch, schedule)
+        trainer = build_trainer(config, model, steps_per_epoch, schedule, weigh_classes(config, catalog))
     logger.info(f"weights: {weights}")
     epochs = count_of(float(f"{steps / steps_per_epoch:.2g}"), "epoch")
     logger.info(
@@ -188,7 +189,8 @@ def _sweep(
     best = math.inf
     most = steps + _SKIPPED
     epochs = -(-most // count_steps(len(catalog.train), config.batch_size, config.augment.repeats))
-    order = Order(config.seed, config.batch_size, epochs, repeats=config.augment.repeats)
+    augment = config.augment
+    order = Order(config.seed, config.batch_size, epochs, repeats=augment.repeats, balance=augment.balance)
     with (
         closing(open_frames(config.dataset, config.clip.resize, catalog.train, catalog.store)) as frames,
         make_progress_bar(console, "steps") as bar,

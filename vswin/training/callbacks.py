@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from vswin.atomic import replacing
+from vswin.config.schema import MONITORS
 from vswin.console import make_progress_bar
 from vswin.data.bad_videos import BadVideos
 from vswin.data.samples import Sample
@@ -28,11 +29,12 @@ class EpochReport(keras.callbacks.Callback):
     `close` it after training: an open bar hides the cursor of the terminal.
     """
 
-    def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int) -> None:
+    def __init__(self, steps_per_epoch: int, num_clips: int, epochs: int, monitor: str = "val_top1") -> None:
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
         self.num_clips = num_clips
         self.epochs = epochs
+        self.monitor = monitor
         self._bar = make_progress_bar(console, "steps")
 
     def close(self) -> None:
@@ -77,10 +79,13 @@ class EpochReport(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if hasattr(optimizer, "last_rates"):
             logs.update({f"lr_{name.replace(' ', '_')}": rate for name, rate in optimizer.last_rates().items()})
-        top1, top5, val_top1, val_top5, ema_top1 = (
-            f"{100 * logs.get(key, 0):5.1f} %" for key in ("top1", "top5", "val_top1", "val_top5", "val_ema_top1")
-        )
+        top1, val_top1, ema_top1 = (f"{100 * logs.get(key, 0):5.1f} %" for key in ("top1", "val_top1", "val_ema_top1"))
+        top5, val_top5 = (f"  top-5 {100 * logs[key]:5.1f} %" if key in logs else "" for key in ("top5", "val_top5"))
         more = f"averaged top-1 {ema_top1}   " if "val_ema_top1" in logs else ""
+        if self.monitor not in ("val_top1", "val_loss"):
+            monitor, ema_key = MONITORS[self.monitor], self.monitor.replace("val_", "val_ema_")
+            averaged = f" (averaged {monitor.format(logs[ema_key])})" if ema_key in logs else ""
+            more = f"{monitor.name} {monitor.format(logs[self.monitor])}{averaged}   {more}"
         if isinstance(self.model.optimizer, keras.mixed_precision.LossScaleOptimizer):
             logs["loss_scale"] = float(keras.backend.get_value(self.model.optimizer.loss_scale))
             more += f"loss scale {logs['loss_scale']:g}  "
@@ -90,8 +95,8 @@ class EpochReport(keras.callbacks.Callback):
         validation_seconds = time.perf_counter() - self._started - self._train_seconds
         left = (self._step_seconds * self.steps_per_epoch + validation_seconds) * (self.epochs - epoch - 1)
         logger.info(
-            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {top1}  top-5 {top5}   "
-            f"val loss {logs['val_loss']:.3f}  top-1 {val_top1}  top-5 {val_top5}   "
+            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {top1}{top5}   "
+            f"val loss {logs['val_loss']:.3f}  top-1 {val_top1}{val_top5}   "
             f"{more}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 

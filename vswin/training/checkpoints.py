@@ -17,6 +17,7 @@ import tf_keras as keras
 
 from vswin.atomic import literal_folder, remove_partial, sync_file, sync_folder
 from vswin.cluster import Workers
+from vswin.config.schema import MONITORS
 from vswin.console import count_of
 from vswin.errors import InputError
 from vswin.models.video_swin import VideoSwin
@@ -164,27 +165,31 @@ class StateFiles:
 
 @dataclass
 class BestWeights:
-    """Saves a model after each epoch with a higher validation top-1 than all before; in a tie, the first epoch stays.
+    """Saves a model after each epoch whose monitored figure is better than all before; in a tie, the first epoch stays.
 
     Only the file records the best epoch, so nothing contradicts it if a kill falls between this file and the state.
     """
 
     path: Path
     model: VideoSwin
-    log: str  # key of the figure that decides, in the logs of an epoch
     name: str  # name of the weights in messages
+    monitor: str = "val_top1"  # the figure of `MONITORS` that decides
+    prefix: str = "val_"  # of its key in the logs of an epoch
     epoch: int = 0
-    top1: float = -1.0
+    value: float | None = None  # of the best epoch so far
 
     def offer(self, epoch: int, logs: dict[str, float], metadata: dict[str, Any], is_chief: bool) -> None:
         """Saves the weights of an epoch, counted from 1, if they are the best so far, or if the file is gone."""
-        top1 = float(logs[self.log])
-        is_better, is_gone = top1 > self.top1, is_chief and self.epoch > 0 and not self.path.exists()
+        figures = {f"val_{key.removeprefix(self.prefix)}": logs[key] for key in logs if key.startswith(self.prefix)}
+        value, better = float(figures[self.monitor]), MONITORS[self.monitor].better
+        is_better = self.value is None or (value != self.value and better(value, self.value) == value)
+        is_gone = is_chief and self.epoch > 0 and not self.path.exists()
         if is_chief and (is_better or is_gone):
             self.path.parent.mkdir(exist_ok=True)  # not the run's folder: if it is gone, it was moved
-            save_checkpoint(self.path, official_tensors(self.model), metadata | {"epoch": epoch, "val_top1": top1})
+            chosen = {"epoch": epoch, "monitor": self.monitor, "val_top1": float(figures["val_top1"])}
+            save_checkpoint(self.path, official_tensors(self.model), metadata | chosen | {self.monitor: value})
         if is_better:
-            self.epoch, self.top1 = epoch, top1
+            self.epoch, self.value = epoch, value
         elif is_gone:
             logger.warning(f"{self.path} was removed: it holds the {self.name} of epoch {epoch} now")
 
@@ -194,7 +199,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     If the trainer averages its weights, the average is part of the state, and the best average has its own file.
     Train inside `finished`. All workers call every method, and the chief's files are kept. `metadata` is saved with the
-    best weights. A run ends after `patience` epochs without a better one; None: never.
+    best weights. `monitor` chooses the best epoch, and a run ends after `patience` epochs without a better one.
     """
 
     def __init__(
@@ -206,20 +211,22 @@ class Checkpoints(keras.callbacks.Callback):
         workers: Workers,
         patience: int | None = None,
         keep_states: int = 2,
+        monitor: str = "val_top1",
     ) -> None:
         super().__init__()
         self.folder = folder
+        self.monitor = monitor
         self.trainer = trainer
         self.steps_per_epoch = steps_per_epoch
         self.metadata = metadata
         self.workers = workers
         self.patience = patience
-        self.bests = [BestWeights(best_weights(folder), trainer.model, "val_top1", "weights")]
+        self.bests = [BestWeights(best_weights(folder), trainer.model, "weights", monitor)]
         averages = {}
         if trainer.average is not None:
             averages["average"] = average = trainer.average.model
             path = best_weights(folder, BEST_AVERAGE)
-            self.bests.append(BestWeights(path, average, "val_ema_top1", "weights (averaged)"))
+            self.bests.append(BestWeights(path, average, "weights (averaged)", monitor, "val_ema_"))
         self.epochs_saved = 0
         self.steps_saved = 0
         self._epochs_done = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -227,13 +234,13 @@ class Checkpoints(keras.callbacks.Callback):
         state = tf.train.Checkpoint(
             model=trainer.model,
             optimizer=trainer.optimizer,
-            metrics=trainer.metrics,
+            metrics=trainer.saved_metrics,
             epochs_done=self._epochs_done,
             steps_done=self._steps_done,
             **averages,
         )
         self.files = StateFiles(folder / STATES, state, keep_states, workers.is_chief)
-        self._metric_variables = [variable for metric in trainer.metrics for variable in metric.variables]
+        self._metric_variables = [variable for metric in trainer.saved_metrics for variable in metric.variables]
         self._restored_metrics: list[tf.Tensor] = []
 
     @contextmanager
@@ -283,7 +290,12 @@ class Checkpoints(keras.callbacks.Callback):
                     "new run in another output_dir"
                 )
             metadata = read_metadata(best.path)
-            best.epoch, best.top1 = metadata["epoch"], metadata["val_top1"]
+            if (chose := metadata.get("monitor", "val_top1")) != self.monitor:
+                raise InputError(
+                    f"monitor={self.monitor}: {chose} has chosen the best epoch of the run in {self.folder} so far; "
+                    f"go on with monitor={chose}, or {way_out}"
+                )
+            best.epoch, best.value = metadata["epoch"], metadata[self.monitor]
         return self.epochs_saved
 
     @property
@@ -294,9 +306,10 @@ class Checkpoints(keras.callbacks.Callback):
         return f"epoch {self.epochs_saved}" if self.epochs_saved else ""
 
     @property
-    def best_top1(self) -> float:
-        """The highest validation top-1 so far, of the weights or their average; -1 before the first epoch."""
-        return max(best.top1 for best in self.bests)
+    def best_value(self) -> float | None:
+        """The best monitored figure so far, of the weights or their average; None before the first epoch."""
+        values = [best.value for best in self.bests if best.value is not None]
+        return MONITORS[self.monitor].better(values, default=None)
 
     def is_stalled(self, epochs_done: int) -> bool:
         """Whether `patience` epochs have passed without better weights or a better average."""
@@ -317,13 +330,17 @@ class Checkpoints(keras.callbacks.Callback):
         if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
             assert self.patience is not None
             self.model.stop_training = True
-            logger.info(f"stopped early: no better val top-1 for patience={count_of(self.patience, 'epoch')}")
+            name = MONITORS[self.monitor].name
+            logger.info(f"stopped early: no better val {name} for patience={count_of(self.patience, 'epoch')}")
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Waits for the last state, and logs the best epoch and the file of its weights."""
         self.finish_saving()
+        monitor = MONITORS[self.monitor]
         for best in self.bests:
-            logger.info(f"best epoch {best.epoch}: val top-1 {100 * best.top1:.1f} %, {best.name} in {best.path}")
+            assert best.value is not None
+            figure = f"val {monitor.name} {monitor.format(best.value)}"
+            logger.info(f"best epoch {best.epoch}: {figure}, {best.name} in {best.path}")
 
     def save_state(self, epochs_done: int, steps_done: int, wait: bool = True) -> None:
         """Saves the state after some steps of the next epoch; without `wait`, training continues during the write."""

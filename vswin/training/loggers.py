@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from vswin.atomic import replacing
 from vswin.config.load import flatten
-from vswin.config.schema import ClipConfig, TrainConfig
+from vswin.config.schema import MONITORS, ClipConfig, TrainConfig
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
 from vswin.data.views import load_protocol_views
@@ -29,7 +29,7 @@ from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
 
-_ARTIFACT_METADATA = ("epoch", "val_top1", "model", "dataset", "num_classes")
+_ARTIFACT_METADATA = ("epoch", "val_top1", "monitor", "model", "dataset", "num_classes")
 
 
 @contextmanager
@@ -37,15 +37,15 @@ def open_loggers(
     config: TrainConfig,
     folder: Path,
     first_epoch: int,
-    best_top1: float = -1.0,
+    best: float | None = None,
     is_chief: bool = True,
     predict_samples: Callable[[], Sequence[Example]] = tuple,
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """Opens the logs of a run, yields a callback for each, and closes them however training ends.
 
-    `first_epoch` is the first epoch of this session, counted from 0; `best_top1` is the highest validation top-1 before
-    it, below 0 for none. `predict_samples` returns validation videos with their predictions, for the end of the run.
-    Only the chief writes logs.
+    `first_epoch` is the first epoch of this session, counted from 0; `best` is the best monitored figure before it, if
+    any. `predict_samples` returns validation videos with their predictions, for the end of the run. Only the chief
+    writes logs.
     """
     with ExitStack() as stack:
         loggers: list[keras.callbacks.Callback] = []
@@ -55,7 +55,7 @@ def open_loggers(
             earlier = list(history.rows)
             loggers.append(history)
         if config.logger.tensorboard and is_chief:
-            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best_top1))
+            loggers.append(TensorBoardLog(folder / "tensorboard", config, first_epoch, best))
         if config.logger.wandb and is_chief:
             loggers.append(stack.enter_context(open_wandb(config, folder, predict_samples, earlier)))
         yield loggers
@@ -96,16 +96,17 @@ class HistoryFile(keras.callbacks.Callback):
 class TensorBoardLog(keras.callbacks.Callback):
     """Logs `train/...` and `val/...`, with the epoch counted from 1 as the step, and the settings of the run.
 
-    The tab HPARAMS shows the last value of each figure beside the settings. So `val/best_top1` is logged, too: the
-    highest top-1 so far, of the weights or their average. Event files go to `folder`; for the rest see `open_loggers`.
+    The tab HPARAMS shows the last value of each figure beside the settings. So `val/best_top1`, or the figure of
+    `monitor` instead of top-1, is logged, too: the best so far, of the weights or their average. Event files go to
+    `folder`; for the rest see `open_loggers`.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, first_epoch: int, best_top1: float) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, first_epoch: int, best: float | None) -> None:
         super().__init__()
         self.folder = folder
         self.config = config
         self.first_epoch = first_epoch
-        self.best_top1 = best_top1
+        self.best = best
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Opens the event file and writes the configuration."""
@@ -134,9 +135,10 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Logs the epoch and flushes it to the disk."""
         figures = standard_keys(logs)
-        self.best_top1 = max(self.best_top1, *(figures.get(f"val/{name}", -1.0) for name in ("top1", "ema_top1")))
-        if self.best_top1 >= 0:
-            figures["val/best_top1"] = self.best_top1
+        name = self.config.monitor.removeprefix("val_")
+        values = [self.best, figures.get(f"val/{name}"), figures.get(f"val/ema_{name}")]
+        if known := [value for value in values if value is not None]:
+            self.best = figures[f"val/best_{name}"] = MONITORS[self.config.monitor].better(known)
         with self._writer.as_default(step=epoch + 1):
             for key, value in figures.items():
                 tf.summary.scalar(key, value)
@@ -157,11 +159,12 @@ class WandbLog(keras.callbacks.Callback):
     def __init__(self, run: Any) -> None:
         super().__init__()
         self.run = run
-        self.epoch, self.top1 = 0, 0.0
+        self.epoch = 0
+        self.logs: Mapping[str, float] = {}
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Logs the epoch."""
-        self.epoch, self.top1 = epoch + 1, float(logs.get("val_top1", 0.0))
+        self.epoch, self.logs = epoch + 1, dict(logs)
         try:
             self.run.log({"epoch": epoch + 1, **standard_keys(logs)}, step=epoch + 1)
         except Exception as error:  # e.g. wandb's process has ended
@@ -181,7 +184,8 @@ class WandbLog(keras.callbacks.Callback):
         if not is_last:
             last = folder / "wandb" / "last.safetensors"
             metadata = {key: value for key, value in metadata.items() if key != "vswin_version"}
-            metadata |= {"epoch": self.epoch, "val_top1": self.top1}
+            chosen_by = ("val_top1", metadata.get("monitor", "val_top1"))
+            metadata |= {"epoch": self.epoch} | {key: float(self.logs[key]) for key in chosen_by}
             save_checkpoint(last, official_tensors(self.model.model), metadata)
             self._log_file(last, metadata, "model", ["last"])
         if average.is_file():

@@ -32,6 +32,7 @@ from vswin.training.callbacks import BadVideoGuard, EpochReport, FiniteGuard
 from vswin.training.checkpoints import Checkpoints
 from vswin.training.interruptions import SaveAndStop, faults_explained, resume_command
 from vswin.training.loggers import open_loggers, predict_clips
+from vswin.training.loss import weigh_classes
 from vswin.training.optimizer import build_schedule, find_frozen
 from vswin.training.run_folder import has_state, keep_videos, match_videos, only_run, open_run_folder
 from vswin.training.summary import describe_groups, describe_run
@@ -63,6 +64,7 @@ def _train(
 ) -> dict[str, list[float]]:
     resumes = bool(workers.chief_says(lambda: "yes" if has_state(config) else ""))
     catalog = find_inputs(config, resumes)
+    class_weights = weigh_classes(config, catalog)
     frames = open_frames(config.dataset, config.clip.resize, catalog.train + catalog.val, catalog.store)
 
     def claim_folder() -> str:
@@ -80,9 +82,10 @@ def _train(
         if resumes:
             config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-        trainer = build_trainer(config, model, steps)
+        trainer = build_trainer(config, model, steps, class_weights=class_weights)
         metadata = _metadata(config, catalog)
-        checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, config.patience, config.keep_states)
+        chosen_by = (config.patience, config.keep_states, config.monitor)
+        checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, *chosen_by)
     if workers.is_chief:
         # The record is optional; a full disk ends the run later, with an explanation.
         with suppress(OSError):
@@ -93,7 +96,8 @@ def _train(
     # The summary.
     rate_now = float(build_schedule(config, steps)(keras.backend.get_value(trainer.optimizer.iterations)))
     groups = describe_groups(named_weights(model), config.optimizer, rate_now, trainer.frozen)
-    logger.info(describe_run(config, configured_size(config.model), catalog, groups, weights, strategy))
+    size = configured_size(config.model)
+    logger.info(describe_run(config, size, catalog, groups, weights, strategy, class_weights))
     logger.info(
         f"{'output:':<16}{folder}" + (f", resumed after {checkpoints.position}" if checkpoints.position else "")
     )
@@ -134,7 +138,11 @@ def _fit(
     bad_list = workers.own_file(folder / "bad_videos.csv")
     bad = BadVideos(bad_list)
 
-    order = Order(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step, repeats=repeats)
+    order = Order(
+        *(config.seed, config.batch_size, config.epochs, first_epoch, trainer.first_step),
+        repeats=repeats,
+        balance=config.augment.balance,
+    )
     train = distribute_training(strategy, config, catalog, order, bad, frames)
     val = strategy.distribute_datasets_from_function(
         lambda context: make_val_dataset(catalog.val, config.clip, config.batch_size, bad, Shard.of(context), frames)
@@ -152,8 +160,8 @@ def _fit(
         closing(bad_guard),
         checkpoints.finished(),
         save_and_stop.taking_signals(),
-        open_loggers(config, folder, first_epoch, checkpoints.best_top1, workers.is_chief, samples) as loggers,
-        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs)) as report,
+        open_loggers(config, folder, first_epoch, checkpoints.best_value, workers.is_chief, samples) as loggers,
+        closing(EpochReport(steps, len(catalog.train) * repeats, config.epochs, config.monitor)) as report,
     ):
         history = trainer.fit(
             train,

@@ -1,23 +1,28 @@
 """The summary that a run prints before its first step: what it trains, on which data, at which cost."""
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
 from vswin.cluster import find_cluster
-from vswin.config.schema import OptimizerConfig, TrainConfig
+from vswin.config.schema import MONITORS, OptimizerConfig, TrainConfig
 from vswin.console import count_of
 from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
 from vswin.models.zoo import ModelSize, count_macs, count_parameters
 from vswin.runtime import describe_devices
+from vswin.training.loss import count_samples
 from vswin.training.memory import describe_memory, estimate_run
 from vswin.training.optimizer import assign_groups
 
 _NEXT_LINE = "\n" + " " * 16
+# A class is rare if it has less than this share of the mean number of samples.
+_RARE_SHARE = 1 / 3
+_NUM_HEAVIEST, _NUM_LIGHTEST = 5, 3
 
 
 def describe_run(
@@ -27,6 +32,7 @@ def describe_run(
     groups: list[str],
     weights: str,
     strategy: tf.distribute.Strategy,
+    class_weights: Sequence[float] | None = None,
 ) -> list[str]:
     """Formats the summary of a run, a line per fact, from the table of its groups and the report on loaded weights."""
     clip, optimizer, runtime = config.clip, config.optimizer, config.runtime
@@ -61,10 +67,12 @@ def describe_run(
         + (f" with stride {clip.frame_stride}" if clip.sampling == "dense" else "")
         + f", {clip.crop} x {clip.crop} px",
         "augmentation": _describe_augmentation(config),
+        **_describe_balance(config, catalog, class_weights),
         "batch": f"{batch}, {count_of(steps, 'step')} per epoch, {count_of(config.epochs, 'epoch')}",
         "schedule": schedule,
         "learning rates": _NEXT_LINE.join(groups),
     }
+    rows["monitor"] = f"{config.monitor}, chooses the epoch with the best {MONITORS[config.monitor].name}"
     if optimizer.ema_decay is not None:
         decay = f"decay {optimizer.ema_decay:g} a step, warmed up"
         rows["weight average"] = f"{decay}; validated beside the weights as val_ema_*"
@@ -110,6 +118,36 @@ def describe_groups(
     if frozen:
         lines.append(f"{100 * (1 - num_frozen / num_all):.3g} % of {num_all:,} parameters are trained")
     return lines
+
+
+def _describe_balance(config: TrainConfig, catalog: Catalog, class_weights: Sequence[float] | None) -> dict[str, str]:
+    """Tells which classes are rare and how much each counts; empty if there is nothing to tell."""
+    names, counts, given = catalog.class_names, count_samples(catalog), config.loss.class_weights
+    rows, parts = {}, []
+    has_samples = np.flatnonzero(counts)
+    order = has_samples[np.argsort(counts[has_samples], kind="stable")].tolist()  # the rarest first
+    rare = [label for label in order if counts[label] < _RARE_SHARE * counts.sum() / len(order)]
+    if rare:
+        listed = ", ".join(f"{names[label]} ({counts[label]:,})" for label in rare[:_NUM_HEAVIEST])
+        more = f" and {len(rare) - _NUM_HEAVIEST} more" if len(rare) > _NUM_HEAVIEST else ""
+        rows["rare classes"] = f"{listed}{more}; the mean is {counts.sum() / len(order):,.4g} training samples"
+        if class_weights is None and not config.augment.balance:
+            rows["rare classes"] += f"{_NEXT_LINE}augment.balance=true or loss.class_weights=balanced favours them"
+    if config.augment.balance:
+        uses = counts.sum() / len(order) / counts[order[0]]
+        rows["balance"] = f"each class equally often, so a sample of {names[order[0]]} comes {uses:.3g} times an epoch"
+    if class_weights is not None:
+        heaviest = sorted(order, key=lambda label: -class_weights[label])
+        texts = [f"{names[label]} {class_weights[label]:.3g}" for label in heaviest]
+        if len(texts) > _NUM_HEAVIEST + _NUM_LIGHTEST:
+            texts = [*texts[:_NUM_HEAVIEST], "...", *texts[-_NUM_LIGHTEST:]]
+        how = given if isinstance(given, str) else "given"
+        parts.append(f"class weights ({how}): {', '.join(texts)}")
+    if isinstance(given, dict) and (unused := [name for name in map(str, given) if not counts[names.index(name)]]):
+        parts.append(f"no training samples, so their weight has no effect: {', '.join(unused)}")
+    if config.loss.focal_gamma > 0:
+        parts.append(f"focal, gamma {config.loss.focal_gamma:g}")
+    return rows | ({"loss": _NEXT_LINE.join(parts)} if parts else {})
 
 
 def _describe_augmentation(config: TrainConfig) -> str:

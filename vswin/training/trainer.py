@@ -3,12 +3,15 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from vswin.config.schema import TrainConfig
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
+from vswin.runs.metrics import NUM_BEST
+from vswin.training.loss import PLAIN, Loss
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
@@ -85,6 +88,41 @@ def warmed_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
     return tf.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
+class ClassFigures(keras.metrics.Metric):
+    """The macro F1 and the balanced accuracy of a whole validation set, counted class by class on all replicas.
+
+    They are means over the classes that have videos. Videos that cannot be decoded (label -1) are not counted.
+    """
+
+    def __init__(self, num_classes: int, prefix: str = "") -> None:
+        super().__init__(f"{prefix}class_figures")
+        self.prefix = prefix
+        # Of each class: its videos, its predictions, and its hits.
+        self.counts = self.add_weight("counts", (3, num_classes), initializer="zeros")
+
+    def update_state(self, labels: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor) -> None:
+        """Adds a batch: labels int32 [B], logits float32 [B, K], weights float32 [B]."""
+        weights = (sample_weight * tf.cast(labels >= 0, tf.float32))[:, tf.newaxis]  # [B, 1]
+        actual = weights * tf.one_hot(labels, logits.shape[-1])  # [B, K]
+        predicted = weights * tf.one_hot(tf.argmax(logits, axis=1), logits.shape[-1])  # [B, K]
+        self.counts.assign_add(tf.stack([tf.reduce_sum(x, axis=0) for x in (actual, predicted, actual * predicted)]))
+
+    def reset_state(self) -> None:
+        """Forgets all videos; Keras would assign a scalar."""
+        keras.backend.set_value(self.counts, np.zeros(self.counts.shape))
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """Computes both figures, fractions 0..1, by name."""
+        actual, predicted, hits = tf.unstack(self.counts)  # each [K]
+        num_classes = tf.math.count_nonzero(actual, dtype=tf.float32)
+        figures = {"f1_macro": 2 * hits / tf.maximum(actual + predicted, 1)}
+        figures["balanced_accuracy"] = hits / tf.maximum(actual, 1)
+        return {
+            self.prefix + name: tf.math.divide_no_nan(tf.reduce_sum(values), num_classes)
+            for name, values in figures.items()
+        }
+
+
 class Trainer(keras.Model):
     """A classifier with the train and test step of the recipe.
 
@@ -99,6 +137,7 @@ class Trainer(keras.Model):
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
         jit: whether XLA compiles loss and gradients, separately on each replica because strategies allow no more.
+        loss: the training loss.
     """
 
     def __init__(
@@ -113,6 +152,7 @@ class Trainer(keras.Model):
         frozen: Collection[str] = (),
         ema_decay: float | None = None,
         jit: bool = False,
+        loss: Loss = PLAIN,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
@@ -122,20 +162,32 @@ class Trainer(keras.Model):
         self.micro_batches = micro_batches
         self.erasing = erasing
         self.mixing = mixing
+        self.training_loss = loss
         self.frozen = frozenset(frozen)
         self.average = None if ema_decay is None else WeightAverage(model, ema_decay)
         self._differentiate = self._loss_and_gradients
         if jit:
             self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
+        # Metrics are summed over all workers already; Keras would sum their results again.
+        self.distribute_reduction_method = "first"
         # Steps of the first epoch that `fit` skips, because an earlier session has taken them.
         self.first_step = 0
         self._raw_metrics = self.loss_metric, self.top1_metric, _ = _make_metrics(model.num_classes)
-        self._ema_metrics = () if self.average is None else _make_metrics(model.num_classes, "ema_")
+        self._class_figures = [ClassFigures(model.num_classes)]
+        self._ema_metrics: tuple[keras.metrics.Metric, ...] = ()
+        if self.average is not None:
+            self._ema_metrics = _make_metrics(model.num_classes, "ema_")
+            self._class_figures.append(ClassFigures(model.num_classes, "ema_"))
+
+    @property
+    def saved_metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics that belong to the state of a run in the middle of an epoch."""
+        return [*self._raw_metrics, *self._ema_metrics]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that Keras resets before each epoch."""
-        return [*self._raw_metrics, *self._ema_metrics]
+        """The metrics that Keras resets before each epoch and before validation."""
+        return [*self.saved_metrics, *self._class_figures]
 
     @property
     def trained_variables(self) -> list[tf.Variable]:
@@ -161,7 +213,16 @@ class Trainer(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trained_variables, strict=True))
         if self.average is not None:
             self.average.follow(self.frozen, step, gradients if self._scales_loss else [])
-        return {metric.name: metric.result() for metric in self._raw_metrics}
+        return self._results(self._raw_metrics)
+
+    def _results(self, metrics: Sequence[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
+        """Gets the figures of metrics by name; with five classes or fewer, top-5 says nothing."""
+        results: dict[str, tf.Tensor] = {}
+        for metric in metrics:
+            if not metric.name.endswith("top5") or self.model.num_classes > NUM_BEST:
+                result = metric.result()
+                results |= result if isinstance(result, dict) else {metric.name: result}
+        return results
 
     def make_draws(self, batch: Batch, step: tf.Tensor | int) -> StepDraws:
         """Draws what happens to this replica's clips in a step, outside of rematerialised or compiled code."""
@@ -200,7 +261,7 @@ class Trainer(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             logits = self.model.classify(clips, training=True, draws=draws)
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            losses = self.training_loss(targets, logits)
             objective = tf.reduce_sum(losses * shares)
             if self._scales_loss:
                 objective = self.optimizer.get_scaled_loss(objective)
@@ -232,22 +293,23 @@ class Trainer(keras.Model):
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Measures one batch, part by part; a clip that cannot be decoded (label -1) counts as wrong and has no loss.
 
-        The targets are not smoothed, so that the losses of all runs can be compared.
+        The targets are not smoothed and no class is weighted, so that the losses of all runs can be compared.
         """
         labels, weights = batch["labels"], batch["weights"]
         loss_weights = weights * tf.cast(labels >= 0, tf.float32)
-        tested = [(self.model, self._raw_metrics)]
+        tested = [(self.model, self._raw_metrics, self._class_figures[0])]
         if self.average is not None:
-            tested.append((self.average.model, self._ema_metrics))
+            tested.append((self.average.model, self._ema_metrics, self._class_figures[1]))
         measured: list[tf.Tensor] = []
-        for model, metrics in tested:
+        for model, metrics, figures in tested:
             # One model after the other: both at once would need twice the memory.
             with tf.control_dependencies(measured):
                 logits = self._test(model, batch["clips"])
             measured.append(logits)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             _update_metrics(metrics, labels, logits, weights, losses, loss_weights)
-        return {metric.name: metric.result() for metric in self.metrics}
+            figures.update_state(labels, logits, weights)
+        return self._results(self.metrics)
 
     def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
         """Computes the logits [B, K] of a batch, in the same parts as a training step."""
@@ -277,10 +339,11 @@ def build_trainer(
     model: VideoSwin,
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
+    class_weights: tuple[float, ...] | None = None,
 ) -> Trainer:
     """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
 
-    Without a `schedule` it uses the run's own, with `steps` per epoch.
+    Without a `schedule` it uses the run's own, with `steps` per epoch. `class_weights` come from `weigh_classes`.
     """
     weights = named_weights(model)
     trainer = Trainer(
@@ -294,6 +357,7 @@ def build_trainer(
         find_frozen(weights, config.model.freeze_stages, config.model.freeze),
         config.optimizer.ema_decay,
         config.runtime.jit,
+        Loss(class_weights, config.loss.focal_gamma),
     )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
     schedule = schedule or build_schedule(config, steps)
@@ -305,7 +369,7 @@ def build_trainer(
 def _make_metrics(num_classes: int, prefix: str = "") -> tuple[keras.metrics.Metric, ...]:
     """Makes the metrics `<prefix>loss`, `<prefix>top1` and `<prefix>top5`, in the current strategy's scope."""
     top_k = keras.metrics.SparseTopKCategoricalAccuracy
-    top1, top5 = top_k(1, f"{prefix}top1"), top_k(min(5, num_classes), f"{prefix}top5")
+    top1, top5 = top_k(1, f"{prefix}top1"), top_k(min(NUM_BEST, num_classes), f"{prefix}top5")
     return keras.metrics.Mean(f"{prefix}loss"), top1, top5
 
 

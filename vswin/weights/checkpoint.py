@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from vswin.config.load import DATA_DIR
+from vswin.config.schema import MONITORS
 from vswin.console import NARROW, Console, printable, say
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, Triple
@@ -98,8 +99,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     It is a `.safetensors` file or the index of several; a `.pth` file; an `.h5` file (ours or of the innat port); a
     SavedModel folder or its archive; a folder with `model.safetensors`, its index or `pytorch_model.bin`; or a run
-    folder, which stands for its best checkpoint: the raw or the averaged weights, whichever have the higher top-1 in
-    validation, in a tie the averaged ones.
+    folder, which stands for its best checkpoint: the raw or the averaged weights, whichever have the better figure of
+    `monitor` in validation, in a tie the averaged ones.
 
     Raises:
         InputError: if the file does not exist, is damaged or hostile, or its tensors do not form one network.
@@ -111,7 +112,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         average = best_weights(given, BEST_AVERAGE)
         if average.is_file():
             both = _open_file(average), open_checkpoint(best_weights(given))
-            return max(both, key=lambda checkpoint: float(checkpoint.metadata.get("val_top1", -1)))
+            key = str(both[0].metadata.get("monitor", "val_top1"))
+            better = MONITORS[key].better if key in MONITORS else max
+            return better(both, key=lambda checkpoint: float(checkpoint.metadata.get(key, -1)))
         found = [best_weights(given), *(given / name for name in _IN_FOLDER)]
         given = next((path for path in found if path.is_file()), found[0])
     if not given.is_file():
@@ -192,7 +195,7 @@ def _described(path: Path, translation: Translation, metadata: Any) -> Checkpoin
         names, num_classes = known.get("class_names", []), None
         if "class_names" in known or "num_classes" in known:
             num_classes = checkpoint.network.num_classes
-        float(known.get("val_top1", 0))
+        float(known.get(str(known.get("monitor", "val_top1")), 0))
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: what it says of its model is damaged ({str(error)[:_MAX_CHARS]})") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
