@@ -150,7 +150,8 @@ def load_list(root: Path, text: str, is_given: bool = False, **keys: object):
 @pytest.mark.parametrize("how", ["plain", "isolated", "ram", "disk"])
 def test_segments_of_a_film_give_the_clips_of_the_cut_files(film, tmp_path, how) -> None:
     root, path, cuts = film
-    samples = load_list(root, LIST).train
+    (root / "other.csv").write_text("path,label\ncut/0.mp4,hop\n")
+    samples = load_list(root, LIST, val_list=str(root / "other.csv")).train
     assert [sample.name for sample in samples] == [
         f"{path}#t=0,0.8",
         f"{path}#t=0.8,1.6",
@@ -330,3 +331,28 @@ def test_the_check_finds_what_is_wrong_with_segments(film, tmp_path, capsys) -> 
     assert "beyond the end: 1 film.mp4#t=2.1,9: the segment ends at 9 s, the video before it" in printed
     assert "short: 3 film.mp4#t=0,2: 50 frames, a clip spans 63" in printed
     assert (tmp_path / "val.csv").read_text() == "path,label,start,end\nfilm.mp4,hop,2.1,9\n"
+
+
+def test_groups_and_the_segments_of_a_film_stay_together(film) -> None:
+    root = film[0]
+    rows = [f"cut/{i % 4}.mp4,{'ab'[i % 2]},{i / 100},{i / 100 + 0.4},person {i // 4}\n" for i in range(40)]
+    catalog = load_list(root, "path,label,start,end,group\n" + "".join(rows), val_list=None)
+    persons = [{sample.group for sample in videos} for videos in (catalog.train, catalog.val)]
+    assert not persons[0] & persons[1]
+    assert len(persons[1]) == 2
+    assert [sample.label for sample in catalog.val].count(0) == len(catalog.val) / 2
+    shuffled = load_list(root, "path,label,start,end,group\n" + "".join(rows[::-1]), val_list=None)
+    assert set(shuffled.val) == set(catalog.val)
+    without = [row.rpartition(",")[0] + "\n" for row in rows]
+    files = load_list(root, "path,label,start,end\n" + "".join(without), val_list=None, val_fraction=0.5)
+    assert not {sample.path for sample in files.train} & {sample.path for sample in files.val}
+    one = [f"film.mp4,{'ab'[i % 2]},{i / 10},{i / 10 + 0.4}\n" for i in range(20)]
+    alone = load_list(root, "path,label,start,end\n" + "".join(one), val_list=None)
+    assert len(alone.val) == 4
+    assert any("segments of one video" in note for note in alone.notes)
+
+
+def test_a_group_in_two_lists_is_refused(film) -> None:
+    rows = "film.mp4,a,0,1,me,train\nfilm.mp4,b,1,2,you,train\nfilm.mp4,a,2,3,me,val\n"
+    with pytest.raises(InputError, match=r"the group 'me' has training and validation samples, for example .*t=0,1"):
+        load_list(film[0], "path,label,start,end,group,split\n" + rows, val_list=None)

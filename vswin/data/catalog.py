@@ -130,6 +130,7 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
         catalog = replace(catalog, train=[], test=catalog.train, missing=missing)
     elif catalog.train and not catalog.val:
         catalog = _hold_out(catalog, dataset)
+    _check_groups(catalog)
     labels_of = {ROLES[subset]: {video.label for video in videos} for subset, videos in catalog.subsets.items()}
     notes = (*catalog.notes, *describe_classes(catalog.class_names, labels_of))
     return replace(catalog, notes=tuple(map(printable, notes)))
@@ -250,6 +251,19 @@ def _explain_missing(listed: Listed, dataset: DatasetConfig, path: Path, class_n
     )
 
 
+def _check_groups(catalog: Catalog) -> None:
+    """Refuses a group with samples in two subsets."""
+    first: dict[str, tuple[str, Sample]] = {}
+    for subset, samples in catalog.subsets.items():
+        for sample in samples:
+            other, earlier = first.setdefault(sample.group, (subset, sample)) if sample.group else (subset, sample)
+            if other != subset:
+                raise InputError(
+                    f"the group {sample.group!r} has {ROLES[other]} and {ROLES[subset]} samples, for example "
+                    f"{earlier.name} and {sample.name}; move them into one list, or leave out the column `group`"
+                )
+
+
 def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
     base = dataset.root
     if dataset.train_list and not Path(base).is_dir():
@@ -262,7 +276,12 @@ def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
             f"None of the {len(train)} videos can be held out for validation: every class has one video or one "
             "recording only; add videos, or set dataset.val_list"
         )
-    return replace(catalog, train=train, val=val)
+    notes = catalog.notes
+    if {video.path for video in train} & {video.path for video in val}:
+        notes += (
+            "training and validation samples are segments of the same video; validation would be stricter on another",
+        )
+    return replace(catalog, train=train, val=val, notes=notes)
 
 
 def describe_catalog(catalog: Catalog) -> str:

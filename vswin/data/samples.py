@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,8 +100,11 @@ def split_train_val(samples: Sequence[Sample], val_fraction: float, base: str) -
     not mark a recording. Every other file is its own group. A class with one group is only used for training.
 
     `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
-    `base` is the folder of the data set, which is removed from group names.
+    `base` is the folder of the data set, which is removed from group names. Samples that have groups, or are segments,
+    are divided by `_split_groups`.
     """
+    if any(sample.group or sample.part.segment for sample in samples):
+        return _split_groups(samples, val_fraction, base)
     groups = []
     by_class: dict[int, set[str]] = defaultdict(set)
     prefixes: dict[str, str] = {}
@@ -120,3 +124,26 @@ def split_train_val(samples: Sequence[Sample], val_fraction: float, base: str) -
     train = [sample for sample, group in zip(samples, groups, strict=True) if group not in held_out]
     val = [sample for sample, group in zip(samples, groups, strict=True) if group in held_out]
     return train, val
+
+
+def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> tuple[list[Sample], list[Sample]]:
+    """Holds out whole groups, with the classes as balanced as groups allow; the segments of a file are a group.
+
+    If all are segments of one file, each is a group of its own.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    # The order of the list must not matter.
+    ordered = sorted(samples, key=lambda sample: os.path.relpath(sample.path, base) + str(sample.part))
+    is_one_file = len({sample.path for sample in samples}) == 1
+    groups = [sample.group or (sample.name if is_one_file else sample.path) for sample in ordered]
+    num_folds = min(max(round(1 / val_fraction), 2), len(set(groups)))
+    if num_folds < 2:
+        return list(samples), []
+    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about classes of few samples, which the catalog names
+        _, held_out = next(folds.split(ordered, [sample.label for sample in ordered], groups))
+    val_names = {ordered[index].name for index in held_out}
+    train = [sample for sample in samples if sample.name not in val_names]
+    return train, [sample for sample in samples if sample.name in val_names]
