@@ -278,9 +278,7 @@ def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
         )
     notes = catalog.notes
     if {video.path for video in train} & {video.path for video in val}:
-        notes += (
-            "training and validation samples are segments of the same video; validation would be stricter on another",
-        )
+        notes += ("training and validation samples are segments of one video; another would be a stricter test",)
     return replace(catalog, train=train, val=val, notes=notes)
 
 
