@@ -23,7 +23,7 @@ from vswin.errors import InputError
 
 # Usual folders of annotation files, beside and below the video folder.
 _FOLDERS = ("splits", "annotations", "labels", "lists")
-_SUBSETS = {"train": TRAIN, "training": TRAIN, "val": VAL, "validate": VAL, "validation": VAL, "valid": VAL}
+SUBSETS = {"train": TRAIN, "training": TRAIN, "val": VAL, "validate": VAL, "validation": VAL, "valid": VAL}
 
 
 class NotFoundError(InputError):
@@ -106,7 +106,7 @@ def find_annotations(dataset: DatasetConfig, classes: ClassLookup) -> list[Path 
         folders = [base / name for base in bases for name in (*_FOLDERS, *owner.folders, ".")]
         found = [_first(folders, names) for names in (train_names, val_names)]
         if found == [None, None] and owner.title.startswith("Kinetics"):
-            for name, subset in _SUBSETS.items():
+            for name, subset in SUBSETS.items():
                 folder = root / name
                 if folder.is_dir() and any(classes.find(inner) >= 0 for inner in os.listdir(folder)):
                     found[subset == VAL] = found[subset == VAL] or folder
@@ -229,12 +229,13 @@ def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> l
     return entries
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
     """Recognises a JSON object or array by its first characters; a path in a list may also start with a bracket."""
     return re.match(r"\s*(\{\s*[\"}]|\[\s*[{\]])", text) is not None
 
 
-def _parse_json(path: Path, text: str) -> Any:
+def parse_json(path: Path, text: str) -> Any:
+    """Reads the text of a JSON file; an `InputError` says what is wrong with it."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
@@ -244,9 +245,9 @@ def _parse_json(path: Path, text: str) -> Any:
 def _read_sthv2(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads objects with `id` and `template`; the template "Putting [something]" is the class "Putting something"."""
     text = read_text(path)
-    if not _is_json(text):
+    if not is_json(text):
         return None
-    videos = _parse_json(path, text)
+    videos = parse_json(path, text)
     if isinstance(videos, dict):
         raise InputError(f"{path} is an object, as labels.json is, and no list of videos; name train.json")
     entries = []
@@ -272,10 +273,10 @@ _Row = tuple[int, tuple[str, ...]]
 def _read_kinetics(path: Path, subset: str, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads the entries of one subset from CSV or JSON, with the path `<id>_<start>_<end>` and six-digit times."""
     text = read_text(path)
-    rows = _kinetics_json(path, text) if _is_json(text) else _kinetics_csv(path, text)
+    rows = _kinetics_json(path, text) if is_json(text) else _kinetics_csv(path, text)
     if rows is None:
         return None
-    roles = {written: _SUBSETS.get(written.strip().lower()) for written in {cells[-1] for _, cells in rows}}
+    roles = {written: SUBSETS.get(written.strip().lower()) for written in {cells[-1] for _, cells in rows}}
     if subset in roles.values():
         rows = [row for row in rows if roles[row[1][-1]] == subset]
     elif others := [ROLES[role] for role in roles.values() if role]:
@@ -329,7 +330,7 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
 
 def _kinetics_json(path: Path, text: str) -> list[_Row]:
     """Reads `{"<id>": {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}}`."""
-    content = _parse_json(path, text)
+    content = parse_json(path, text)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no annotation file of Kinetics: expected an object with a member for each video")
     rows: list[_Row] = []
