@@ -71,6 +71,7 @@ WITHOUT_TENSORFLOW = [
     "vswin/config/help.py",
     "vswin/models/zoo.py",
     "vswin/weights/published.py",
+    "vswin/tools/convert_labels.py",
     "vswin/tools/models_table.py",
     "vswin/inference/inputs.py",
     "vswin/runs/report.py",

@@ -400,7 +400,7 @@ def export(
 
 
 data = group_of(
-    "Check a data set, pack it for a cluster, or show what training makes of its clips.",
+    "Check a data set, convert its labels, pack it for a cluster, or show what training makes of its clips.",
     "The learning rate and the batch size that suit what training sees: vswin tune.",
 )
 app.add_typer(data, name="data", rich_help_panel=_MACHINE)
@@ -413,6 +413,27 @@ def check(settings: Settings = _NONE) -> None:
     from vswin.data.check import run_check
 
     run_check(config)
+
+
+@command(data)
+def data_convert(
+    source: Annotated[Path, words("IN", "an export of an annotation tool, or a list")],
+    output: Annotated[Path, words("OUT", "file to write: .csv, .json, .xml (CVAT) or .eaf (ELAN)")],
+    to: Annotated[str | None, option("FORMAT", "csv, label-studio, activitynet, via, osl, cvat or elan")] = None,
+    fps: Annotated[float | None, option("N", "frames per second, to turn seconds into frames or back")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert labels between annotation tools and lists of vswin.
+
+    What OUT cannot hold is an error if the samples would change, and is counted otherwise.
+
+    Examples:
+      vswin data convert export.json labels.csv
+      vswin data convert labels.csv tasks.json --to label-studio --fps 25
+    """
+    from vswin.tools.convert_labels import run_convert_labels
+
+    run_convert_labels(source, output, to, fps, overwrite)
 
 
 @command(data)

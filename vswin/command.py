@@ -72,7 +72,7 @@ def command(group: typer.Typer, panel: str | None = None, is_for_hydra: bool = F
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         text, _, examples = (getdoc(function) or "").partition("\n\nExamples:\n")
         group.command(
-            function.__name__.removeprefix("bench_"),
+            function.__name__.removeprefix("bench_").removeprefix("data_"),
             cls=_Command,
             help=re.sub(r"(?<=\S)\n(?=\S)", " ", text),
             epilog=f"\b\nExamples:\n{cleandoc(examples)}" if examples else None,

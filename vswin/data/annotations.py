@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 from vswin.config.schema import DatasetConfig
 from vswin.data.class_names import ClassLookup
 from vswin.data.folder import count_others, is_video, list_videos
-from vswin.data.lists import ListEntry, is_number, read_text, split_cells
-from vswin.data.samples import ROLES, TRAIN, VAL
+from vswin.data.lists import SUBSETS, ListEntry, is_number, read_text, split_cells
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL
 from vswin.errors import InputError
 
 # Usual folders of annotation files, beside and below the video folder.
 _FOLDERS = ("splits", "annotations", "labels", "lists")
-_SUBSETS = {"train": TRAIN, "training": TRAIN, "val": VAL, "validate": VAL, "validation": VAL, "valid": VAL}
+_SUBSETS = {name: role for name, role in SUBSETS.items() if role != TEST}
 
 
 class NotFoundError(InputError):
@@ -229,12 +229,13 @@ def _read_hmdb51(path: Path, subset: str, split: int, classes: ClassLookup) -> l
     return entries
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
     """Recognises a JSON object or array by its first characters; a path in a list may also start with a bracket."""
     return re.match(r"\s*(\{\s*[\"}]|\[\s*[{\]])", text) is not None
 
 
-def _parse_json(path: Path, text: str) -> Any:
+def parse_json(path: Path, text: str) -> Any:
+    """Reads the text of a JSON file; an `InputError` says what is wrong with it."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
@@ -244,9 +245,9 @@ def _parse_json(path: Path, text: str) -> Any:
 def _read_sthv2(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads objects with `id` and `template`; the template "Putting [something]" is the class "Putting something"."""
     text = read_text(path)
-    if not _is_json(text):
+    if not is_json(text):
         return None
-    videos = _parse_json(path, text)
+    videos = parse_json(path, text)
     if isinstance(videos, dict):
         raise InputError(f"{path} is an object, as labels.json is, and no list of videos; name train.json")
     entries = []
@@ -272,7 +273,7 @@ _Row = tuple[int, tuple[str, ...]]
 def _read_kinetics(path: Path, subset: str, classes: ClassLookup) -> list[ListEntry] | None:
     """Reads the entries of one subset from CSV or JSON, with the path `<id>_<start>_<end>` and six-digit times."""
     text = read_text(path)
-    rows = _kinetics_json(path, text) if _is_json(text) else _kinetics_csv(path, text)
+    rows = _kinetics_json(path, text) if is_json(text) else _kinetics_csv(path, text)
     if rows is None:
         return None
     roles = {written: _SUBSETS.get(written.strip().lower()) for written in {cells[-1] for _, cells in rows}}
@@ -329,7 +330,7 @@ def _kinetics_csv(path: Path, text: str) -> list[_Row] | None:
 
 def _kinetics_json(path: Path, text: str) -> list[_Row]:
     """Reads `{"<id>": {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}}`."""
-    content = _parse_json(path, text)
+    content = parse_json(path, text)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no annotation file of Kinetics: expected an object with a member for each video")
     rows: list[_Row] = []

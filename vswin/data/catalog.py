@@ -18,7 +18,8 @@ from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, r
 from vswin.data.class_names import ClassLookup, describe_classes, note_spellings, read_class_names
 from vswin.data.decode import VIDEO_FILES, VideoStore
 from vswin.data.folder import LAYOUT, load_folder
-from vswin.data.lists import ACCEPTED, ListEntry, find_class_names, read_list
+from vswin.data.label_tools import read_labels
+from vswin.data.lists import ACCEPTED, ListEntry, find_class_names
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
@@ -181,7 +182,7 @@ def _load_lists(
     entries: dict[str, list[ListEntry]] = {}
     for subset, path in [*lists.items()]:
         read = read_annotations(dataset, path, read_as[subset], classes, notes) if classes and is_annotated else None
-        read = read or read_list(path, bases[subset], notes)
+        read = read or read_labels(path, bases[subset], notes)
         # A list may hold several subsets; those of another list, or not to be tested, are left out.
         by_subset = {role: [entry for entry in read if (entry.subset or subset) == role] for role in ROLES}
         for role, some in by_subset.items():
@@ -199,7 +200,9 @@ def _load_lists(
         note_spellings({entry.label for entry in named}, notes)
 
     by_id = [entry for some in entries.values() for entry in some if entry.video_id]
-    files = {base: FileIndex(base, by_id) for base in {*bases.values()}} if is_annotated else {}
+    # Annotation tools, whose entries have no lines, rarely know the folders that videos lie in later.
+    is_searched = is_annotated or any(not entry.line for some in entries.values() for entry in some)
+    files = {base: FileIndex(base, by_id) for base in {*bases.values()}} if is_searched else {}
     found: dict[str, Listed] = {subset: Listed([], [], []) for subset in ROLES}
     for subset, path in lists.items():
         base = bases[subset]
