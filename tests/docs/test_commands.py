@@ -78,7 +78,7 @@ def check_vswin(words: list[str]) -> None:
     command, rest = find_command(words)
     given = command.make_context(command.name, rest).params
     match words[0]:
-        case "data":
+        case "data" if "settings" in given:
             check_settings(f"data_{command.name}", given["settings"])
         case "splits" | "tune":
             check_settings("train", given["settings"])

@@ -132,7 +132,7 @@ def _path_of(address: str) -> str:
     elif "://" in path:
         path = unquote(url.path).lstrip("/")
     # Label Studio adds eight digits to the names of uploaded files.
-    path = re.sub(r"^/?(?:.*/)?(?:data/)?upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(?=[^/]+$)", "", path)
+    path = re.sub(r"^(?:.*/)?data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(?=[^/]+$)", "", path)
     return re.sub(r"^(\.{1,2}/)+", "", path)
 
 
@@ -160,9 +160,13 @@ def _read_label_studio(source: str, tasks: Any, unused: Counter[str]) -> Entries
         for some in finished[:1]:
             results = _small_results(some) if is_small else [_dict(result) for result in _list(some.get("result"))]
             unused["tasks without annotations"] += not results
+            # One result may state the rate of all, which belong to one video.
+            parts = [
+                part for result in results for part in (result, _dict(result.get("value")), _dict(result.get("meta")))
+            ]
+            rate = _rate_of(where, data, *parts)
             for result in results:
                 value = _dict(result.get("value"))
-                rate = _rate_of(where, value, result, _dict(result.get("meta")), data)
                 label = _join(value.get("timelinelabels") or value.get("choices") or value.get("taxonomy"))
                 ranges = _list(value.get("ranges"))
                 if not label or ("timelinelabels" in value) != bool(ranges):
@@ -195,7 +199,7 @@ def _small_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rate_of(where: str, *parts: Mapping[str, Any]) -> float:
-    """Finds the frames per second in the parts of a result, or 0.0 if none states them."""
+    """Finds the frames per second in the parts of an annotation, or 0.0 if none states them."""
     known: dict[str, Any] = {}
     for part in reversed(parts):
         known |= part
@@ -204,8 +208,8 @@ def _rate_of(where: str, *parts: Mapping[str, Any]) -> float:
     if value is None and known.get("framesCount") and duration:
         value = _number(where, known["framesCount"]) / max(_number(where, duration), 1e-9)
     rate = 0.0 if value is None else _number(where, value)
-    if rate < 0:
-        raise InputError(f"{where}: {rate:g} frames per second; a rate is above 0")
+    if value is not None and not 0.01 <= rate <= 10_000:
+        raise InputError(f"{where}: {rate:g} frames per second; a rate is between 0.01 and 10,000")
     return rate
 
 
