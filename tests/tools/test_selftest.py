@@ -48,7 +48,7 @@ def test_labels_that_are_off_by_one_are_found_before_the_training(shift):
     names = ("a", "b", "c")
     records = [Sample(f"videos/train/{name}/1.avi", (label,)) for label, name in enumerate(names)]
     selftest._check_labels(Catalog(names, records, records))
-    wrong = [record._replace(label=record.label + shift) for record in records]
+    wrong = [record._replace(labels=(record.label + shift,)) for record in records]
     for catalog in (Catalog(names, wrong, records), Catalog(names, records, wrong)):
         with pytest.raises(InputError, match=rf"a/1\.avi has the label {shift}, which is not a: reinstall"):
             selftest._check_labels(catalog)

@@ -53,7 +53,7 @@ def run_splits(config: TrainConfig, overrides: Sequence[str]) -> None:
         if not _is_tested(run, runtime):
             _call("evaluate.py", f"run={run}", *runtime)
         summary = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        summaries[split] = {key: summary[key] for key in _FIGURES}
+        summaries[split] = {key: summary[key] for key in _FIGURES if key in summary}
     _report(folder, f"{config.model.name} on {config.dataset.name}", summaries)
 
 
@@ -83,13 +83,14 @@ def _identity(protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 def _report(folder: Path, title: str, summaries: Mapping[int, Mapping[str, float]]) -> None:
     """Prints the splits and their mean, and writes them to `splits.json`."""
+    figures = {key: title for key, title in _FIGURES.items() if all(key in summary for summary in summaries.values())}
     means, spread = (
-        {key: compute(summary[key] for summary in summaries.values()) for key in _FIGURES} for compute in (mean, stdev)
+        {key: compute(summary[key] for summary in summaries.values()) for key in figures} for compute in (mean, stdev)
     )
     rows = {f"split {split}": summary for split, summary in summaries.items()} | {"mean": means}
-    lines = [[title, *_FIGURES.values()]]
-    lines += [[name, *(f"{100 * row[key]:.2f} %" for key in _FIGURES)] for name, row in rows.items()]
-    print_table(console, [*lines, ["standard deviation", *(f"{100 * spread[key]:.2f}" for key in _FIGURES)]])
+    lines = [[title, *figures.values()]]
+    lines += [[name, *(f"{100 * row[key]:.2f} %" for key in figures)] for name, row in rows.items()]
+    print_table(console, [*lines, ["standard deviation", *(f"{100 * spread[key]:.2f}" for key in figures)]])
     with replacing(folder / "splits.json") as partial:
         content = {"mean": means, "standard_deviation": spread, "splits": summaries}
         partial.write_text(json.dumps(content, indent=2) + "\n")
