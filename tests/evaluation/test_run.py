@@ -98,7 +98,7 @@ def read_rows(path):
 
 def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make_config, capsys):
     weights = save_constant(model, tmp_path / "constant.h5")
-    metrics = run_evaluation(make_config(weights))
+    metrics = run_evaluation(make_config(weights, "dataset.title='Ours, day 1'"))
     assert (metrics.num_videos, metrics.num_bad_videos) == (7, 0)
     assert metrics.top1 == pytest.approx(3 / 7)
     assert metrics.top5 == 1.0
@@ -108,7 +108,9 @@ def test_every_video_counts_once_and_the_figures_are_exact(tmp_path, model, make
     assert {(row["class_1"], row["class_2"], row["class_3"]) for row in rows} == {("light", "middle", "dark")}
     assert float(rows[0]["probability_1"]) == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), abs=1e-6)
     text = capsys.readouterr().out
-    assert "7 validation videos, 3 classes" in text
+    assert "Ours, day 1, 7 validation videos, 3 classes" in text
+    assert "| Ours, day 1 |" in (tmp_path / "results" / "results.md").read_text()
+    assert "Ours, day 1" in (tmp_path / "report" / "report.html").read_text()
     assert "2 clips x 3 crops, 4 frames in a row, short side 32, 32 x 32 px" in text
     assert "42 views" in text
     assert "42.86 %" in text

@@ -36,6 +36,7 @@ _NOT_COMPARED = (
     *("output_dir", "resume", "patience", "save_minutes", "save_steps", "keep_states"),
     *("runtime.strategy", "runtime.micro_batches", "runtime.remat", "runtime.jit"),
     *("dataset.cache_dir", "dataset.clip_timeout_sec", "dataset.isolate", "dataset.max_bad_share", "dataset.test_list"),
+    "dataset.title",
 )
 _LISTS = ("dataset.train_list", "dataset.val_list", "dataset.test_list")
 

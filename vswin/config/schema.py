@@ -119,6 +119,8 @@ class DatasetConfig:
     """The videos and their labels: see `vswin.data.catalog`."""
 
     name: str
+    # None: the name
+    title: str | None
     root: str = path()
     source: str | None = choice(None, "videos", "tfds")
     tfds: str | None
@@ -144,6 +146,11 @@ class DatasetConfig:
     isolate: bool
     cache: str = choice("none", "ram", "disk")
     cache_dir: str = path()
+
+    @property
+    def shown_name(self) -> str:
+        """How summaries, reports and tables name the data set."""
+        return self.title or self.name
 
 
 @dataclass(kw_only=True)

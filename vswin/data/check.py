@@ -87,7 +87,7 @@ def run_check(config: DataCheckConfig) -> None:
     if is_packed(Path(dataset.root)):
         raise InputError(f"{dataset.root} is packed: its videos were compared with their files when it was written")
     catalog = find_videos(dataset)
-    for line in (f"{dataset.name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
+    for line in (f"{dataset.shown_name} in {dataset.root}: {describe_catalog(catalog)}", *catalog.notes):
         say(console, line)
 
     names = list(dict.fromkeys(video.name for videos in catalog.subsets.values() for video in videos))

@@ -61,6 +61,7 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
         "weights": weights,
         "dataset": {
             "name": config.dataset.name,
+            "title": config.dataset.shown_name,
             "root": config.dataset.root,
             "split": config.dataset.split if config.dataset.name in WITH_SPLITS else None,
             "num_videos": len(catalog.tested),

@@ -236,7 +236,7 @@ def format_results(records: Sequence[Mapping[str, Any]]) -> str:
     unmatched: dict[str, None] = {}
     for record in records:
         rows.append(_format_row(record))
-        weights, data = _escape(str(record["weights"]["init_from"])), _escape(record["dataset"]["name"])
+        weights, data = _escape(str(record["weights"]["init_from"])), _escape(_title(record["dataset"]))
         if record["note"]:
             notes[f"- {weights}: {_escape(record['note'])}"] = None
         if record["no_official"]:
@@ -256,6 +256,11 @@ def format_results(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def _title(dataset: Mapping[str, Any]) -> str:
+    """Returns the title of a data set; records of earlier versions only have its name."""
+    return str(dataset.get("title") or dataset["name"])
+
+
 def _format_row(record: Mapping[str, Any]) -> list[str]:
     dataset = record["dataset"]
     missing = f", {dataset['num_missing']:,} missing" if dataset.get("num_missing") else ""
@@ -263,7 +268,7 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
     cells = [
         _escape(record["date"].partition("T")[0]),
         _escape(str(record["weights"]["init_from"])),
-        _escape(dataset["name"] + (f", split {dataset['split']}" if dataset.get("split") else "")),
+        _escape(_title(dataset) + (f", split {dataset['split']}" if dataset.get("split") else "")),
         f"{record['num_videos']:,}{missing}{bad}",
         ", ".join(describe_views(record).values()),
     ]

@@ -245,7 +245,7 @@ def _describe_cost(
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per view",
         "weights": weights,
-        "data": f"{config.dataset.name}, {count_of(num_videos, role)}, {count_of(num_classes, 'class')}"
+        "data": f"{config.dataset.shown_name}, {count_of(num_videos, role)}, {count_of(num_classes, 'class')}"
         + (f"; {num_missing:,} of the list are missing" if num_missing else "")
         + "".join(f"\n{' ' * 16}{note}" for note in catalog.notes),
         "protocol": ", ".join(describe_views(vars(clip)).values()),

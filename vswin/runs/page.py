@@ -83,7 +83,7 @@ def write_page(
     environment.filters["interval"] = format_interval
     config, metrics = run.config or {}, run.metrics or {}
     model = config.get("model.name") or run.protocol.get("model")
-    dataset = config.get("dataset.name") or run.test_set.get("name")
+    dataset = config.get("dataset.title") or config.get("dataset.name") or run.test_set.get("name")
     published, test_session, weights = metrics.get("published"), metrics.get("environment"), run.protocol.get("weights")
     # An evaluation in the folder of a training run may have tested weights from elsewhere.
     file = weights.get("file") if isinstance(weights, dict) else None

@@ -54,7 +54,7 @@ def run_splits(config: TrainConfig, overrides: Sequence[str]) -> None:
             _call("evaluate.py", f"run={run}", *runtime)
         summary = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         summaries[split] = {key: summary[key] for key in _FIGURES if key in summary}
-    _report(folder, f"{config.model.name} on {config.dataset.name}", summaries)
+    _report(folder, f"{config.model.name} on {config.dataset.shown_name}", summaries)
 
 
 def _call(script: str, *overrides: str) -> None:

@@ -133,7 +133,7 @@ def run_tune_rates(
     logger.info(f"weights: {weights}")
     epochs = count_of(float(f"{steps / steps_per_epoch:.2g}"), "epoch")
     logger.info(
-        f"{steps} steps of {count_of(config.batch_size, 'clip')} ({epochs} of {config.dataset.name}) on "
+        f"{steps} steps of {count_of(config.batch_size, 'clip')} ({epochs} of {config.dataset.shown_name}) on "
         f"{describe_devices(strategy)}, learning rate {span[0]:g} to {span[1]:g}"
     )
     try:  # before the training steps, which would be lost otherwise
@@ -150,7 +150,7 @@ def run_tune_rates(
         writer.writerow(["step", "learning_rate", "loss", "smoothed_loss"])
         writer.writerows([step, *(f"{value:.6g}" for value in row)] for step, row in enumerate(rows))
     if curve.losses:
-        title = f"{config.model.name} on {config.dataset.name}, {count_of(config.batch_size, 'clip')} per step"
+        title = f"{config.model.name} on {config.dataset.shown_name}, {count_of(config.batch_size, 'clip')} per step"
         draw_curve(folder / "learning_rates.png", curve, smoothed, found, title)
     logger.info(f"curve and plot: {folder}{'' if curve.losses else ' (no loss to draw)'}")
     _report(config, curve, found, span)

@@ -61,7 +61,7 @@ def describe_run(
         "model": f"{config.model.name}, {count_parameters(size, num_classes) / 1e6:.2f} M parameters, "
         f"{macs / 1e9:.2f} GMACs per clip",
         "weights": weights,
-        "data": _NEXT_LINE.join([f"{config.dataset.name}: {describe_catalog(catalog)}", *catalog.notes]),
+        "data": _NEXT_LINE.join([f"{config.dataset.shown_name}: {describe_catalog(catalog)}", *catalog.notes]),
         "classes": ", ".join(catalog.class_names[:8]) + (", ..." if num_classes > 8 else ""),
         "clips": f"{count_of(clip.num_frames, 'frame')}, {clip.sampling}"
         + (f" with stride {clip.frame_stride}" if clip.sampling == "dense" else "")
