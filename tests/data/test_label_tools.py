@@ -325,6 +325,7 @@ def test_a_list_has_only_the_columns_that_its_labels_need():
         SEGMENTS[0]._replace(part=seconds(7200.123456, 7201), group="Ann"),
         WHOLE[0]._replace(part=frames(3, 9, Region(0.25, 0, 1, 0.5, in_pixels=False))),
     ]
+    assert write_labels([WHOLE[0]._replace(part=frames(3, 9))], "csv", 30, []).endswith("\na.mp4,serve,0.1,0.3\n")
     rows = list(csv.reader(write_labels(many, "csv", None, []).splitlines()))
     header = "path,label,start,end,start_frame,end_frame,x1,y1,x2,y2,group,split"
     assert rows[0] == header.split(",")

@@ -35,8 +35,9 @@ class Writer(NamedTuple):
 def write_labels(entries: Sequence[ListEntry], to: str, fps: float | None, notes: list[str]) -> str:
     """Makes the text of a file in the format `to`, a key of `WRITERS`.
 
-    `fps`, if the entries state no rate, turns seconds into frames, rounded, or back. `notes` gets sentences about what
-    is left out or rounded; an `InputError` names the first entry whose segment or box the format cannot hold.
+    `fps`, if the entries state no rate, turns seconds into frames, rounded, or back (in lists, too). `notes` gets
+    sentences about what is left out or rounded; an `InputError` names the first entry whose segment or box the format
+    cannot hold.
     """
     writer = WRITERS[to]
     written, num_rounded = [], 0
@@ -49,7 +50,8 @@ def write_labels(entries: Sequence[ListEntry], to: str, fps: float | None, notes
                 lacking[0], f"a {lacking[0]}"
             )
             raise InputError(f"{entry.where}{entry.part}: {writer.title} cannot hold {what}; convert to another format")
-        if segment and writer.unit not in ("both", "frames" if segment.in_frames else "seconds"):
+        unit = ("seconds" if fps else "") if writer.unit == "both" else writer.unit
+        if segment and unit and segment.in_frames != (unit == "frames"):
             rate = entry.rate or fps
             if not rate:
                 raise InputError(
@@ -58,7 +60,7 @@ def write_labels(entries: Sequence[ListEntry], to: str, fps: float | None, notes
                 )
             moved = _in_other_unit(segment, rate)
             num_rounded += moved.in_frames and abs(moved.start / rate - segment.start) > 1e-6 * (1 + segment.start)
-            entry = entry._replace(part=Part(moved, region), rate=rate)
+            entry = entry._replace(part=Part(moved, region), rate=rate if moved.in_frames else entry.rate)
         written.append(entry)
     if writer.has_one_video and len({entry.path for entry in entries}) > 1:
         raise InputError(
