@@ -17,6 +17,7 @@ from vswin.data.label_writers import WRITERS, write_labels
 from vswin.data.lists import ListEntry
 from vswin.data.samples import Part, Region, Segment
 from vswin.errors import InputError
+from vswin.tools.convert_labels import run_convert_labels
 
 
 def seconds(start, end, region=None):
@@ -448,3 +449,11 @@ def test_the_command_converts_and_says_what_it_did(tmp_path):
     done = convert(source, tmp_path / "labels.json", "--to", "label-studio", "--fps", "30")
     assert done.returncode == 0, done.stderr
     assert read_labels(tmp_path / "labels.json", "", [])[0].part == seconds(1.5, 3)
+
+
+def test_segments_of_a_list_come_back_from_a_tool(tmp_path):
+    text = "path,label,start,end\na.mp4,serve,0:01:12.400,1:14\nb.mp4,rally,3,4.24\n"
+    (tmp_path / "in.csv").write_text(text)
+    for source, output, to in (("in.csv", "tool.json", "label-studio"), ("tool.json", "out.csv", None)):
+        run_convert_labels(tmp_path / source, tmp_path / output, to, 25.0, is_overwriting=False)
+    assert (tmp_path / "out.csv").read_text() == "path,label,start,end\na.mp4,serve,72.4,74\nb.mp4,rally,3,4.24\n"

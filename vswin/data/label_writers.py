@@ -59,7 +59,8 @@ def write_labels(entries: Sequence[ListEntry], to: str, fps: float | None, notes
                     "of the videos with --fps"
                 )
             moved = _in_other_unit(segment, rate)
-            num_rounded += moved.in_frames and abs(moved.start / rate - segment.start) > 1e-6 * (1 + segment.start)
+            edges = zip(moved[:2], segment[:2], strict=True)
+            num_rounded += moved.in_frames and any(abs(new / rate - old) > 1e-6 * (1 + old) for new, old in edges)
             entry = entry._replace(part=Part(moved, region), rate=rate if moved.in_frames else entry.rate)
         written.append(entry)
     if writer.has_one_video and len({entry.path for entry in entries}) > 1:
