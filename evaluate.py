@@ -12,7 +12,7 @@ from vswin.config.compose import hydra_errors, quote_paths
 from vswin.config.help import print_help_if_asked
 from vswin.config.load import CONFIG_DIR, check_overrides, from_run, implied_choices, load_config
 from vswin.config.schema import EvaluateConfig
-from vswin.errors import clean_errors
+from vswin.errors import clean_errors, end_on_sigterm
 
 ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 
@@ -33,6 +33,7 @@ def main(composed) -> None:  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     # Hydra passes errors on instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    end_on_sigterm()
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "evaluate")
         check_overrides(sys.argv[1:], EvaluateConfig)

@@ -12,7 +12,7 @@ from vswin.config.compose import hydra_errors, quote_paths
 from vswin.config.help import print_help_if_asked
 from vswin.config.load import CONFIG_DIR, ROOT, check_overrides, load_config
 from vswin.config.schema import TrainConfig
-from vswin.errors import clean_errors
+from vswin.errors import clean_errors, end_on_sigterm
 
 ConfigStore.instance().store("train_schema", TrainConfig)
 
@@ -38,6 +38,7 @@ def _command() -> list[str]:
 if __name__ == "__main__":
     # Hydra passes errors on instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    end_on_sigterm()
     with clean_errors(), hydra_errors():
         print_help_if_asked(sys.argv[1:], "train")
         check_overrides(sys.argv[1:], TrainConfig)

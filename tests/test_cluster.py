@@ -1,10 +1,12 @@
 """Tests of `vswin.cluster`: how it reads the environments of real launchers."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
-from vswin.cluster import Cluster, count_slurm_gpus, expand_counts, expand_hosts, find_cluster, share_gpus
+from vswin.cluster import Cluster, Workers, count_slurm_gpus, expand_counts, expand_hosts, find_cluster, share_gpus
 from vswin.errors import InputError
 
 # The variables of task 3 under `srun --nodes=3 --ntasks=5 --gpus-per-node=4`, shortened to those that matter.
@@ -152,3 +154,28 @@ def test_what_slurm_says_of_gpus():
     assert count_slurm_gpus({"SLURM_GPUS_ON_NODE": "8"}) == 8
     assert count_slurm_gpus({"SLURM_GPUS_ON_NODE": "gpu:8"}) is None
     assert count_slurm_gpus({}) is None
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ([1], "worker 1 (b:1) has gone or cannot be reached; "),
+        # Only the chief hears of all workers at once, as when its own link is down.
+        (
+            [2, 1],
+            "worker 1 (b:1) and worker 2 (c:1) have gone or cannot be reached, or this machine has lost its network",
+        ),
+    ],
+)
+def test_the_chief_names_the_workers_that_it_cannot_reach(lost, said):
+    """The error is the one of TensorFlow 2.21 on a chief whose link was taken down."""
+    spec = tf.train.ClusterSpec({"worker": ["a:1", "b:1", "c:1"]})
+    resolver = SimpleNamespace(cluster_spec=lambda: spec, task_type="worker", task_id=0)
+    tasks = "\n".join(f"/job:worker/replica:0/task:{rank}" for rank in lost)
+    error = tf.errors.UnavailableError(
+        None,
+        None,
+        f"Collective ops is aborted by: Error reported from /job:worker/task:{lost[0]}: The following tasks are "
+        f"unhealthy (stopped sending heartbeats):\n{tasks}\nThe tasks have crashed. Check the task logs",
+    )
+    assert Workers(SimpleNamespace(cluster_resolver=resolver)).describe_loss(error).startswith(said)

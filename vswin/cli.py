@@ -66,8 +66,8 @@ app = group_of(
     "vswin train model=swin_base dataset=folder dataset.root=my/videos\n"
     "vswin evaluate run=outputs/<run>\n"
     "vswin predict jump.mp4 --model outputs/<run>\n\n"
-    "vswin COMMAND --help says more about a command. VSWIN_DEBUG=1 in the environment shows where an error comes from; "
-    "NO_COLOR=1 turns colours off.",
+    "vswin COMMAND --help says more about a command. VSWIN_DEBUG=1 in the environment shows where an error comes from "
+    "and what TensorFlow says at its start; NO_COLOR=1 turns colours off.",
     has_version=True,
 )
 

@@ -248,7 +248,10 @@ class Workers:
                 "network between the two is down"
             )
         lost = " and ".join(f"worker {rank} ({self.addresses[rank]})" for rank in ranks) or "another worker"
-        return f"{lost} has gone or cannot be reached; its own last words are on its terminal and in its log"
+        lost += f" {'have' if len(ranks) > 1 else 'has'} gone or cannot be reached"
+        if len(ranks) == self.count - 1:
+            lost += ", or this machine has lost its network"
+        return f"{lost}; the last words of a lost worker are on its own terminal and in its log"
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """Adds up int32 arrays over all workers; the first device of each worker contributes its array."""

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,10 @@ _DISK_LOST = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 
 class InputError(ValueError):
     """An error that the user can fix; it names the thing, the value and the way out."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 class DecodeError(Exception):
@@ -42,7 +47,7 @@ class DecodeError(Exception):
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """Ends the program on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.
+    """Ends the program with a line on Ctrl-C, and with one paragraph on an `InputError`, a full disk or lack of memory.
 
     Other errors keep their traceback, below a line that calls them bugs. With `VSWIN_DEBUG=1` every error keeps it, and
     TensorFlow says what it finds on the machine. Behind `| head`, the program ends silently.
@@ -51,7 +56,9 @@ def clean_errors() -> Iterator[None]:
         # Characters that the encoding lacks are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     is_debugging = os.environ.get("VSWIN_DEBUG", "0") not in ("", "0")
-    if not is_debugging and os.name == "posix" and "tensorflow" not in sys.modules and _QUIET not in sys.meta_path:
+    # Without standard error (2>&-) there is nothing to keep quiet.
+    is_loud = is_debugging or os.name != "posix" or sys.stderr is None
+    if not is_loud and "tensorflow" not in sys.modules and _QUIET not in sys.meta_path:
         sys.meta_path.insert(0, _QUIET)
     try:
         try:
@@ -60,13 +67,14 @@ def clean_errors() -> Iterator[None]:
             sys.stdout.flush()
             raise
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         drop_output()
         if is_debugging:
             raise
-        print("\ninterrupted", file=sys.stderr)
-        # As shells report it: 128 + SIGINT.
-        raise SystemExit(130) from None
+        is_term = isinstance(stop, _Terminated)
+        print("\nended by SIGTERM" if is_term else "\ninterrupted", file=sys.stderr)
+        # As shells report it: 128 + the signal's number.
+        raise SystemExit(128 + (signal.SIGTERM if is_term else signal.SIGINT)) from None
     except Exception as error:
         from vswin.console import printable_lines
 
@@ -81,6 +89,16 @@ def clean_errors() -> Iterator[None]:
         if text is None or is_debugging:
             raise
         raise SystemExit(f"error: {printable_lines(text)}") from None
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM end the program inside `clean_errors` as Ctrl-C does, unless it was told to ignore the signal."""
+
+    def end(number: int, frame: object) -> None:
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, end)
 
 
 class _QuietTensorFlow(MetaPathFinder):
@@ -113,6 +131,9 @@ def _load_quietly(load: Callable[[ModuleType], None], module: Any) -> None:
         # If TensorFlow cannot use a GPU of this machine, its text says why.
         if module.config.list_physical_devices("GPU") or not os.path.exists("/dev/nvidia0"):
             keeper.kill()
+    except KeyboardInterrupt:
+        keeper.kill()
+        raise
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -214,6 +214,38 @@ def test_what_tensorflow_says_is_shown_if_it_fails_to_start(tmp_path, end):
     assert ("no such symbol" in done.stderr) is (done.returncode == 1)
 
 
+def test_without_standard_error_tensorflow_starts_too():
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", START + "print(len(tf.__version__) > 3)"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "number", "said"),
+    [
+        ("train.py", signal.SIGTERM, "ended by SIGTERM"),
+        ("train.py", signal.SIGINT, "interrupted"),
+        ("evaluate.py", signal.SIGTERM, "ended by SIGTERM"),
+    ],
+)
+def test_a_signal_while_tensorflow_starts_ends_a_command_in_a_line(tmp_path, script, number, said):
+    (tmp_path / "tensorflow").mkdir()
+    lines = "os.write(2, b'cpu_feature_guard\\n')\nprint('starts', flush=True)\ntime.sleep(60)\n"
+    (tmp_path / "tensorflow" / "__init__.py").write_text(f"import os, time\n{lines}")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / script), *(["init_from=null"] if script == "evaluate.py" else [])],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "starts\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[1] == f"\n{said}\n"
+    assert process.returncode == 128 + number
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

@@ -282,9 +282,32 @@ def test_too_little_memory_is_explained_by_what_does_not_fit_and_what_to_try(
     assert message.endswith(f"  {GO_ON} {way_out}" if way_out else "No setting is left that keeps the step")
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4")])
-def test_other_errors_stay_what_they_are(error, compose_train, tmp_path):
-    (tmp_path / "checkpoints" / "last").mkdir(parents=True)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOENT, os.strerror(errno.ENOENT), "run/checkpoints/last/ckpt-4.index"),
+        tf.errors.NotFoundError(None, None, "/tmp/a/link/ckpt-4_temp/part-0; No such file or directory"),
+    ],
+)
+def test_states_that_are_removed_before_the_first_is_saved_are_named(error, compose_train, tmp_path):
+    def fail():
+        raise error
+
+    assert "checkpoints/last was removed while the run went on" in explain(fail, compose_train, tmp_path)
+
+
+@pytest.mark.parametrize("has_states", [True, False])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        OSError(errno.ENOENT, os.strerror(errno.ENOENT), "video.mp4"),
+        tf.errors.NotFoundError(None, None, "run/tensorboard/events.out; No such file or directory"),
+    ],
+)
+def test_other_errors_stay_what_they_are(error, has_states, compose_train, tmp_path):
+    if has_states:
+        (tmp_path / "checkpoints" / "last").mkdir(parents=True)
     checkpoints = SimpleNamespace(position="", workers=Workers(tf.distribute.get_strategy()))
     with pytest.raises(type(error)) as caught, faults_explained(compose_train(), checkpoints, tmp_path, GO_ON):
         raise error

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import re
+import resource
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_wandb_whose_process_is_killed_ends_no_training(compose_train, tmp_path,
     assert re.search(
         rf"wandb: not everything was sent .*\n  wandb sync --include-online {tmp_path}/wandb/offline-run-\S+\n", output
     )
+
+
+def test_on_a_full_disk_the_log_of_wandb_shows_no_tracebacks(compose_train, tmp_path, capfd):
+    """The disk is already full when wandb starts: no file may have more than 300 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        with open_wandb(compose_train("logger=wandb"), tmp_path) as log:
+            log.on_epoch_end(0, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        wandb.teardown()
+    assert "Logging error" not in capfd.readouterr().err
 
 
 def test_with_a_key_the_run_is_online(compose_train, tmp_path, monkeypatch):

@@ -31,31 +31,21 @@ def wandb_run(folder: Path, project: str, config: Mapping[str, Any], option: str
     has its usual meaning. A lost network ends nothing: after a minute, or `WANDB_FINISH_TIMEOUT` seconds, the log names
     the command that sends the rest. If wandb cannot start, an `InputError` names `option`, which asks for it.
     """
-    run = _start(folder, project, config, option)
+    # wandb writes its own log; errors of that log on a full disk are not shown.
+    shown, logging.raiseExceptions = logging.raiseExceptions, False
     exit_code = 1
     try:
-        yield run
-        exit_code = 0
-    except SystemExit as stop:
-        exit_code = stop.code if isinstance(stop.code, int) else 1
-        raise
-    finally:
-        # wandb writes its own log; errors of that log on a full disk are not shown.
-        shown, logging.raiseExceptions = logging.raiseExceptions, False
+        run = _start(folder, project, config, option)
         try:
-            run.finish(exit_code=exit_code)
-        except Exception as error:  # an error of wandb must not end the training
-            path = shlex.quote(str(Path(run.dir).parent))
-            logger.info(
-                f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
-                f"  wandb sync --include-online {path}"
-            )
-            if not isinstance(error, TimeoutError):
-                # wandb's process is gone; after a teardown, wandb does not look for it when Python ends.
-                with suppress(Exception):
-                    wandb.teardown()
+            yield run
+            exit_code = 0
+        except SystemExit as stop:
+            exit_code = stop.code if isinstance(stop.code, int) else 1
+            raise
         finally:
-            logging.raiseExceptions = shown
+            _finish(run, exit_code)
+    finally:
+        logging.raiseExceptions = shown
 
 
 def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -> Run:
@@ -85,13 +75,29 @@ def _start(folder: Path, project: str, config: Mapping[str, Any], option: str) -
         raise InputError(
             f"{option} asks for wandb, which cannot start: {error}; set WANDB_MODE=offline or leave out {option}"
         ) from error
-    where = str(run.url)
     if run.disabled:
         where = "off, as WANDB_MODE=disabled says"
     elif run.offline:
         where = f"offline; upload with: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
+    else:
+        where = str(run.url)
     logger.info(f"{'wandb:':<16}{where}")
     return run
+
+
+def _finish(run: Run, exit_code: int) -> None:
+    try:
+        run.finish(exit_code=exit_code)
+    except Exception as error:  # an error of wandb must not end the training
+        path = shlex.quote(str(Path(run.dir).parent))
+        logger.info(
+            f"wandb: not everything was sent ({error}). What is on the disk can be sent with\n"
+            f"  wandb sync --include-online {path}"
+        )
+        if not isinstance(error, TimeoutError):
+            # wandb's process is gone; after a teardown, wandb does not look for it when Python ends.
+            with suppress(Exception):
+                wandb.teardown()
 
 
 def _has_account() -> bool:

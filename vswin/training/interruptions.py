@@ -169,8 +169,9 @@ def faults_explained(config: TrainConfig, checkpoints: Checkpoints, folder: Path
             )
         elif loss := checkpoints.workers.describe_loss(error):
             message = f"{loss}. {saved.capitalize()}. Start the job again, each worker with\n  {command}"
+        # Before the first state is saved, only an error that names its files is about them.
         elif not (folder / STATES).is_dir() and (
-            position or isinstance(error, FileNotFoundError | tf.errors.NotFoundError)
+            position or (isinstance(error, FileNotFoundError | tf.errors.NotFoundError) and "ckpt-" in str(error))
         ):
             best = best_weights(folder)
             message = (
