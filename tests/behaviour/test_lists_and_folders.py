@@ -99,7 +99,7 @@ def lines(form, header="", **words):
         (lines("{path},{name}", "file_name,label"), "list.csv", "utf-8-sig", "name", ""),
         (lines("x,{path},{index}", "clip_name,clip_path,label"), "a.csv", "utf-8", "index", "the column clip_name"),
         (lines("{number},{path},{name}", ",video_path,label"), "list.csv", "utf-8", "name", "the column (no name)"),
-        (lines("{path},{name},p,train", "video,label,group,split"), "a.csv", "utf-8", "name", ""),
+        (lines("{path},{name},{number},train", "video,label,group,split"), "a.csv", "utf-8", "name", ""),
         (lines("{path};{name}"), "list.csv", "utf-8", "name", ""),
         (lines("{name};{path}", "label;path").replace("\n", "\r\n"), "list.csv", "utf-8-sig", "name", ""),
         (lines('"{path}" "{name}"'), "list.txt", "utf-8", "name", ""),

@@ -356,3 +356,12 @@ def test_a_group_in_two_lists_is_refused(film) -> None:
     rows = "film.mp4,a,0,1,me,train\nfilm.mp4,b,1,2,you,train\nfilm.mp4,a,2,3,me,val\n"
     with pytest.raises(InputError, match=r"the group 'me' has training and validation samples, for example .*t=0,1"):
         load_list(film[0], "path,label,start,end,group,split\n" + rows, val_list=None)
+
+
+def test_a_class_keeps_its_only_group_for_training(film) -> None:
+    rows = "cut/0.mp4,a,,,x\ncut/1.mp4,b,0,0.4,y\ncut/1.mp4,b,0.4,,z\ncut/2.mp4,b,,,z\n"
+    catalog = load_list(film[0], "path,label,start,end,group\n" + rows, val_list=None, val_fraction=0.5)
+    assert {sample.label for sample in catalog.train} == {0, 1}
+    assert {sample.label for sample in catalog.val} == {1}
+    with pytest.raises(InputError, match="one group only"):
+        load_list(film[0], "path,label,group\ncut/0.mp4,a,x\ncut/1.mp4,b,x\n", val_list=None)

@@ -25,7 +25,9 @@ def lists() -> list[Files]:
         "# ours\r\na/1.avi walk\r\nb/2.avi run\r\na/3.avi walk\r\nb/4.avi run\r\n",
         'path,label\n"a/1.avi",walk\nb/2.avi,"run, fast"\na/3.avi,walk\nb/4.avi,"run, fast"\n',
         "a/1.avi,0\nb/2.avi,1\na/3.avi,0\nb/4.avi,1\n",
-        ",label;video_path;group\n0;walk;a/1.avi;g\n1;run;b/2.avi;g\n".replace(",", ";"),
+        ",label;video_path;group\n0;walk;a/1.avi;g\n1;run;b/2.avi;h\n2;run;b/4.avi;g\n3;walk;a/3.avi;h\n".replace(
+            ",", ";"
+        ),
         'a/1.avi\t9\trun fast\n"a/3.avi"\t9\trun fast\n./b/2.avi\t9\tw\nb/2.avi\t8\tw\n',
         "\ufeffpath\tclass\r\na/1.avi\trun\r\nb/2.avi\tw\r\n",
         "a/1.avi 9 0\n'a/3.avi' 9 0\nb/2.avi 9 1\nb/4.avi 9 1\n",

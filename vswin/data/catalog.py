@@ -276,8 +276,8 @@ def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
     train, val = split_train_val(catalog.train, dataset.val_fraction, base)
     if not val:
         raise InputError(
-            f"None of the {len(train)} videos can be held out for validation: every class has one video or one "
-            "recording only; add videos, or set dataset.val_list"
+            f"None of the {len(train)} videos can be held out for validation: every class has one video, one "
+            "recording or one group only; add videos, or set dataset.val_list"
         )
     notes = catalog.notes
     if {video.path for video in train} & {video.path for video in val}:

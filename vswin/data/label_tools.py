@@ -78,7 +78,8 @@ def _parse_xml(path: Path, text: str) -> ElementTree.Element:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(f"{path} has a DOCTYPE or entities, which annotation tools do not write; remove them")
     try:
-        return ElementTree.fromstring(text.lstrip())  # noqa: S314 (entities are refused above)
+        # S314: entities are refused above.
+        return ElementTree.fromstring(text.lstrip())  # noqa: S314
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise InputError(f"The list {path} cannot be read: it is no whole XML file ({error})") from error
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -137,13 +137,17 @@ def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> 
     ordered = sorted(samples, key=lambda sample: os.path.relpath(sample.path, base) + str(sample.part))
     is_one_file = len({sample.path for sample in samples}) == 1
     groups = [sample.group or (sample.name if is_one_file else sample.path) for sample in ordered]
-    num_folds = min(max(round(1 / val_fraction), 2), len(set(groups)))
+    most = max(Counter(sample.label for sample in ordered).values())
+    num_folds = min(max(round(1 / val_fraction), 2), len(set(groups)), most)
     if num_folds < 2:
         return list(samples), []
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about classes of few samples, which the catalog names
         _, held_out = next(folds.split(ordered, [sample.label for sample in ordered], groups))
-    val_names = {ordered[index].name for index in held_out}
+    # A group whose class would have no other samples is only used for training.
+    kept = {ordered[index].label for index in set(range(len(ordered))) - set(held_out.tolist())}
+    alone = {groups[index] for index in held_out if ordered[index].label not in kept}
+    val_names = {ordered[index].name for index in held_out if groups[index] not in alone}
     train = [sample for sample in samples if sample.name not in val_names]
     return train, [sample for sample in samples if sample.name in val_names]
