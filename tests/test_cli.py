@@ -208,7 +208,7 @@ def test_a_debugging_user_is_shown_where_an_error_comes_from():
         ("train lr=1", "did you mean 'model.learning_rate' or 'optimizer.learning_rate'?"),
         ("train model=swin_tinny", "no model is called 'swin_tinny'; did you mean 'swin_tiny'"),
         ("evaluate ++clip.cropp=1", "there is no key 'clip.cropp'; did you mean 'clip.crop'"),
-        ("evaluate dataset=kinetics", "did you mean 'kinetics600' or 'kinetics400'"),
+        ("evaluate dataset=kinetics", "did you mean 'kinetics700' or 'kinetics600' or 'kinetics400'"),
         ("data check +decoed=true", "there is no key 'decoed'; did you mean 'decode'"),
         ("data prepare +shard=2", "there is no key 'shard'; did you mean 'shards'"),
         ("tune lr +unknown=1", "there is no key 'unknown'"),

@@ -9,6 +9,7 @@ from vswin.config.load import CONFIG_DIR, DATA_DIR
 from vswin.data.annotations import ANNOTATED, NotFoundError, find_annotations, read_annotations
 from vswin.data.class_names import ClassLookup, read_class_names
 from vswin.data.lists import ListEntry
+from vswin.data.samples import Part, Segment
 from vswin.errors import InputError
 
 CLASSES = {name: ClassLookup(read_class_names(name)) for name in ANNOTATED}
@@ -37,7 +38,7 @@ def find(name, root, split=1):
 
 
 def test_every_data_set_is_described():
-    described = {path.parent.name for path in DATA_DIR.glob("*/counts.json")} - {"motion"}
+    described = {path.parent.name for path in DATA_DIR.glob("*/classes.txt")} - {"motion"}
     assert described == set(ANNOTATED)
     for name in ANNOTATED:
         assert (CONFIG_DIR / "dataset" / f"{name}.yaml").is_file()
@@ -51,11 +52,14 @@ def test_every_data_set_is_described():
         ("hmdb51", r"the lists \(\*_test_split1\.txt\).*hmdb51_org\.rar.*test_train_splits\.rar"),
         ("kinetics400", r"Kinetics-400: the lists .*cvdfoundation/kinetics-dataset.*val_list"),
         ("kinetics600", r"Kinetics-600: the lists .*cvdfoundation/kinetics-dataset"),
+        ("kinetics700", r"Kinetics-700: the lists .*cvdfoundation/kinetics-dataset"),
         ("sthv2", r"Something-Something v2: the lists .*qualcomm\.com.*labels\.json.*train_list"),
+        ("diving48", r"Diving48: the lists .*svcl\.ucsd\.edu.*Diving48_V2_train\.json.*train_list"),
+        ("jester", r"Jester: the lists .*qualcomm\.com.*jester-v1-validation\.csv.*train_list"),
     ],
 )
 def test_what_is_not_there_is_explained(name, how, tmp_path, make_files):
-    with pytest.raises(NotFoundError, match=rf"the folder {tmp_path}/nowhere cannot be found\. From https://"):
+    with pytest.raises(NotFoundError, match=rf"the folder {tmp_path}/nowhere cannot be found\. From https?://"):
         find(name, tmp_path / "nowhere")
     make_files("videos/train/a.avi")
     with pytest.raises(NotFoundError, match=how):
@@ -79,6 +83,10 @@ def test_what_is_not_there_is_explained(name, how, tmp_path, make_files):
         ("sthv2", "labels", "train.json", "validation.json"),
         ("sthv2", ".", "something-something-v2-train.json", "something-something-v2-validation.json"),
         ("sthv2", "videos", "sthv2_train_list_videos.txt", "sthv2_val_list_videos.txt"),
+        ("kinetics700", "kinetics700_2020", "train.csv", "validate.csv"),
+        ("diving48", "annotations", "Diving48_V2_train.json", "Diving48_V2_test.json"),
+        ("diving48", ".", "diving48_train_list_videos.txt", "diving48_val_list_videos.txt"),
+        ("jester", "annotations", "jester-v1-train.csv", "jester-v1-validation.csv"),
     ],
 )
 def test_lists_are_found(tmp_path, write, make_files, name, folder, train, val):
@@ -101,6 +109,9 @@ def test_lists_are_found(tmp_path, write, make_files, name, folder, train, val):
         ("hmdb51", "hmdb51_train_split_1_videos.txt", "clap/#20_clap_0.avi 3\nwave/x.avi 50\n"),
         ("kinetics400", "train.txt", "abseiling/x_000095_000105.mp4 0\nzumba/y.mp4 399\n"),
         ("sthv2", "train.csv", "path,label\n78687.webm,36\n"),
+        ("diving48", "train.txt", "_8Vy3dlHg2w_00000.mp4 37\n"),
+        ("jester", "train.txt", "100023.webm 0\n"),
+        ("jester", "train.txt", "100023 37 0\n"),
     ],
 )
 def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
@@ -132,6 +143,18 @@ def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
         ("sthv2", "x.json", '[{"template": "Closing [something]"}]', r"expected objects with `id` and `template`"),
         ("sthv2", "x.json", "[]", "names no videos"),
         ("sthv2", "x.json", json.dumps(STH_NUMBERS), "is an object, as labels.json is.*name train.json"),
+        ("diving48", "x.json", '[{"vid_name": "a_1", "label": 48}]', r"a_1: the label is '48'; the 48 classes"),
+        ("diving48", "x.json", '[{"vid_name": "a_1"}]', r"x\.json, video a_1: the label is 'None'"),
+        ("diving48", "x.json", '[{"id": 1, "label": 4}]', r"expected objects with `vid_name`.*Diving48_V2_train\.json"),
+        ("diving48", "x.json", '{"0": ["Back"]}', r"expected objects with `vid_name` and `label`, found '0'"),
+        ("diving48", "x.json", "[]", "names no videos"),
+        (
+            *("diving48", "x.json", '[{"vid_name": "a_1", "label": 4, "start_frame": 9, "end_frame": 9}]'),
+            r"x\.json, video a_1: the frames '9' to '9' are no segment",
+        ),
+        ("jester", "x.csv", "1;Swiping Left\n2;Swipe Up\n", r"x\.csv:2: unknown class 'Swipe Up'; .*'Swiping Up'"),
+        ("jester", "x.csv", "1\n2\n", r"x\.csv:1: expected `id;class`, found '1;'; the list of the test videos has no"),
+        ("jester", "x.csv", "1;Thumb Up\na;Thumb Up\n", r"x\.csv:2: expected `id;class`, found 'a;Thumb Up'"),
     ],
 )
 def test_wrong_lists(write, name, file, text, message):
@@ -250,3 +273,26 @@ def test_every_class_of_sthv2_is_a_template(write):
         {"id": number, "template": name.replace("something", "[something]")} for name, number in STH_NUMBERS.items()
     ]
     assert [label for _, label in pairs("sthv2", write("x.json", json.dumps(videos)))] == list(STH_NUMBERS)
+
+
+def test_diving48(write):
+    videos = [
+        {"vid_name": "-mmq0PT-u8k_00155", "label": 0, "start_frame": 0, "end_frame": 48},
+        {"vid_name": "_8Vy3dlHg2w_00001", "label": 47, "start_frame": 20, "end_frame": 60},
+    ]
+    path = write("Diving48_V2_train.json", json.dumps(videos))
+    assert read("diving48", path) == [
+        ListEntry(str(path), 0, "-mmq0PT-u8k_00155", "Back+15som+05Twis+FREE", "-mmq0PT-u8k_00155"),
+        ListEntry(
+            *(str(path), 0, "_8Vy3dlHg2w_00001", "Reverse+Dive+NoTwis+TUCK", "_8Vy3dlHg2w_00001"),
+            part=Part(Segment(20, 60, in_frames=True)),
+        ),
+    ]
+
+
+def test_jester(write):
+    path = write("jester-v1-train.csv", "34870;Drumming Fingers\r\n56557;Sliding Two Fingers Right\r\n", "utf-8-sig")
+    assert read("jester", path) == [
+        ListEntry(str(path), 1, "34870", "Drumming Fingers", "34870"),
+        ListEntry(str(path), 2, "56557", "Sliding Two Fingers Right", "56557"),
+    ]

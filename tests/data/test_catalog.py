@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vswin.data import catalog as catalog_module
+from vswin.data.annotations import ANNOTATED
 from vswin.data.catalog import describe_catalog, hash_videos, load_catalog
 from vswin.data.class_names import read_class_names
 from vswin.data.matching import UnusedEntry
@@ -18,7 +19,7 @@ from vswin.data.motion import MOTIONS, MotionPlan, prepare_motion
 from vswin.data.samples import Sample
 from vswin.errors import InputError
 
-DATASETS = ("motion", "folder", "ucf101", "hmdb51", "kinetics400", "kinetics600", "sthv2")
+DATASETS = ("motion", "folder", *ANNOTATED)
 
 CONFIGS = {}  # composed once, since composing takes longer than most tests
 
@@ -162,6 +163,41 @@ def test_sthv2(tmp_path, configured, compose_train, make_files, write):
     config = compose_train("dataset=sthv2")
     assert (config.clip.sampling, config.clip.num_clips, config.clip.num_crops) == ("segments", 1, 3)
     assert (config.epochs, config.dataset.allow_flip) == (60, False)
+
+
+def test_kinetics700(tmp_path, configured, make_files, write):
+    make_files("k700-2020/train/zumba/a_000000_000010.mp4", "k700-2020/val/abseiling/b_000004_000014.mp4")
+    write("k700-2020/annotations/train.csv", KINETICS + "zumba,a,0,10,train\n")
+    write("k700-2020/annotations/val.csv", KINETICS + "abseiling,b,4,14,validate\n")
+    catalog = load_catalog(configured("kinetics700", root=tmp_path / "k700-2020"))
+    assert [(Path(video.path).name, video.label) for video in (*catalog.train, *catalog.val)] == [
+        *[("a_000000_000010.mp4", 699), ("b_000004_000014.mp4", 0)]
+    ]
+
+
+def test_diving48(tmp_path, configured, make_files, write):
+    make_files("rgb/_8Vy3dlHg2w_00000.mp4", "rgb/-mmq0PT-u8k_00155.mp4", "rgb/-mmq0PT-u8k_00156.mp4")
+    for name, numbers in (("train", (155,)), ("test", (156,))):
+        videos = [
+            {"vid_name": f"-mmq0PT-u8k_00{number}", "label": 3, "start_frame": 0, "end_frame": 48} for number in numbers
+        ]
+        write(f"Diving48_V2_{name}.json", json.dumps(videos))
+    catalog = load_catalog(configured("diving48", root=tmp_path / "rgb"))
+    assert catalog.train == [Sample(str(tmp_path / "rgb" / "-mmq0PT-u8k_00155.mp4"), (3,))]
+    assert catalog.val == [Sample(str(tmp_path / "rgb" / "-mmq0PT-u8k_00156.mp4"), (3,))]
+
+
+def test_jester_reads_folders_of_pictures_and_videos(tmp_path, configured, compose_train, make_files, write):
+    make_files(*(f"20bn-jester-v1/{video}/{number:05d}.jpg" for video in (1, 11) for number in (1, 2)))
+    make_files("20bn-jester-v1/2.webm", "20bn-jester-v1/more/3/00001.jpg", "20bn-jester-v1/cover.jpg")
+    write("annotations/jester-v1-train.csv", "1;Swiping Left\n2;Swiping Right\n")
+    write("annotations/jester-v1-validation.csv", "11;No gesture\n3;Thumb Up\n")
+    root = tmp_path / "20bn-jester-v1"
+    catalog = load_catalog(configured("jester", root=root))
+    assert catalog.train == [Sample(str(root / "1"), (0,)), Sample(str(root / "2.webm"), (1,))]
+    assert catalog.val == [Sample(str(root / "11"), (25,)), Sample(str(root / "more" / "3"), (20,))]
+    config = compose_train("dataset=jester")
+    assert (config.clip.sampling, config.dataset.allow_flip) == ("segments", False)
 
 
 def test_missing_videos_are_an_error_unless_allowed(tmp_path, configured, make_files, write):

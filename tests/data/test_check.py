@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 import shutil
 import sys
@@ -9,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -133,6 +136,20 @@ def test_counts_are_compared_with_the_official_ones(vswin, small_videos, tmp_pat
     assert "empty class: 98" in text
     assert "short: 12" in text
     assert "and 9 more" in text
+
+
+def test_folders_of_pictures_of_jester(vswin, tmp_path):
+    for video, number in itertools.product(("100023", "100024"), range(1, 37)):
+        path = tmp_path / "videos" / video / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((100, 176, 3), number * int(video) % 255, np.uint8))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/jester-v1-train.csv").write_text("100023;Swiping Left\n")
+    (tmp_path / "labels/jester-v1-validation.csv").write_text("100024;Shaking Hand\n")
+    code, text = vswin("dataset=jester", f"dataset.root={tmp_path / 'videos'}", "decode=true")
+    assert code == 0
+    assert "27 classes, 1 training video, 1 validation video" in text
+    assert "1 (-14,786 to the official 14,787)" in " ".join(text.split())
 
 
 def test_names_that_are_not_text_do_no_harm(vswin, small_videos, tmp_path):

@@ -1,7 +1,8 @@
 """Read annotation files as the data set owners publish them.
 
 `find_annotations` looks for the files in the usual folders. `read_annotations` reads a file if its content has the
-owners' format: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2.
+owners' format: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2 and Diving48, CSV
+for Jester.
 """
 
 import io
@@ -18,7 +19,7 @@ from vswin.config.schema import DatasetConfig
 from vswin.data.class_names import ClassLookup
 from vswin.data.folder import count_others, is_video, list_videos
 from vswin.data.lists import SUBSETS, ListEntry, is_number, read_text, split_cells
-from vswin.data.samples import ROLES, TEST, TRAIN, VAL
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL, WHOLE, Part, Segment
 from vswin.errors import InputError
 
 # Usual folders of annotation files, beside and below the video folder.
@@ -50,7 +51,7 @@ def _kinetics(number: int) -> _Owner:
             *(f"kinetics{number}_train_list_videos.txt", "train.txt"),
         ),
         ("val", "validate", "validation"),
-        (f"kinetics{number}", f"k{number}"),
+        (f"kinetics{number}", f"k{number}", f"kinetics{number}_2020", f"k{number}-2020"),
     )
 
 
@@ -75,11 +76,26 @@ _OWNERS = {
     ),
     "kinetics400": _kinetics(400),
     "kinetics600": _kinetics(600),
+    "kinetics700": _kinetics(700),
     "sthv2": _Owner(
         "Something-Something v2",
         "From https://www.qualcomm.com/developer/software/something-something-v-2-dataset get the videos, unpacked to "
         "{root}/<id>.webm, and the labels (train.json, validation.json, labels.json), into {parent}/labels.",
         ("something-something-v2-train.json", "train.json", "sthv2_train_list_videos.txt", "train.csv", "train.txt"),
+        ("validation", "val"),
+    ),
+    "diving48": _Owner(
+        "Diving48",
+        "From http://www.svcl.ucsd.edu/projects/resound/dataset.html get Diving48_rgb.tar.gz, the videos, unpacked to "
+        "{root}/<name>.mp4, and the lists (Diving48_V2_train.json, Diving48_V2_test.json), into {parent}/annotations.",
+        ("Diving48_V2_train.json", "diving48_train_list_videos.txt", "train.csv", "train.txt"),
+        ("test", "val"),
+    ),
+    "jester": _Owner(
+        "Jester",
+        "From https://www.qualcomm.com/developer/software/jester-dataset get the pictures, unpacked to {root}/<id>, "
+        "and the labels (jester-v1-train.csv, jester-v1-validation.csv), into {parent}/annotations.",
+        ("jester-v1-train.csv", "train.csv", "jester_train_list_videos.txt", "train.txt"),
         ("validation", "val"),
     ),
 }
@@ -152,6 +168,10 @@ def read_annotations(
         entries = _read_hmdb51(path, subset, dataset.split, classes)
     elif dataset.name == "sthv2":
         entries = _read_sthv2(path, classes)
+    elif dataset.name == "diving48":
+        entries = _read_diving48(path, classes)
+    elif dataset.name == "jester":
+        entries = _read_jester(path, classes)
     elif path.is_dir():
         entries = _read_class_folders(path, classes, notes)
     else:
@@ -262,6 +282,51 @@ def _read_sthv2(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
             )
         class_name = classes.class_names[classes.expect(template.replace("[", "").replace("]", ""), where)]
         entries.append(ListEntry(str(path), 0, video_id, class_name, video_id))
+    return entries
+
+
+def _read_diving48(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads objects with `vid_name`, `label`, a class index, and possibly `start_frame` and `end_frame`, exclusive."""
+    text = read_text(path)
+    if not is_json(text):
+        return None
+    videos, names, entries = parse_json(path, text), classes.class_names, []
+    for video in videos:
+        if not isinstance(video, dict) or "vid_name" not in video:
+            raise InputError(
+                f"{path}: expected objects with `vid_name` and `label`, found {str(video)[:80]!r}; name "
+                "Diving48_V2_train.json or Diving48_V2_test.json"
+            )
+        video_id, label = str(video["vid_name"]).strip(), video.get("label")
+        where = f"{path}, video {video_id}"
+        if not isinstance(label, int) or not 0 <= label < len(names):
+            raise InputError(f"{where}: the label is {str(label)[:80]!r}; the {len(names)} classes count from 0")
+        # The published files are cut to the dives, so that their lists start at frame 0.
+        part = WHOLE
+        if start := video.get("start_frame"):
+            end = video.get("end_frame")
+            if not (isinstance(start, int) and isinstance(end, int) and 0 < start < end):
+                raise InputError(f"{where}: the frames {str(start)[:80]!r} to {str(end)[:80]!r} are no segment")
+            part = Part(Segment(start, end, in_frames=True))
+        entries.append(ListEntry(str(path), 0, video_id, names[label], video_id, part))
+    return entries
+
+
+def _read_jester(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads lines `id;class`, where the id is the name of a folder of pictures or of a video."""
+    lines = [(number, *line.partition(";")[::2]) for number, line in _read_lines(path)]
+    if not lines[0][1].isdecimal():
+        return None
+    entries = []
+    for number, video_id, name in lines:
+        where = f"{path}:{number}"
+        if not video_id.isdecimal() or not name:
+            raise InputError(
+                f"{where}: expected `id;class`, found {f'{video_id};{name}'[:80]!r}; the list of the test videos has "
+                "no classes: name jester-v1-train.csv or jester-v1-validation.csv"
+            )
+        class_name = classes.class_names[classes.expect(name, where)]
+        entries.append(ListEntry(str(path), number, video_id, class_name, video_id))
     return entries
 
 

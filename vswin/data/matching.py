@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from vswin.data.class_names import ClassLookup, loosely
-from vswin.data.decode import USUAL_RATE
+from vswin.data.decode import PICTURE_SUFFIXES, USUAL_RATE
 from vswin.data.folder import is_video, real_path, walk_files
 from vswin.data.lists import ListEntry
 from vswin.data.samples import TRAIN, VAL, WHOLE, Sample, Segment
@@ -193,11 +193,15 @@ class FileIndex:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         files: dict[str, list[str]] = {}
+        seen = {self._root}  # folders of pictures, which are videos
         # Unreadable folders count as empty.
         for path, _ in walk_files(self._root, on_error=lambda error: None):
-            name = path[path.rfind(os.sep) + 1 :]
+            folder, _, name = path.rpartition(os.sep)
             if is_video(name):
                 files.setdefault(name[: name.rfind(".")], []).append(path)
+            elif folder not in seen and name[name.rfind(".") :].lower() in PICTURE_SUFFIXES:
+                seen.add(folder)
+                files.setdefault(os.path.basename(folder), []).append(folder)
         return files
 
     @cached_property
