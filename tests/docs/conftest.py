@@ -40,6 +40,7 @@ def reader(tmp_path: Path, small_models: Path) -> Reader:
     (tmp_path / "home" / ".config" / "fish" / "completions").mkdir(parents=True)
     (tmp_path / "data" / "motion").mkdir(parents=True)
     places.make_own_videos(tmp_path)
+    places.make_exports(tmp_path)
     places.make_ucf101(tmp_path / "data" / "ucf101")
     places.make_kinetics(tmp_path / "data" / "kinetics400")
     places.make_kinetics(tmp_path / "data" / "kinetics600")

@@ -72,6 +72,16 @@ def make_sthv2(folder: Path) -> None:
             write_video(folder / f"{number}.webm")
 
 
+def make_exports(folder: Path) -> None:
+    """Makes exports of annotation tools, of Label Studio and in the form of ActivityNet."""
+    timeline = {"ranges": [{"start": 1, "end": 20}], "timelinelabels": ["serve"]}
+    result = {"type": "timelinelabels", "value": timeline, "from_name": "action", "to_name": "video"}
+    task = {"id": 1, "data": {"video": "/data/upload/1/match.mp4"}, "annotations": [{"result": [result]}]}
+    (folder / "label_studio.json").write_text(json.dumps([task]))
+    video = {"subset": "training", "annotations": [{"segment": [0.4, 1.2], "label": "serve"}]}
+    (folder / "export.json").write_text(json.dumps({"database": {"match": video}}))
+
+
 def write_video(path: Path) -> None:
     """Writes a few small frames of a real scene; the name decides which ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
