@@ -210,10 +210,11 @@ def test_a_box_is_widened_by_the_margin_and_ends_at_the_edges(film) -> None:
     ("row", "message"),
     [
         ("film.mp4,hop,3,2,,,,,,", "segment t=3,2 ends before it starts"),
-        ("film.mp4,hop,-1,2,,,,,,", "start is '-1'; expected a number >= 0, or a time"),
+        ("film.mp4,hop,-1,2,,,,,,", "start is '-1'; expected seconds from 0, or a time"),
         ("film.mp4,hop,1:2:3:4,9,,,,,,", "start is '1:2:3:4'"),
         ("film.mp4,hop,,,50,50,90,10,,", "x1 < x2"),
-        ("film.mp4,hop,,,50,50,90,,,", "x1, y1, x2 and y2 are needed"),
+        ("film.mp4,hop,,,50,50,90,,,", "the box x1=50, y1=50, x2=90, y2=; all four are needed"),
+        ("film.mp4,hop,,,a,50,90,99,,", "x1 is 'a'; expected a number"),
         ("film.mp4,hop,,,,,,,,sometimes", "the split 'sometimes'"),
     ],
 )
@@ -221,6 +222,23 @@ def test_a_row_that_makes_no_sense_is_named(film, row, message) -> None:
     header = "path,label,start,end,x1,y1,x2,y2,group,split\n"
     with pytest.raises(InputError, match=r"list.csv:2: ") as caught:
         load_list(film[0], f"{header}{row}\nfilm.mp4,run,1,2,,,,,,\n")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1:02,9,,0,", "start_frame is '1:02'; expected a frame number"),
+        ("3.5,9,,0,", "start_frame is '3.5'; expected a frame number"),
+        ("3,9,0,0,", "fps is '0'; expected frames per second, above 0"),
+        ("3,9,,0,1", "seconds and frame numbers at once"),
+    ],
+)
+def test_frame_numbers_and_rates_are_checked_too(film, row, message) -> None:
+    first, end, fps, _, start = row.split(",")
+    header = "path,label,start_frame,end_frame,fps,start\n"
+    with pytest.raises(InputError, match=r"list.csv:2: ") as caught:
+        load_list(film[0], f"{header}film.mp4,hop,{first},{end},{fps},{start}\nfilm.mp4,run,,,,\n")
     assert message in str(caught.value)
 
 
@@ -290,7 +308,10 @@ def test_names_of_samples_can_be_read_back() -> None:
     ):
         assert split_name(f"a#b/c.mp4{part}") == ("a#b/c.mp4", part)
     assert split_name("a#tag.mp4") == ("a#tag.mp4", WHOLE)
-    assert split_name("clip#") == ("clip#", WHOLE)
+    for odd in ("clip#", "a#t=..,1", "a#t=1", "a#box=1,2,3", "a#box=--1,2,3,4", "a#t=1,2&box="):
+        assert split_name(odd)[0] in (odd, "a")
+    assert split_name("a#t=..,1") == ("a#t=..,1", WHOLE)
+    assert split_name("a#box=1,2,3") == ("a#box=1,2,3", WHOLE)
 
 
 def test_packed_segments_boxes_and_pictures_are_the_same_samples(film, tmp_path, pictures) -> None:
@@ -319,18 +340,31 @@ def test_the_check_finds_what_is_wrong_with_segments(film, tmp_path, capsys) -> 
     root = film[0]
     (root / "list.csv").write_text(
         "path,label,start,end,split\nfilm.mp4,hop,0,2,train\nfilm.mp4,run,1.5,2.2,train\nfilm.mp4,hop,2.1,9,val\n"
-        "film.mp4,run,30,40,val\n"
+        "film.mp4,run,30,40,val\nfilm.mp4,hop,0.1,0.2,train\nfilm.mp4,hop,1,1.2,val\ncut/0.mp4,hop,,,train\ncut/0.mp4,hop,0.1,0.3,val\n"
     )
     keys = ["dataset=folder", f"dataset.root={root}", f"dataset.train_list={root / 'list.csv'}"]
     with pytest.raises(SystemExit):
-        run_check(compose_config("data_check", [*keys, f"clean_lists={tmp_path}"], DataCheckConfig))
+        run_check(
+            compose_config(
+                "data_check", [*keys, f"clean_lists={tmp_path}", f"report={tmp_path / 'report.csv'}"], DataCheckConfig
+            )
+        )
     printed = " ".join(capsys.readouterr().out.split())
     assert "broken: 1 film.mp4#t=30,40: segment outside the video" in printed
-    assert "in training and validation: 1 film.mp4#t=2.1,9: overlaps t=1.5,2.2, training, run" in printed
-    assert "overlap: 1 film.mp4#t=1.5,2.2: overlaps t=0,2, training, hop" in printed
+    assert "in training and validation: 3" in printed
+    report = (tmp_path / "report.csv").read_text()
+    for name, other in (
+        ("film.mp4#t=1,1.2", "overlaps t=0,2, training, hop"),  # though another segment begins between them
+        ("film.mp4#t=2.1,9", "overlaps t=1.5,2.2, training, run"),
+        ("cut/0.mp4#t=0.1,0.3", "overlaps the whole video, training, hop"),
+    ):
+        assert any(name in line and other in line for line in report.splitlines()), (name, other)
+    assert "overlap: 2 film.mp4#t=0.1,0.2: overlaps t=0,2, training, hop" in printed
     assert "beyond the end: 1 film.mp4#t=2.1,9: the segment ends at 9 s, the video before it" in printed
-    assert "short: 3 film.mp4#t=0,2: 50 frames, a clip spans 63" in printed
-    assert (tmp_path / "val.csv").read_text() == "path,label,start,end\nfilm.mp4,hop,2.1,9\n"
+    assert "short: 7 film.mp4#t=0,2: 50 frames, a clip spans 63" in printed
+    assert (
+        tmp_path / "val.csv"
+    ).read_text() == "path,label,start,end\nfilm.mp4,hop,2.1,9\nfilm.mp4,hop,1,1.2\ncut/0.mp4,hop,0.1,0.3\n"
 
 
 def test_groups_and_the_segments_of_a_film_stay_together(film) -> None:
@@ -365,3 +399,11 @@ def test_a_class_keeps_its_only_group_for_training(film) -> None:
     assert {sample.label for sample in catalog.val} == {1}
     with pytest.raises(InputError, match="one group only"):
         load_list(film[0], "path,label,group\ncut/0.mp4,a,x\ncut/1.mp4,b,x\n", val_list=None)
+
+
+def test_a_changed_picture_is_another_version_of_its_video(tmp_path, pictures) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pictures[number])
+    before = VIDEO_FILES.identify(str(tmp_path))
+    cv2.imwrite(str(tmp_path / "1.png"), pictures[40])
+    assert VIDEO_FILES.identify(str(tmp_path)) != before

@@ -108,6 +108,12 @@ def test_the_same_videos_elsewhere(read):
     pair = compare_pair(first, read("c", hits="1111100000", paths=flat, protocol={"dataset": same_list}))
     assert pair.num_videos == 10
     assert pair.notes == ["videos are matched by their names without folders, the lists being the same"]
+    # Segments of one film are told apart, whatever their order.
+    films = [[f"{folder}/film.mp4#t={number}.5,{number + 1}" for number in range(10)] for folder in ("/a", "/b")]
+    labels, of_list = ["Ärmel"] * 10, {"dataset": same_list}
+    one = read("e", hits="1111100000", paths=films[0], labels=labels, protocol=of_list)
+    pair = compare_pair(one, read("f", hits="0000011111", paths=films[1][::-1], labels=labels, protocol=of_list))
+    assert (pair.num_videos, pair.num_only_first, pair.num_only_second) == (10, 0, 0)
     pair = compare_pair(first, read("d", hits="1111100000", paths=flat, protocol={"dataset": dataset}))
     assert describe_pair(pair) == "d and a cannot be compared: they have no test video in common."
 

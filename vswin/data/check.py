@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import itertools
 import math
 import os
 import time
@@ -23,7 +22,7 @@ from vswin.config.schema import ClipConfig, DataCheckConfig, DatasetConfig
 from vswin.console import Console, count_of, make_progress_bar, print_table, printable, say
 from vswin.data.catalog import Catalog, describe_catalog, find_videos
 from vswin.data.class_names import official_counts
-from vswin.data.decode import USUAL_RATE, VIDEO_FILES, FrameReader, VideoStore
+from vswin.data.decode import USUAL_RATE, VIDEO_FILES, FrameReader, VideoStore, list_files
 from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
 from vswin.data.lists import ListEntry, make_table
@@ -153,7 +152,7 @@ def inspect_file(
     num_bytes = 0
     path, part = split_name(name)
     try:
-        num_bytes = os.path.getsize(path)
+        num_bytes = sum(map(os.path.getsize, list_files(path)))
         with store.open(path, decoder, None if decode else timeout_sec, part) as reader:
             num_frames = reader.num_video_frames
             wanted = np.arange(num_frames if decode else min(num_frames, _NUM_FIRST_FRAMES))
@@ -187,9 +186,10 @@ def hash_file(path: str) -> str:
     """Computes a fingerprint of a file's content; returns the path, which is unique, if the file is unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_BYTES_AT_ONCE):
-                digest.update(chunk)
+        for name in list_files(path):
+            with open(name, "rb") as file:
+                while chunk := file.read(_BYTES_AT_ONCE):
+                    digest.update(chunk)
     except OSError:
         return path
     return digest.hexdigest()
@@ -242,19 +242,29 @@ def find_problems(
 
 
 def _find_overlaps(catalog: Catalog) -> Iterator[Finding]:
-    """Yields the segments that share frames with the segment before them in the same video and the same box."""
-    segments: dict[object, list[tuple[Segment, str, Sample]]] = defaultdict(list)
+    """Yields samples that share time with an earlier segment of their video, in another subset or in the same box."""
+    samples: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
     for subset, videos in catalog.subsets.items():
         for video in videos:
-            if segment := video.part.segment:
-                segments[video.path, video.part.region, segment.in_frames].append((segment, subset, video))
-    for some in segments.values():
-        for (before, other, earlier), (segment, subset, video) in itertools.pairwise(sorted(some)):
-            if segment.start < before.end:
-                kind = "overlap" if other == subset else "in training and validation"
-                kind = "in the test set, too" if other != subset and TEST in (other, subset) else kind
-                detail = f"overlaps {str(earlier.part)[1:]}, {ROLES[other]}, {catalog.class_names[earlier.label]}"
-                yield Finding(kind, subset, catalog.class_names[video.label], video.name, detail)
+            samples[video.path].append((subset, video))
+    for some in samples.values():
+        for in_frames in sorted({video.part.segment.in_frames for _, video in some if video.part.segment}):
+            # A whole video overlaps all its segments.
+            spans = [(video.part.segment or Segment(0, math.inf, in_frames), subset, video) for subset, video in some]
+            spans = sorted((span for span in spans if span[0].in_frames == in_frames), key=lambda span: span[0])
+            latest: dict[object, tuple[Segment, str, Sample]] = {}
+            for segment, subset, video in spans:
+                for before, other, earlier in latest.values():
+                    is_alike = other != subset or earlier.part.region == video.part.region
+                    if is_alike and segment.start < before.end:
+                        kind = "overlap" if other == subset else "in training and validation"
+                        kind = "in the test set, too" if other != subset and TEST in (other, subset) else kind
+                        part = str(earlier.part)[1:] or "the whole video"
+                        detail = f"overlaps {part}, {ROLES[other]}, {catalog.class_names[earlier.label]}"
+                        yield Finding(kind, subset, catalog.class_names[video.label], video.name, detail)
+                key = subset, video.part.region
+                if key not in latest or segment.end > latest[key][0].end:
+                    latest[key] = segment, subset, video
 
 
 def _judge(fact: FileFacts, clip: ClipConfig, span: int, usual: tuple[int, int]) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,11 @@
 """Read chosen frames of a video file, from disk or memory, and define what opens the videos of a data set.
 
 PyAV inspects the file and counts its frames, with almost no decoding. OpenCV decodes them, or PyAV if OpenCV cannot.
-Files are read forwards only: in many formats, seeking lands on the wrong frame. The official reader seeks, and returns
-wrong frames of AVI files with B-frames and of MPEG streams. In H.264 files, training may skip the frames that it does
-not need, see `H264Packets`. Every problem with a file becomes a `DecodeError` with a cause, so that callers can count
-and list bad videos.
+Whole videos are read forwards only: in many formats, seeking lands on the wrong frame. The official reader seeks, and
+returns wrong frames of AVI files with B-frames and of MPEG streams. In H.264 files, training may skip the frames that
+it does not need, see `H264Packets`. Segments are sought where that gives the same frames, see `SoughtFrames`. A video
+may also be a folder of pictures. Every problem with a file becomes a `DecodeError` with a cause, so that callers can
+count and list bad videos.
 """
 
 from __future__ import annotations
@@ -100,19 +101,22 @@ class VideoFiles:
         self, path: str, decoder: str = "auto", timeout_sec: float | None = None, part: Part = WHOLE
     ) -> FrameReader:
         """Opens a file, or a folder of pictures."""
-        if os.path.isdir(path) and (names := list_pictures(path)):
-            return PictureReader(
-                path, len(names), lambda number: Path(path, names[number]).read_bytes(), timeout_sec, part
-            )
-        return VideoReader(path, decoder, timeout_sec, part=part)
+        try:
+            files = list_files(path)
+        except OSError as error:
+            raise DecodeError(path, "not readable", error.strerror or "") from None
+        if files in ([], [path]):
+            return VideoReader(path, decoder, timeout_sec, part=part)
+        return PictureReader(path, len(files), lambda number: Path(files[number]).read_bytes(), timeout_sec, part)
 
     def identify(self, path: str) -> tuple[object, ...] | None:
-        """Returns the absolute path, modification time and size of a file or folder; None if it is missing."""
+        """Returns the absolute path, the newest modification time and the size of its files; None if it is missing."""
         try:
-            status = os.stat(path)
+            found = [os.stat(file) for file in list_files(path)]
         except (OSError, ValueError):
             return None
-        return os.path.abspath(path), [status.st_mtime_ns, status.st_size]
+        newest = max((status.st_mtime_ns for status in found), default=0)
+        return os.path.abspath(path), [newest, sum(status.st_size for status in found)]
 
 
 VIDEO_FILES = VideoFiles()
@@ -137,15 +141,20 @@ def list_pictures(folder: str) -> list[str]:
     return sorted((name for name in names if not name.startswith(".")), key=natural_key)
 
 
+def list_files(path: str) -> list[str]:
+    """Lists the files of a video: the file itself, or the pictures of a folder; an OSError if it is not readable."""
+    return [os.path.join(path, name) for name in list_pictures(path)] if os.path.isdir(path) else [path]
+
+
 def read_whole(path: str) -> bytes:
     """Reads a video as one piece: the bytes of a file, or of a folder of pictures a ZIP archive without compression."""
     if not os.path.isdir(path):
         return Path(path).read_bytes()
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in list_pictures(path):
-            archive.writestr(zipfile.ZipInfo(name), Path(path, name).read_bytes())  # the same bytes every time
-    return file.getvalue()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for file in map(Path, list_files(path)):
+            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes())  # the same bytes every time
+    return content.getvalue()
 
 
 def open_content(
@@ -283,8 +292,7 @@ class VideoReader(FrameReader):
         if part.segment is not None and decoder != "opencv":
             segment = part.segment
             if segment.in_frames:
-                first, end = self._find_range(segment)
-                times = find_times(self.path, self._limit, content)
+                first, end, times = self._find_range(segment)
                 segment = Segment(times[first], times[end] if end < len(times) else math.inf)
             with suppress(NotAsExpected):
                 self._packets = sought = SoughtFrames(self.path, content, self._limit, segment)
@@ -302,7 +310,6 @@ class VideoReader(FrameReader):
             raise DecodeError(self.path, "pixel format changes", "OpenCV misreads it; decoder=auto reads it with PyAV")
         self._num_file_frames = self.num_video_frames = found.num_video_frames
         self.frame_rate = found.frame_rate
-        self._repeats = self.repeats = list(found.repeats)
         self._matrix = found.matrix
         if self._has_choice:
             self._forwards = "pyav" if found.has_other_colours else "opencv"
@@ -310,14 +317,20 @@ class VideoReader(FrameReader):
         self._packets = found.packets
         self._position = 0  # number of the next picture of the source
         if segment is not None:
-            self._first, end = self._find_range(segment)
+            self._first, end, _ = self._find_range(segment)
             self.num_video_frames = end - self._first
-            self.repeats = [number - self._first for number in self._repeats if self._first <= number < end]
+        self._set_repeats(found.repeats)
         if self._packets is None:
             self._open()
 
-    def _find_range(self, segment: Segment) -> tuple[int, int]:
-        """Finds the numbers of a segment's first frame and of the frame after its last."""
+    def _set_repeats(self, repeats: Iterable[int]) -> None:
+        """Stores the frames of the file, and those of the part, that repeat the previous picture."""
+        self._repeats = sorted(repeats)
+        numbers = [number - self._first for number in self._repeats]
+        self.repeats = [number for number in numbers if 0 <= number < self.num_video_frames]
+
+    def _find_range(self, segment: Segment) -> tuple[int, int, np.ndarray]:
+        """Finds the numbers of a segment's first frame and of the frame after its last, and the times of all frames."""
         times = find_times(self.path, self._limit, self._content)
         if segment.in_frames:
             first, end = int(segment.start), int(min(segment.end, len(times)))
@@ -328,7 +341,7 @@ class VideoReader(FrameReader):
         if first >= end:
             detail = f"{str(Part(segment))[1:]}, it has {len(times)} frames, the last at {times[-1]:.3f} s"
             raise DecodeError(self.path, "segment outside the video", detail)
-        return first, end
+        return first, end, times
 
     def read(self, frame_numbers: np.ndarray, prepare: Prepare = _unchanged, may_skip: bool = False) -> np.ndarray:
         """Decodes frames in one pass over the file, each distinct frame once: uint8 [n, H, W, 3] RGB.
@@ -452,6 +465,4 @@ class VideoReader(FrameReader):
                         break
                 else:
                     raise DecodeError(self.path, "truncated", "OpenCV stops at the first damaged packet")
-        self._repeats = sorted([*self._repeats, *shown[self._position :].tolist()])
-        end = self._first + self.num_video_frames
-        self.repeats = [number - self._first for number in self._repeats if self._first <= number < end]
+        self._set_repeats([*self._repeats, *shown[self._position :].tolist()])

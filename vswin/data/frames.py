@@ -237,7 +237,7 @@ class FrameLoader:
             return
         with self._store.open(path, self._decoder, self._timeout_sec, part) as reader:
             yield reader
-            self._note(reader)
+            self._note(f"{path}{part}", reader)
 
     def _load_whole(self, path: str, size: int, part: Part) -> np.ndarray | None:
         """Returns all frames of a part of a video from the cache, and caches them first if possible; otherwise None."""
@@ -245,36 +245,30 @@ class FrameLoader:
         name = self._name(path, size, part)
         if name is None:
             return None
-        video = self._cache.get(name)
-        if video is not None or f"{path}{part}" in self._not_kept:
+        video, sample = self._cache.get(name), f"{path}{part}"
+        if video is not None or sample in self._not_kept:
             return video
         with suppress(DecodeError), self._store.open(path, self._decoder, self._timeout_sec, part) as reader:
             if reader.num_video_frames <= LONGEST_KEPT:
                 video = reader.read(np.arange(reader.num_video_frames), partial(resize_short_side, size=size))
-                self._note(reader)
+                self._note(sample, reader)
                 if self._cache.put(name, video):
                     return video
         # The requested frames of a truncated or slow video may still be readable; the whole video is not tried again.
-        self._not_kept.add(f"{path}{part}")
+        self._not_kept.add(sample)
         return None
 
-    def _note(self, reader: FrameReader) -> None:
-        self._short_sides[reader.path] = min(reader.frame_size)
-        self._decoders_used[reader.path] = reader.decoder
+    def _note(self, sample: str, reader: FrameReader) -> None:
+        self._short_sides[sample] = min(reader.frame_size)
+        self._decoders_used[sample] = reader.decoder
 
     def _name(self, path: str, size: int, part: Part) -> str | None:
         """Names a part of a video, as the file is now, in a cache; None if the file is missing."""
         identity = self._store.identify(path)
         if identity is None:
             return None
-        parts = [
-            *identity,
-            *([str(part)] if part != WHOLE else []),
-            size,
-            _FRAMES_VERSION,
-            self._decoder,
-            DECODER_VERSIONS,
-        ]
+        shown = [str(part)] if part != WHOLE else []
+        parts = [*identity, *shown, size, _FRAMES_VERSION, self._decoder, DECODER_VERSIONS]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _count_bytes(self, sample: Sample, size: int) -> int:

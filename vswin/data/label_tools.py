@@ -58,6 +58,10 @@ def read_labels(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
         raise InputError(f"{path} holds no labels of videos{f' ({reasons})' if reasons else ''}")
     if reasons:
         notes.append(f"not used of {path}: {reasons}")
+    if several := sum(";" in entry.label for entry in entries):
+        notes.append(
+            f"annotations of {path} with several labels: {several:,}; a combination, `a;b`, counts as one class"
+        )
     return entries
 
 

@@ -25,13 +25,14 @@ _PATHS = (
 )
 _LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
+_SIDES = ("x1", "y1", "x2", "y2")
 # Optional columns, by their field.
 _MORE = {
     "start": ("start", "start_sec", "start_time", "t_start", "begin"),
     "end": ("end", "end_sec", "end_time", "t_end", "stop"),
     "start_frame": ("start_frame", "frame_start", "first_frame"),
     "end_frame": ("end_frame", "frame_end"),
-    **{side: (side,) for side in ("x1", "y1", "x2", "y2")},
+    **{side: (side,) for side in _SIDES},
     "group": ("group", "subject", "person", "recording"),
     "split": ("split", "subset"),
     "fps": ("fps", "frame_rate"),
@@ -232,17 +233,24 @@ def _add_more(entry: ListEntry, cells: Sequence[str], more: Mapping[str, int]) -
     subset, group = given.pop("split", ""), given.pop("group", "")
     if subset and subset.lower() not in SUBSETS:
         raise InputError(f"{entry.where}: the split {subset!r}; {', '.join(SUBSETS)} are known")
-    values = {key: parse_time(text, f"{entry.where}: {key}") for key, text in given.items()}
+    values = {key: _parse_number(key, text, f"{entry.where}: {key}") for key, text in given.items()}
     segment = region = None
+    if values.keys() & {"start", "end"} and values.keys() & {"start_frame", "end_frame"}:
+        raise InputError(f"{entry.where}: seconds and frame numbers at once; leave one of them empty")
     if values.keys() & {"start", "end"}:
         segment = Segment(values.get("start", 0.0), values.get("end", math.inf))
     elif values.keys() & {"start_frame", "end_frame"}:
         segment = Segment(values.get("start_frame", 0.0), values.get("end_frame", math.inf), in_frames=True)
-    if sides := [values[side] for side in ("x1", "y1", "x2", "y2") if side in values]:
+    if sides := [values[side] for side in _SIDES if side in values]:
         region = Region._make([*sides, max(sides) > 1] if len(sides) == 4 else [0, 0, 0, 0, True])
-    part = Part(segment, region)
-    check_part(part, entry.where)
-    return entry._replace(part=part, group=group, subset=SUBSETS.get(subset.lower(), ""), rate=values.get("fps"))
+    if segment is not None and not segment.start < segment.end:
+        raise InputError(f"{entry.where}: the segment {str(Part(segment))[1:]} ends before it starts, or has no length")
+    if region is not None and not (region.left < region.right and region.top < region.bottom):
+        found = ", ".join(f"{side}={given.get(side, '')}" for side in _SIDES)
+        raise InputError(f"{entry.where}: the box {found}; all four are needed, with x1 < x2 and y1 < y2")
+    return entry._replace(
+        part=Part(segment, region), group=group, subset=SUBSETS.get(subset.lower(), ""), rate=values.get("fps")
+    )
 
 
 def make_table(entries: Sequence[ListEntry]) -> list[list[str]]:
@@ -254,39 +262,30 @@ def make_table(entries: Sequence[ListEntry]) -> list[list[str]]:
             kind = "_frame" if segment.in_frames else ""
             row[f"start{kind}"] = f"{segment.start:.10g}"
             row[f"end{kind}"] = "" if segment.end == math.inf else f"{segment.end:.10g}"
-        row |= dict(zip(("x1", "y1", "x2", "y2"), (f"{side:.10g}" for side in (region or ())[:4]), strict=False))
+        row |= dict(zip(_SIDES, (f"{side:.10g}" for side in (region or ())[:4]), strict=False))
         row |= {"group": entry.group, "split": entry.subset, "fps": "" if entry.rate is None else f"{entry.rate:.10g}"}
         rows.append(row)
     columns = [key for key in ("path", "label", *_MORE) if any(row.get(key) for row in rows)]
     return [columns, *([row.get(key, "") for key in columns] for row in rows)]
 
 
-def parse_time(text: str, where: str) -> float:
-    """Reads a number, or a time such as 1:02:03.5, as seconds; an `InputError` for other texts and negative numbers."""
-    number = math.nan
-    if re.fullmatch(r"(\d+:){0,2}\d{1,15}([.,]\d*)?|\.\d+", text):
-        parts = [float(part) for part in text.replace(",", ".").split(":")]
-        number = sum(part * 60**power for power, part in enumerate(reversed(parts)))
-    if math.isnan(number):
-        raise InputError(f"{where} is {text!r:.100}; expected a number >= 0, or a time such as 1:02:03.5")
-    return number
-
-
-def check_part(part: Part, where: str) -> None:
-    """Raises an `InputError` if a segment or a box is empty or reversed."""
-    if part.segment is not None:
-        start, end, in_frames = part.segment
-        if not start < end:
-            raise InputError(f"{where}: the segment {str(part)[1:]} ends before it starts, or has no length")
-        if in_frames and (start % 1 or end % 1 not in (0, math.inf)):
-            raise InputError(f"{where}: {str(part)[1:]}; frame numbers are whole numbers from 0")
-    if part.region is not None:
-        left, top, right, bottom, _ = part.region
-        if not (left < right and top < bottom):
-            raise InputError(
-                f"{where}: the box {left:g}, {top:g}, {right:g}, {bottom:g}; x1, y1, x2 and y2 are needed, with "
-                "x1 < x2 and y1 < y2"
-            )
+def _parse_number(key: str, text: str, where: str) -> float:
+    """Reads the number in an optional column; a time such as 1:02:03.5 becomes seconds."""
+    is_time, parts = key in ("start", "end"), text.replace(",", ".").split(":")
+    is_number = all(re.fullmatch(r"-?(\d{1,15}\.?\d*|\.\d+)", part) for part in parts)
+    value = math.nan
+    if is_number and len(parts) <= (3 if is_time else 1):
+        value = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    expected, is_right = "a number", value == value  # a side of a box may lie outside the picture
+    if is_time:
+        expected, is_right = "seconds from 0, or a time such as 1:02:03.5", value >= 0 and "-" not in text
+    elif key in ("start_frame", "end_frame"):
+        expected, is_right = "a frame number, which is a whole number from 0", value >= 0 and value % 1 == 0
+    elif key == "fps":
+        expected, is_right = "frames per second, above 0", value > 0
+    if not is_right:
+        raise InputError(f"{where} is {text!r:.100}; expected {expected}")
+    return value
 
 
 def _split_line(line: str, separator: str) -> list[str]:

@@ -78,11 +78,9 @@ def label_videos(
 
 def _in_pictures(segment: Segment, rate: float) -> Segment:
     """Converts seconds to numbers of pictures."""
-    start, end, _ = segment
-    first, stop = (
-        edge if edge == math.inf else max(math.ceil((edge - ROUNDING_SEC) * rate), 0) for edge in (start, end)
-    )
-    return Segment(max(first, 0), max(stop, first + 1), in_frames=True)
+    first = max(math.ceil((segment.start - ROUNDING_SEC) * rate), 0)
+    end = math.inf if segment.end == math.inf else math.ceil((segment.end - ROUNDING_SEC) * rate)
+    return Segment(first, max(end, first + 1), in_frames=True)
 
 
 def _label(entry: ListEntry, classes: ClassLookup) -> int:

@@ -113,10 +113,10 @@ def _balance(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     classes, chosen = np.unique(labels), np.empty(len(labels), np.int32)
     for rank, label in enumerate(classes):
         of_class, is_turn = np.flatnonzero(labels == label), turns % len(classes) == rank
-        rounds, places = np.divmod(turns[is_turn] // len(classes), len(of_class))
+        rounds, positions = np.divmod(turns[is_turn] // len(classes), len(of_class))
         # Each round is another permutation of the samples of the class.
         drawn = [np.random.default_rng([seed, label, number]).permutation(of_class) for number in np.unique(rounds)]
-        chosen[is_turn] = np.array(drawn, np.int32).reshape(-1, len(of_class))[rounds - rounds[0], places]
+        chosen[is_turn] = np.array(drawn, np.int32).reshape(-1, len(of_class))[rounds - rounds[0], positions]
     return chosen
 
 

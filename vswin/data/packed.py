@@ -144,14 +144,14 @@ def _open_store(root: str, description: Mapping[str, Any], videos: Sequence[Pack
     positions: dict[str, tuple[str, int]] = {}
     for split in {video.split for video in videos}:
         # TFDS numbers the records of a split across all its files.
-        places = sorted({(video.shard, video.position, video.path) for video in videos if video.split == split})
+        records = sorted({(video.shard, video.position, video.path) for video in videos if video.split == split})
         num_records = builder.info.splits[split].num_examples if split in builder.info.splits else 0
-        if len(places) != num_records:
+        if len(records) != num_records:
             raise InputError(
-                f"{root} is damaged: {VIDEOS_FILE} has {len(places):,} videos of the split {split[:20]!r}, and there "
+                f"{root} is damaged: {VIDEOS_FILE} has {len(records):,} videos of the split {split[:20]!r}, and there "
                 f"are {num_records:,} records; {_ADVICE}"
             )
-        positions |= {os.path.join(root, path): (split, number) for number, (_, _, path) in enumerate(places)}
+        positions |= {os.path.join(root, path): (split, number) for number, (_, _, path) in enumerate(records)}
     return RecordVideos(builder, positions, ("packed", description["videos_sha256"]), _ADVICE)
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -33,7 +32,7 @@ from vswin.cluster import count_cores
 from vswin.config.schema import DataPrepareConfig
 from vswin.console import count_of, make_progress_bar
 from vswin.data.catalog import load_catalog
-from vswin.data.decode import VIDEO_FILES, VideoStore, list_pictures, open_content, read_whole
+from vswin.data.decode import VIDEO_FILES, VideoStore, list_files, open_content, read_whole
 from vswin.data.frames import open_store
 from vswin.data.packed import (
     DESCRIPTION_FILE,
@@ -123,14 +122,12 @@ def run_prepare(config: DataPrepareConfig) -> None:
         sync_folder(output.parent)
         for name in (_PLAN, _LOCK, *(f"{shard.file_name}.csv" for shard in shards)):
             (output / name).unlink()
-    sizes = defaultdict(set)
-    for video in videos:
-        sizes[video.path].add(video.num_bytes)
-    num_bytes = sum(itertools.chain.from_iterable(sizes.values()))
+    sizes = {(video.split, video.path): video.num_bytes for video in videos}
+    num_bytes = sum(sizes.values())
     text = f"{output} has {count_of(len(entries), 'video')}, {_megabytes(num_bytes)}"
     text += "; each was compared with its file"
     if config.short_side:
-        kept = sum(entry.num_bytes in sizes[entry.name] for entry in entries)
+        kept = sum(entry.num_bytes == sizes[shard.split, entry.name] for shard in shards for entry in shard.entries)
         text += (
             f". {len(entries) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
             "no larger, or could not be decoded, and are as they were"
@@ -205,15 +202,15 @@ def _look_up(videos: Sequence[Sample], root: str) -> list[Entry]:
     for path, (label, *_), part, group in videos:
         if path not in entries:
             try:
-                status = os.stat(path)
-                files = [os.path.join(path, name) for name in list_pictures(path)] if os.path.isdir(path) else [path]
+                files = list_files(path)
                 if not files or not all(os.path.isfile(file) and os.access(file, os.R_OK) for file in files):
                     raise OSError
-                num_bytes = sum(os.path.getsize(file) for file in files)
+                found = [os.stat(file) for file in files]
             except (OSError, ValueError):
                 unusable.append(path)
                 continue
-            entries[path] = Entry(path, os.path.relpath(path, root), num_bytes, status.st_mtime_ns, [])
+            num_bytes, newest = sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)
+            entries[path] = Entry(path, os.path.relpath(path, root), num_bytes, newest, [])
         entries[path].samples.append((label, str(part), group))
     if unusable:
         raise InputError(
@@ -344,8 +341,8 @@ def pack_shard(
                     raise ValueError(f"{entry.name} has another name or label")
                 digest = hashlib.sha256(content).hexdigest()
                 for label, *of_part in entry.samples:
-                    place = shard.number, position, len(content), digest
-                    rows.append(PackedVideo(shard.split, entry.name, label, *place, *of_part))
+                    record = shard.number, position, len(content), digest
+                    rows.append(PackedVideo(shard.split, entry.name, label, *record, *of_part))
         except (RuntimeError, ValueError, DecodeError) as error:
             raise InputError(
                 f"{path.name} is not what was to be packed: {error}. It is not kept; the same command makes it anew"

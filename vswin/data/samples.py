@@ -52,7 +52,8 @@ class Part(NamedTuple):
 
 
 WHOLE = Part()
-_PART = re.compile(r"#(?:(t|frames)=([\d.e+-]+),([\d.e+-]*))?&?(?:box=([\d.,e+-]+?)(px)?)?")
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?"
+_PART = re.compile(rf"#(?:(t|frames)=({_NUMBER}),({_NUMBER})?)?&?(?:box=({_NUMBER}(?:,{_NUMBER}){{3}})(px)?)?")
 
 
 class Sample(NamedTuple):
@@ -60,7 +61,7 @@ class Sample(NamedTuple):
 
     Attributes:
         path: The video: a file, a folder of pictures, or its name in a packed data set.
-        labels: Class indices, 0 .. K-1: one, or any number with `dataset.task=multi_label`.
+        labels: The index of its class, 0 .. K-1, as a tuple of one.
         part: The part of the video that the sample shows.
         group: Samples of one group, for example of a person, belong into one subset; "" for none.
     """
@@ -72,7 +73,7 @@ class Sample(NamedTuple):
 
     @property
     def label(self) -> int:
-        """The class index of a sample with one label."""
+        """The index of its class."""
         return self.labels[0]
 
     @property

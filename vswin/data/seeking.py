@@ -57,7 +57,10 @@ class SoughtFrames:
             self._stream, self._codec = find_stream(path, self._container)
             if self._container.format.name not in SOUGHT_CONTAINERS or self._codec.name not in _CODECS:
                 raise NotAsExpected(f"{self._codec.name} in {self._container.format.name}")
-            self._length_bytes = length_bytes_of(self._codec) if self._codec.name == "h264" else 0
+            self._length_bytes = 0
+            if self._codec.name == "h264":
+                self._length_bytes = length_bytes_of(self._codec)
+                self._codec.options = {"err_detect": "explode"}  # concealment depends on where decoding starts
             self._find(segment, limit)
         except BaseException:
             self.close()
@@ -83,14 +86,14 @@ class SoughtFrames:
         start = origin + math.ceil((segment.start - ROUNDING_SEC) / tick)
         end = math.inf if segment.end == math.inf else origin + math.ceil((segment.end - ROUNDING_SEC) / tick)
 
-        # Some key frames are no entries, so the search may have to begin further ahead.
+        # Decoding cannot start at every key frame, so the search may have to begin earlier.
         position = max(start, origin)
         while True:
             shown, entries, found = self._scan(position, start, end, pictures, limit)
             if entries and min(entries) <= max(start, origin):
                 break
             if found >= position:
-                raise NotAsExpected("no entry before the segment")
+                raise NotAsExpected("decoding cannot start before the segment")
             position = found - 1
         if not shown:
             seconds = float(self._stream.duration or 0) * tick or (self._container.duration or 0) / av.time_base
@@ -98,7 +101,7 @@ class SoughtFrames:
                 self._path, "segment outside the video", f"from {segment.start:g} s, it has {seconds:g} s"
             )
         if len(set(shown)) < len(shown):
-            raise NotAsExpected("times are there twice")
+            raise NotAsExpected("two frames have the same time")
         self._shown, self._entries, self.matrix = np.sort(np.array(shown, np.int64)), entries, pictures.matrix
         self.times = (self._shown - origin) * tick  # [N]
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import bdtr, betaincinv
 
 from vswin.console import count_of, printable
+from vswin.data.samples import split_name
 from vswin.runs.figures import protocol_differences
 from vswin.runs.files import Run
 from vswin.runs.metrics import wilson_interval
@@ -176,7 +177,10 @@ def _match(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray, str]:
     list_hash = first.test_set.get("list_hash")
     if list_hash is not None and list_hash == second.test_set.get("list_hash"):
         names, other_names = (
-            [f"{Path(path).stem}\t{label}" for path, label in zip(predictions.paths, predictions.labels, strict=True)]
+            [
+                f"{Path(path).stem}{part}\t{label}"
+                for (path, part), label in zip(map(split_name, predictions.paths), predictions.labels, strict=True)
+            ]
             for predictions in (one, other)
         )
         note = "videos are matched by their names without folders, the lists being the same"

@@ -152,8 +152,7 @@ def _caption(slot: Slot, step: Step, position: int) -> tuple[str, list[str]]:
     height, width = frames.shape[1:3]
     _, numbers, box, changes = clip
     seconds = "" if np.isnan(times[0]) else f" ({times[0]:.2f} to {times[-1]:.2f} s)"
-    of_segment = " of the segment" if "#t=" in title or "#frames=" in title else ""
-    texts = [f"frames {numbers[0]} to {numbers[-1]}{of_segment}{seconds}"]
+    texts = [f"frames {numbers[0]} to {numbers[-1]}{seconds}"]
     texts.append(f"crop {box.width} x {box.height} of {width} x {height} at x {box.left}, y {box.top}")
     texts += changes
     in_step = []
