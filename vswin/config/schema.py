@@ -15,6 +15,7 @@ SAMPLINGS = ("dense", "segments")
 SPACINGS = ("centred", "end_to_end")
 AVERAGES = ("prob", "score")
 CLASS_WEIGHTS = ("none", "balanced", "effective")
+SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
 
 
 class Monitor(NamedTuple):
@@ -121,6 +122,7 @@ class DatasetConfig:
     name: str
     # None: the name
     title: str | None
+    task: str = choice(SINGLE_LABEL, MULTI_LABEL)
     root: str = path()
     source: str | None = choice(None, "videos", "tfds")
     tfds: str | None
@@ -151,6 +153,11 @@ class DatasetConfig:
     def shown_name(self) -> str:
         """How summaries, reports and tables name the data set."""
         return self.title or self.name
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a sample may have several labels, or none."""
+        return self.task == MULTI_LABEL
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 TRAIN, VAL, TEST = "train", "val", "test"
 ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 
@@ -61,7 +63,8 @@ class Sample(NamedTuple):
 
     Attributes:
         path: The video: a file, a folder of pictures, or its name in a packed data set.
-        labels: The index of its class, 0 .. K-1, as a tuple of one.
+        labels: The index of its class, 0 .. K-1, as a tuple of one; with several labels per sample, the indices of all
+            its classes in ascending order, possibly none.
         part: The part of the video that the sample shows.
         group: Samples of one group, for example of a person, belong into one subset; "" for none.
     """
@@ -73,13 +76,22 @@ class Sample(NamedTuple):
 
     @property
     def label(self) -> int:
-        """The index of its class."""
-        return self.labels[0]
+        """The index of its only class."""
+        (label,) = self.labels
+        return label
 
     @property
     def name(self) -> str:
         """The path with the part of the video, which is unique in a data set."""
         return f"{self.path}{self.part}"
+
+
+def multi_hot(samples: Sequence[Sample], num_classes: int) -> np.ndarray:
+    """Marks the classes of samples by 1 and all others by 0, float32 [N, K]."""
+    marks = np.zeros((len(samples), num_classes), np.float32)
+    for row, sample in zip(marks, samples, strict=True):
+        row[list(sample.labels)] = 1
+    return marks
 
 
 def split_name(name: str) -> tuple[str, Part]:
