@@ -212,7 +212,7 @@ def test_missing_videos_are_an_error_unless_allowed(tmp_path, configured, make_f
     catalog = load_catalog(dataclasses.replace(config, allow_missing=True))
     numbers = len(catalog.train), len(catalog.val), len(catalog.missing["train"]), len(catalog.missing["val"])
     assert numbers == (1, 1, 6, 0)
-    assert catalog.missing["train"][0] == UnusedEntry(f"{train_list}:3", "a1_000000_000010", 399)
+    assert catalog.missing["train"][0] == UnusedEntry(f"{train_list}:3", "a1_000000_000010", (399,))
     assert describe_catalog(catalog) == (
         "400 classes, 1 training video, 1 validation video; 6 training videos of the lists are missing"
     )

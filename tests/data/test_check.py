@@ -272,7 +272,7 @@ def test_missing_and_broken_and_short_and_small():
         "run/c": FileFacts(1, 63, 111, 320),
         "run/d": FileFacts(1, 63, 320, 112),
     }
-    missing = [UnusedEntry("val.csv:7", "run/z", 1)]
+    missing = [UnusedEntry("val.csv:7", "run/z", (1,))]
     assert find(facts, missing=missing) == [
         ("missing", "val", "run/z", "val.csv:7"),
         ("broken", "train", "hop/b", "truncated (1 of 9)"),

@@ -1,6 +1,7 @@
 """Tests of lists: mistakes, rare forms and the split; tests/behaviour/test_lists_and_folders.py has the usual forms."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -15,8 +16,8 @@ def write(path, text, encoding="utf-8"):
     return path
 
 
-def read(path):
-    return read_list(path, str(path.parent), [])
+def read(path, several=False):
+    return read_list(path, str(path.parent), [], several)
 
 
 def entries_of(*pairs):
@@ -128,3 +129,59 @@ def test_recordings_stay_together():
     assert (len(train), len(val)) == (32, 8)
     groups = [{record.path.split("_")[2] for record in part} for part in (train, val)]
     assert not groups[0] & groups[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("l.csv", "path,labels\na.mp4,jump;run\nb.mp4,run | jump\nc.mp4,\n", ["jump;run", "run;jump", ""]),
+        ("l.csv", "a.mp4,0;2\nb.mp4,\n", ["0;2", ""]),
+        ("l.txt", "a.mp4 2\na b 3.mp4 0 2 5\nc.mp4 1;3\n", ["2", "0;2;5", "1;3"]),
+        ("l.tsv", "file\tjump high\trun\na.mp4\t1\t0\nb.mp4\t0\t0\n", ["jump high", ""]),
+        # as pandas writes them, with an index, a group and a column of other values
+        ("l.csv", ",name,jump,run,group,note\n0,a.mp4,True,1.0,p1,x\n1,b.mp4,False,1.0,p2,y\n", ["jump;run", "run"]),
+    ],
+)
+def test_several_labels_are_separated_or_have_columns(tmp_path, name, text, expected):
+    entries = read(write(tmp_path / name, text), several=True)
+    assert [";".join(entry.labels(several=True)) for entry in entries] == expected
+
+
+def test_a_column_for_each_class_names_the_classes_in_its_order(tmp_path):
+    notes = []
+    path = write(tmp_path / "l.csv", "path,swim,fly,num_frames\na.mp4,1,0,40\nb.mp4,0,0,50\n")
+    entries = read_list(path, str(tmp_path), notes, several=True)
+    assert find_class_names(entries, None, several=True) == ("swim", "fly")
+    assert notes == [f"not used of {path}: the column num_frames"]
+
+
+def test_frames_come_before_the_labels_of_a_folder(tmp_path):
+    write(tmp_path / "v" / "img_1.jpg", "")
+    (entry,) = read(write(tmp_path / "l.txt", "v 120 3 5\n"), several=True)
+    assert (entry.path, entry.label) == ("v", "3;5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,jump,run\na.mp4,1,0\nb.mp4,2,0\n",
+            r"l\.csv:3: the column 'jump' is read as a class, and is '2'; write 0",
+        ),
+        ("path,jump;run\na.mp4,1\n", r"the class 'jump;run' has `;` or `\|` in its name, which separate labels"),
+        ("path,note\na.mp4,x\n", "has no column of labels, and no columns of 0 and 1"),
+        (
+            "path,label\na.mp4,jump;3\n",
+            r"l\.csv:2: the label '3', but 'jump' at .*l\.csv:2; labels are all class indices",
+        ),
+    ],
+)
+def test_malformed_lists_of_several_labels_are_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / "l.csv", text), several=True)
+
+
+def test_a_split_keeps_the_rarest_of_several_labels_balanced():
+    samples = [Sample(f"./{n}.mp4", (0, 1) if n < 10 else (0,) if n < 40 else ()) for n in range(50)]
+    _, val = split_train_val(samples, 0.2, ".")
+    assert Counter(sample.labels for sample in val) == {(0, 1): 2, (0,): 6, (): 2}

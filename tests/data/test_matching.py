@@ -60,8 +60,8 @@ def test_absent_files_are_listed(tmp_path, make_files):
     videos, missing, _ = find(tmp_path, ("v/0.mp4", "0"), ("v/1.mp4", "1"), ("w/7.mp4", "0"))
     assert [video.label for video in videos] == [0]
     assert missing == [
-        UnusedEntry("l:2", str(tmp_path / "v" / "1.mp4"), 1),
-        UnusedEntry("l:3", str(tmp_path / "w" / "7.mp4"), 0),
+        UnusedEntry("l:2", str(tmp_path / "v" / "1.mp4"), (1,)),
+        UnusedEntry("l:3", str(tmp_path / "w" / "7.mp4"), (0,)),
     ]
 
 

@@ -9,15 +9,15 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, get_args
 
 from vswin.config.schema import AVERAGES as AVERAGES
+from vswin.config.schema import MONITORS, list_keys
 from vswin.config.schema import PRECISIONS as PRECISIONS
 from vswin.config.schema import SAMPLINGS as SAMPLINGS
 from vswin.config.schema import SPACINGS as SPACINGS
-from vswin.config.schema import list_keys
 from vswin.errors import InputError
 from vswin.models.zoo import configured_size, count_parameters
 
 if TYPE_CHECKING:
-    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, LossConfig, ModelConfig, TrainConfig
+    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
 
 _MOST_PARAMETERS = 1e10  # 40 GB
 _LARGEST_WEIGHT = 1_000_000
@@ -70,8 +70,17 @@ def check_augment(augment: "AugmentConfig") -> None:
         )
 
 
-def check_loss(loss: "LossConfig") -> None:
-    """Checks the weights of classes that are given by name."""
+def check_task(config: "TrainConfig") -> None:
+    """Checks that the monitor fits the task, and the weights of classes that are given by name."""
+    task, loss = config.dataset.task, config.loss
+    if task not in MONITORS[config.monitor].tasks:
+        fitting = ", ".join(key for key, monitor in MONITORS.items() if task in monitor.tasks)
+        raise InputError(f"monitor={config.monitor}: with dataset.task={task} one of {fitting}")
+    for key, off in (("negative_gamma", None), ("negative_margin", 0)):
+        if vars(loss)[key] != off and not config.dataset.is_multi_label:
+            raise InputError(
+                f"loss.{key}={vars(loss)[key]}: negatives count by themselves only with dataset.task=multi_label"
+            )
     for name, weight in loss.class_weights.items() if isinstance(loss.class_weights, dict) else ():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= _LARGEST_WEIGHT:
             raise InputError(

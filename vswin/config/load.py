@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.config.checks import check_addons, check_augment, check_clip, check_loss, check_model, check_values
+from vswin.config.checks import check_addons, check_augment, check_clip, check_model, check_task, check_values
 from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError, nearest
 from vswin.weights.published import find_published
@@ -63,7 +63,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     check_model(config.model)
     if isinstance(config, TrainConfig):
         check_augment(config.augment)
-        check_loss(config.loss)
+        check_task(config)
         if config.optimizer.name == "adamw_addons":
             check_addons(config)
     elif config.weights != "best" and config.run is None:

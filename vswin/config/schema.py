@@ -19,10 +19,11 @@ SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
 
 
 class Monitor(NamedTuple):
-    """A figure of validation that may choose the best epoch: its name, and which of two values is better."""
+    """A figure of validation that may choose the best epoch: its name, which of two values is better, and its tasks."""
 
     name: str
     better: Callable[..., Any] = max
+    tasks: tuple[str, ...] = (SINGLE_LABEL, MULTI_LABEL)
 
     def format(self, value: float) -> str:
         """Formats a value: a loss as it is, everything else in percent."""
@@ -30,9 +31,10 @@ class Monitor(NamedTuple):
 
 
 MONITORS = {
-    "val_top1": Monitor("top-1"),
+    "val_top1": Monitor("top-1", tasks=(SINGLE_LABEL,)),
+    "val_map": Monitor("mAP", tasks=(MULTI_LABEL,)),
     "val_f1_macro": Monitor("macro F1"),
-    "val_balanced_accuracy": Monitor("balanced accuracy"),
+    "val_balanced_accuracy": Monitor("balanced accuracy", tasks=(SINGLE_LABEL,)),
     "val_loss": Monitor("loss", min),
 }
 
@@ -213,6 +215,8 @@ class LossConfig:
     class_weights: Any = choice(*CLASS_WEIGHTS)  # noqa: RUF009
     effective_beta: float = number(0, 1, "[)")
     focal_gamma: float = number(0, 100)
+    negative_gamma: float | None = number(0, 100)
+    negative_margin: float = number(0, 1, "[)")
 
 
 @dataclass(kw_only=True)
@@ -271,7 +275,7 @@ class TrainConfig:
     logger: LoggerConfig
     seed: int = number(0, 2**32 - 1)
     epochs: int = number(1, 1_000_000)
-    monitor: str = choice(*MONITORS)
+    monitor: str = choice("auto", *MONITORS)
     patience: int | None = number(1, 1_000_000)
     save_minutes: float | None = number(0, 1_000_000, "(]")
     save_steps: int | None = number(1, 1_000_000_000)
@@ -281,6 +285,11 @@ class TrainConfig:
     source: str | None
     output_dir: str | None = path()
     resume: bool
+
+    def __post_init__(self) -> None:
+        """Chooses the figure that fits the task."""
+        if self.monitor == "auto":
+            self.monitor = "val_map" if self.dataset.is_multi_label else "val_top1"
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from vswin.data.lists import ACCEPTED, ListEntry, find_class_names
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
-from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Region, Sample, split_train_val
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Region, Sample, name_labels, split_train_val
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 
@@ -120,8 +120,8 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
             catalog = _load_lists(dataset, lists, classes, is_given)
         else:
             catalog = _load_folder(dataset, lists)
-    labels = {video.label for video in (*catalog.train, *catalog.val)}
-    labels |= {video.label for videos in catalog.missing.values() for video in videos}
+    labels = {label for video in (*catalog.train, *catalog.val) for label in video.labels}
+    labels |= {label for videos in catalog.missing.values() for video in videos for label in video.labels}
     if len(labels) == 1 and dataset.name == "folder" and dataset.num_classes is None and not is_given:
         source, hint = (dataset.train_list, "") if dataset.train_list else (dataset.root, f" ({LAYOUT})")
         name = catalog.class_names[labels.pop()]
@@ -132,7 +132,10 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     elif catalog.train and not catalog.val:
         catalog = _hold_out(catalog, dataset)
     _check_groups(catalog)
-    labels_of = {ROLES[subset]: {video.label for video in videos} for subset, videos in catalog.subsets.items()}
+    labels_of = {
+        ROLES[subset]: {label for video in videos for label in video.labels}
+        for subset, videos in catalog.subsets.items()
+    }
     notes = (*catalog.notes, *describe_classes(catalog.class_names, labels_of))
     return replace(catalog, notes=tuple(map(printable, notes)))
 
@@ -172,7 +175,7 @@ def _load_lists(
     dataset: DatasetConfig, lists: dict[str, Path], classes: ClassLookup | None, is_given: bool = False
 ) -> Catalog:
     """Reads annotation files or lists, and finds their files; without classes, the labels define them."""
-    is_annotated = dataset.name in ANNOTATED
+    is_annotated, several = dataset.name in ANNOTATED, dataset.is_multi_label
     notes: list[str] = []
     # Relative paths start from the root, or from the folder of their list if there is no root.
     has_root = Path(dataset.root).is_dir()
@@ -182,7 +185,7 @@ def _load_lists(
     entries: dict[str, list[ListEntry]] = {}
     for subset, path in [*lists.items()]:
         read = read_annotations(dataset, path, read_as[subset], classes, notes) if classes and is_annotated else None
-        read = read or read_labels(path, bases[subset], notes)
+        read = read or read_labels(path, bases[subset], notes, several)
         # A list may hold several subsets; those of another list, or not to be tested, are left out.
         by_subset = {role: [entry for entry in read if (entry.subset or subset) == role] for role in ROLES}
         for role, some in by_subset.items():
@@ -196,8 +199,8 @@ def _load_lists(
     if classes is None:
         # A test set must not define classes that no one learns.
         named = [entry for subset in lists if subset != TEST or len(lists) == 1 for entry in entries[subset]]
-        classes = ClassLookup(find_class_names(named, dataset.num_classes), is_exact=True)
-        note_spellings({entry.label for entry in named}, notes)
+        classes = ClassLookup(find_class_names(named, dataset.num_classes, several), is_exact=True)
+        note_spellings({label for entry in named for label in entry.labels(several)}, notes)
 
     by_id = [entry for some in entries.values() for entry in some if entry.video_id]
     # Annotation tools, whose entries have no lines, rarely know the folders that videos lie in later.
@@ -206,13 +209,14 @@ def _load_lists(
     found: dict[str, Listed] = {subset: Listed([], [], []) for subset in ROLES}
     for subset, path in lists.items():
         base = bases[subset]
-        listed = label_videos(entries[subset], read_as[subset], classes, base, files.get(base))
+        listed = label_videos(entries[subset], read_as[subset], classes, base, files.get(base), several)
         if listed.missing and not (listed.videos and dataset.allow_missing):
             raise InputError(_explain_missing(listed, dataset, path, classes.class_names))
         if listed.repeated:
             first = f"{listed.repeated[0].where}: {listed.repeated[0].path}"
+            counts = "counts once, with all its labels" if several else "counts once"
             notes.append(
-                f"videos that {path} names again: {len(listed.repeated):,}; each counts once, the first is {first}"
+                f"videos that {path} names again: {len(listed.repeated):,}; each {counts}, the first is {first}"
             )
         found[subset] = listed
     margin = dataset.box_margin
@@ -247,7 +251,8 @@ def _explain_missing(listed: Listed, dataset: DatasetConfig, path: Path, class_n
     elif not (dataset.train_list or dataset.val_list or dataset.test_list):
         options[1] = "name the one list you need with dataset.val_list or dataset.train_list"
     first = "\n  ".join(f"{video.where}: {video.path}" for video in missing[:5])
-    understood = f"\n  The first is read as a video of the class {class_names[missing[0].label]!r}; {ACCEPTED}"
+    named = name_labels(missing[0].labels, class_names)
+    understood = f"\n  The first is read as a video of the class {named!r}; {ACCEPTED}"
     return (
         f"{len(missing):,} of the {len(missing) + num_found:,} videos of the list {path} are not there; "
         f"{', '.join(options[:-1])}, or {options[-1]}. The first are:\n  {first}{'' if num_found else understood}"
@@ -299,5 +304,7 @@ def hash_videos(videos: Sequence[Sample], class_names: Sequence[str]) -> str:
 
     It has 16 hexadecimal digits and depends on file names and class names, not on order, folders or file endings.
     """
-    lines = sorted(f"{Path(video.path).stem}{video.part}\t{class_names[video.label]}\n" for video in videos)
+    lines = sorted(
+        f"{Path(video.path).stem}{video.part}\t{name_labels(video.labels, class_names)}\n" for video in videos
+    )
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

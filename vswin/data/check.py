@@ -27,7 +27,7 @@ from vswin.data.decoders import check_opencv
 from vswin.data.frames import open_store
 from vswin.data.lists import ListEntry, make_table
 from vswin.data.packed import is_packed
-from vswin.data.samples import ROLES, TEST, Sample, Segment, split_name
+from vswin.data.samples import ROLES, TEST, Sample, Segment, name_labels, split_name
 from vswin.errors import DecodeError, InputError
 
 # Kinds of findings, most serious first; the first two make the check fail.
@@ -205,7 +205,7 @@ def find_problems(
     """
     names = catalog.class_names
     findings = [
-        Finding(kind, subset, names[entry.label], entry.path, entry.where)
+        Finding(kind, subset, name_labels(entry.labels, names), entry.path, entry.where)
         for kind, unused in (("missing", catalog.missing), ("listed twice", catalog.repeated))
         for subset, entries in unused.items()
         for entry in entries
@@ -219,7 +219,7 @@ def find_problems(
     inspected: set[str] = set()
     for subset, videos in catalog.subsets.items():
         for video in videos:
-            name = names[video.label]
+            name = name_labels(video.labels, names)
             if video.name in facts and video.name not in inspected:
                 inspected.add(video.name)
                 kinds = _judge(facts[video.name], clip, span, usual)
@@ -231,11 +231,11 @@ def find_problems(
                 if earlier_subset != subset:
                     kind = "in the test set, too" if subset == TEST else "in training and validation"
                 else:
-                    kind = "same content" if earlier.label == video.label else "two labels"
+                    kind = "same content" if earlier.labels == video.labels else "two labels"
                 path = "the same file" if earlier.path == video.path else earlier.name
-                detail = f"as {path}, {ROLES[earlier_subset]}, {names[earlier.label]}"
+                detail = f"as {path}, {ROLES[earlier_subset]}, {name_labels(earlier.labels, names)}"
                 findings.append(Finding(kind, subset, name, video.name, detail))
-        absent = sorted(set(range(len(names))) - {video.label for video in videos})
+        absent = sorted(set(range(len(names))) - {label for video in videos for label in video.labels})
         findings += [Finding("empty class", subset, names[i], "", f"no {ROLES[subset]} videos") for i in absent]
     findings += _find_overlaps(catalog)
     return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
@@ -260,8 +260,8 @@ def _find_overlaps(catalog: Catalog) -> Iterator[Finding]:
                         kind = "overlap" if other == subset else "in training and validation"
                         kind = "in the test set, too" if other != subset and TEST in (other, subset) else kind
                         part = str(earlier.part)[1:] or "the whole video"
-                        detail = f"overlaps {part}, {ROLES[other]}, {catalog.class_names[earlier.label]}"
-                        yield Finding(kind, subset, catalog.class_names[video.label], video.name, detail)
+                        before_name, name = (name_labels(s.labels, catalog.class_names) for s in (earlier, video))
+                        yield Finding(kind, subset, name, video.name, f"overlaps {part}, {ROLES[other]}, {before_name}")
                 key = subset, video.part.region
                 if key not in latest or segment.end > latest[key][0].end:
                     latest[key] = segment, subset, video
@@ -307,7 +307,7 @@ def print_summary(console: Console, dataset: DatasetConfig, catalog: Catalog, fa
                 "frames per video": f"{frames[0]:,} to {frames[-1]:,}, median {median(frames):,.0f}",
                 "usual frame": f"{width} x {height} ({count / len(usable):.0%})",
             }
-        counts = Counter(video.label for video in videos)
+        counts = Counter(label for video in videos for label in video.labels)
         of_class = {name: counts[label] for label, name in enumerate(catalog.class_names)}
         smallest, largest = min(of_class, key=of_class.__getitem__), max(of_class, key=of_class.__getitem__)
         column |= {
@@ -352,7 +352,7 @@ def write_clean_lists(folder: Path, catalog: Catalog, facts: dict[str, FileFacts
         entries = [
             ListEntry(
                 *("", 0, os.path.abspath(video.path).removeprefix(base + os.sep)),
-                str(video.label) if has_numbers else catalog.class_names[video.label],
+                ";".join(map(str, video.labels)) if has_numbers else name_labels(video.labels, catalog.class_names),
                 part=video.part,
                 group=video.group,
             )

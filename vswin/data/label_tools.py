@@ -29,7 +29,7 @@ _AROUND_EVENT = 1.0
 TOOLS = "Label Studio, VIA 3, ActivityNet and OSL as JSON, CVAT for video 1.1 and ELAN as XML"
 
 
-def read_labels(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
+def read_labels(path: Path, base: str, notes: list[str], several: bool = False) -> list[ListEntry]:
     """Reads the export of an annotation tool, or a list as `read_list` does, whose arguments these are.
 
     Every annotation becomes an entry without a line number, with its segment in seconds, or in frames where the tool
@@ -51,16 +51,17 @@ def read_labels(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
                 f"{path} is XML with the root <{content.tag:.80}>, but in no form that vswin reads: {TOOLS}"
             )
     else:
-        return read_list(path, base, notes)
+        return read_list(path, base, notes, several)
     entries = list(read(str(path), content, unused))
     reasons = ", ".join(f"{what}: {count:,}" for what, count in unused.items() if count)
     if not entries:
         raise InputError(f"{path} holds no labels of videos{f' ({reasons})' if reasons else ''}")
     if reasons:
         notes.append(f"not used of {path}: {reasons}")
-    if several := sum(";" in entry.label for entry in entries):
+    if not several and (count := sum(";" in entry.label for entry in entries)):
         notes.append(
-            f"annotations of {path} with several labels: {several:,}; a combination, `a;b`, counts as one class"
+            f"annotations of {path} with several labels: {count:,}; a combination, `a;b`, counts as one class (with "
+            "dataset.task=multi_label each counts)"
         )
     return entries
 

@@ -23,9 +23,25 @@ _PATHS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "file_name", "filename", "video_name", "file"),
     *("video", "clip_name", "clip", "name"),
 )
-_LABELS = ("label", "class", "class_name", "label_name", "category", "action", "target", "label_id", "class_id")
+_LABELS = (
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "tags",
+    "actions",
+    "class_name",
+    "label_name",
+    "category",
+    "action",
+    "target",
+    "label_id",
+    "class_id",
+)
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _SIDES = ("x1", "y1", "x2", "y2")
+# What a column of a class may hold.
+_MARKS = {**dict.fromkeys(("0", "0.0", "false"), False), **dict.fromkeys(("1", "1.0", "true"), True)}
 # Optional columns, by their field.
 _MORE = {
     "start": ("start", "start_sec", "start_time", "t_start", "begin"),
@@ -44,7 +60,8 @@ SUBSETS = {
 ACCEPTED = (
     "a list has lines `path label`, `path,label`, `path;label`, `path<tab>label` or `path frames label`, or a header "
     f"with one of the columns {', '.join(_PATHS)} and one of {', '.join(_LABELS)}; a header may also have "
-    f"{', '.join(_MORE)}"
+    f"{', '.join(_MORE)}; with dataset.task=multi_label, several labels are separated by `;` or `|`, or each class has "
+    "a column of 0 and 1"
 )
 # The form is detected from at most this many characters of a line.
 _LONGEST_LINE = 10_000
@@ -57,12 +74,13 @@ class ListEntry(NamedTuple):
         source: the list file.
         line: line number from 1; 0 if the file has no lines.
         path: path of the video; for a video named by its id, the usual file name without its ending.
-        label: class index from 0, or class name.
+        label: class index from 0, or class name; several are separated by `;` or `|`.
         video_id: the id, if the list names videos by id; otherwise empty.
         part: the part of the video.
         group: the samples that belong into one subset, e.g. the name of a person; "" for none.
         subset: "train", "val" or "test", if the list has a column for it; otherwise empty.
         rate: frames per second, if the list states them; only needed for folders of pictures.
+        columns: names of all classes, if the list has a column for each.
     """
 
     source: str
@@ -74,16 +92,21 @@ class ListEntry(NamedTuple):
     group: str = ""
     subset: str = ""
     rate: float | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
         """File and line for messages, e.g. "train.txt:3"."""
         return f"{self.source}:{self.line}" if self.line else f"{self.source}, video {self.video_id or self.path}"
 
-    @property
-    def has_index(self) -> bool:
-        """Tells whether the label is a class index."""
-        return is_number(self.label.removeprefix("-"))
+    def labels(self, several: bool) -> list[str]:
+        """Lists the labels; with `several` there may be any number of them."""
+        return list(filter(None, map(str.strip, re.split("[;|]", self.label)))) if several else [self.label]
+
+
+def is_index(label: str) -> bool:
+    """Tells whether a label is a class index."""
+    return is_number(label.removeprefix("-"))
 
 
 def is_number(text: str) -> bool:
@@ -140,41 +163,48 @@ _FORMS = (
 )
 
 
-def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
+def read_list(path: Path, base: str, notes: list[str], several: bool = False) -> list[ListEntry]:
     """Reads a list; a header or else the first line determines its form.
 
-    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments. An
-    `InputError` refuses a file without entries, a malformed line, and indices mixed with names.
+    Relative paths start from the folder `base`. `notes` gets a sentence about unused columns and comments. With
+    `several`, a sample may have several labels or none. An `InputError` refuses a file without entries, a malformed
+    line, and indices mixed with names.
     """
     text = read_text(path)
-    form, has_header = _find_form(path, text, base)
+    form, has_header = _find_form(path, text, base, several)
     rows: Iterator[tuple[int, list[str]]]
     if form.separator == " ":
         lines = enumerate(io.StringIO(text, newline=""), start=1)
-        rows = ((number, _split_words(line, form)) for number, line in lines if not line.isspace())
+        rows = ((number, _split_words(line, form, base, several)) for number, line in lines if not line.isspace())
     else:
         rows = split_cells(path, text, form.separator)
+
+    if has_header:
+        rows = (row for row in rows if [cell.strip() for cell in row[1]] != form.columns)
+    classes: list[int] = []
+    if form.label < 0:
+        rows, classes = _join_columns(path, form, list(rows))
+        form = form._replace(columns=[*form.columns, "label"], label=len(form.columns))
+    columns = tuple(form.columns[index] for index in classes)
 
     source = str(path)
     entries: list[ListEntry] = []
     num_comments = 0
     for number, cells in rows:
-        if has_header and [cell.strip() for cell in cells] == form.columns:
-            continue
         is_whole = len(cells) == len(form.columns)
         video, label = (cells[form.path].strip(), cells[form.label].strip()) if is_whole else (cells[0].strip(), "")
         if _is_comment(cells[0]) and not os.path.exists(os.path.join(base, video)):
             num_comments += 1
-        elif video and label and "\n" not in label:  # an unclosed quote would put line breaks into the label
-            entries.append(_add_more(ListEntry(source, number, video, label), cells, form.more))
+        elif video and (label or (several and is_whole)) and "\n" not in label:  # as an unclosed quote would put there
+            entries.append(_add_more(ListEntry(source, number, video, label, columns=columns), cells, form.more))
         else:
             found = form.separator.join(cells)
             raise InputError(f"{path}:{number}: expected `{form}`, found {found!r:.200}; {ACCEPTED}")
     if not entries:
         raise InputError(f"The list {path} names no videos")
-    _check_entries(entries, base, has_header)
+    _check_entries(entries, base, has_header, several)
 
-    used = (form.path, form.label, *form.more.values())
+    used = (form.path, form.label, *form.more.values(), *classes)
     unused = [name or "(no name)" for i, name in enumerate(form.columns) if i not in used]
     parts = [f"the column{'s' if len(unused) > 1 else ''} {', '.join(unused)}"] if unused else []
     parts += [count_of(num_comments, "line") + " of comments"] if num_comments else []
@@ -183,40 +213,76 @@ def read_list(path: Path, base: str, notes: list[str]) -> list[ListEntry]:
     return entries
 
 
-def _find_form(path: Path, text: str, base: str) -> tuple[_Form, bool]:
+def _join_columns(
+    path: Path, form: _Form, rows: Sequence[tuple[int, list[str]]]
+) -> tuple[Iterator[tuple[int, list[str]]], list[int]]:
+    """Adds a column of labels, made of the columns of 0 and 1; also returns the indices of these columns."""
+    whole = [(line, cells) for line, cells in rows if len(cells) == len(form.columns)]
+    used = {form.path, *form.more.values(), *(i for i, name in enumerate(form.columns) if not name or name in _FRAMES)}
+    classes = [
+        index
+        for index in range(len(form.columns))
+        if index not in used and any(cells[index].strip().lower() in _MARKS for _, cells in whole)
+    ]
+    if not classes:
+        raise InputError(f"{path} has no column of labels, and no columns of 0 and 1; {ACCEPTED}")
+    for index in classes:
+        name = form.columns[index]
+        if re.search("[;|]", name):
+            raise InputError(f"{path}: the class {name!r} has `;` or `|` in its name, which separate labels; rename it")
+        for line, cells in whole:
+            if cells[index].strip().lower() not in _MARKS:
+                raise InputError(
+                    f"{path}:{line}: the column {name!r} is read as a class, and is {cells[index]!r:.80}; write 0 or "
+                    "1, or remove the column"
+                )
+    for _, cells in whole:
+        cells.append(";".join(form.columns[index] for index in classes if _MARKS[cells[index].strip().lower()]))
+    return iter(rows), classes
+
+
+def _find_form(path: Path, text: str, base: str, several: bool) -> tuple[_Form, bool]:
     """Detects the form from the first line that is no comment, and whether that line is a header."""
     first = ""
     for line in filter(str.strip, io.StringIO(text, newline="")):
         first = line.rstrip("\r\n")[:_LONGEST_LINE]
         for separator in "\t,; ":
-            if form := _read_header(first, separator):
+            if form := _read_header(first, separator, several):
                 return form, True
         if not _is_comment(first):
             break
 
     def fit(form: _Form) -> int:
         """Prefers forms whose path is a file, then those whose path ends like a video."""
-        split = _split_words(first, form) if form.separator == " " else _split_line(first, form.separator)
+        is_text = form.separator == " "
+        split = _split_words(first, form, base, several) if is_text else _split_line(first, form.separator)
         cells = [cell.strip() for cell in split]
         num_columns = len(form.columns)
-        if len(cells) != num_columns or not all(cells) or (num_columns == 3 and not cells[1].isdecimal()):
+        is_filled = all(cells) or (several and cells[0])
+        if len(cells) != num_columns or not is_filled or (num_columns == 3 and not cells[1].isdecimal()):
             return -1
         is_there = os.path.exists(os.path.join(base, cells[0]))
         return 4 * is_there + 2 * is_video(os.path.basename(cells[0])) + (num_columns == len(first.split()) == 3)
 
     is_csv = path.suffix.lower() == ".csv"
-    return max(sorted(_FORMS, key=lambda form: (form.separator == " ") == is_csv), key=fit), False
+    forms = [form for form in _FORMS if not several or len(form.columns) == 2]
+    return max(sorted(forms, key=lambda form: (form.separator == " ") == is_csv), key=fit), False
 
 
-def _read_header(line: str, separator: str) -> _Form | None:
-    """Finds the path and label columns in a line; None if it is no header."""
+def _read_header(line: str, separator: str, several: bool) -> _Form | None:
+    """Finds the path and label columns in a line; None if it is no header. With columns of 0 and 1, the label is -1."""
     cells = [cell.strip() for cell in _split_line(line, separator)]
     names = [re.sub(r"[\s-]+", "_", cell.lower().strip(" #")) for cell in cells]
     path, label = (next((names.index(name) for name in known if name in names), -1) for known in (_PATHS, _LABELS))
-    if -1 in (path, label):
+    if path < 0 or (label < 0 and not (several and len(names) > 1)):
         return None
     # White space in paths and labels is ambiguous but for two forms, where it may also separate the lines below tabs.
-    if separator in " \t" and path == 0 and label == len(names) - 1 and all(name in _FRAMES for name in names[1:-1]):
+    if (
+        separator in " \t"
+        and path == 0
+        and 0 < label == len(names) - 1
+        and all(name in _FRAMES for name in names[1:-1])
+    ):
         return _Form(" ", cells, path, label)
     if separator == " ":
         return None
@@ -292,8 +358,11 @@ def _split_line(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator, skipinitialspace=separator == " "))
 
 
-def _split_words(line: str, form: _Form) -> list[str]:
-    """Splits a line at its tabs, or else at the last white spaces; the path may hold spaces, or cells be quoted."""
+def _split_words(line: str, form: _Form, base: str, several: bool) -> list[str]:
+    """Splits a line at its tabs, or else at the last white spaces; the path may hold spaces, or cells be quoted.
+
+    With `several`, any number of class indices may end the line, in lists of folders after their number of frames.
+    """
     line, num_columns = line.strip(), len(form.columns)
     if "\t" in line:
         return [cell for cell in _split_line(line, "\t") if cell.strip()]
@@ -302,6 +371,9 @@ def _split_words(line: str, form: _Form) -> list[str]:
         cells = next(csv.reader([line], delimiter=" ", quotechar=quote, skipinitialspace=True))
         if len(cells) >= num_columns:
             return [" ".join(cells[: 1 - num_columns]), *cells[1 - num_columns :]]
+    if several and num_columns == 2 and (found := re.fullmatch(r"(.*?\S)((?:\s+\d+){2,})", line)):
+        numbers = found[2].split()
+        return [found[1], ";".join(numbers[os.path.isdir(os.path.join(base, found[1])) :])]
     return line.rsplit(maxsplit=num_columns - 1)
 
 
@@ -309,7 +381,7 @@ def _is_comment(line: str) -> bool:
     return line.startswith("# ") or line.strip() == "#"
 
 
-def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) -> None:
+def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool, several: bool) -> None:
     """Refuses folders of frames, unknown headers, and indices mixed with names."""
     first = entries[0]
     path = os.path.join(base, first.path)
@@ -324,30 +396,40 @@ def _check_entries(entries: Sequence[ListEntry], base: str, has_header: bool) ->
             f"{first.where}: {first.path!r} is read as a path and {first.label!r} as a label, but both look like "
             f"names of columns; {ACCEPTED}"
         )
+    usual: dict[bool, tuple[ListEntry, str]] = {}
     for entry in entries:
-        if entry.has_index != first.has_index:
-            raise InputError(
-                f"{entry.where}: the label {entry.label!r}, but {first.label!r} at {first.where}; labels are "
-                "all class indices or all class names"
-            )
+        for label in entry.labels(several):
+            usual.setdefault(is_index(label), (entry, label))
+            if len(usual) > 1:
+                first, known = usual[not is_index(label)]
+                raise InputError(
+                    f"{entry.where}: the label {label!r}, but {known!r} at {first.where}; labels are all class indices "
+                    "or all class names"
+                )
 
 
-def find_class_names(entries: Sequence[ListEntry], num_classes: int | None) -> tuple[str, ...]:
+def find_class_names(entries: Sequence[ListEntry], num_classes: int | None, several: bool = False) -> tuple[str, ...]:
     """Derives the class names from the labels of all lists, for a data set that has no list of classes.
 
-    Name labels give the sorted names in Unicode form NFC; indices give "0", "1" and so on, `num_classes` names or as
-    many as the largest index requires.
+    Name labels give the sorted names in Unicode form NFC, columns of 0 and 1 the names of the columns in their order;
+    indices give "0", "1" and so on, `num_classes` names or as many as the largest index requires.
     """
-    if len({entry.has_index for entry in entries}) > 1:
+    columns = dict.fromkeys(name for names in dict.fromkeys(entry.columns for entry in entries) for name in names)
+    labels = {label: entry for entry in reversed(entries) for label in entry.labels(several)}
+    if len(set(map(is_index, labels))) > 1:
         raise InputError("One list labels with class indices and the other with class names; use one kind in both")
-    if not entries[0].has_index:
-        return tuple(sorted({normalize("NFC", entry.label) for entry in entries}))
+    if columns:
+        return tuple(normalize("NFC", name) for name in columns)
+    if not labels:
+        raise InputError(f"{entries[0].source} gives no video a label")
+    if not is_index(next(iter(labels))):
+        return tuple(sorted({normalize("NFC", label) for label in labels}))
     if num_classes is None:
-        largest = max(entries, key=lambda entry: int(entry.label))
-        num_classes = int(largest.label) + 1
-        if num_classes > len(entries):
+        largest = max(labels, key=int)
+        num_classes = int(largest) + 1
+        if num_classes > len(entries) and not several:
             raise InputError(
-                f"{largest.where}: label {largest.label}, in a data set of {len(entries)} videos; class indices "
+                f"{labels[largest].where}: label {largest}, in a data set of {len(entries)} videos; class indices "
                 "count from 0 (if there are that many classes, set dataset.num_classes)"
             )
     return tuple(str(index) for index in range(num_classes))

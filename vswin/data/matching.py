@@ -12,7 +12,7 @@ from unicodedata import normalize
 from vswin.data.class_names import ClassLookup, loosely
 from vswin.data.decode import PICTURE_SUFFIXES, USUAL_RATE
 from vswin.data.folder import is_video, real_path, walk_files
-from vswin.data.lists import ListEntry
+from vswin.data.lists import ListEntry, is_index
 from vswin.data.samples import TRAIN, VAL, WHOLE, Sample, Segment
 from vswin.data.seeking import ROUNDING_SEC
 from vswin.errors import InputError
@@ -22,11 +22,11 @@ _SUBSET_FOLDERS = {TRAIN: {"train", "training"}, VAL: {"val", "validate", "valid
 
 
 class UnusedEntry(NamedTuple):
-    """A list entry whose video does not exist, or that repeats an earlier entry: file and line, path, class index."""
+    """A list entry whose video does not exist, or that repeats an earlier entry: file and line, path, class indices."""
 
     where: str
     path: str
-    label: int
+    labels: tuple[int, ...]
 
 
 class Listed(NamedTuple):
@@ -38,36 +38,47 @@ class Listed(NamedTuple):
 
 
 def label_videos(
-    entries: Sequence[ListEntry], subset: str, classes: ClassLookup, base: str, files: "FileIndex | None" = None
+    entries: Sequence[ListEntry],
+    subset: str,
+    classes: ClassLookup,
+    base: str,
+    files: "FileIndex | None" = None,
+    several: bool = False,
 ) -> Listed:
     """Turns the entries of one list into records, in the same order.
 
     Relative paths start from the folder `base`. `files` finds videos that a list names by id or that lie in another
     folder than listed; with None, they are not searched. Entries that name the same part of one file, in any
-    spelling of its path, are one sample; but a video that the list names by its id may have several classes. An
-    `InputError` refuses unknown labels, an index that contradicts the video's folder, and a part of a file with two
-    labels.
+    spelling of its path, are one sample; but a video that the list names by its id may have several classes. With
+    `several`, a sample has the labels of all its entries. An `InputError` refuses unknown labels, an index that
+    contradicts the video's folder, and without `several` a part of a file with two labels.
     """
     found = Listed([], [], [])
     folders = _Folders(base)
     first: dict[object, ListEntry] = {}
+    indices: dict[object, int] = {}  # of the samples, by file and part
     for entry in entries:
-        label = _label(entry, classes)
+        labels = _find_labels(entry, classes, several)
         path: str | None
-        key: str | tuple[str, int]
+        key: str | tuple[str, tuple[int, ...]]
         if entry.video_id:
-            path, key = files.find_id(entry, subset) if files else None, (entry.path, label)
+            path, key = files.find_id(entry, subset) if files else None, (entry.path, () if several else labels)
         else:
-            path, key = folders.find(entry.path) or _find_elsewhere(entry, label, classes, folders, files)
+            path, key = folders.find(entry.path) or _find_elsewhere(entry, labels, classes, folders, files, several)
         part = entry.part
         if part.segment and not part.segment.in_frames and path is not None and os.path.isdir(path):
             part = part._replace(segment=_in_pictures(part.segment, entry.rate or float(USUAL_RATE)))
-        earlier = first.setdefault((key, part) if part != WHOLE else key, entry)
+        whole_key = (key, part) if part != WHOLE else key
+        earlier = first.setdefault(whole_key, entry)
         if earlier is entry and path is not None:
-            found.videos.append(Sample(path, (label,), part, entry.group))
+            indices[whole_key] = len(found.videos)
+            found.videos.append(Sample(path, labels, part, entry.group))
             continue
-        unused = UnusedEntry(entry.where, f"{path or (entry.path if entry.video_id else key)}{part}", label)
-        if _label(earlier, classes) != label:
+        unused = UnusedEntry(entry.where, f"{path or (entry.path if entry.video_id else key)}{part}", labels)
+        if several and whole_key in indices:
+            sample = found.videos[indices[whole_key]]
+            found.videos[indices[whole_key]] = sample._replace(labels=tuple(sorted({*sample.labels, *labels})))
+        elif _find_labels(earlier, classes, several) != labels and not several:
             raise InputError(
                 f"{earlier.where} and {entry.where} name one file, {unused.path}, with two labels, "
                 f"{earlier.label!r} and {entry.label!r}; remove one of the lines"
@@ -83,28 +94,36 @@ def _in_pictures(segment: Segment, rate: float) -> Segment:
     return Segment(first, max(end, first + 1), in_frames=True)
 
 
-def _label(entry: ListEntry, classes: ClassLookup) -> int:
-    num_classes = len(classes.class_names)
-    if not entry.has_index:
-        label = classes.find(entry.label)
-        if label < 0:
-            hint = "class names that hold spaces need a .csv list, tabs or quotes"
-            raise InputError(f"{entry.where}: {classes.explain(entry.label)} ({hint})")
-        return label
-    label = int(entry.label)
-    if not 0 <= label < num_classes:
-        raise InputError(f"{entry.where}: label {label} is out of range, the {num_classes} classes count from 0")
-    folder = entry.path.replace("\\", "/").rpartition("/")[0]
-    if classes.find_folder(folder) not in (-1, label):
-        raise InputError(
-            f"{entry.where}: the video lies in {folder.rpartition('/')[2]!r}, but class {label} is "
-            f"{classes.class_names[label]!r}; the list counts the classes in another order"
-        )
-    return label
+def _find_labels(entry: ListEntry, classes: ClassLookup, several: bool) -> tuple[int, ...]:
+    num_classes, found = len(classes.class_names), set()
+    for written in entry.labels(several):
+        if not is_index(written):
+            label = classes.find(written)
+            if label < 0:
+                hint = "class names that hold spaces need a .csv list, tabs or quotes"
+                raise InputError(f"{entry.where}: {classes.explain(written)} ({hint})")
+            found.add(label)
+            continue
+        label = int(written)
+        if not 0 <= label < num_classes:
+            raise InputError(f"{entry.where}: label {label} is out of range, the {num_classes} classes count from 0")
+        folder = entry.path.replace("\\", "/").rpartition("/")[0]
+        if not several and classes.find_folder(folder) not in (-1, label):
+            raise InputError(
+                f"{entry.where}: the video lies in {folder.rpartition('/')[2]!r}, but class {label} is "
+                f"{classes.class_names[label]!r}; the list counts the classes in another order"
+            )
+        found.add(label)
+    return tuple(sorted(found))
 
 
 def _find_elsewhere(
-    entry: ListEntry, label: int, classes: ClassLookup, folders: "_Folders", files: "FileIndex | None"
+    entry: ListEntry,
+    labels: tuple[int, ...],
+    classes: ClassLookup,
+    folders: "_Folders",
+    files: "FileIndex | None",
+    several: bool,
 ) -> tuple[str | None, str]:
     """Finds path and real path of a file whose spelling or folder differs from the list; or None and its path."""
     # Other systems use other path separators and Unicode forms.
@@ -115,7 +134,9 @@ def _find_elsewhere(
     # Search all folders, except folders of other classes, for a file of this name.
     folder, _, name = written.rpartition("/")
     named = files.find_named(name) if files else []
-    named = [path for path in named if classes.find_folder(os.path.dirname(path).replace(os.sep, "/")) in (-1, label)]
+    if not several:
+        allowed = (-1, *labels)
+        named = [path for path in named if classes.find_folder(os.path.dirname(path).replace(os.sep, "/")) in allowed]
     if named:
         path = _nearest(named, {loosely(part) for part in folder.split("/") if part})
         if paths := folders.find(os.path.abspath(path)):

@@ -7,13 +7,17 @@ equally many of each class. Each worker takes its shard of every batch before an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from vswin.data.samples import Sample
+
+_NO_LABEL = 2**31 - 1  # stands for the class of samples without labels
 
 
 @dataclass(frozen=True)
@@ -96,23 +100,29 @@ def order_samples(samples: Sequence[Sample], order: Order, epoch: tf.Tensor) -> 
     """Draws the record indices of an epoch in their order, int32 [N]; `epoch` is int64, from 0.
 
     With `order.balance`, an epoch still has N samples. The classes take turns, so their counts differ by one at most,
-    over any number of epochs. A class uses each of its samples once before any sample comes again.
+    over any number of epochs. A class uses each of its samples once before any sample comes again. A sample with
+    several labels belongs to each of these classes; those without labels form a class of their own.
     """
     indices = tf.range(len(samples))
     if order.balance:
-        labels, seed = np.array([sample.label for sample in samples]), order.seed
-        indices = tf.numpy_function(lambda epoch: _balance(labels, seed, epoch), [epoch], tf.int32, stateful=False)
+        seed, members = order.seed, defaultdict[int, list[int]](list)
+        for index, sample in enumerate(samples):
+            for label in sample.labels or (_NO_LABEL,):
+                members[label].append(index)
+        classes = {label: np.array(members[label]) for label in sorted(members)}
+        balance = partial(_balance, classes, len(samples), seed)
+        indices = tf.numpy_function(balance, [epoch], tf.int32, stateful=False)
         indices.set_shape([len(samples)])
     both = tf.stack([tf.constant(order.seed, tf.int64), epoch])  # [2]
     return tf.random.experimental.stateless_shuffle(indices, both)
 
 
-def _balance(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Gives N record indices for an epoch, int32 [N], from the labels of all N samples."""
-    turns = int(epoch) * len(labels) + np.arange(len(labels))
-    classes, chosen = np.unique(labels), np.empty(len(labels), np.int32)
-    for rank, label in enumerate(classes):
-        of_class, is_turn = np.flatnonzero(labels == label), turns % len(classes) == rank
+def _balance(classes: Mapping[int, np.ndarray], num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Gives N record indices for an epoch, int32 [N], from the indices of the samples of each class."""
+    turns = int(epoch) * num_samples + np.arange(num_samples)
+    chosen = np.empty(num_samples, np.int32)
+    for rank, (label, of_class) in enumerate(classes.items()):
+        is_turn = turns % len(classes) == rank
         rounds, positions = np.divmod(turns[is_turn] // len(classes), len(of_class))
         # Each round is another permutation of the samples of the class.
         drawn = [np.random.default_rng([seed, label, number]).permutation(of_class) for number in np.unique(rounds)]

@@ -33,7 +33,7 @@ _LENGTH_BYTES, _CRC_BYTES = 8, 4
 
 
 class PackedVideo(NamedTuple):
-    """A row of `videos.csv`: a sample.
+    """A row of `videos.csv`: a sample. Its label is a class index, or several, separated by semicolons.
 
     `path` starts from the root, `shard` is the file number, `position` the index in it, which the samples of a video
     share. `part` is a `vswin.data.samples.Part` as text.
@@ -41,13 +41,18 @@ class PackedVideo(NamedTuple):
 
     split: str
     path: str
-    label: int
+    label: str
     shard: int
     position: int
     num_bytes: int
     sha256: str
     part: str = ""
     group: str = ""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The class indices."""
+        return tuple(map(int, filter(None, self.label.split(";"))))
 
 
 def is_packed(root: str | Path) -> bool:
@@ -75,12 +80,14 @@ def load_packed(
             f"{root} was packed from split {description['split']} of {dataset.name}, not dataset.split="
             f"{dataset.split}; pack each split into a folder of its own"
         )
+    if not dataset.is_multi_label and any(len(video.labels) != 1 for video in videos):
+        raise InputError(f"{root} was packed with several labels for a video; set dataset.task=multi_label")
     # Videos have the same names below this root as below the root of their data set.
     train: list[Sample] = []
     val: list[Sample] = []
     for video in videos:
         path, part = split_name(os.path.join(dataset.root, video.path) + video.part)
-        (train if video.split == SPLITS[0] else val).append(Sample(path, (video.label,), part, video.group))
+        (train if video.split == SPLITS[0] else val).append(Sample(path, video.labels, part, video.group))
     return tuple(description["class_names"]), train, val, _open_store(dataset.root, description, videos)
 
 
@@ -114,11 +121,11 @@ def _read_index(root: Path) -> tuple[dict[str, Any], list[PackedVideo]]:
         raise InputError(f"{path} is not the one that was packed with these videos; {_ADVICE}")
     try:
         videos = read_rows(content)
+        unknown = [video for video in videos if not all(0 <= label < len(names) for label in video.labels)]
     except (ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); {_ADVICE}") from None
-    for video in videos:
-        if not 0 <= video.label < len(names):
-            raise InputError(f"{root} is damaged: {video.path[:200]!r} has a label that is not there; {_ADVICE}")
+    if unknown:
+        raise InputError(f"{root} is damaged: {unknown[0].path[:200]!r} has a label that is not there; {_ADVICE}")
     return description, videos
 
 
@@ -134,7 +141,7 @@ def read_rows(content: bytes) -> list[PackedVideo]:
     """Reads the rows that `write_rows` wrote; a ValueError, TypeError or csv.Error if they are damaged."""
     file = io.StringIO(content.decode("utf-8", errors="surrogateescape"), newline="")
     return [
-        PackedVideo(split, name, int(label), int(shard), int(position), int(num_bytes), *rest)
+        PackedVideo(split, name, label, int(shard), int(position), int(num_bytes), *rest)
         for split, name, label, shard, position, num_bytes, *rest in itertools.islice(csv.reader(file), 1, None)
     ]
 

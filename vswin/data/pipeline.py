@@ -3,7 +3,8 @@
 Every element is one batch, a dictionary:
 
 - `clips` uint8 [B, T, H, W, 3] RGB (training, validation) or `views` uint8 [B, V, T, H, W, 3] (evaluation);
-- `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded;
+- `labels` int32 [B]; -1 in validation and evaluation where the video could not be decoded. With several labels per
+  sample they are 0 or -1 there, and in training float32 [B, K] of 0 and 1;
 - `weights` float32 [B], 0 for padding, and in training for a clip that could not be decoded;
 - `positions` int32 [B], the clip's position in the global batch;
 - `indices` int32 [B], the index in `samples`, -1 for padding.
@@ -27,7 +28,7 @@ from vswin.data.bad_videos import BadVideos
 from vswin.data.decoders import ExitGate, check_opencv
 from vswin.data.frames import FrameLoader
 from vswin.data.order import ONE_WORKER, Order, Shard, clip_generator, make_slots, order_samples
-from vswin.data.samples import Sample
+from vswin.data.samples import Sample, multi_hot
 from vswin.data.views import load_protocol_views, load_train_clip
 from vswin.errors import DecodeError, InputError
 
@@ -42,10 +43,12 @@ def make_train_dataset(
     order: Order,
     bad: BadVideos,
     loader: FrameLoader | None = None,
+    num_classes: int | None = None,
 ) -> tf.data.Dataset:
     """Makes the shuffled and augmented batches of all epochs, `count_steps` per epoch and replica, with `clips`.
 
-    `allow_flip` states whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded.
+    `allow_flip` states whether mirroring keeps the labels; `bad` collects the videos that cannot be decoded. With
+    `num_classes`, samples have several labels each, or none.
 
     Raises:
         InputError: If there are no videos, or the batch does not divide evenly.
@@ -65,7 +68,7 @@ def make_train_dataset(
     slots = slots.skip(order.first_step * order.batch_size // order.shard.num_workers)
     shape = (clip.num_frames, clip.crop, clip.crop, 3)
     size = order.batch_size // order.shard.num_replicas
-    return _make_batches(slots, samples, load, bad, "clips", shape, size, counts_bad=False)
+    return _make_batches(slots, samples, load, bad, "clips", shape, size, counts_bad=False, num_classes=num_classes)
 
 
 def make_val_dataset(
@@ -121,33 +124,41 @@ def _make_batches(
     shape: tuple[int, ...],
     size: int,
     counts_bad: bool,
+    num_classes: int | None = None,
 ) -> tf.data.Dataset:
     """Fills slots with the pixels of `load(sample, index, epoch, repeat)` and makes batches of `size` slots.
 
-    With `counts_bad`, a video that cannot be decoded counts, with label -1; otherwise its weight is 0.
+    With `counts_bad`, a video that cannot be decoded counts, with label -1; otherwise its weight is 0. With
+    `num_classes`, the labels mark the classes of a sample.
     """
     empty = np.zeros(shape, np.uint8)
+    none = np.zeros([], np.int32) if num_classes is None else np.zeros(num_classes, np.float32)
 
-    def load_slot(index: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.int32, np.float32]:
+    def label(sample: Sample) -> np.ndarray:
+        if num_classes is not None:
+            return np.array(multi_hot([sample], num_classes)[0])
+        return np.array(sample.labels[0] if len(sample.labels) == 1 else 0, np.int32)
+
+    def load_slot(index: int, epoch: int, repeat: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
         with _exit_gate.passing() as is_open:
             if index < 0 or not is_open:
-                return empty, np.int32(0), np.float32(0)
+                return empty, none, np.float32(0)
             sample = samples[index]
             try:
-                return load(sample, index, epoch, repeat), np.int32(sample.label), np.float32(1)
+                return load(sample, index, epoch, repeat), label(sample), np.float32(1)
             except DecodeError as error:
                 bad.add(sample.name, error.cause, error.detail)
-                return empty, np.int32(-1 if counts_bad else sample.label), np.float32(counts_bad)
+                return empty, none - 1 if counts_bad else label(sample), np.float32(counts_bad)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
-        pixels, label, weight = tf.numpy_function(
-            load_slot, [index, epoch, repeat], (tf.uint8, tf.int32, tf.float32), stateful=False
+        pixels, labels, weight = tf.numpy_function(
+            load_slot, [index, epoch, repeat], (tf.uint8, none.dtype, tf.float32), stateful=False
         )
         pixels.set_shape(shape)
-        label.set_shape([])
+        labels.set_shape(none.shape)
         weight.set_shape([])
-        return {key: pixels, "labels": label, "weights": weight, "positions": position, "indices": index}
+        return {key: pixels, "labels": labels, "weights": weight, "positions": position, "indices": index}
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -60,14 +60,19 @@ _PLAN, _LOCK = "plan.sha256", "lock"
 class Entry(NamedTuple):
     """A video to pack: its file, path relative to the data set's root, size, modification time, and its samples.
 
-    A sample is a class index, a part of the video as text, and a group.
+    A sample is its labels as text (see `PackedVideo`), a part of the video as text, and a group.
     """
 
     file: str
     name: str
     num_bytes: int
     modified_ns: int
-    samples: list[tuple[int, str, str]]
+    samples: list[tuple[str, str, str]]
+
+    @property
+    def label(self) -> int:
+        """The label for other readers of the records: the first one of the first sample; -1 for none."""
+        return int(self.samples[0][0].partition(";")[0] or -1)
 
 
 class Shard(NamedTuple):
@@ -199,7 +204,7 @@ def plan_shards(records: dict[str, list[Sample]], config: DataPrepareConfig) -> 
 def _look_up(videos: Sequence[Sample], root: str) -> list[Entry]:
     entries: dict[str, Entry] = {}
     unusable = []
-    for path, (label, *_), part, group in videos:
+    for path, labels, part, group in videos:
         if path not in entries:
             try:
                 files = list_files(path)
@@ -211,7 +216,7 @@ def _look_up(videos: Sequence[Sample], root: str) -> list[Entry]:
                 continue
             num_bytes, newest = sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)
             entries[path] = Entry(path, os.path.relpath(path, root), num_bytes, newest, [])
-        entries[path].samples.append((label, str(part), group))
+        entries[path].samples.append((";".join(map(str, labels)), str(part), group))
     if unusable:
         raise InputError(
             f"{len(unusable):,} of the {len(videos):,} videos are no files that can be read, e.g. {unusable[0]}; "
@@ -320,7 +325,7 @@ def pack_shard(
             example = {
                 "video": _read(entry, short_side, store),
                 "path": os.fsencode(entry.name),
-                "label": entry.samples[0][0],
+                "label": entry.label,
             }
             yield entry.name, serializer.serialize_example(features.encode_example(example))
 
@@ -337,7 +342,7 @@ def pack_shard(
                 found = features.deserialize_example_np(records[position])
                 content = found["video"]
                 _compare(entry, content, short_side, store)
-                if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.samples[0][0]):
+                if (os.fsdecode(found["path"]), found["label"]) != (entry.name, entry.label):
                     raise ValueError(f"{entry.name} has another name or label")
                 digest = hashlib.sha256(content).hexdigest()
                 for label, *of_part in entry.samples:

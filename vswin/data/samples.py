@@ -94,6 +94,11 @@ def multi_hot(samples: Sequence[Sample], num_classes: int) -> np.ndarray:
     return marks
 
 
+def name_labels(labels: Sequence[int], class_names: Sequence[str]) -> str:
+    """Writes the labels of a sample as lists do: class names, separated by semicolons."""
+    return ";".join(class_names[label] for label in labels)
+
+
 def split_name(name: str) -> tuple[str, Part]:
     """Divides the name of a sample into the path of its video and the part of the video."""
     path, mark, _ = name.rpartition("#")
@@ -114,21 +119,21 @@ def split_train_val(samples: Sequence[Sample], val_fraction: float, base: str) -
 
     `val_fraction`, above 0 and below 1, is the fraction of a class's groups to hold out, rounded, at least one group.
     `base` is the folder of the data set, which is removed from group names. Samples that have groups, or are segments,
-    are divided by `_split_groups`.
+    are divided by `_split_groups`. Of several labels, the rarest one counts.
     """
     if any(sample.group or sample.part.segment for sample in samples):
         return _split_groups(samples, val_fraction, base)
     groups = []
     by_class: dict[int, set[str]] = defaultdict(set)
     prefixes: dict[str, str] = {}
-    for sample in samples:
+    for sample, label in zip(samples, _find_rarest(samples), strict=True):
         folder, name = os.path.split(sample.path)
         if folder not in prefixes:
             prefix = Path(os.path.relpath(folder, base)).as_posix()
             prefixes[folder] = "" if prefix == "." else f"{prefix}/"
         recording = re.match(r".*_g\d+_", name)
-        groups.append((sample.label, prefixes[folder] + (recording.group() if recording else name)))
-        by_class[sample.label].add(groups[-1][1])
+        groups.append((label, prefixes[folder] + (recording.group() if recording else name)))
+        by_class[label].add(groups[-1][1])
     held_out: set[tuple[int, str]] = set()
     for label, names in by_class.items():
         num_val = max(1, round(val_fraction * len(names)))
@@ -137,6 +142,12 @@ def split_train_val(samples: Sequence[Sample], val_fraction: float, base: str) -
     train = [sample for sample, group in zip(samples, groups, strict=True) if group not in held_out]
     val = [sample for sample, group in zip(samples, groups, strict=True) if group in held_out]
     return train, val
+
+
+def _find_rarest(samples: Sequence[Sample]) -> list[int]:
+    """Finds the label of each sample that the fewest samples have; -1 for a sample without labels."""
+    counts = Counter(label for sample in samples for label in sample.labels)
+    return [min(sample.labels, key=counts.__getitem__, default=-1) for sample in samples]
 
 
 def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> tuple[list[Sample], list[Sample]]:
@@ -150,17 +161,18 @@ def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> 
     ordered = sorted(samples, key=lambda sample: os.path.relpath(sample.path, base) + str(sample.part))
     is_one_file = len({sample.path for sample in samples}) == 1
     groups = [sample.group or (sample.name if is_one_file else sample.path) for sample in ordered]
-    most = max(Counter(sample.label for sample in ordered).values())
+    labels = _find_rarest(ordered)
+    most = max(Counter(labels).values())
     num_folds = min(max(round(1 / val_fraction), 2), len(set(groups)), most)
     if num_folds < 2:
         return list(samples), []
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about classes of few samples, which the catalog names
-        _, held_out = next(folds.split(ordered, [sample.label for sample in ordered], groups))
+        _, held_out = next(folds.split(ordered, labels, groups))
     # A group whose class would have no other samples is only used for training.
-    kept = {ordered[index].label for index in set(range(len(ordered))) - set(held_out.tolist())}
-    alone = {groups[index] for index in held_out if ordered[index].label not in kept}
+    kept = {labels[index] for index in set(range(len(ordered))) - set(held_out.tolist())}
+    alone = {groups[index] for index in held_out if labels[index] not in kept}
     val_names = {ordered[index].name for index in held_out if groups[index] not in alone}
     train = [sample for sample in samples if sample.name not in val_names]
     return train, [sample for sample in samples if sample.name in val_names]

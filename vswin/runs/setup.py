@@ -80,5 +80,6 @@ def distribute_training(
             dataclasses.replace(order, shard=Shard.of(context)),
             bad,
             frames,
+            len(catalog.class_names) if config.dataset.is_multi_label else None,
         )
     )

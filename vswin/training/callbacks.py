@@ -60,7 +60,7 @@ class EpochReport(keras.callbacks.Callback):
         # The first step of a session includes compilation.
         later_steps = self._steps_seen - 1
         self._step_seconds = (now - self._first_step) / later_steps if later_steps else self._train_seconds
-        values = f"loss {logs['loss']:.3f}  top-1 {100 * logs['top1']:.1f} %"
+        values = f"loss {logs['loss']:.3f}" + (f"  top-1 {100 * logs['top1']:.1f} %" if "top1" in logs else "")
         self._bar.update(self._task, completed=batch + 1, note=values)
         if not console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -79,10 +79,15 @@ class EpochReport(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if hasattr(optimizer, "last_rates"):
             logs.update({f"lr_{name.replace(' ', '_')}": rate for name, rate in optimizer.last_rates().items()})
-        top1, val_top1, ema_top1 = (f"{100 * logs.get(key, 0):5.1f} %" for key in ("top1", "val_top1", "val_ema_top1"))
-        top5, val_top5 = (f"  top-5 {100 * logs[key]:5.1f} %" if key in logs else "" for key in ("top5", "val_top5"))
-        more = f"averaged top-1 {ema_top1}   " if "val_ema_top1" in logs else ""
-        if self.monitor not in ("val_top1", "val_loss"):
+        named = {"top1": "top-1", "map": "mAP", "top5": "top-5"}
+        train, val, ema = (
+            "  ".join(
+                f"{name} {100 * logs[prefix + key]:5.1f} %" for key, name in named.items() if prefix + key in logs
+            )
+            for prefix in ("", "val_", "val_ema_")
+        )
+        more = f"averaged {ema}   " if ema else ""
+        if self.monitor not in ("val_top1", "val_map", "val_loss"):
             monitor, ema_key = MONITORS[self.monitor], self.monitor.replace("val_", "val_ema_")
             averaged = f" (averaged {monitor.format(logs[ema_key])})" if ema_key in logs else ""
             more = f"{monitor.name} {monitor.format(logs[self.monitor])}{averaged}   {more}"
@@ -95,8 +100,7 @@ class EpochReport(keras.callbacks.Callback):
         validation_seconds = time.perf_counter() - self._started - self._train_seconds
         left = (self._step_seconds * self.steps_per_epoch + validation_seconds) * (self.epochs - epoch - 1)
         logger.info(
-            f"{self._title}  train loss {logs['loss']:.3f}  top-1 {top1}{top5}   "
-            f"val loss {logs['val_loss']:.3f}  top-1 {val_top1}{val_top5}   "
+            f"{self._title}  train loss {logs['loss']:.3f}  {train}   val loss {logs['val_loss']:.3f}  {val}   "
             f"{more}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 
@@ -188,7 +192,7 @@ class FiniteGuard(keras.callbacks.Callback):
             "global_step": global_step,
             "epoch": self._epoch + 1,
             "step_in_epoch": step + 1,
-            "clips": [{"path": sample.name, "label": sample.label} for sample in samples],
+            "clips": [{"path": sample.name, "labels": sample.labels} for sample in samples],
         }
         with replacing(self.path) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -186,8 +186,9 @@ class BestWeights:
         is_gone = is_chief and self.epoch > 0 and not self.path.exists()
         if is_chief and (is_better or is_gone):
             self.path.parent.mkdir(exist_ok=True)  # not the run's folder: if it is gone, it was moved
-            chosen = {"epoch": epoch, "monitor": self.monitor, "val_top1": float(figures["val_top1"])}
-            save_checkpoint(self.path, official_tensors(self.model), metadata | chosen | {self.monitor: value})
+            chosen = {"epoch": epoch, "monitor": self.monitor, self.monitor: value}
+            chosen |= {key: float(figures[key]) for key in ("val_top1", "val_map") if key in figures}
+            save_checkpoint(self.path, official_tensors(self.model), metadata | chosen)
         if is_better:
             self.epoch, self.value = epoch, value
         elif is_gone:
@@ -325,7 +326,9 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Saves the best weights, then the state; stops the run if it has stalled."""
         for best in self.bests:
-            best.offer(epoch + 1, logs, self.metadata, self.workers.is_chief)
+            thresholds = self.trainer.thresholds.get(best.prefix.removeprefix("val_"))
+            metadata = self.metadata | ({} if thresholds is None else {"thresholds": thresholds})
+            best.offer(epoch + 1, logs, metadata, self.workers.is_chief)
         self.save_state(epoch + 1, 0, wait=False)
         if self.is_stalled(epoch + 1) and epoch + 1 < self.params["epochs"]:
             assert self.patience is not None

@@ -19,6 +19,7 @@ from vswin.config.load import flatten
 from vswin.config.schema import MONITORS, ClipConfig, TrainConfig
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader
+from vswin.data.samples import name_labels
 from vswin.data.views import load_protocol_views
 from vswin.errors import DecodeError
 from vswin.evaluation.loggers import Example, choose_samples, describe, make_film, reduce_frame
@@ -29,7 +30,7 @@ from vswin.weights.checkpoint import read_metadata
 from vswin.weights.files import BEST_AVERAGE, best_weights, save_checkpoint
 from vswin.weights.names import official_tensors
 
-_ARTIFACT_METADATA = ("epoch", "val_top1", "monitor", "model", "dataset", "num_classes")
+_ARTIFACT_METADATA = ("epoch", "val_top1", "val_map", "monitor", "model", "dataset", "num_classes")
 
 
 @contextmanager
@@ -184,8 +185,10 @@ class WandbLog(keras.callbacks.Callback):
         if not is_last:
             last = folder / "wandb" / "last.safetensors"
             metadata = {key: value for key, value in metadata.items() if key != "vswin_version"}
-            chosen_by = ("val_top1", metadata.get("monitor", "val_top1"))
-            metadata |= {"epoch": self.epoch} | {key: float(self.logs[key]) for key in chosen_by}
+            chosen_by = ("val_top1", "val_map", metadata.get("monitor", "val_top1"))
+            metadata |= {"epoch": self.epoch} | {key: float(self.logs[key]) for key in chosen_by if key in self.logs}
+            if thresholds := self.model.thresholds.get(""):
+                metadata["thresholds"] = thresholds
             save_checkpoint(last, official_tensors(self.model.model), metadata)
             self._log_file(last, metadata, "model", ["last"])
         if average.is_file():
@@ -238,11 +241,17 @@ def open_wandb(
             logger.info(f"wandb: the weights were not taken ({error}); they are in {folder / 'checkpoints'}")
 
 
-def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: FrameLoader) -> list[Example]:
+def predict_clips(
+    model: VideoSwin,
+    catalog: Catalog,
+    clip: ClipConfig,
+    frames: FrameLoader,
+    activate: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
+) -> list[Example]:
     """Predicts the same few validation videos each time, from the clips that validation uses.
 
     It works on one device, clip by clip, so it needs no other worker and less memory than a step. Videos that cannot be
-    decoded are left out; `clip.num_clips` and `clip.num_crops` are ignored.
+    decoded are left out; `clip.num_clips` and `clip.num_crops` are ignored. `activate` turns logits to probabilities.
     """
     one_view, samples = dataclasses.replace(clip, num_clips=1, num_crops=1), []
     for number in choose_samples(len(catalog.val)):
@@ -251,9 +260,8 @@ def predict_clips(model: VideoSwin, catalog: Catalog, clip: ClipConfig, frames: 
             views = load_protocol_views(video.path, one_view, frames, video.part)  # [1, T, H, W, 3]
         except DecodeError:
             continue
-        (probabilities,) = tf.nn.softmax(model(views, training=False)).numpy()
-        predicted = int(probabilities.argmax())
-        names = catalog.class_names
-        caption = describe(names[video.label], names[predicted], probabilities[predicted])
+        (probabilities,) = activate(model(views, training=False)).numpy()
+        predicted, names = int(probabilities.argmax()), catalog.class_names
+        caption = describe(name_labels(video.labels, names), names[predicted], probabilities[predicted])
         samples.append(Example(caption, np.stack([reduce_frame(frame) for frame in views[0]])))
     return samples

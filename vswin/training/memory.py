@@ -165,7 +165,9 @@ def prepare_step(config: TrainConfig, num_classes: int, clips: tf.Tensor) -> Cal
     batch_size = config.batch_size
     batch = {
         "clips": clips,
-        "labels": tf.zeros([batch_size], tf.int32),
+        "labels": tf.zeros([batch_size, num_classes])
+        if config.dataset.is_multi_label
+        else tf.zeros([batch_size], tf.int32),
         "weights": tf.ones([batch_size]),
         "positions": tf.range(batch_size),
     }

@@ -82,7 +82,7 @@ def _train(
         if resumes:
             config = dataclasses.replace(config, init_from=saved_values(folder)["init_from"])
         steps = count_steps(len(catalog.train), config.batch_size, config.augment.repeats)
-        trainer = build_trainer(config, model, steps, class_weights=class_weights)
+        trainer = build_trainer(config, model, steps, class_weights=class_weights, val=catalog.val)
         metadata = _metadata(config, catalog)
         chosen_by = (config.patience, config.keep_states, config.monitor)
         checkpoints = Checkpoints(folder, trainer, steps, metadata, workers, *chosen_by)
@@ -153,7 +153,8 @@ def _fit(
     num_videos = len(catalog.train) + len(catalog.val)
     bad_guard = BadVideoGuard(bad, bad_list, num_videos, config.dataset.max_bad_share)
     save_and_stop = SaveAndStop(checkpoints, finite, workers, command, config.save_minutes, config.save_steps)
-    samples = partial(predict_clips, trainer.model, catalog, config.clip, frames)
+    activate = tf.sigmoid if config.dataset.is_multi_label else tf.nn.softmax
+    samples = partial(predict_clips, trainer.model, catalog, config.clip, frames, activate)
     started = time.monotonic()
     with (
         faults_explained(config, checkpoints, folder, command),
@@ -236,6 +237,7 @@ def _metadata(config: TrainConfig, catalog: Catalog) -> dict[str, Any]:
         "size": dataclasses.asdict(configured_size(config.model)),
         "model": config.model.name,
         "dataset": config.dataset.name,
+        "task": config.dataset.task,
         "num_classes": len(catalog.class_names),
         "class_names": list(catalog.class_names),
         "init_from": config.init_from,

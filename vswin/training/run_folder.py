@@ -16,7 +16,7 @@ from vswin.config.load import differing_keys, save_config
 from vswin.config.schema import TrainConfig
 from vswin.console import count_of, printable
 from vswin.data.catalog import Catalog
-from vswin.data.samples import ROLES, TRAIN, VAL, Sample
+from vswin.data.samples import ROLES, TRAIN, VAL, Sample, name_labels
 from vswin.errors import InputError
 from vswin.runtime import OUTPUTS, default_output_dir, logger
 from vswin.weights.files import best_weights
@@ -156,7 +156,7 @@ def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, An
 
     videos = {
         split: [
-            (os.path.splitext(os.path.abspath(video.path))[0] + str(video.part), video.label) for video in split_videos
+            (os.path.splitext(os.path.abspath(video.path))[0] + str(video.part), video.labels) for video in split_videos
         ]
         for split, split_videos in (("train", catalog.train), ("val", catalog.val))
     }
@@ -164,7 +164,9 @@ def _list_videos(catalog: Catalog, num_parts: int | None = None) -> dict[str, An
     if num_parts is None:
         num_parts = next(count for count in itertools.count(1) if len({tail(p, count) for p in paths}) == len(paths))
     listed = {
-        split: [f"{tail(path, num_parts)} ({catalog.class_names[label]})" for path, label in split_videos]
+        split: [
+            f"{tail(path, num_parts)} ({name_labels(labels, catalog.class_names)})" for path, labels in split_videos
+        ]
         for split, split_videos in videos.items()
     }
     return {"class_names": list(catalog.class_names), "num_parts": num_parts, **listed}

@@ -1,17 +1,19 @@
 """The train step: draws, loss, gradients, metrics and moving average of one global batch, for Keras `fit`."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from vswin.config.schema import TrainConfig
+from vswin.data.samples import Sample, multi_hot
 from vswin.models.draws import Draws
 from vswin.models.video_swin import VideoSwin
 from vswin.runs.metrics import NUM_BEST
-from vswin.training.loss import PLAIN, Loss
+from vswin.runs.multi_label import choose_thresholds, f1_scores, mean_average_precision
+from vswin.training.loss import PLAIN, BinaryLoss, Loss, make_loss
 from vswin.training.mixing import (
     NO_MIXING,
     MixDraws,
@@ -123,11 +125,36 @@ class ClassFigures(keras.metrics.Metric):
         }
 
 
+class Scores(keras.metrics.Metric):
+    """The logits of a whole validation set, whose samples have several labels each; see `Trainer.evaluate`."""
+
+    def __init__(self, num_samples: int, num_classes: int, prefix: str = "") -> None:
+        super().__init__(f"{prefix}scores")
+        self.prefix = prefix
+        # Each replica adds its rows to zeros. The last row is for padding.
+        self.rows = self.add_weight("rows", (num_samples + 1, num_classes), initializer="zeros")
+
+    def update_state(self, indices: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        """Adds the logits, float32 [B, K], of the samples `indices`, int32 [B]; NaN for a bad video, label -1."""
+        rows, num_rows = tf.where((labels < 0)[:, tf.newaxis], np.nan, logits), self.rows.shape[0]  # [B, K]
+        indices = tf.where(indices < 0, num_rows - 1, indices)
+        self.rows.assign_add(tf.scatter_nd(indices[:, tf.newaxis], rows, self.rows.shape))
+
+    def reset_state(self) -> None:
+        """Forgets all samples; Keras would assign a scalar."""
+        keras.backend.set_value(self.rows, np.zeros(self.rows.shape))
+
+    def result(self) -> tf.Tensor:
+        """Gives the logits, float32 [N, K]."""
+        return self.rows[:-1]
+
+
 class Trainer(keras.Model):
     """A classifier with the train and test step of the recipe.
 
     Batches are dictionaries from `vswin.data.pipeline`: `clips` uint8 [B, T, H, W, 3], `labels` int32 [B], `weights`
-    float32 [B] (0: the slot does not count), `positions` int32 [B] in the global batch.
+    float32 [B] (0: the slot does not count), `positions` int32 [B] in the global batch. With several labels per sample,
+    the labels of training are float32 [B, K].
 
     Args:
         global_batch_size: clips in a step over all replicas.
@@ -137,7 +164,8 @@ class Trainer(keras.Model):
         frozen: official names of the weights that are not trained.
         ema_decay: decay of a moving average of the weights, which is validated beside them; None for no average.
         jit: whether XLA compiles loss and gradients, separately on each replica because strategies allow no more.
-        loss: the training loss.
+        loss: the training loss; a `BinaryLoss` if samples have several labels each.
+        val_targets: then the classes of all validation samples, float32 [N, K] of 0 and 1.
     """
 
     def __init__(
@@ -152,7 +180,8 @@ class Trainer(keras.Model):
         frozen: Collection[str] = (),
         ema_decay: float | None = None,
         jit: bool = False,
-        loss: Loss = PLAIN,
+        loss: Loss | BinaryLoss = PLAIN,
+        val_targets: np.ndarray | None = None,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
@@ -172,22 +201,28 @@ class Trainer(keras.Model):
         self.distribute_reduction_method = "first"
         # Steps of the first epoch that `fit` skips, because an earlier session has taken them.
         self.first_step = 0
-        self._raw_metrics = self.loss_metric, self.top1_metric, _ = _make_metrics(model.num_classes)
-        self._class_figures = [ClassFigures(model.num_classes)]
-        self._ema_metrics: tuple[keras.metrics.Metric, ...] = ()
-        if self.average is not None:
-            self._ema_metrics = _make_metrics(model.num_classes, "ema_")
-            self._class_figures.append(ClassFigures(model.num_classes, "ema_"))
+        self.val_targets = val_targets
+        # Of the last validation of the weights ("") and their average ("ema_"), if samples have several labels each.
+        self.thresholds: dict[str, list[float]] = {}
+        several, num_classes = isinstance(loss, BinaryLoss), model.num_classes
+        num_val = 0 if val_targets is None else len(val_targets)
+        prefixes = ("",) if self.average is None else ("", "ema_")
+        # Of the weights, and of their average.
+        self._step_metrics = [_make_metrics(num_classes, prefix, several) for prefix in prefixes]
+        self._figures: list[ClassFigures | Scores] = [
+            Scores(num_val, num_classes, prefix) if several else ClassFigures(num_classes, prefix)
+            for prefix in prefixes
+        ]
 
     @property
     def saved_metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that belong to the state of a run in the middle of an epoch."""
-        return [*self._raw_metrics, *self._ema_metrics]
+        return [metric for metrics in self._step_metrics for metric in metrics]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that Keras resets before each epoch and before validation."""
-        return [*self.saved_metrics, *self._class_figures]
+        return [*self.saved_metrics, *self._figures]
 
     @property
     def trained_variables(self) -> list[tf.Variable]:
@@ -213,7 +248,7 @@ class Trainer(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trained_variables, strict=True))
         if self.average is not None:
             self.average.follow(self.frozen, step, gradients if self._scales_loss else [])
-        return self._results(self._raw_metrics)
+        return self._results(self._step_metrics[0])
 
     def _results(self, metrics: Sequence[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
         """Gets the figures of metrics by name; with five classes or fewer, top-5 says nothing."""
@@ -249,7 +284,7 @@ class Trainer(keras.Model):
         """Updates the metrics with a batch or a part, and returns its part of the global batch's gradients."""
         clips, targets, labels = self._change(batch, draws)
         logits, losses, gradients = self._differentiate(clips, targets, batch["weights"] / total_weight, draws.model)
-        _update_metrics(self._raw_metrics, labels, logits, batch["weights"], losses, batch["weights"])
+        _update_metrics(self._step_metrics[0], labels, logits, batch["weights"], losses, batch["weights"])
         return gradients
 
     def _loss_and_gradients(
@@ -276,7 +311,7 @@ class Trainer(keras.Model):
             clips = erase(clips, draws.erased)
         if self.mixing.is_on:
             clips, targets = mix_clips(clips, draws.mixing), mix_targets(targets, draws.mixing)
-            labels = main_labels(labels, draws.mixing)
+            labels = labels if labels.shape.rank > 1 else main_labels(labels, draws.mixing)
         return clips, targets, labels
 
     def _summed_gradients(self, batch: Batch, draws: StepDraws, total_weight: tf.Tensor) -> list[tf.Tensor]:
@@ -297,19 +332,43 @@ class Trainer(keras.Model):
         """
         labels, weights = batch["labels"], batch["weights"]
         loss_weights = weights * tf.cast(labels >= 0, tf.float32)
-        tested = [(self.model, self._raw_metrics, self._class_figures[0])]
-        if self.average is not None:
-            tested.append((self.average.model, self._ema_metrics, self._class_figures[1]))
+        tested = [self.model] if self.average is None else [self.model, self.average.model]
         measured: list[tf.Tensor] = []
-        for model, metrics, figures in tested:
+        for model, metrics, figures in zip(tested, self._step_metrics, self._figures, strict=True):
             # One model after the other: both at once would need twice the memory.
             with tf.control_dependencies(measured):
                 logits = self._test(model, batch["clips"])
             measured.append(logits)
+            if isinstance(figures, Scores):
+                figures.update_state(batch["indices"], labels, logits)
+                continue
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             _update_metrics(metrics, labels, logits, weights, losses, loss_weights)
             figures.update_state(labels, logits, weights)
-        return self._results(self.metrics)
+        return self._results([metric for metric in self.metrics if not isinstance(metric, Scores)])
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Validates as Keras does; with several labels, it adds the figures that need all predictions at once.
+
+        They are those of `vswin.runs.multi_label`, with the thresholds that are best for F1, and the mean loss.
+        """
+        results = super().evaluate(*args, **kwargs)
+        for scores in self._figures:
+            if not isinstance(scores, Scores) or self.val_targets is None:
+                continue
+            logits = np.asarray(scores.result(), np.float64)  # [N, K]
+            losses = np.logaddexp(0, logits) - self.val_targets * logits
+            probabilities = np.exp(-np.logaddexp(0, -logits))
+            thresholds = choose_thresholds(self.val_targets, probabilities)
+            self.thresholds[scores.prefix] = thresholds.tolist()
+            f1_micro, f1_macro = f1_scores(self.val_targets, probabilities >= thresholds)
+            results |= {
+                f"{scores.prefix}loss": float(np.nanmean(losses)),
+                f"{scores.prefix}map": mean_average_precision(self.val_targets, probabilities),
+                f"{scores.prefix}f1_macro": f1_macro,
+                f"{scores.prefix}f1_micro": f1_micro,
+            }
+        return results
 
     def _test(self, model: VideoSwin, clips: tf.Tensor) -> tf.Tensor:
         """Computes the logits [B, K] of a batch, in the same parts as a training step."""
@@ -328,8 +387,13 @@ class Trainer(keras.Model):
         return tf.reshape(values, [self.micro_batches, -1, *values.shape[1:]])  # [parts, B/parts, ...]
 
     def _targets(self, labels: tf.Tensor) -> tf.Tensor:
-        """Smooths labels, float32 [B, K]; source: upstream mmaction/datasets/blending_utils.py, LabelSmoothing."""
+        """Smooths labels, float32 [B, K]; source: upstream mmaction/datasets/blending_utils.py, LabelSmoothing.
+
+        Several labels are smoothed towards one half, since each class is a choice between two.
+        """
         num_classes = self.model.num_classes
+        if labels.shape.rank > 1:
+            return (1.0 - self.label_smoothing) * labels + self.label_smoothing / 2
         targets = tf.one_hot(labels, num_classes)  # [B, K]
         return (1.0 - self.label_smoothing) * targets + self.label_smoothing / num_classes
 
@@ -340,10 +404,12 @@ def build_trainer(
     steps: int,
     schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
     class_weights: tuple[float, ...] | None = None,
+    val: Sequence[Sample] = (),
 ) -> Trainer:
     """Builds a model's optimizer, schedule and train step; call it in the scope of the model's strategy.
 
-    Without a `schedule` it uses the run's own, with `steps` per epoch. `class_weights` come from `weigh_classes`.
+    Without a `schedule` it uses the run's own, with `steps` per epoch. `class_weights` come from `weigh_classes`; `val`
+    are the samples of a validation.
     """
     weights = named_weights(model)
     trainer = Trainer(
@@ -357,7 +423,8 @@ def build_trainer(
         find_frozen(weights, config.model.freeze_stages, config.model.freeze),
         config.optimizer.ema_decay,
         config.runtime.jit,
-        Loss(class_weights, config.loss.focal_gamma),
+        make_loss(config, class_weights),
+        multi_hot(val, model.num_classes) if config.dataset.is_multi_label else None,
     )
     # Under float16 Keras wraps the optimizer for dynamic loss scaling.
     schedule = schedule or build_schedule(config, steps)
@@ -366,11 +433,13 @@ def build_trainer(
     return trainer
 
 
-def _make_metrics(num_classes: int, prefix: str = "") -> tuple[keras.metrics.Metric, ...]:
-    """Makes the metrics `<prefix>loss`, `<prefix>top1` and `<prefix>top5`, in the current strategy's scope."""
+def _make_metrics(num_classes: int, prefix: str, several: bool) -> list[keras.metrics.Metric]:
+    """Makes the metrics `<prefix>loss`, and without several labels `<prefix>top1` and `<prefix>top5`."""
     top_k = keras.metrics.SparseTopKCategoricalAccuracy
-    top1, top5 = top_k(1, f"{prefix}top1"), top_k(min(NUM_BEST, num_classes), f"{prefix}top5")
-    return keras.metrics.Mean(f"{prefix}loss"), top1, top5
+    loss = keras.metrics.Mean(f"{prefix}loss")
+    if several:
+        return [loss]
+    return [loss, top_k(1, f"{prefix}top1"), top_k(min(NUM_BEST, num_classes), f"{prefix}top5")]
 
 
 def _update_metrics(
@@ -382,7 +451,7 @@ def _update_metrics(
     loss_weights: tf.Tensor,
 ) -> None:
     """Adds a batch, labels [B] and logits [B, K]; `weights` apply to the accuracies, `loss_weights` to the loss."""
-    loss, top1, top5 = metrics
+    loss, *accuracies = metrics
     loss.update_state(losses, loss_weights)
-    top1.update_state(labels, logits, weights)
-    top5.update_state(labels, logits, weights)
+    for accuracy in accuracies:
+        accuracy.update_state(labels, logits, weights)

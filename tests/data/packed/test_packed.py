@@ -208,7 +208,7 @@ def test_what_does_not_belong_together_is_refused(packed, make_dataset, tmp_path
 
 def test_a_hundred_thousand_odd_rows_come_back_in_seconds(tmp_path: Path) -> None:
     names = ('a/odd, "name"\u00e9', "a/bytes\udcff", "../elsewhere/new\u2028line")
-    rows = [PackedVideo("train", f"{names[n % 3]}_{n}", n % 400, n % 16, n, 5, "ab" * 32) for n in range(100_000)]
+    rows = [PackedVideo("train", f"{names[n % 3]}_{n}", str(n % 400), n % 16, n, 5, "ab" * 32) for n in range(100_000)]
     start = time.process_time()
     write_rows(tmp_path / "videos.csv", rows)
     assert read_rows((tmp_path / "videos.csv").read_bytes()) == rows
