@@ -1,7 +1,7 @@
 """Logs an evaluation beside the curves of its training run, in TensorBoard and in wandb.
 
-Both get the figures, the confusion matrix, the confused classes and some videos with their predictions. Neither can end
-an evaluation, because its report is written first.
+Both get the figures, the confusion matrix and the confused classes, or with several labels the figures of each class,
+and some videos with their predictions. Neither can end an evaluation, because its report is written first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from vswin.data.decode import VideoStore
 from vswin.data.pyav_encoder import encode_video
 from vswin.data.samples import split_name
 from vswin.errors import DecodeError, InputError
+from vswin.evaluation.multi_label import MultiLabelResult
 from vswin.evaluation.report import Result
 from vswin.runs.metrics import NO_PREDICTION, most_confused
 from vswin.runs.plots import draw_confusion_matrix
@@ -32,7 +33,6 @@ from vswin.runtime import logger
 if TYPE_CHECKING:
     import wandb
 
-_CONFUSED_COLUMNS = ("class", "predicted", "videos")
 _NUM_PAIRS = 100
 _NUM_SAMPLES = 8
 _SAMPLE_FRAMES, _SAMPLE_SIDE = 32, 128
@@ -49,7 +49,7 @@ class Example(NamedTuple):
     frames: np.ndarray
 
 
-def read_samples(result: Result, store: VideoStore) -> Iterator[Example]:
+def read_samples(result: Result | MultiLabelResult, store: VideoStore) -> Iterator[Example]:
     """Yields the same few videos in every evaluation of a data set, without those that have no prediction."""
     names = result.class_names
     for index in choose_samples(len(result.paths)):
@@ -64,9 +64,11 @@ def read_samples(result: Result, store: VideoStore) -> Iterator[Example]:
         # All these videos were readable a moment ago, so the files of the store have changed.
         except (DecodeError, InputError, OSError):
             continue
-        yield Example(
-            describe(names[result.labels[index]], names[predicted], result.probabilities[index, predicted]), frames
-        )
+        if isinstance(result, MultiLabelResult):
+            label = result.name_marked(result.targets[index])
+        else:
+            label = names[result.labels[index]]
+        yield Example(describe(label, names[predicted], result.probabilities[index, predicted]), frames)
 
 
 def choose_samples(num_videos: int) -> list[int]:
@@ -93,14 +95,16 @@ def has_log(config: EvaluateConfig) -> bool:
     return config.run is not None and Path(config.run, "tensorboard").is_dir()
 
 
-def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence[Example], epoch: int) -> None:
+def log_to_tensorboard(
+    config: EvaluateConfig, result: Result | MultiLabelResult, samples: Sequence[Example], epoch: int
+) -> None:
     """Logs under `test/...` the same as `log_to_wandb`, but stills of the videos, because TensorBoard shows no films.
 
     The step is `epoch`, the epoch of the weights, counted from 1.
     """
-    rows = [_CONFUSED_COLUMNS, ("---",) * len(_CONFUSED_COLUMNS), *_list_confused(result)]
+    columns, listed = _list_classes(result)
+    rows = [columns, ("---",) * len(columns), *listed]
     table = "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
-    png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
     panels = []
     for caption, frames in samples:
         numbers = np.linspace(0, len(frames) - 1, min(_NUM_STILLS, len(frames))).round().astype(int)
@@ -114,9 +118,12 @@ def log_to_tensorboard(config: EvaluateConfig, result: Result, samples: Sequence
                     {f"{name}/low": value[0], f"{name}/high": value[1]} if isinstance(value, tuple) else {name: value}
                 )
                 for key, figure in ends.items():
-                    tf.summary.scalar(f"test/{key}", figure)
-            tf.summary.image("test/confusion_matrix", tf.io.decode_png(png, channels=3)[tf.newaxis])
-            tf.summary.text("test/confused_classes", table)
+                    if not isinstance(figure, str):
+                        tf.summary.scalar(f"test/{key}", figure)
+            if isinstance(result, Result):
+                png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
+                tf.summary.image("test/confusion_matrix", tf.io.decode_png(png, channels=3)[tf.newaxis])
+            tf.summary.text("test/confused_classes" if isinstance(result, Result) else "test/classes", table)
             if panels:
                 tf.summary.image("test/samples", np.asarray(draw_sheet(panels))[np.newaxis])
         writer.close()
@@ -143,24 +150,28 @@ def check_wandb(config: EvaluateConfig) -> None:
         )
 
 
-def log_to_wandb(config: EvaluateConfig, result: Result, samples: Sequence[Example]) -> None:
+def log_to_wandb(config: EvaluateConfig, result: Result | MultiLabelResult, samples: Sequence[Example]) -> None:
     """Logs the figures as `test/...`, the confusion matrix, the confused classes, and the videos as films."""
     import wandb
 
     from vswin.runs.wandb_run import wandb_run
 
     folder = Path(str(config.run))
-    png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
     try:
         saved = load_saved(str(folder))
         protocol = {"test": {"clip": dataclasses.asdict(config.clip), "average": config.average}}
         with wandb_run(folder, saved.logger.wandb_project, protocol, "wandb=true") as run:
             for name, value in result.metrics.shown().items():
                 run.summary[f"test/{name}"] = value
-            table = wandb.Table(columns=list(_CONFUSED_COLUMNS), data=[list(row) for row in _list_confused(result)])
-            matrix = wandb.Image(tf.io.decode_png(png, channels=3).numpy())
-            films = [make_film(sample) for sample in samples]
-            shown = {"test/samples": films, "test/confused_classes": table, "test/confusion_matrix": matrix}
+            columns, listed = _list_classes(result)
+            table = wandb.Table(columns=list(columns), data=[list(row) for row in listed])
+            shown: dict[str, Any] = {"test/samples": [make_film(sample) for sample in samples]}
+            if isinstance(result, Result):
+                png = draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names)
+                matrix = wandb.Image(tf.io.decode_png(png, channels=3).numpy())
+                shown |= {"test/confused_classes": table, "test/confusion_matrix": matrix}
+            else:
+                shown["test/classes"] = table
             # The step comes after all epochs, whether the wandb run continues online or in a separate offline file.
             run.log(shown, step=max(run.step, saved.epochs + 1))
     except Exception as error:  # an error of wandb must not end the evaluation
@@ -177,8 +188,12 @@ def make_film(sample: Example) -> wandb.Video:
     return wandb.Video(file, caption=sample.caption, format="mp4")
 
 
-def _list_confused(result: Result) -> list[tuple[str, str, int]]:
-    """Lists the pairs of classes that were confused most often: class, prediction, count."""
+def _list_classes(result: Result | MultiLabelResult) -> tuple[Sequence[Any], Sequence[Sequence[Any]]]:
+    """Lists the pairs of classes that were confused most often; with several labels, the figures of each class."""
+    if isinstance(result, MultiLabelResult):
+        columns, *rows = result.class_rows()
+        return columns, rows
     names = result.class_names
     pairs = most_confused(result.labels, result.ranked[:, 0], len(names), _NUM_PAIRS)
-    return [(names[pair.label], names[pair.predicted], pair.num_confused) for pair in pairs]
+    confused = [(names[pair.label], names[pair.predicted], pair.num_confused) for pair in pairs]
+    return ("class", "predicted", "videos"), confused

@@ -11,6 +11,7 @@ from vswin.data.class_names import official_counts
 from vswin.errors import InputError
 from vswin.runs.figures import difference_points
 from vswin.runs.metrics import Metrics
+from vswin.runs.multi_label import MultiLabelMetrics
 from vswin.weights.published import PublishedModel, find_published
 
 TOLERANCE_POINTS = 0.5
@@ -76,10 +77,10 @@ def verdict(measured: float, published: float, interval: tuple[float, float]) ->
     return f"{word}, but too few videos to tell" if is_possible else word
 
 
-def summarise(metrics: Metrics, comparison: Comparison) -> dict[str, Any]:
+def summarise(metrics: Metrics | MultiLabelMetrics, comparison: Comparison) -> dict[str, Any]:
     """Returns the figures of an evaluation, and under `published` the published ones, as in `metrics.json`."""
     published = comparison.published
-    if published is None:
+    if published is None or isinstance(metrics, MultiLabelMetrics):
         return {**metrics.shown(), "published": {"name": None, "reason": comparison.reason}}
     entry: dict[str, Any] = {"name": published.name}
     for name in ("top1", "top5"):

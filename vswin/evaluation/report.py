@@ -26,9 +26,11 @@ from vswin.atomic import locked, replacing
 from vswin.console import count_of, print_table, say
 from vswin.data.bad_videos import BadVideos
 from vswin.errors import InputError
+from vswin.evaluation.multi_label import SCORES_NAME, MultiLabelResult
 from vswin.evaluation.published import TOLERANCE_POINTS, Comparison, summarise
 from vswin.runs.figures import accuracy_table, describe_views, difference_points, percent
 from vswin.runs.metrics import NO_PREDICTION, Metrics, order_by_accuracy, rank_classes, score_classes
+from vswin.runs.multi_label import MultiLabelMetrics
 from vswin.runs.page import CLASSES_NAME
 from vswin.runs.plots import draw_confusion_matrix
 from vswin.runs.report import REPORT_NAME
@@ -36,17 +38,18 @@ from vswin.runs.report import REPORT_NAME
 # A training run keeps its own list in the same folder.
 BAD_VIDEOS_NAME = "evaluation_bad_videos.csv"
 FILE_NAMES = (
-    *("predictions.csv", "per_class.csv", "confusion_matrix.png"),
+    *("predictions.csv", "per_class.csv", "confusion_matrix.png", SCORES_NAME),
     *(REPORT_NAME, CLASSES_NAME, "metrics.json"),
 )
 _NUM_WORST = 5
 _COMPARED = ("official", "difference", "verdict")
 _HEADINGS = ["date", "weights", "data", "videos", "protocol", "top-1 %", *_COMPARED, "top-5 %", *_COMPARED]
-_MORE_COLUMNS = {"clip_top1": "clip top-1 %", "mean_class_accuracy": "mean class %", "f1_macro": "macro F1 %"}
+_MORE_COLUMNS = {"clip_top1": "clip top-1 %", "mean_class_accuracy": "mean class %"}
+_MORE_COLUMNS |= {"f1_macro": "macro F1 %", "map": "mAP %"}
 _HEADINGS += [*_MORE_COLUMNS.values(), "log loss"]
 _RECORDED = (
     *("num_videos", "num_bad_videos", "clip_top1", "clip_top5", "mean_class_accuracy", "f1_macro", "precision_macro"),
-    *("log_loss", "calibration_error", "roc_auc", "average_precision"),
+    *("log_loss", "calibration_error", "roc_auc", "average_precision", "task", "map", "map_interval", "f1_micro"),
 )
 _TEXT_COLUMNS = ("date", "weights", "data", "protocol", "verdict")
 
@@ -88,13 +91,13 @@ def set_report_aside(folder: Path) -> None:
 
 def write_report(
     folder: Path,
-    result: Result,
+    result: Result | MultiLabelResult,
     comparison: Comparison,
     protocol: Mapping[str, object],
     session: Mapping[str, object] | None = None,
     bad: BadVideos | None = None,
 ) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `per_class.csv` and `confusion_matrix.png`, each whole or not at all.
+    """Writes the tables and plots of an evaluation and `metrics.json`, each whole or not at all.
 
     `protocol` and `session` describe how and on what it was measured, as JSON values. `bad` videos, if any, go into
     `evaluation_bad_videos.csv`.
@@ -103,19 +106,26 @@ def write_report(
     summary |= {"environment": session} if session else {}
     if bad:
         bad.write(folder / BAD_VIDEOS_NAME)
-    contents = {
-        "predictions.csv": _csv_bytes(_prediction_rows(result)),
-        "per_class.csv": _csv_bytes(_class_rows(result)),
-        "confusion_matrix.png": draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names),
-        "metrics.json": (json.dumps(summary, indent=2) + "\n").encode(),
-    }
+    if isinstance(result, MultiLabelResult):
+        contents = {
+            "predictions.csv": _csv_bytes(result.prediction_rows()),
+            "per_class.csv": _csv_bytes(result.class_rows()),
+            SCORES_NAME: _csv_bytes(result.score_rows()),
+        }
+    else:
+        contents = {
+            "predictions.csv": _csv_bytes(_prediction_rows(result)),
+            "per_class.csv": _csv_bytes(_class_rows(result)),
+            "confusion_matrix.png": draw_confusion_matrix(result.labels, result.ranked[:, 0], result.class_names),
+        }
+    contents["metrics.json"] = (json.dumps(summary, indent=2) + "\n").encode()
     for name, content in contents.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
 
 
-def print_report(console: Console, result: Result, comparison: Comparison) -> None:
-    """Prints the accuracies beside the published ones, and the worst classes."""
+def print_report(console: Console, result: Result | MultiLabelResult, comparison: Comparison) -> None:
+    """Prints the figures beside the published ones, and the worst classes."""
     metrics, names = result.metrics, result.class_names
     print_table(console, accuracy_table(summarise(metrics, comparison)), texts=(0, 5))
     bad = (
@@ -126,6 +136,16 @@ def print_report(console: Console, result: Result, comparison: Comparison) -> No
         say(console, f"no published number for this: {comparison.reason}")
     elif comparison.note:
         say(console, comparison.note)
+    if isinstance(result, MultiLabelResult):
+        if empty := result.metrics.num_empty_classes:
+            say(console, f"{count_of(empty, 'class')} without videos, which count in no mean over classes")
+        _, *rows = result.class_rows()
+        rows = sorted((row for row in rows if row[2]), key=lambda row: str(row[3]))[:_NUM_WORST]
+        lines = [["Worst classes", "videos", "average precision", "F1"]]
+        lines += [[str(row[1]), str(row[2]), *(percent(float(str(row[i] or 0))) for i in (3, 6))] for row in rows]
+        console.print()
+        print_table(console, lines)
+        return
     lines = [["Worst classes", "videos", "top-1", "most often predicted as"]]
     for score in order_by_accuracy(score_classes(result.ranked, result.labels, len(names)))[:_NUM_WORST]:
         if score.top1 < 1:
@@ -169,7 +189,11 @@ def _csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def append_result(
-    folder: Path, metrics: Metrics, comparison: Comparison, protocol: Mapping[str, Any], report: Path
+    folder: Path,
+    metrics: Metrics | MultiLabelMetrics,
+    comparison: Comparison,
+    protocol: Mapping[str, Any],
+    report: Path,
 ) -> None:
     """Adds an evaluation, whose report is in the folder `report`, to the table in `folder`.
 
@@ -182,7 +206,7 @@ def append_result(
     record: dict[str, Any] = {**protocol, "report": str(report)}
     record |= {key: summary[key] for key in _RECORDED if key in summary}
     record |= {"official": published and published.name, "no_official": comparison.reason, "note": comparison.note}
-    for name in ("top1", "top5") if "top5" in summary else ("top1",):
+    for name in filter(summary.__contains__, ("top1", "top5")):
         record[name] = {"measured": summary[name], "interval": list(summary[f"{name}_interval"])}
         if published is not None:
             official, page = summary["published"][name], published.hub_page
@@ -272,7 +296,7 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
         f"{record['num_videos']:,}{missing}{bad}",
         ", ".join(describe_views(record).values()),
     ]
-    for accuracy in (record["top1"], record.get("top5")):
+    for accuracy in (record.get("top1"), record.get("top5")):
         if accuracy is None:
             cells += ["-"] * 4
             continue

@@ -17,14 +17,15 @@ import tensorflow as tf
 
 from vswin.atomic import locked, sync_folder
 from vswin.cluster import Workers
-from vswin.config.schema import EvaluateConfig
+from vswin.config.schema import SINGLE_LABEL, EvaluateConfig
 from vswin.console import count_of, say
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog
 from vswin.data.frames import FrameLoader, open_store
-from vswin.data.samples import TEST, VAL
+from vswin.data.samples import TEST, VAL, multi_hot
 from vswin.errors import InputError
 from vswin.evaluation.loggers import check_wandb, has_log, log_to_tensorboard, log_to_wandb, read_samples
+from vswin.evaluation.multi_label import MultiLabelResult
 from vswin.evaluation.protocol import describe_protocol, load_tested
 from vswin.evaluation.published import compare
 from vswin.evaluation.report import (
@@ -40,6 +41,7 @@ from vswin.models.zoo import configured_size, count_macs, count_parameters
 from vswin.runs.environment import describe_session
 from vswin.runs.figures import describe_seen, describe_views
 from vswin.runs.metrics import Metrics, compute_metrics
+from vswin.runs.multi_label import USUAL_THRESHOLD, MultiLabelMetrics, compute_multi_label
 from vswin.runs.report import report_or_say_why
 from vswin.runs.setup import make_model, set_up
 from vswin.runtime import (
@@ -57,12 +59,13 @@ from vswin.weights.checkpoint import Checkpoint, open_weights
 _NUM_NAMED = 5
 
 
-def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics:
+def run_evaluation(config: EvaluateConfig, command: Sequence[str] = ()) -> Metrics | MultiLabelMetrics:
     """Tests a model on every video once and reports the results.
 
-    It writes `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png`, `report.html` with its plots
-    and, if bad videos are allowed and found, `evaluation_bad_videos.csv` into `output_dir`, and sets the files of an
-    earlier report aside. `command` is the command line, as in `sys.orig_argv`, for the record.
+    It writes `metrics.json`, `predictions.csv`, `per_class.csv`, `confusion_matrix.png` (with several labels per sample
+    `scores.csv`), `report.html` with its plots and, if bad videos are allowed and found, `evaluation_bad_videos.csv`
+    into `output_dir`, and sets the files of an earlier report aside. `command` is the command line, as in
+    `sys.orig_argv`, for the record.
 
     Raises:
         InputError: if there are no weights, weights and data set do not belong together, or a video cannot be
@@ -90,7 +93,7 @@ def _evaluate(
     workers: Workers,
     command: Sequence[str],
     is_writing: threading.Event,
-) -> Metrics:
+) -> Metrics | MultiLabelMetrics:
     """Runs the evaluation on this worker's devices."""
     batch_size = config.batch_size or strategy.num_replicas_in_sync
     if config.init_from is not None:
@@ -99,6 +102,12 @@ def _evaluate(
     checkpoint = None
     if config.init_from is not None:
         checkpoint = open_weights(config.init_from, config.source)
+        task = checkpoint.metadata.get("task", SINGLE_LABEL)
+        if task != config.dataset.task:
+            raise InputError(
+                f"{config.init_from} was trained with dataset.task={task}, and the videos are given with dataset.task="
+                f"{config.dataset.task}; set dataset.task={task}, or name other weights"
+            )
         catalog = _match_classes(config.init_from, checkpoint, catalog)
     with strategy.scope():
         model, report = make_model(config, len(catalog.class_names), checkpoint)
@@ -107,21 +116,33 @@ def _evaluate(
     # Hash the weights now: a training run may replace them meanwhile.
     protocol = describe_protocol(config, checkpoint, catalog) | {"tensorflow": tf.__version__}
     session = describe_session(command)
-    logger.info(_describe_cost(config, catalog, str(report), batch_size, describe_devices(strategy), folder))
+    given = None if checkpoint is None else checkpoint.metadata.get("thresholds")
+    known = "0.5 for each class, as the weights bring none" if given is None else "of each class, chosen on validation"
+    logger.info(_describe_cost(config, catalog, str(report), batch_size, describe_devices(strategy), folder, known))
 
     bad = BadVideos()
     # Every video is read once, so a cache would not help.
     store = open_store(config.dataset, catalog.store)
     frames = FrameLoader(config.dataset.decoder, config.dataset.clip_timeout_sec, store=store)
-    labels = np.array([sample.label for sample in catalog.tested])
-    num_views = config.clip.num_clips * config.clip.num_crops
+    thresholds = np.array(given or [USUAL_THRESHOLD] * len(catalog.class_names))
+    if config.dataset.is_multi_label:
+        targets = multi_hot(catalog.tested, len(catalog.class_names))
+        if not targets.any():
+            raise InputError(f"none of the {count_of(len(targets), 'tested video')} has a label; there is no mAP")
     with closing(frames):
         probabilities, view_hits = predict_videos(
             model, strategy, catalog.tested, config, batch_size, bad, frames, workers
         )
-        metrics = compute_metrics(probabilities, labels, view_hits, num_views)
-        paths = [sample.name for sample in catalog.tested]
-        result = Result(paths, labels, probabilities, catalog.class_names, metrics)
+        paths, names = [sample.name for sample in catalog.tested], catalog.class_names
+        result: Result | MultiLabelResult
+        if config.dataset.is_multi_label:
+            figures = compute_multi_label(targets, probabilities, thresholds)
+            result = MultiLabelResult(paths, targets, probabilities, thresholds, names, figures)
+        else:
+            labels = np.array([sample.label for sample in catalog.tested])
+            num_views = config.clip.num_clips * config.clip.num_crops
+            metrics = compute_metrics(probabilities, labels, view_hits, num_views)
+            result = Result(paths, labels, probabilities, names, metrics)
         # The configured decoder, and how many videos of which sizes each decoder has read, summed over all workers.
         decoders = frames.describe_decoders()
         for entry in decoders.values():
@@ -151,14 +172,14 @@ def _evaluate(
 
 def _report(
     config: EvaluateConfig,
-    result: Result,
+    result: Result | MultiLabelResult,
     protocol: dict[str, Any],
     session: dict[str, object],
     bad: BadVideos,
     folder: Path,
 ) -> None:
     """Prints and writes the results."""
-    weights, num_videos = config.init_from or "a random model", len(result.labels)
+    weights, num_videos = config.init_from or "a random model", len(result.paths)
     comparison = compare(weights, config.dataset.name, config.clip, config.average, num_videos)
     print_report(console, result, comparison)
     if seen := describe_seen(protocol["dataset"]):
@@ -200,7 +221,7 @@ def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Ca
     if len(given) < len(known) == num_trained and (set(given) <= set(known) or given == numbers[: len(given)]):
         trained_labels = [known.index(name) if name in known else label for label, name in enumerate(given)]
         val, test = (
-            [video._replace(labels=tuple(trained_labels[label] for label in video.labels)) for video in videos]
+            [video._replace(labels=tuple(sorted(trained_labels[label] for label in video.labels))) for video in videos]
             for videos in (catalog.val, catalog.test)
         )
         return dataclasses.replace(catalog, class_names=tuple(known), train=[], val=val, test=test)
@@ -233,7 +254,13 @@ def _make_folder(config: EvaluateConfig) -> Path:
 
 
 def _describe_cost(
-    config: EvaluateConfig, catalog: Catalog, weights: str, batch_size: int, devices: str, folder: Path
+    config: EvaluateConfig,
+    catalog: Catalog,
+    weights: str,
+    batch_size: int,
+    devices: str,
+    folder: Path,
+    thresholds: str,
 ) -> list[str]:
     """Describes the evaluation and its cost, a line per fact."""
     clip, size = config.clip, configured_size(config.model)
@@ -251,6 +278,7 @@ def _describe_cost(
         "protocol": ", ".join(describe_views(vars(clip)).values()),
         "cost": f"{count_of(num_videos * num_views, 'view')}, {num_videos * num_views * macs / 1e12:.2f} TMACs",
         "batch": f"{count_of(batch_size, 'video')}, {count_of(clip.views_per_step, 'view')} per step",
+        **({"thresholds": thresholds} if config.dataset.is_multi_label else {}),
         "precision": config.runtime.precision,
         "devices": devices,
         "output": str(folder),

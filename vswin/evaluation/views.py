@@ -90,7 +90,7 @@ def predict_batches(
         return {
             "indices": batch["indices"],
             "labels": batch["labels"],
-            "probabilities": average_views(logits, config.average),
+            "probabilities": average_views(logits, config.average, config.dataset.is_multi_label),
             "view_hits": count_view_hits(logits, batch["labels"]),
         }
 
@@ -155,16 +155,18 @@ def view_logits(model_fn: Callable[[tf.Tensor], tf.Tensor], views: tf.Tensor, vi
     return tf.reshape(logits, [num_videos, num_views, logits.shape[-1]])  # [B, V, K]
 
 
-def average_views(logits: tf.Tensor, average: str) -> tf.Tensor:
+def average_views(logits: tf.Tensor, average: str, several: bool = False) -> tf.Tensor:
     """Averages logits, float32 [B, V, K], over the views of each video to probabilities, float32 [B, K].
 
-    "prob" averages class probabilities, as published; "score" averages logits and then applies softmax.
+    "prob" averages class probabilities, as published; "score" averages logits and then applies softmax. If a video may
+    have `several` labels, each class has a sigmoid of its own instead.
 
     Source: Video-Swin-Transformer mmaction/models/recognizers/base.py, BaseRecognizer.average_clip.
     """
+    activate = tf.sigmoid if several else tf.nn.softmax
     if average == "score":
-        return tf.nn.softmax(tf.reduce_mean(logits, axis=1), axis=-1)  # [B, K]
-    return tf.reduce_mean(tf.nn.softmax(logits, axis=-1), axis=1)  # [B, K]
+        return activate(tf.reduce_mean(logits, axis=1))  # [B, K]
+    return tf.reduce_mean(activate(logits), axis=1)  # [B, K]
 
 
 def count_view_hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -212,7 +212,7 @@ def _explain_class(loaded: LoadedModel, path: str, views: np.ndarray, label: int
     # One view at a time, so that many views need no more memory.
     features = [stage_features(model, view[None], stage) for view in views]
     logits = tf.concat([finish(model, view_features, stage) for view_features in features], axis=0)  # [V, K]
-    probabilities = tf.nn.softmax(logits).numpy().mean(axis=0)  # [K]
+    probabilities = loaded.activate(logits).numpy().mean(axis=0)  # [K]
     check_finite(probabilities[None], [path])
     chosen = int(probabilities.argmax()) if label is None else label
     maps = np.concatenate([make_maps(model, view_features, [chosen], stage) for view_features in features])

@@ -86,7 +86,7 @@ class Timeline(NamedTuple):
     reach: float
 
     def at(self, frames: np.ndarray) -> np.ndarray:
-        """Averages the clips around frames with indices [m]: probabilities, float32 [m, K]; each row sums to 1.
+        """Averages the clips around frames with indices [m]: probabilities, float32 [m, K].
 
         A frame beyond the reach of all clips gets the probabilities of the nearest clip.
         """

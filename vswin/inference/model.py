@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from vswin.config.checks import AVERAGES, SAMPLINGS, SPACINGS
 from vswin.config.compose import compose_evaluation
-from vswin.config.schema import ClipConfig, EvaluateConfig
+from vswin.config.schema import SINGLE_LABEL, ClipConfig, EvaluateConfig
 from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.data.decode import VideoStore
@@ -28,6 +28,7 @@ from vswin.evaluation.views import Batch, BatchPredictions, map_batches, predict
 from vswin.models.video_swin import VideoSwin
 from vswin.models.zoo import configured_size
 from vswin.runs.files import read_metrics
+from vswin.runs.multi_label import USUAL_THRESHOLD
 from vswin.runs.setup import set_up
 from vswin.runtime import describe_devices
 from vswin.weights.build import build_from
@@ -49,12 +50,14 @@ class Protocol(NamedTuple):
         origin: Where the protocol comes from, as text.
         is_known: Whether the protocol comes from a run or the weights; otherwise it is assumed.
         has_size: Whether an override sets the size of the network.
+        thresholds: With several labels per sample, the probability from which each class counts as predicted, if known.
     """
 
     config: EvaluateConfig
     origin: str
     is_known: bool
     has_size: bool
+    thresholds: Sequence[float] | None = None
 
     def describe(self) -> str:
         """Describes in one line what is averaged."""
@@ -111,8 +114,9 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
         origin = f"protocol published for {_find_dataset(weights)}"
     else:
         # Videos without a data set count as a folder of videos.
-        own_overrides = ["dataset=folder"]
-        brought["clip"] = _read_clip(weights, open_checkpoint(weights).metadata.get("clip"))
+        metadata = open_checkpoint(weights).metadata
+        own_overrides = ["dataset=folder", f"dataset.task={metadata.get('task', SINGLE_LABEL)}"]
+        brought["clip"] = _read_clip(weights, metadata.get("clip"))
         origin, is_known = "protocol that comes with them", bool(brought["clip"])
         if not is_known:
             origin = "protocol of Kinetics, as they do not say theirs (--set clip.KEY=VALUE changes it)"
@@ -131,7 +135,10 @@ def find_protocol(weights: str, overrides: Sequence[str] = ()) -> Protocol:
         )
         changes = [f"{key}={value}, not {usual[key]}" for key, value in used.items() if value != usual[key]]
         origin += f"; changed: {'; '.join(changes)}" if changes else ""
-    return Protocol(config, origin, is_known, "model" in groups)
+    thresholds = None
+    if config.dataset.is_multi_label:
+        thresholds = open_checkpoint(config.init_from or weights).metadata.get("thresholds")
+    return Protocol(config, origin, is_known, "model" in groups, thresholds)
 
 
 def _find_run(path: Path) -> Path | None:
@@ -197,6 +204,17 @@ class LoadedModel(NamedTuple):
     strategy: tf.distribute.Strategy
     store: VideoStore
 
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """With several labels per sample, the probability from which each class counts as predicted, float [K]."""
+        if not self.protocol.config.dataset.is_multi_label:
+            return None
+        return np.array(self.protocol.thresholds or [USUAL_THRESHOLD] * self.model.num_classes)
+
+    def activate(self, logits: tf.Tensor) -> tf.Tensor:
+        """Turns logits, float32 [n, K], into probabilities, whose sum is 1 if each sample has one label."""
+        return tf.sigmoid(logits) if self.protocol.config.dataset.is_multi_label else tf.nn.softmax(logits)
+
     def describe(self) -> str:
         """Describes in one line what is averaged, the precision and the devices."""
         config = self.protocol.config
@@ -258,7 +276,7 @@ def make_classifier(loaded: LoadedModel) -> Callable[[np.ndarray], np.ndarray]:
     clip = loaded.protocol.config.clip
     spec = tf.TensorSpec([None, clip.num_frames, clip.crop, clip.crop, 3], tf.uint8)
     classify = tf.function(
-        lambda clips: tf.nn.softmax(loaded.model(clips, training=False)), input_signature=[spec], autograph=False
+        lambda clips: loaded.activate(loaded.model(clips, training=False)), input_signature=[spec], autograph=False
     )
     return lambda clips: classify(tf.constant(clips)).numpy()
 

@@ -42,6 +42,7 @@ class Prediction(NamedTuple):
         probabilities: float32 [k].
         problem: Why a video is bad; otherwise empty.
         seconds: Time at which the clip ends in the stream of a camera, in seconds; None for a file.
+        is_predicted: If a video may have several labels: whether the classes reach their thresholds, bool [k].
     """
 
     path: str
@@ -50,6 +51,13 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray = np.zeros(0, np.float32)
     problem: str = ""
     seconds: float | None = None
+    is_predicted: np.ndarray | None = None
+
+    @property
+    def predicted(self) -> list[str]:
+        """The names of the classes that reach their thresholds; empty if a video has one label."""
+        flags = [] if self.is_predicted is None else self.is_predicted.tolist()
+        return [name for name, flag in zip(self.names, flags, strict=False) if flag]
 
 
 class Outputs(NamedTuple):
@@ -75,6 +83,8 @@ def run_predict(
     `arguments` are files, folders, patterns, or a camera, which is watched for some `seconds` or until Ctrl-C.
     `weights` name the model, and `overrides` change the views and where the model runs, see `find_protocol`. `classes`
     is a file with one class name per line. Bad videos are among the predictions, in order.
+
+    If a video may have several labels, all classes that reach their thresholds are shown, too, and marked.
 
     Raises:
         InputError: if there are no such videos or model, or an output cannot be written.
@@ -114,6 +124,9 @@ def run_predict(
     for path in files:
         if path != STDOUT:
             logger.info(f"wrote {path}")
+    if loaded.thresholds is not None:
+        origin = "0.5, as the weights bring none" if protocol.thresholds is None else "as chosen on validation"
+        logger.info(f"* marks the classes whose probability reaches their threshold ({origin})")
     logger.info(loaded.describe())
     if is_interrupted and camera is None:
         raise KeyboardInterrupt
@@ -145,7 +158,7 @@ def _predict_camera(
 ) -> Generator[Prediction, None, None]:
     with closing(watch_camera(loaded, camera, seconds)) as watched:
         for at, probabilities in watched:
-            yield rank(f"camera:{camera}", probabilities, loaded.class_names, top_k, at)
+            yield rank(f"camera:{camera}", probabilities, loaded.class_names, top_k, at, loaded.thresholds)
 
 
 def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> Generator[Prediction, None, None]:
@@ -164,16 +177,29 @@ def _predict_files(loaded: LoadedModel, inputs: Sequence[Input], top_k: int) -> 
                     yield Prediction(path, problem=problems[path])
                     continue
                 check_finite(probabilities[None], [path])
-                yield rank(path, probabilities, loaded.class_names, top_k)
+                yield rank(path, probabilities, loaded.class_names, top_k, thresholds=loaded.thresholds)
 
 
 def rank(
-    path: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int, seconds: float | None = None
+    path: str,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    top_k: int,
+    seconds: float | None = None,
+    thresholds: np.ndarray | None = None,
 ) -> Prediction:
-    """Takes the `top_k` best classes of probabilities, float32 [K]; among equal ones, the smaller label comes first."""
-    labels = np.argsort(-probabilities, kind="stable")[:top_k]  # [k]
+    """Takes the `top_k` best classes of probabilities, float32 [K]; among equal ones, the smaller label comes first.
+
+    With `thresholds`, float [K], all classes that reach theirs are taken, too.
+    """
+    labels = np.argsort(-probabilities, kind="stable")
+    is_taken = np.arange(len(labels)) < top_k
+    if thresholds is not None:
+        is_taken |= (probabilities >= thresholds)[labels]
+    labels = labels[is_taken]  # [k]
     names = [class_names[label] for label in labels]
-    return Prediction(path, labels, names, probabilities[labels], seconds=seconds)
+    flags = None if thresholds is None else (probabilities >= thresholds)[labels]
+    return Prediction(path, labels, names, probabilities[labels], seconds=seconds, is_predicted=flags)
 
 
 def print_prediction(console: Console, prediction: Prediction) -> None:
@@ -192,9 +218,12 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
     if has_bar:
         table.add_column(width=_BAR_WIDTH)
     table.add_column(overflow="fold")
-    for name, probability in zip(prediction.names, prediction.probabilities.tolist(), strict=True):
+    marks = [""] * len(prediction.names)
+    if prediction.is_predicted is not None:
+        marks = ["* " if flag else "  " for flag in prediction.is_predicted]
+    for name, probability, mark in zip(prediction.names, prediction.probabilities.tolist(), marks, strict=True):
         bar = [ProgressBar(total=1, completed=probability, width=_BAR_WIDTH)] if has_bar else []
-        table.add_row(f"{100 * probability:6.2f} %", *bar, Text(printable(name)))
+        table.add_row(f"{100 * probability:6.2f} %", *bar, Text(mark + printable(name)))
     console.print(table, soft_wrap=False)
 
 
@@ -212,6 +241,8 @@ def write_json(path: Path, predictions: Sequence[Prediction], weights: str, load
         else:
             rows = zip(prediction.labels.tolist(), prediction.names, prediction.probabilities.tolist(), strict=True)
             entry["top"] = [{"class": name, "label": label, "probability": value} for label, name, value in rows]
+            if prediction.is_predicted is not None:
+                entry["predicted"] = prediction.predicted
         entries.append(entry)
     content = {
         "model": weights,
@@ -225,14 +256,17 @@ def write_json(path: Path, predictions: Sequence[Prediction], weights: str, load
 
 def write_csv(path: Path, predictions: Sequence[Prediction], top_k: int) -> None:
     """Writes predictions as CSV: the columns of an evaluation's `predictions.csv`, `seconds` for a camera, `error`."""
+    has_predicted = any(prediction.is_predicted is not None for prediction in predictions)
     has_seconds = any(prediction.seconds is not None for prediction in predictions)
     best = [f"{word}_{number}" for number in range(1, top_k + 1) for word in ("class", "probability")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", *(["seconds"] if has_seconds else []), *best, "error"])
+    more = [name for name, is_there in (("seconds", has_seconds), ("predicted", has_predicted)) if is_there]
+    writer.writerow(["path", *more, *best, "error"])
     for prediction in predictions:
         seconds = [f"{prediction.seconds:.3f}"] if has_seconds else []
-        pairs = zip(prediction.names, prediction.probabilities.tolist(), strict=True)
+        seconds += [";".join(prediction.predicted)] if has_predicted else []
+        pairs = zip(prediction.names[:top_k], prediction.probabilities[:top_k].tolist(), strict=True)
         cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
         cells += [""] * (2 * top_k - len(cells))
         writer.writerow([prediction.path, *seconds, *cells, prediction.problem])

@@ -9,7 +9,7 @@ import string
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ _PICTURES = (".png", ".pdf", ".svg")
 _TEST_FIGURES = (
     *("top1", "top1_interval", "top5", "top5_interval", "mean_class_accuracy", "num_videos"),
     *("f1_macro", "f1_macro_interval", "log_loss", "calibration_error", "roc_auc", "average_precision"),
+    *("map", "map_interval", "f1_micro"),
 )
 _HEADINGS = ("", "run", "epochs", "val best", "last", "top-1", "top-5", "mean", "clips/s")
+_MULTI_LABEL_HEADINGS = ("", "run", "epochs", "val best", "last", "mAP", "micro F1", "macro F1", "clips/s")
 _INDENT = 3
 
 
@@ -111,26 +113,30 @@ def label_runs(count: int) -> list[str]:
 
 def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
     """Prints a table of the results, a line for each difference, and a sentence for each pair with its notes."""
-    lines = [list(_HEADINGS)]
+    several = any(run.is_multi_label for run in runs)
+    lines = [list(_MULTI_LABEL_HEADINGS if several else _HEADINGS)]
     for run in runs:
         figures, test = sum_up(run), run.metrics or {}
         epochs = str(figures.epochs_done) + (f"/{figures.epochs}" if figures.epochs is not None else "")
         is_trained = run.history is not None or run.config is not None
         shares = [figures.best_top1, figures.last_top1, *map(test.get, ("top1", "top5", "mean_class_accuracy"))]
+        if several:
+            shares = [figures.best_map, figures.last_map, *map(test.get, ("map", "f1_micro", "f1_macro"))]
         best, *others = (ABSENT if share is None else f"{100 * share:.1f}" for share in shares)
         best += f" ({figures.best_epoch})" if figures.best_epoch is not None else ""
         speed = ABSENT if figures.clips_per_sec is None else format_speed(figures.clips_per_sec)
         lines.append([run.label, run.name, epochs if is_trained else ABSENT, best, *others, speed])
     print_table(console, lines, texts=(0, 1))
+    name, tested = ("mAP", "mAP and F1") if several else ("top-1", "top-1, top-5, mean (class accuracy)")
     legend = (
-        "val best: highest top-1 in validation (its epoch), last: after the last epoch; top-1, top-5, mean (class "
-        "accuracy): of the test. All in percent."
+        f"val best: highest {name} in validation (its epoch), last: after the last epoch; {tested}: of the test. All "
+        "in percent."
     )
     say(console, legend, style="dim")
     for monitor in MONITORS:
-        others = [run.label for run in runs if sum_up(run).monitor == monitor != "val_top1"]
+        others = [run.label for run in runs if sum_up(run).monitor == monitor not in ("val_top1", "val_map")]
         if others:
-            say(console, f"best epoch by {monitor}, val best is its top-1: {', '.join(others)}")
+            say(console, f"best epoch by {monitor}, val best is its {name}: {', '.join(others)}")
     if averaged := [run.label for run in runs if sum_up(run).is_average]:
         say(console, f"best by the averaged weights (val_ema_*): {', '.join(averaged)}")
     if unlogged := [run.label for run in runs if run.history is None and run.config is not None]:
@@ -153,7 +159,8 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
             values = [f"{next(iter(owners))} ({', '.join(unknown)} not known)" if unknown else f"{row.values[0]} (all)"]
         say(console, f"{row.key}: {'; '.join(values)}", style="bold" if len(owners) > 1 else "")
 
-    _heading(console, "Is the difference more than chance? Top-1 of the test, video by video")
+    kind = "mAP of the test, the same resamples of the videos" if several else "Top-1 of the test, video by video"
+    _heading(console, f"Is the difference more than chance? {kind}")
     if untested := [run.label for run in runs if run.predictions is None]:
         names = ", ".join(untested)
         say(console, f"no predictions.csv yet: {names} ({program('evaluate')} run=FOLDER writes one)")
@@ -165,8 +172,9 @@ def print_comparison(console: rich.console.Console, runs: Sequence[Run], pairs: 
             say(console, note, indent=_INDENT)
     if num_tests := sum(not pair.problem for pair in pairs):
         corrected = f", both corrected for {num_tests} tests (Bonferroni)" if num_tests > 1 else ""
+        method = "paired bootstrap" if several else "exact McNemar test"
         explanation = (
-            f"p: exact McNemar test, and an interval that agrees with it{corrected}. Both ask whether other videos "
+            f"p: {method}, and an interval that agrees with it{corrected}. Both ask whether other videos "
             "would show the same, not whether another seed would."
         )
         say(console, explanation, style="dim")
@@ -208,7 +216,11 @@ def as_json(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Any]:
         )
     pair_entries = []
     for pair in pairs:
-        entry = asdict(pair) | {"sentence": describe_pair(pair), "difference": pair.difference}
+        entry = asdict(replace(pair, resampled=())) | {
+            "sentence": describe_pair(pair),
+            "difference": pair.difference,
+        }
+        del entry["resampled"]
         if pair.problem:
             entry = {key: entry[key] for key in ("first", "second", "problem", "sentence")}
         pair_entries.append(entry)

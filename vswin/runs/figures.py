@@ -54,6 +54,8 @@ class Figures(NamedTuple):
     clips_per_sec: float | None = None  # median over the epochs, in training
     monitor: str = "val_top1"  # the figure that chose the best epoch
     best: float | None = None  # its value
+    best_map: float | None = None  # with several labels: the mAP of the best epoch
+    last_map: float | None = None
 
 
 def sum_up(run: Run) -> Figures:
@@ -73,15 +75,24 @@ def sum_up(run: Run) -> Figures:
         highest = int(np.nanargmax(sign * values))
         if best is None or sign * values[highest] > sign * best:
             best, index, is_average = float(values[highest]), highest, prefix == "val_ema_"
-    top1 = run.history.get("val_ema_top1" if is_average else "val_top1")
-    last, speeds = run.history.get("val_top1"), run.history.get("clips_per_sec")
+    prefix, speeds = "val_ema_" if is_average else "val_", run.history.get("clips_per_sec")
+    best_top1, best_map = (
+        None if best is None or values is None else float(values[index])
+        for values in (run.history.get(prefix + "top1"), run.history.get(prefix + "map"))
+    )
+    last_top1, last_map = (
+        None if values is None else float(values[-1])
+        for values in (run.history.get("val_top1"), run.history.get("val_map"))
+    )
     return Figures(
         int(run.history["epoch"][-1]),
         epochs,
-        None if best is None or top1 is None else float(top1[index]),
+        best_top1,
         None if best is None else int(run.history["epoch"][index]),
         is_average,
-        last_top1=None if last is None else float(last[-1]),
+        last_top1=last_top1,
+        best_map=best_map,
+        last_map=last_map,
         clips_per_sec=None if speeds is None or np.isnan(speeds).all() else float(np.nanmedian(speeds)),
         monitor=monitor,
         best=best,
@@ -160,12 +171,16 @@ def accuracy_table(metrics: Mapping[str, Any]) -> list[list[str]]:
     published = published if isinstance(published, dict) and published.get("name") else {}
     rows = [["Figure", "measured", "95 % interval", *(["published", "difference", "verdict"] if published else [])]]
     for key, name in (
+        ("map", "mAP"),
         ("top1", "top-1"),
         ("top5", "top-5"),
         ("mean_class_accuracy", "mean class accuracy"),
         ("clip_top1", "clip top-1 (views by themselves)"),
         ("clip_top5", "clip top-5 (views by themselves)"),
+        ("f1_micro", "micro F1"),
         ("f1_macro", "macro F1"),
+        ("precision_micro", "micro precision"),
+        ("recall_micro", "micro recall"),
         ("precision_macro", "macro precision"),
         ("roc_auc", "ROC-AUC"),
         ("average_precision", "average precision (second class)"),

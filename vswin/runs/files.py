@@ -14,24 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vswin.config.load import saved_values
+from vswin.config.schema import MULTI_LABEL, SINGLE_LABEL
 from vswin.console import printable, program
 from vswin.errors import InputError
 from vswin.runs.environment import read_sessions
 
 # Any of these files makes a folder a run; a run that was only evaluated has no training configuration.
 _FILES = ("config.yaml", "history.csv", "metrics.json", "predictions.csv")
-_SHARES = ("top1", "mean_class_accuracy")
+_SHARES: dict[str, tuple[str, ...]] = {SINGLE_LABEL: ("top1", "mean_class_accuracy"), MULTI_LABEL: ("map", "f1_micro")}
 _MORE_SHARES = ("top5", "f1_macro")  # not of every task or version
 
 
 class Predictions(NamedTuple):
-    """The predictions for N test videos; classes are names."""
+    """The predictions for N test videos; classes are names, several of one video separated by semicolons."""
 
     paths: list[str]
     labels: list[str]
-    predicted: list[str]  # best class of each video; empty for a bad video
+    predicted: list[str]  # best class of each video, or all that reach their thresholds; empty for a bad video
     probabilities: np.ndarray  # of the best class, float64 [N]; NaN for a bad video
     is_right: np.ndarray  # bool [N]; false for a bad video
+    scores: np.ndarray | None = None  # with several labels the probabilities of all classes, float64 [N, K]
 
 
 class Run(NamedTuple):
@@ -46,7 +48,14 @@ class Run(NamedTuple):
     metrics: Mapping[str, Any] | None = None  # contents of metrics.json; accuracies are fractions
     predictions: Predictions | None = None
     class_names: tuple[str, ...] = ()  # of the evaluation, in the order of their labels
+    class_rows: Sequence[Sequence[str]] = ()  # with several labels headings and figures of each class
     sessions: tuple[Mapping[str, Any], ...] = ()  # environment of each training session
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether its samples have several labels each."""
+        settings = (self.metrics or {}).get("task") or (self.config or {}).get("dataset.task")
+        return settings == MULTI_LABEL
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -108,24 +117,37 @@ def read_run(label: str, name: str, folder: Path) -> Run:
             raise _damaged(path, "its epochs are not in order")
     path = folder / "predictions.csv"
     if rows := _read_rows(path, ["path", "label_name", "class_1", "probability_1"]):
+        key, scores = "predicted" if "predicted" in rows[0] else "class_1", None
+        if key == "predicted":
+            score_rows = _read_rows(folder / "scores.csv", ["path"])
+            names = list(score_rows[0])[1:] if score_rows else []
+            scores = np.array([_read_numbers(folder / "scores.csv", score_rows, name) for name in names]).T
+            if [row["path"] for row in score_rows] != [row["path"] for row in rows]:
+                raise _damaged(folder / "scores.csv", "it has other videos than predictions.csv")
         predictions = Predictions(
             paths=[row["path"] for row in rows],
             labels=[row["label_name"] for row in rows],
-            predicted=[row["class_1"] for row in rows],
+            predicted=[row[key] for row in rows],
             probabilities=_read_numbers(path, rows, "probability_1"),
-            is_right=np.array([row["class_1"] == row["label_name"] for row in rows]),
+            is_right=np.array([row["class_1"] != "" and row[key] == row["label_name"] for row in rows]),
+            scores=scores,
         )
     metrics = read_metrics(folder / "metrics.json")
     if metrics is not None and predictions is not None:
         # Both must be from the same evaluation.
         num_listed, num_videos = len(predictions.paths), metrics["num_videos"]
-        num_right = int(predictions.is_right.sum())
-        if num_listed != num_videos or abs(num_right - metrics["top1"] * num_videos) > 0.5:
+        num_right, top1 = int(predictions.is_right.sum()), metrics.get("top1")
+        is_other = top1 is not None and abs(num_right - top1 * num_videos) > 0.5
+        if num_listed != num_videos or is_other or (top1 is None) != (predictions.scores is not None):
+            right = "" if top1 is None else f", {num_right:,} of them right,"
+            share = "" if top1 is None else f" with a top-1 of {100 * top1:.2f} %"
             raise InputError(
-                f"{folder}: predictions.csv has {num_listed:,} videos, {num_right:,} of them right, and metrics.json "
-                f"{num_videos:,} with a top-1 of {100 * metrics['top1']:.2f} %, so one is cut off or of another "
-                f"evaluation; evaluate the run again ({program('evaluate')} run=...), or do without these files"
+                f"{folder}: predictions.csv has {num_listed:,} videos{right} and metrics.json {num_videos:,}{share}, "
+                f"so one is cut off or of another evaluation; evaluate it again ({program('evaluate')} run=...), or "
+                "do without these files"
             )
+    classes = _read_rows(folder / "per_class.csv", ["label_name"])
+    is_listed = predictions is not None and predictions.scores is not None
     return Run(
         label=label,
         name=name,
@@ -134,7 +156,8 @@ def read_run(label: str, name: str, folder: Path) -> Run:
         history=history,
         metrics=metrics,
         predictions=predictions,
-        class_names=tuple(row["label_name"] for row in _read_rows(folder / "per_class.csv", ["label_name"])),
+        class_names=tuple(row["label_name"] for row in classes),
+        class_rows=[list(classes[0]), *(list(row.values()) for row in classes)] if is_listed and classes else [],
         sessions=tuple(read_sessions(folder)),
     )
 
@@ -150,10 +173,11 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
         raise _damaged(path, f"it is no JSON ({error})") from None
     match metrics:
         case {"num_videos": int(count), **others} if count >= 1:
-            shares = [others.get(key) for key in _SHARES] + [others[key] for key in _MORE_SHARES if key in others]
+            needed = _SHARES.get(str(others.get("task", SINGLE_LABEL)), ())
+            shares = [others.get(key) for key in needed] + [others[key] for key in _MORE_SHARES if key in others]
             protocol = others.get("protocol") or {}
             has_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
-            if has_shares and isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict):
+            if needed and has_shares and isinstance(protocol, dict) and isinstance(protocol.get("dataset", {}), dict):
                 return metrics
     raise _damaged(path, "it is not what an evaluation writes: no accuracies between 0 and 1")
 

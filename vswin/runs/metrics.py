@@ -17,8 +17,8 @@ import numpy as np
 NO_PREDICTION = -1
 NUM_BEST = 5
 _NUM_BINS = 15
-_NUM_RESAMPLES = 1_000
-_LEVEL = 0.95
+NUM_RESAMPLES = 1_000
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def mean_class_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0))
 
 
-def wilson_interval(share: float, count: int, level: float = _LEVEL) -> tuple[float, float]:
+def wilson_interval(share: float, count: int, level: float = LEVEL) -> tuple[float, float]:
     """Returns the interval of the true fraction, 0..1, if `share` was measured on a sample of `count` >= 1.
 
     Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
@@ -181,7 +181,7 @@ def bootstrap_intervals(
     """
     rng, resampled = np.random.default_rng(0), []
     has_loss, losses = ~np.isnan(losses), np.nan_to_num(losses)
-    for _ in range(_NUM_RESAMPLES):
+    for _ in range(NUM_RESAMPLES):
         chosen = rng.integers(len(labels), size=len(labels))
         actual, predicted = labels[chosen], predictions[chosen]
         num_videos = np.bincount(actual, minlength=num_classes)
@@ -190,7 +190,7 @@ def bootstrap_intervals(
         recall = (num_hits[is_there] / num_videos[is_there]).mean()
         f1 = (2 * num_hits[is_there] / (num_videos + num_predicted)[is_there]).mean()
         resampled.append((recall, f1, losses[chosen].sum() / max(has_loss[chosen].sum(), 1)))
-    low, high = np.quantile(resampled, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0).tolist()
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).tolist()
     return dict(zip(("mean_class_accuracy", "f1_macro", "log_loss"), zip(low, high, strict=True), strict=True))
 
 

@@ -127,7 +127,7 @@ def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
     if run.metrics is not None:
         # With five classes or fewer, top-5 says nothing.
         keys = {"top1": "test top-1"} | ({} if 0 < len(run.class_names) <= 5 else {"top5": "test top-5"})
-        keys |= {"f1_macro": "macro F1"}
+        keys = {"map": "test mAP"} | keys | {"f1_micro": "micro F1", "f1_macro": "macro F1"}
         for key, name in keys.items():
             if key not in run.metrics:
                 continue
@@ -136,7 +136,10 @@ def _make_tiles(run: Run) -> list[tuple[str, str, str]]:
         bad = run.metrics.get("num_bad_videos")
         videos = count_of(run.metrics["num_videos"], "video")
         videos += f", {bad:,} of them bad" if isinstance(bad, int) and bad else ""
-        tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
+        if run.is_multi_label:
+            tiles.append(("micro precision", percent(run.metrics.get("precision_micro"), 2), videos))
+        else:
+            tiles.append(("mean class accuracy", percent(run.metrics["mean_class_accuracy"], 2), videos))
     if figures.best is not None and figures.monitor in MONITORS:
         monitor, average = MONITORS[figures.monitor], ", averaged weights" if figures.is_average else ""
         note = f"epoch {figures.best_epoch}{average}"
@@ -167,8 +170,16 @@ def _tabulate_epochs(run: Run) -> list[list[str]]:
 
 def _describe_classes(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Gives the most confused classes, the confusion matrix, the table of classes and, for many classes, a plot."""
-    if run.predictions is None:
-        return {"pairs": [], "matrix": None, "classes": [], "shown_classes": [], "classes_plot": ""}, {}
+    nothing: dict[str, Any] = {
+        "pairs": [],
+        "matrix": None,
+        "classes": [],
+        "shown_classes": [],
+        "classes_plot": "",
+        "label_table": [],
+    }
+    if run.predictions is None or run.is_multi_label:
+        return nothing | {"label_table": run.class_rows}, {}
     # Map names to indices, in the order of the labels where it is known.
     found = run.predictions
     names = list(dict.fromkeys([*run.class_names, *found.labels, *filter(None, found.predicted)]))
@@ -186,7 +197,7 @@ def _describe_classes(run: Run) -> tuple[dict[str, Any], dict[str, bytes]]:
         shown = [(f"The {_NUM_WORST} worst classes", rows[:_NUM_WORST]), (f"The {_NUM_BEST} best classes", best)]
     if len(rows) > _MAX_WHOLE_MATRIX:
         svg, pictures[CLASSES_NAME] = draw_class_accuracy([score.top1 for score in scores])
-    by_class = {
+    by_class = nothing | {
         "pairs": [(names[pair.label], names[pair.predicted], pair) for pair in pairs],
         "matrix": _shade_matrix(labels, predictions, names, pairs[:_NUM_IN_PART]),
         "classes": rows,

@@ -1,4 +1,7 @@
-"""Compares evaluations video by video: exact McNemar test, a matching interval, and a sentence about both."""
+"""Compares evaluations video by video: exact McNemar test, a matching interval, and a sentence about both.
+
+With several labels per sample, the mAP is compared by a paired bootstrap instead.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from vswin.data.samples import split_name
 from vswin.runs.figures import protocol_differences
 from vswin.runs.files import Run
 from vswin.runs.metrics import wilson_interval
+from vswin.runs.multi_label import draw_resamples, mean_average_precision, resample_map
 
 LEVEL = 0.05
 
@@ -35,6 +39,8 @@ class Pair:
         interval: Interval of the difference, as a fraction of videos, 95 % for all tests of the comparison together
             (Bonferroni); see `difference_interval`. It excludes 0 exactly when `corrected_p` < 0.05.
         p_value, corrected_p: See `mcnemar_p`; `corrected_p` accounts for the number of tests (Bonferroni).
+        map_difference: With several labels: mAP of the second - mAP of the first.
+        resampled: Then the same differences in the resamples of the videos, in ascending order.
     """
 
     first: str
@@ -50,10 +56,14 @@ class Pair:
     interval: tuple[float, float] = (0.0, 0.0)
     p_value: float = 1.0
     corrected_p: float = 1.0
+    map_difference: float | None = None
+    resampled: Sequence[float] = ()
 
     @property
     def difference(self) -> float:
-        """Accuracy of the second - accuracy of the first, as a fraction of the N videos."""
+        """Accuracy of the second - accuracy of the first, as a fraction of the N videos; or of their mAP."""
+        if self.map_difference is not None:
+            return self.map_difference
         return (self.num_only_second - self.num_only_first) / max(self.num_videos, 1)
 
 
@@ -70,7 +80,13 @@ def compare_pairs(runs: Sequence[Run], is_all: bool = False) -> list[Pair]:
         if not pair.problem:
             counts, level = (pair.num_only_first, pair.num_only_second, pair.num_videos), 1 - LEVEL / num_tests
             corrected_p = min(1.0, num_tests * pair.p_value)
-            pairs[index] = replace(pair, corrected_p=corrected_p, interval=difference_interval(*counts, level))
+            if pair.map_difference is None:
+                interval = difference_interval(*counts, level)
+            else:
+                # The p-value counts the resamples beyond 0, so both agree.
+                rank = int(LEVEL / num_tests / 2 * (len(pair.resampled) + 1))
+                interval = (pair.resampled[rank - 1], pair.resampled[-rank]) if rank else (-1.0, 1.0)
+            pairs[index] = replace(pair, corrected_p=corrected_p, interval=interval)
     return pairs
 
 
@@ -86,6 +102,8 @@ def compare_pair(first: Run, second: Run) -> Pair:
     if one is None:
         way_out = f"evaluate {first.label}, name another run first, or compare each with each (--all-pairs)"
         return Pair(first.label, second.label, f"{first.label} has no predictions.csv; {way_out}")
+    if (one.scores is None) != (other.scores is None):
+        return Pair(first.label, second.label, "one has several labels per sample, the other has one")
     # The order of the names depends on the file list and does not matter.
     if first.class_names and second.class_names and (differing := set(first.class_names) ^ set(second.class_names)):
         some = ", ".join(map(printable, sorted(differing)[:3])) + (", ..." if len(differing) > 3 else "")
@@ -95,7 +113,12 @@ def compare_pair(first: Run, second: Run) -> Pair:
     left, right, match_note = _match(first, second)
     if not len(left):
         return Pair(first.label, second.label, "they have no test video in common")
-    labels, other_labels = np.array(one.labels)[left], np.array(other.labels)[right]
+    labels, other_labels = np.array(one.labels, object)[left], np.array(other.labels, object)[right]
+    if one.scores is not None:
+        # The order of the classes may differ.
+        labels, other_labels = (
+            np.array([";".join(sorted(text.split(";"))) for text in some], object) for some in (labels, other_labels)
+        )
     if len(wrong := np.flatnonzero(labels != other_labels)):
         example = f"{printable(one.paths[left[wrong[0]]])} is {printable(labels[wrong[0]])} in {first.label}"
         problem = (
@@ -118,6 +141,11 @@ def compare_pair(first: Run, second: Run) -> Pair:
         if num_bad := predictions.predicted.count(""):
             notes.append(f"{count_of(num_bad, 'video')} that {label} could not decode count as wrong")
 
+    if one.scores is not None and other.scores is not None:
+        marks = np.array([[name in text.split(";") for name in first.class_names] for text in labels], np.float64)
+        columns = [second.class_names.index(name) for name in first.class_names]
+        pair = marks, one.scores[left], other.scores[right][:, columns]
+        return _compare_map(Pair(first.label, second.label, notes=notes, num_videos=len(left)), *pair)
     hits, other_hits = one.is_right[left], other.is_right[right]
     num_only_first, num_only_second = int((hits & ~other_hits).sum()), int((other_hits & ~hits).sum())
     return Pair(
@@ -134,25 +162,43 @@ def compare_pair(first: Run, second: Run) -> Pair:
     )
 
 
+def _compare_map(pair: Pair, targets: np.ndarray, scores: np.ndarray, other_scores: np.ndarray) -> Pair:
+    """Adds the difference of the mAP, and its p-value from resamples of the videos that both models share."""
+    if not targets.any():
+        return replace(pair, problem="no common video has a label")
+    resamples = draw_resamples(len(targets))
+    maps = [resample_map(targets, some, resamples) for some in (scores, other_scores)]
+    resampled = np.sort(maps[1] - maps[0])
+    num_beyond = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
+    return replace(
+        pair,
+        map_difference=mean_average_precision(targets, other_scores) - mean_average_precision(targets, scores),
+        resampled=resampled.tolist(),
+        p_value=min(1.0, 2 * (num_beyond + 1) / (len(resampled) + 1)),
+    )
+
+
 def describe_pair(pair: Pair) -> str:
     """States in a sentence what a pair shows, by its interval and p-value, which agree."""
     first, second, videos = pair.first, pair.second, count_of(pair.num_videos, "video")
     if pair.problem:
         return f"{second} and {first} cannot be compared: {pair.problem}."
-    if pair.num_only_first + pair.num_only_second == 0:
+    if pair.map_difference == 0 and not any(pair.resampled):
+        return f"{second} and {first}: no difference, they rank the same {videos} alike."
+    if pair.map_difference is None and pair.num_only_first + pair.num_only_second == 0:
         return f"{second} and {first}: no difference, right and wrong on the same {videos}."
     p, points = "p < 0.001" if pair.corrected_p < 0.001 else f"p = {pair.corrected_p:.2g}", 100 * pair.difference
-    low, high = pair.interval
+    (low, high), of_map = pair.interval, "" if pair.map_difference is None else " of mAP"
     if low > 0 or high < 0:
         word = "better" if points > 0 else "worse"
         low, high = (low, high) if points > 0 else (-high, -low)
         return (
-            f"{second} is {word} than {first} by {abs(points):.1f} points (95 % interval {_points(low)} to "
+            f"{second} is {word} than {first} by {abs(points):.1f} points{of_map} (95 % interval {_points(low)} to "
             f"{_points(high)}, {p}, {videos})."
         )
     return (
-        f"{second} and {first}: no difference that {videos} could show ({second} - {first}: {points:+.1f} points, "
-        f"95 % interval {_points(low, '+')} to {_points(high, '+')}, {p})."
+        f"{second} and {first}: no difference that {videos} could show ({second} - {first}: {points:+.1f} "
+        f"points{of_map}, 95 % interval {_points(low, '+')} to {_points(high, '+')}, {p})."
     )
 
 

@@ -68,6 +68,8 @@ def draw_curves(history: Mapping[str, np.ndarray]) -> tuple[list[str], bytes]:
     losses = {"loss": "training", "val_loss": "validation", "val_ema_loss": "validation, averaged weights"}
     accuracies = {
         "top1": "training, top-1",
+        "val_map": "validation, mAP",
+        "val_ema_map": "validation, mAP, averaged weights",
         "val_top1": "validation, top-1",
         "val_ema_top1": "validation, top-1, averaged weights",
         "val_top5": "validation, top-5",
@@ -152,7 +154,7 @@ def draw_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, class_nam
 
 
 def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
-    """Draws validation top-1 and loss by epoch, one line for each run that has a history.
+    """Draws validation top-1 (mAP with several labels) and loss by epoch, one line for each run that has a history.
 
     The ending of `path` sets the picture format. It is an `InputError` if no run has a history.
     """
@@ -164,7 +166,9 @@ def draw_comparison(path: Path, runs: Sequence[Run]) -> None:
         # A name may contain letters that the font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(10, 4 + 0.22 * len(drawn)), layout="constrained")
-        panels = (("val_top1", "top-1 in validation, %"), ("val_loss", "loss in validation"))
+        has_map = any("val_map" in history for _, history in drawn)
+        first = ("val_map", "mAP in validation, %") if has_map else ("val_top1", "top-1 in validation, %")
+        panels = (first, ("val_loss", "loss in validation"))
         for axes, (column, title) in zip(figure.subplots(1, 2), panels, strict=True):
             lines = [
                 _Line(run.label, history[column], history["epoch"], _look(index))

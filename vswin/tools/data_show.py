@@ -17,6 +17,7 @@ from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.contact_sheet import Panel, draw_sheet, outline, save_sheets, thumbnail
 from vswin.data.frames import FrameLoader, open_frames
 from vswin.data.order import Order, batch_indices, clip_generator
+from vswin.data.samples import name_labels
 from vswin.data.views import TrainClip, load_train_clip
 from vswin.errors import DecodeError, InputError
 from vswin.models.video_swin import MEAN, STD, Normalize
@@ -120,8 +121,9 @@ def _fill_slot(config: DataShowConfig, catalog: Catalog, loader: FrameLoader, in
         return Slot("no clip: there are fewer videos")
     rng = clip_generator(config.seed, 0, index, number)
     sample = catalog.train[index]
-    path, label = sample.path, sample.label
-    title = f"{Path(path).parent.name}/{Path(path).name}{sample.part}   class {label}: {catalog.class_names[label]}"
+    path, numbers = sample.path, ", ".join(map(str, sample.labels))
+    names = name_labels(sample.labels, catalog.class_names)
+    title = f"{Path(path).parent.name}/{Path(path).name}{sample.part}   class {numbers}: {names}"
     try:
         # The first call cuts the frames while it decodes, as in training; the second loads them whole.
         clip = load_train_clip(path, config.clip, config.augment, config.dataset.allow_flip, rng, loader, sample.part)

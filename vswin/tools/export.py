@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from vswin import __version__
 from vswin.atomic import replacing, sync_file
+from vswin.config.schema import MULTI_LABEL, SINGLE_LABEL
 from vswin.console import printable
 from vswin.errors import InputError, nearest
 from vswin.inference.model import find_protocol
@@ -83,6 +84,8 @@ class Metadata:
         crop: rows and columns of a clip, likewise.
         source_weights: where the weights came from, if known.
         clip: the clips that the model is tested on, as in `ClipConfig`, if known.
+        task: "single_label", whose probabilities add up to 1, or "multi_label", where each class has its own.
+        thresholds: in the second case the probability from which a class counts as predicted, K numbers.
     """
 
     class_names: Sequence[str] | None = None
@@ -90,6 +93,12 @@ class Metadata:
     crop: int = 224
     source_weights: str | None = None
     clip: Mapping[str, Any] | None = None
+    task: str = SINGLE_LABEL
+    thresholds: Sequence[float] | None = None
+
+    def activate(self, logits: tf.Tensor) -> tf.Tensor:
+        """Turns logits, float32 [B, K], into probabilities."""
+        return tf.sigmoid(logits) if self.task == MULTI_LABEL else tf.nn.softmax(logits)
 
     def describe(self, model: VideoSwin) -> dict[str, Any]:
         """Describes an exported model for its users and their programs, as JSON can hold it.
@@ -157,7 +166,8 @@ def run_export(
     logger.info(f"its clips have {num_frames} frames of {crop} x {crop} pixels ({origin}; --frames and --size win)")
     logger.info(f"exporting to {output} ({format}); this takes a minute or two")
     known_clip = dataclasses.asdict(clip) if protocol.is_known else None
-    exports[format](built, output, Metadata(class_names, num_frames, crop, weights, known_clip))
+    about = class_names, num_frames, crop, weights, known_clip, protocol.config.dataset.task, protocol.thresholds
+    exports[format](built, output, Metadata(*about))
     files = [path for path in [output, *output.rglob("*")] if path.is_file()]
     logger.info(f"wrote {output}, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 
@@ -214,7 +224,7 @@ def export_saved_model(model: VideoSwin, folder: Path, metadata: Metadata = Meta
         "serving_default": _trace(lambda input_1: {"output_1": called(input_1)}, channels_first),
         "features": _trace(lambda clips: {"features": infer(model.normalize(clips))}, CLIPS),
         "probabilities": _trace(
-            lambda clips: {"probabilities": tf.nn.softmax(model.head(infer(model.normalize(clips))))}, CLIPS
+            lambda clips: {"probabilities": metadata.activate(model.head(infer(model.normalize(clips))))}, CLIPS
         ),
     }
     # The new folder takes its place whole, or not at all.
@@ -314,7 +324,7 @@ def _make_classifier(model: VideoSwin, metadata: Metadata) -> Any:
     # For an unknown number of windows, attention makes no loop over chunks, which TFLite refuses.
     spec = tf.TensorSpec([None, metadata.num_frames, metadata.crop, metadata.crop, 3], tf.uint8, name="clips")
     return tf.function(
-        lambda clips: {"probabilities": tf.nn.softmax(model(clips))}, input_signature=[spec], autograph=False
+        lambda clips: {"probabilities": metadata.activate(model(clips))}, input_signature=[spec], autograph=False
     )
 
 

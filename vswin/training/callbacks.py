@@ -81,12 +81,12 @@ class EpochReport(keras.callbacks.Callback):
             logs.update({f"lr_{name.replace(' ', '_')}": rate for name, rate in optimizer.last_rates().items()})
         named = {"top1": "top-1", "map": "mAP", "top5": "top-5"}
         train, val, ema = (
-            "  ".join(
-                f"{name} {100 * logs[prefix + key]:5.1f} %" for key, name in named.items() if prefix + key in logs
+            "".join(
+                f"  {name} {100 * logs[prefix + key]:5.1f} %" for key, name in named.items() if prefix + key in logs
             )
             for prefix in ("", "val_", "val_ema_")
         )
-        more = f"averaged {ema}   " if ema else ""
+        more = f"averaged{ema[1:]}   " if ema else ""
         if self.monitor not in ("val_top1", "val_map", "val_loss"):
             monitor, ema_key = MONITORS[self.monitor], self.monitor.replace("val_", "val_ema_")
             averaged = f" (averaged {monitor.format(logs[ema_key])})" if ema_key in logs else ""
@@ -100,7 +100,7 @@ class EpochReport(keras.callbacks.Callback):
         validation_seconds = time.perf_counter() - self._started - self._train_seconds
         left = (self._step_seconds * self.steps_per_epoch + validation_seconds) * (self.epochs - epoch - 1)
         logger.info(
-            f"{self._title}  train loss {logs['loss']:.3f}  {train}   val loss {logs['val_loss']:.3f}  {val}   "
+            f"{self._title}  train loss {logs['loss']:.3f}{train}   val loss {logs['val_loss']:.3f}{val}   "
             f"{more}{logs['clips_per_sec']:.1f} clips/s  {format_seconds(left)} left"
         )
 

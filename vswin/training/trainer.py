@@ -356,14 +356,14 @@ class Trainer(keras.Model):
         for scores in self._figures:
             if not isinstance(scores, Scores) or self.val_targets is None:
                 continue
-            logits = np.asarray(scores.result(), np.float64)  # [N, K]
-            losses = np.logaddexp(0, logits) - self.val_targets * logits
-            probabilities = np.exp(-np.logaddexp(0, -logits))
+            logits = tf.cast(scores.result(), tf.float64)  # [N, K]
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(self.val_targets.astype(np.float64), logits)
+            probabilities = tf.sigmoid(logits).numpy()
             thresholds = choose_thresholds(self.val_targets, probabilities)
             self.thresholds[scores.prefix] = thresholds.tolist()
             f1_micro, f1_macro = f1_scores(self.val_targets, probabilities >= thresholds)
             results |= {
-                f"{scores.prefix}loss": float(np.nanmean(losses)),
+                f"{scores.prefix}loss": float(np.nanmean(losses.numpy())),
                 f"{scores.prefix}map": mean_average_precision(self.val_targets, probabilities),
                 f"{scores.prefix}f1_macro": f1_macro,
                 f"{scores.prefix}f1_micro": f1_micro,

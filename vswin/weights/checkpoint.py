@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vswin.config.load import DATA_DIR
-from vswin.config.schema import MONITORS
+from vswin.config.schema import MONITORS, MULTI_LABEL, SINGLE_LABEL
 from vswin.console import NARROW, Console, printable, say
 from vswin.errors import InputError
 from vswin.models.zoo import SIZES, ModelSize, Triple
@@ -193,14 +193,22 @@ def _described(path: Path, translation: Translation, metadata: Any) -> Checkpoin
         if "size" in known:
             known["size"] = _check_size(checkpoint, known["size"])
         names, num_classes = known.get("class_names", []), None
-        if "class_names" in known or "num_classes" in known:
+        if known.keys() & {"class_names", "num_classes", "thresholds"}:
             num_classes = checkpoint.network.num_classes
         float(known.get(str(known.get("monitor", "val_top1")), 0))
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: what it says of its model is damaged ({str(error)[:_MAX_CHARS]})") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: its class_names are not a list of names")
-    for key, count in (("class_names", len(names) or None), ("num_classes", known.get("num_classes"))):
+    thresholds = known.get("thresholds", [])
+    if known.get("task") not in (None, SINGLE_LABEL, MULTI_LABEL) or not (
+        isinstance(thresholds, list) and all(isinstance(value, int | float) and 0 <= value <= 1 for value in thresholds)
+    ):
+        raise InputError(f"{path}: its task or its thresholds are not what vswin writes")
+    for key, count in (
+        *(("class_names", len(names) or None), ("num_classes", known.get("num_classes"))),
+        ("thresholds", len(thresholds) or None),
+    ):
         if None not in (count, num_classes) and count != num_classes:
             raise InputError(f"{path}: its {key} are {str(count)[:_MAX_CHARS]}, its head has {num_classes} classes")
     return dataclasses.replace(checkpoint, metadata=known)
@@ -258,7 +266,7 @@ def describe_checkpoint(checkpoint: Checkpoint, is_long: bool = False) -> list[s
         "classes": f"{network.num_classes or 'none, there is no head'}{f': {shown}' if shown else ''}",
         "use": use,
     }
-    described = {"size", "class_names", "num_classes", "model", "videos"}
+    described = {"size", "class_names", "num_classes", "model", "videos", "thresholds"}
     rows |= {key: str(value) for key, value in metadata.items() if key not in described}
     lines = [f"{key + ':':<{_VALUE_COLUMN}}{value}" for key, value in rows.items()]
     if is_long:
