@@ -230,8 +230,8 @@ def test_version_and_help_work_from_another_folder(installed, elsewhere, built_v
     for command in ("train", "evaluate"):
         text = run([vswin_command, command, "--help"], elsewhere)
         assert text.startswith(f"usage: vswin {command} [GROUP=OPTION ...]")
-        assert "\n  dataset=diving48|folder|hmdb51|jester|" in text
-        assert "dataset: diving48, folder, hmdb51, jester, " in run(
+        assert "\n  dataset=charades|diving48|folder|hmdb51|jester|" in text
+        assert "dataset: charades, diving48, folder, hmdb51, jester, " in run(
             [vswin_command, command, "dataset=ucf101", "--help"], elsewhere
         )
     where = run([str(installed / "python"), "-c", "import vswin; print(vswin.__file__)"], elsewhere).strip()

@@ -23,6 +23,8 @@ CLAP = (
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 STH_NUMBERS = {name: str(number) for number, name in enumerate(CLASSES["sthv2"].class_names)}
 
+CHARADES = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\r\n"
+
 
 def read(name, path, subset="train", split=1, notes=None):
     config = make_group("dataset", name=name, root="", split=split)
@@ -55,6 +57,7 @@ def test_every_data_set_is_described():
         ("kinetics700", r"Kinetics-700: the lists .*cvdfoundation/kinetics-dataset"),
         ("sthv2", r"Something-Something v2: the lists .*qualcomm\.com.*labels\.json.*train_list"),
         ("diving48", r"Diving48: the lists .*svcl\.ucsd\.edu.*Diving48_V2_train\.json.*train_list"),
+        ("charades", r"Charades: the lists .*allenai\.org.*Charades_v1_test\.csv.*train_list"),
         ("jester", r"Jester: the lists .*qualcomm\.com.*jester-v1-validation\.csv.*train_list"),
     ],
 )
@@ -85,6 +88,7 @@ def test_what_is_not_there_is_explained(name, how, tmp_path, make_files):
         ("sthv2", "videos", "sthv2_train_list_videos.txt", "sthv2_val_list_videos.txt"),
         ("kinetics700", "kinetics700_2020", "train.csv", "validate.csv"),
         ("diving48", "annotations", "Diving48_V2_train.json", "Diving48_V2_test.json"),
+        ("charades", "annotations", "Charades_v1_train.csv", "Charades_v1_test.csv"),
         ("diving48", ".", "diving48_train_list_videos.txt", "diving48_val_list_videos.txt"),
         ("jester", "annotations", "jester-v1-train.csv", "jester-v1-validation.csv"),
     ],
@@ -111,6 +115,7 @@ def test_lists_are_found(tmp_path, write, make_files, name, folder, train, val):
         ("sthv2", "train.csv", "path,label\n78687.webm,36\n"),
         ("diving48", "train.txt", "_8Vy3dlHg2w_00000.mp4 37\n"),
         ("jester", "train.txt", "100023.webm 0\n"),
+        ("charades", "train.csv", "path,labels\n46GP8.mp4,Closing a door;Opening a door\n"),
         ("jester", "train.txt", "100023 37 0\n"),
     ],
 )
@@ -152,6 +157,20 @@ def test_other_lists_are_left_to_the_reader_of_lists(write, name, file, text):
             *("diving48", "x.json", '[{"vid_name": "a_1", "label": 4, "start_frame": 9, "end_frame": 9}]'),
             r"x\.json, video a_1: the frames '9' to '9' are no segment",
         ),
+        (
+            "charades",
+            "x.csv",
+            CHARADES + "A,,,,,,,,,c157 0.0 1.0,2\n",
+            r"x\.csv:2, video A: the action 'c157 0.0 1.0'; ex",
+        ),
+        (
+            "charades",
+            "x.csv",
+            CHARADES + "A,,,,,,,,,walks,2\n",
+            r"x\.csv:2, video A: the action 'walks'; expected `c000",
+        ),
+        ("charades", "x.csv", CHARADES + "A,c001 0.0 1.0\n", r"x\.csv:2: 2 columns, 11 in the header"),
+        ("charades", "x.csv", "id,script\nA,He walks.\n", r"x\.csv has no column `actions`; name Charades_v1_train"),
         ("jester", "x.csv", "1;Swiping Left\n2;Swipe Up\n", r"x\.csv:2: unknown class 'Swipe Up'; .*'Swiping Up'"),
         ("jester", "x.csv", "1\n2\n", r"x\.csv:1: expected `id;class`, found '1;'; the list of the test videos has no"),
         ("jester", "x.csv", "1;Thumb Up\na;Thumb Up\n", r"x\.csv:2: expected `id;class`, found 'a;Thumb Up'"),
@@ -287,6 +306,17 @@ def test_diving48(write):
             *(str(path), 0, "_8Vy3dlHg2w_00001", "Reverse+Dive+NoTwis+TUCK", "_8Vy3dlHg2w_00001"),
             part=Part(Segment(20, 60, in_frames=True)),
         ),
+    ]
+
+
+def test_charades(write):
+    rows = '46GP8,HR43,Kitchen,6,7,Yes,"He ""cooks"", alone",food;stove,He cooks.,c092 11.90 21.20;c147 0.00 12.60,24.83\r\n'
+    rows += "N11GT,0KZ7,Stairs,6,7,Yes,A person runs.,,He runs.,c150 0.00 9.70;c150 11.00 14.00,16.00\r\n"
+    path = write("Charades_v1_train.csv", CHARADES + rows + "2B9AZ,A1,Hall,6,7,Yes,Nothing.,,None.,,9.00\r\n")
+    cooks = "Watching/Looking outside of a window;Someone is cooking something"
+    labels = {"46GP8": cooks, "N11GT": "Someone is running somewhere", "2B9AZ": ""}
+    assert read("charades", path) == [
+        ListEntry(str(path), line, name, label, name) for line, (name, label) in enumerate(labels.items(), start=2)
     ]
 
 

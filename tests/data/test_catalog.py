@@ -187,6 +187,40 @@ def test_diving48(tmp_path, configured, make_files, write):
     assert catalog.val == [Sample(str(tmp_path / "rgb" / "-mmq0PT-u8k_00156.mp4"), (3,))]
 
 
+def test_charades_has_several_labels_per_video(tmp_path, configured, make_files, write):
+    make_files("Charades_v1_480/46GP8.mp4", "Charades_v1_480/N11GT.mp4", "Charades_v1_480/2B9AZ.mp4")
+    header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
+    write(
+        "annotations/Charades_v1_train.csv", header + "N11GT,,,,,,,,,c150 0.0 9.7;c002 1.0 2.0,16\n2B9AZ,,,,,,,,,,9\n"
+    )
+    write("annotations/Charades_v1_test.csv", header + "46GP8,,,,,,,,,c092 11.90 21.20;c147 0.00 12.60,24.83\n")
+    catalog = load_catalog(configured("charades", root=tmp_path / "Charades_v1_480"))
+    assert [sample.labels for sample in (*catalog.train, *catalog.val)] == [(2, 150), (), (92, 147)]
+
+
+def test_several_labels_of_own_videos(tmp_path, configured, make_files, write):
+    """A video in several lines has the labels of all; a class without videos is said; names keep their column order."""
+    make_files("a.mp4", "b.mp4", "jump/c.mp4")
+    path = write("l.csv", "path,label,split\na.mp4,run;jump,train\na.mp4,swim,train\nb.mp4,,train\nc.mp4,run,val\n")
+    settings = {"task": "multi_label", "root": tmp_path}
+    with pytest.raises(InputError, match=r"c\.mp4"):
+        load_catalog(configured("folder", train_list=path, **settings))
+    path.write_text(path.read_text().replace("c.mp4", "jump/c.mp4"))
+    catalog = load_catalog(configured("folder", train_list=path, **settings))
+    assert catalog.class_names == ("jump", "run", "swim")
+    assert [sample.labels for sample in (*catalog.train, *catalog.val)] == [(0, 1, 2), (), (1,)]
+    notes = "\n".join(catalog.notes)
+    assert f"videos that {path} names again: 1; each counts once, with all its labels" in notes
+    assert "2 classes without validation videos: jump, swim" in notes
+    marks = write("m.csv", "file,swim,run,jump\na.mp4,1,0,0\nb.mp4,0,1,0\njump/c.mp4,1,1,0\n")
+    catalog = load_catalog(configured("folder", train_list=marks, val_list=marks, **settings))
+    assert catalog.class_names == ("swim", "run", "jump")
+    assert [sample.labels for sample in catalog.val] == [(0,), (1,), (0, 1)]
+    assert "1 class without training videos: jump" in "\n".join(catalog.notes)
+    with pytest.raises(InputError, match=r"l\.csv:4: expected .*dataset\.task=multi_label"):
+        load_catalog(configured("folder", train_list=path, root=tmp_path))
+
+
 def test_jester_reads_folders_of_pictures_and_videos(tmp_path, configured, compose_train, make_files, write):
     make_files(*(f"20bn-jester-v1/{video}/{number:05d}.jpg" for video in (1, 11) for number in (1, 2)))
     make_files("20bn-jester-v1/2.webm", "20bn-jester-v1/more/3/00001.jpg", "20bn-jester-v1/cover.jpg")

@@ -15,6 +15,7 @@ DATASETS = {
     "kinetics400": (400, "abseiling", "zumba"),
     "kinetics600": (600, "abseiling", "zumba"),
     "kinetics700": (700, "abseiling", "zumba"),
+    "charades": (157, "Holding some clothes", "Someone is eating something"),
     "diving48": (48, "Back+15som+05Twis+FREE", "Reverse+Dive+NoTwis+TUCK"),
     "jester": (27, "Swiping Left", "Doing other things"),
     "sthv2": (174, "Approaching something with your camera", "Wiping something off of something"),
@@ -25,7 +26,7 @@ DATASETS = {
 def test_class_lists_are_whole_and_letters_alone_tell_classes_apart(name):
     class_names = read_class_names(name)
     assert (len(class_names), class_names[0], class_names[-1]) == DATASETS[name]
-    if name != "jester":  # has the order of its owners
+    if name not in ("jester", "charades"):  # have the order of their owners
         assert list(class_names) == sorted(class_names, key=str.lower if name == "ucf101" else None)
     lookup = ClassLookup(class_names)
     assert [lookup.find(class_name) for class_name in class_names] == list(range(len(class_names)))
@@ -75,6 +76,7 @@ def test_counts():
     assert official_counts("sthv2") == {"train": 168_913, "val": 24_777}
     assert official_counts("kinetics400") == {"train": 246_535, "val": 19_907}
     assert official_counts("kinetics600") == {"train": 392_622, "val": 30_001}
+    assert official_counts("charades") == {"train": 7_985, "val": 1_863}
     assert official_counts("diving48") == {"train": 15_027, "val": 1_970}
     assert official_counts("jester") == {"train": 118_562, "val": 14_787}
     assert official_counts("kinetics400", 2) is official_counts("kinetics700") is official_counts("folder") is None

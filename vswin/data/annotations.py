@@ -2,7 +2,7 @@
 
 `find_annotations` looks for the files in the usual folders. `read_annotations` reads a file if its content has the
 owners' format: text for UCF101 and HMDB51, CSV or JSON for Kinetics, JSON for Something-Something v2 and Diving48, CSV
-for Jester.
+for Jester and Charades.
 """
 
 import io
@@ -98,6 +98,14 @@ _OWNERS = {
         ("jester-v1-train.csv", "train.csv", "jester_train_list_videos.txt", "train.txt"),
         ("validation", "val"),
     ),
+    "charades": _Owner(
+        "Charades",
+        "From https://prior.allenai.org/projects/charades get the videos, unpacked to {root}/<id>.mp4, and the "
+        "annotations (Charades_v1_train.csv, Charades_v1_test.csv), into {parent}/annotations.",
+        ("Charades_v1_train.csv", "train.csv", "train.txt"),
+        ("test", "val"),
+        ("Charades",),
+    ),
 }
 ANNOTATED = tuple(_OWNERS)
 
@@ -172,6 +180,8 @@ def read_annotations(
         entries = _read_diving48(path, classes)
     elif dataset.name == "jester":
         entries = _read_jester(path, classes)
+    elif dataset.name == "charades":
+        entries = _read_charades(path, classes)
     elif path.is_dir():
         entries = _read_class_folders(path, classes, notes)
     else:
@@ -327,6 +337,32 @@ def _read_jester(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
             )
         class_name = classes.class_names[classes.expect(name, where)]
         entries.append(ListEntry(str(path), number, video_id, class_name, video_id))
+    return entries
+
+
+def _read_charades(path: Path, classes: ClassLookup) -> list[ListEntry] | None:
+    """Reads the columns `id` and `actions`, such as `c092 11.90 21.20;c147 0.00 12.60`; the times are not used."""
+    lines = split_cells(path, read_text(path), ",")
+    _, header = next(lines, (0, []))
+    if "id" not in header or "script" not in header:
+        return None
+    if "actions" not in header:
+        raise InputError(f"{path} has no column `actions`; name Charades_v1_train.csv or Charades_v1_test.csv")
+    entries, names = [], classes.class_names
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise InputError(f"{path}:{line}: {len(cells)} columns, {len(header)} in the header; get the list anew")
+        row = dict(zip(header, cells, strict=True))
+        labels: dict[str, None] = {}
+        for action in filter(str.strip, row["actions"].split(";")):
+            found = re.fullmatch(r"\s*c(\d{3})(\s+[\d.]+){2}\s*", action)
+            if found is None or int(found[1]) >= len(names):
+                raise InputError(
+                    f"{path}:{line}, video {row['id']}: the action {action[:80]!r}; expected `c000 0.0 1.5`, with c000 "
+                    f"to c{len(names) - 1:03d}"
+                )
+            labels[names[int(found[1])]] = None
+        entries.append(ListEntry(str(path), line, row["id"].strip(), ";".join(labels), row["id"].strip()))
     return entries
 
 
