@@ -60,7 +60,7 @@ ONLY_IN = {
     "requests": {"vswin/weights/download.py"},
     "tensorflow_addons": {"vswin/training/addons_optimizer.py"},
     "scipy": {"vswin/runs/pairs.py"},
-    "sklearn": {"vswin/runs/metrics.py", "vswin/data/samples.py"},
+    "sklearn": {"vswin/runs/metrics.py", "vswin/runs/multi_label.py", "vswin/data/samples.py"},
     "wandb": {"vswin/evaluation/loggers.py", "vswin/runs/wandb_run.py", "vswin/training/loggers.py"},
 }
 WITHOUT_TENSORFLOW = [

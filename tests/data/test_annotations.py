@@ -310,8 +310,8 @@ def test_diving48(write):
 
 
 def test_charades(write):
-    rows = '46GP8,HR43,Kitchen,6,7,Yes,"He ""cooks"", alone",food;stove,He cooks.,c092 11.90 21.20;c147 0.00 12.60,24.83\r\n'
-    rows += "N11GT,0KZ7,Stairs,6,7,Yes,A person runs.,,He runs.,c150 0.00 9.70;c150 11.00 14.00,16.00\r\n"
+    rows = '46GP8,HR43,Kitchen,6,7,Yes,"A ""cook"", alone",stove,Cooks.,c092 11.90 21.20;c147 0.00 12.60,24.83\r\n'
+    rows += "N11GT,0KZ7,Stairs,6,7,Yes,Runs.,,He runs.,c150 0.00 9.70;c150 11.00 14.00,16.00\r\n"
     path = write("Charades_v1_train.csv", CHARADES + rows + "2B9AZ,A1,Hall,6,7,Yes,Nothing.,,None.,,9.00\r\n")
     cooks = "Watching/Looking outside of a window;Someone is cooking something"
     labels = {"46GP8": cooks, "N11GT": "Someone is running somewhere", "2B9AZ": ""}

@@ -159,7 +159,7 @@ def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
         if len(made) > 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(motion, "_write_video", write_three)
+    monkeypatch.setattr(motion, "write_video", write_three)
     with pytest.raises(KeyboardInterrupt):
         prepare_motion(tmp_path / "videos", SMALL)
     assert list(tmp_path.iterdir()) == []

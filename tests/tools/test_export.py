@@ -174,6 +174,7 @@ def test_assets_name_the_classes_and_say_what_the_model_is(folder):
     assert described == {
         **{"vswin_version": vswin.__version__, "model": None, "num_classes": 5, "class_names": NAMES},
         **{"source_weights": "outputs/run", "num_frames": NUM_FRAMES, "crop": SIZE, "clip": None},
+        **{"task": "single_label", "thresholds": None},
         **{"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
     }
 

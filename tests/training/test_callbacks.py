@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_its_clips(make_guard, tmp_
         "global_step": 10,
         "epoch": 3,
         "step_in_epoch": 2,
-        "clips": [{"path": "e2s1_0.mp4", "label": 0}, {"path": "e2s1_1.mp4", "label": 1}],
+        "clips": [{"path": "e2s1_0.mp4", "labels": [0]}, {"path": "e2s1_1.mp4", "labels": [1]}],
     }
     message = str(caught.value)
     assert message.startswith(f"global step 10 (epoch 3, step 2 of 4) gave a loss of {loss}; nothing of it is saved")

@@ -80,18 +80,18 @@ def test_the_last_state_comes_back_with_its_optimizer_and_the_first_best_weights
 def test_a_state_inside_an_epoch_comes_back_with_the_metrics_of_its_steps(tmp_path):
     first = make_checkpoints(tmp_path)
     train_epochs(first, 0.5)
-    first.trainer.loss_metric.update_state([1.0, 2.0])
+    first.trainer.saved_metrics[0].update_state([1.0, 2.0])
     first.save_state(1, 4)
     second = make_checkpoints(tmp_path)
     assert second.restore() == 1
     assert (second.steps_saved, second.position) == (4, "epoch 2, step 4 of 10")
     second.trainer.reset_metrics()
     second.on_epoch_begin(1)
-    second.trainer.loss_metric.update_state([6.0])
-    assert float(second.trainer.loss_metric.result()) == 3.0
+    second.trainer.saved_metrics[0].update_state([6.0])
+    assert float(second.trainer.saved_metrics[0].result()) == 3.0
     second.trainer.reset_metrics()
     second.on_epoch_begin(2)
-    assert float(second.trainer.loss_metric.result()) == 0.0
+    assert float(second.trainer.saved_metrics[0].result()) == 0.0
 
 
 def test_older_states_go_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):

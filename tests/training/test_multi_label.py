@@ -74,7 +74,7 @@ def test_weights_are_those_of_positives_against_negatives(compose_train, given, 
     catalog = Catalog(NAMES, SAMPLES, SAMPLES)
     np.testing.assert_allclose(weigh_classes(config, catalog), expected)
     text = summary_of(config, catalog)
-    assert f"goal {expected[0]:.3g}, high jump {expected[1]:.3g}" in text
+    assert f"weights of positives ({given.split(':')[0].replace('{goal', 'given')}): goal {expected[0]:.3g}, " in text
     assert "val_map, chooses the epoch with the best mAP" in text
 
 

@@ -148,7 +148,7 @@ def test_micro_batches_take_the_step_and_count_the_clips_of_the_whole_batch():
     logs = [trainer.train_step(batch) for trainer in (whole, parts)]
     for key in ("loss", "top1", "top5"):
         assert float(logs[1][key]) == pytest.approx(float(logs[0][key]), rel=1e-6)
-    assert float(parts.top1_metric.count) == 5
+    assert float(parts.saved_metrics[1].count) == 5
     assert int(parts.optimizer.iterations) == 1
     for a, b in zip(weights_of(parts), weights_of(whole), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -190,8 +190,8 @@ def test_erasing_and_mixing_are_the_same_in_micro_batches():
     whole, parts = make_trainer(6, **MIXED), make_trainer(6, micro_batches=3, **MIXED)
     draws, total = whole.make_draws(batch, 0), tf.constant(5.0)
     assert_equal_gradients(parts._summed_gradients(batch, draws, total), whole._gradients(batch, draws, total))
-    assert float(parts.loss_metric.result()) == pytest.approx(float(whole.loss_metric.result()), rel=1e-6)
-    assert float(parts.top1_metric.result()) == float(whole.top1_metric.result())
+    assert float(parts.saved_metrics[0].result()) == pytest.approx(float(whole.saved_metrics[0].result()), rel=1e-6)
+    assert float(parts.saved_metrics[1].result()) == float(whole.saved_metrics[1].result())
 
 
 def test_the_model_meets_erased_then_mixed_clips_and_the_loss_mixed_smoothed_targets():

@@ -173,7 +173,7 @@ def train(compose_train, tmp_path, model):
             metadata |= {"epoch": epoch, "val_top1": 0.25 * epoch}
             save_checkpoint(folder / "checkpoints" / f"{name}.safetensors", official_tensors(model), metadata)
         with open_wandb(compose_train("logger=wandb", *overrides), folder) as log:
-            log.model = SimpleNamespace(model=model)
+            log.model = SimpleNamespace(model=model, thresholds={})
             log.on_epoch_end(0, {"loss": 1.0, "val_top1": 0.75})
             log.on_epoch_end(1, {"loss": 0.5, "val_top1": 0.5})
         return folder

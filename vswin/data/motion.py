@@ -196,12 +196,13 @@ def _write_videos(folder: Path, plan: MotionPlan) -> None:
     if not console.is_terminal:
         console.print(title)
     with ThreadPoolExecutor(count_cores()) as pool:
-        written = pool.map(lambda path, job: _write_video(path, clip_frames(plan, *job)), paths, jobs)
+        written = pool.map(lambda path, job: write_video(path, clip_frames(plan, *job)), paths, jobs)
         for _ in track(written, title, len(jobs), console=console, disable=not console.is_terminal):
             pass
 
 
-def _write_video(path: Path, frames: np.ndarray) -> None:
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """Writes frames, uint8 BGR [T, 64, 64, 3], as an AVI of Motion JPEG."""
     # OpenCV's own encoder codes each frame independently at a fixed quality. With a rate-controlled encoder, the
     # quality of a single frame would reveal the motion.
     encoder = cv2.VideoWriter.fourcc(*"MJPG")

@@ -137,7 +137,8 @@ def run_prepare(config: DataPrepareConfig) -> None:
             f". {len(entries) - kept:,} were re-encoded to a shorter side of {config.short_side} pixels, {kept:,} were "
             "no larger, or could not be decoded, and are as they were"
         )
-    logger.info("%s. Train with dataset=%s dataset.root=%s", text, config.dataset.name, output)
+    task = " dataset.task=multi_label" if config.dataset.is_multi_label else ""
+    logger.info("%s. Train with dataset=%s%s dataset.root=%s", text, config.dataset.name, task, output)
 
 
 def _check(config: DataPrepareConfig) -> Path:

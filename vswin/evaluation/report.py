@@ -44,9 +44,8 @@ FILE_NAMES = (
 _NUM_WORST = 5
 _COMPARED = ("official", "difference", "verdict")
 _HEADINGS = ["date", "weights", "data", "videos", "protocol", "top-1 %", *_COMPARED, "top-5 %", *_COMPARED]
-_MORE_COLUMNS = {"clip_top1": "clip top-1 %", "mean_class_accuracy": "mean class %"}
-_MORE_COLUMNS |= {"f1_macro": "macro F1 %", "map": "mAP %"}
-_HEADINGS += [*_MORE_COLUMNS.values(), "log loss"]
+_MORE_COLUMNS = {"clip_top1": "clip top-1 %", "mean_class_accuracy": "mean class %", "map": "mAP %"}
+_MORE_COLUMNS |= {"f1_macro": "macro F1 %"}
 _RECORDED = (
     *("num_videos", "num_bad_videos", "clip_top1", "clip_top5", "mean_class_accuracy", "f1_macro", "precision_macro"),
     *("log_loss", "calibration_error", "roc_auc", "average_precision", "task", "map", "map_interval", "f1_micro"),
@@ -254,12 +253,15 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
 
 def format_results(records: Sequence[Mapping[str, Any]]) -> str:
     """Formats the records of `results.json` as Markdown, the whole of `results.md`, with the newest last."""
-    rule = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in _HEADINGS]
+    # mAP has a column if any evaluation had several labels per sample.
+    more = {key: title for key, title in _MORE_COLUMNS.items() if key != "map" or any(key in one for one in records)}
+    headings = [*_HEADINGS, *more.values(), "log loss"]
+    rule = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in headings]
     rows: list[list[str]] = []
     notes: dict[str, None] = {}
     unmatched: dict[str, None] = {}
     for record in records:
-        rows.append(_format_row(record))
+        rows.append(_format_row(record, list(more)))
         weights, data = _escape(str(record["weights"]["init_from"])), _escape(_title(record["dataset"]))
         if record["note"]:
             notes[f"- {weights}: {_escape(record['note'])}"] = None
@@ -272,7 +274,7 @@ def format_results(records: Sequence[Mapping[str, Any]]) -> str:
         f"difference of up to {TOLERANCE_POINTS} points counts as reproduced. Clip top-1 judges every view by itself,",
         "the other figures judge videos. `results.json` has the whole protocol of each row.",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in (_HEADINGS, rule, *rows)),
+        *(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)),
         "",
         *(["What the TF-Hub page says differently:", "", *notes, ""] if notes else []),
         *(["Without an official number:", "", *unmatched, ""] if unmatched else []),
@@ -285,7 +287,7 @@ def _title(dataset: Mapping[str, Any]) -> str:
     return str(dataset.get("title") or dataset["name"])
 
 
-def _format_row(record: Mapping[str, Any]) -> list[str]:
+def _format_row(record: Mapping[str, Any], more: Sequence[str]) -> list[str]:
     dataset = record["dataset"]
     missing = f", {dataset['num_missing']:,} missing" if dataset.get("num_missing") else ""
     bad = f", {record['num_bad_videos']:,} bad" if record["num_bad_videos"] else ""
@@ -312,7 +314,7 @@ def _format_row(record: Mapping[str, Any]) -> list[str]:
             f"{accuracy['difference_points']:+.2f}",
             _escape(accuracy["verdict"]),
         ]
-    cells += [f"{100 * record[key]:.2f}" if key in record else "-" for key in _MORE_COLUMNS]
+    cells += [f"{100 * record[key]:.2f}" if key in record else "-" for key in more]
     return [*cells, f"{record['log_loss']:.4f}" if "log_loss" in record else "-"]
 
 

@@ -143,8 +143,8 @@ def read_run(label: str, name: str, folder: Path) -> Run:
             share = "" if top1 is None else f" with a top-1 of {100 * top1:.2f} %"
             raise InputError(
                 f"{folder}: predictions.csv has {num_listed:,} videos{right} and metrics.json {num_videos:,}{share}, "
-                f"so one is cut off or of another evaluation; evaluate it again ({program('evaluate')} run=...), or "
-                "do without these files"
+                "so one is cut off or of another evaluation; evaluate the run again "
+                f"({program('evaluate')} run=...), or do without these files"
             )
     classes = _read_rows(folder / "per_class.csv", ["label_name"])
     is_listed = predictions is not None and predictions.scores is not None

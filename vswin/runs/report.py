@@ -107,7 +107,8 @@ def choose_clips(predictions: Predictions, count: int) -> tuple[list[Clip], list
     """
     order = np.argsort(-predictions.probabilities, kind="stable").tolist()
     right = [index for index in order if predictions.is_right[index]]
-    wrong = [index for index in order if not predictions.is_right[index] and predictions.predicted[index]]
+    is_decoded = ~np.isnan(predictions.probabilities)
+    wrong = [index for index in order if is_decoded[index] and not predictions.is_right[index]]
     firsts: dict[str, int] = {}
     for index in right:
         firsts.setdefault(predictions.labels[index], index)

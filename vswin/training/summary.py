@@ -15,7 +15,7 @@ from vswin.data.catalog import Catalog, describe_catalog
 from vswin.data.order import count_steps
 from vswin.models.zoo import ModelSize, count_macs, count_parameters
 from vswin.runtime import describe_devices
-from vswin.training.loss import count_samples
+from vswin.training.loss import BinaryLoss, count_samples, make_loss
 from vswin.training.memory import describe_memory, estimate_run
 from vswin.training.optimizer import assign_groups
 
@@ -123,7 +123,7 @@ def describe_groups(
 def _describe_balance(config: TrainConfig, catalog: Catalog, class_weights: Sequence[float] | None) -> dict[str, str]:
     """Tells which classes are rare and how much each counts; empty if there is nothing to tell."""
     names, counts, given = catalog.class_names, count_samples(catalog), config.loss.class_weights
-    rows, parts = {}, []
+    rows, parts, several = {}, [], config.dataset.is_multi_label
     has_samples = np.flatnonzero(counts)
     order = has_samples[np.argsort(counts[has_samples], kind="stable")].tolist()  # the rarest first
     rare = [label for label in order if counts[label] < _RARE_SHARE * counts.sum() / len(order)]
@@ -134,19 +134,25 @@ def _describe_balance(config: TrainConfig, catalog: Catalog, class_weights: Sequ
         if class_weights is None and not config.augment.balance:
             rows["rare classes"] += f"{_NEXT_LINE}augment.balance=true or loss.class_weights=balanced favours them"
     if config.augment.balance:
-        uses = counts.sum() / len(order) / counts[order[0]]
-        rows["balance"] = f"each class equally often, so a sample of {names[order[0]]} comes {uses:.3g} times an epoch"
+        num_turns = len(order) + any(not sample.labels for sample in catalog.train)
+        uses, more = len(catalog.train) / num_turns / counts[order[0]], " or more" if several else ""
+        often = f"comes {uses:.3g} times{more} an epoch"
+        rows["balance"] = f"each class equally often, so a sample of {names[order[0]]} {often}"
     if class_weights is not None:
         heaviest = sorted(order, key=lambda label: -class_weights[label])
         texts = [f"{names[label]} {class_weights[label]:.3g}" for label in heaviest]
         if len(texts) > _NUM_HEAVIEST + _NUM_LIGHTEST:
             texts = [*texts[:_NUM_HEAVIEST], "...", *texts[-_NUM_LIGHTEST:]]
         how = given if isinstance(given, str) else "given"
-        parts.append(f"class weights ({how}): {', '.join(texts)}")
+        parts.append(f"{'weights of positives' if several else 'class weights'} ({how}): {', '.join(texts)}")
     if isinstance(given, dict) and (unused := [name for name in map(str, given) if not counts[names.index(name)]]):
         parts.append(f"no training samples, so their weight has no effect: {', '.join(unused)}")
-    if config.loss.focal_gamma > 0:
-        parts.append(f"focal, gamma {config.loss.focal_gamma:g}")
+    if isinstance(loss := make_loss(config, None), BinaryLoss):
+        if loss.focal_gamma or loss.negative_gamma or loss.negative_margin:
+            gammas = f"gamma {loss.focal_gamma:g} for positives, {loss.negative_gamma:g} for negatives"
+            parts.append(f"focal, {gammas}; margin of negatives {loss.negative_margin:g}")
+    elif loss.focal_gamma > 0:
+        parts.append(f"focal, gamma {loss.focal_gamma:g}")
     return rows | ({"loss": _NEXT_LINE.join(parts)} if parts else {})
 
 
