@@ -35,9 +35,6 @@ cv2.setNumThreads(1)
 # luminance (10), which is converted as the usual BT.2020, as by the official reader.
 _OTHER_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
 _FULL_RANGE = 2
-# Clips are decoded in parallel. Since version 17, PyAV converts on all cores, which is slower at these sizes.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-
 # Containers whose packets are whole pictures with display times. AVI and raw streams have no such times, and packets of
 # MPEG streams may contain anything.
 SOUGHT_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -442,7 +439,8 @@ class FrameConverter:
                 src_colorspace=_OTHER_MATRICES.get(frame.colorspace, Colorspace.ITU601),
                 dst_colorspace=Colorspace.ITU601,
                 src_color_range=frame.color_range,
-                **_ONE_THREAD,
+                # Clips are decoded in parallel; all cores for one frame are slower at these sizes.
+                threads=1,
             )
         except (av.FFmpegError, ValueError) as error:
             raise DecodeError(self._path, "undecodable frame", str(error)) from None

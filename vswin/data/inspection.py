@@ -112,11 +112,10 @@ def _inspect(path: str, limit: TimeLimit, container: av.container.InputContainer
             if keep_packets and num_bytes <= MOST_BYTES:
                 packets.append(packet)
     limit.check()  # a timeout may have ended the loop
-    # An MP4 index has an entry for every frame; other containers only state a number. The index, which PyAV exposes
-    # since 17, omits the frames that an edit list removes.
+    # An MP4 index has an entry for every frame, without those that an edit list removes; other containers only state a
+    # number.
     if "mp4" in container.format.name:
-        index = getattr(stream, "index_entries", None)
-        check_complete(path, num_packets, stream.frames if index is None else min(stream.frames, len(index)))
+        check_complete(path, num_packets, min(stream.frames, len(stream.index_entries)))
     if num_shown == 0:
         raise DecodeError(path, "no frames")
     repeats = pictures.find_repeats()
