@@ -133,6 +133,7 @@ def run(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
 
 
 PLACES = {
+    "before the first picture": ([0, 0], [0, 0, *OLD]),
     "one at the start": ([1], [0, *OLD]),
     "two at the start": ([1, 1], [0, 0, *OLD]),
     "in the middle": ([25], None),
