@@ -98,12 +98,8 @@ def evaluate(settings: Settings = _NONE) -> None:
 
 @command(app, _TRAIN)
 def splits(settings: Settings = _NONE) -> None:
-    """Train and test on each of the three official splits of a data set, and print the mean.
-
-    Examples:
-      vswin splits experiment=swin_base_ucf101
-    """
-    config = _compose("train", settings)
+    """Train and test on splits or folds of a data set, or with several seeds, and print the mean."""
+    config = _compose("splits", settings)
     from vswin.tools.splits import run_splits
 
     run_splits(config, settings)

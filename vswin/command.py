@@ -27,6 +27,7 @@ from vswin.config.schema import (
     DataPrepareConfig,
     DataShowConfig,
     EvaluateConfig,
+    SplitsConfig,
     TrainConfig,
     list_keys,
 )
@@ -46,6 +47,7 @@ complete -o default -F _vswin_completion vswin"""
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "splits": SplitsConfig,
     "data_check": DataCheckConfig,
     "data_prepare": DataPrepareConfig,
     "data_show": DataShowConfig,

@@ -18,7 +18,9 @@ import pytest
 
 import vswin
 from vswin.cli import main
+from vswin.config.compose import compose_config
 from vswin.config.load import save_config
+from vswin.config.schema import SplitsConfig
 from vswin.data.class_names import read_class_names
 from vswin.errors import InputError
 from vswin.evaluation.run import run_evaluation
@@ -238,7 +240,7 @@ def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
         (tmp_path / "splits" / f"testlist0{split}.txt").write_text("\n".join(tested))
         (tmp_path / "splits" / f"trainlist0{split}.txt").write_text(f"{trained[0]} 1\n{trained[1]} 2")
         config = compose_train(*words, f"dataset.split={split}")
-        run = tmp_path / "out" / f"split_{split}"
+        run = tmp_path / "out" / f"split_{split}_seed_0"
         model = vswin.build_model(configured_size(config.model), len(names))
         save_checkpoint(run / "checkpoints" / "best.safetensors", official_tensors(model), {"class_names": list(names)})
         save_config(config, run / "config.yaml")
@@ -249,7 +251,7 @@ def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
         script = Path(command[1]).name
         if script == "evaluate.py":
             folder = Path(command[2].partition("=")[2])
-            evaluated.append(folder.name[-1])
+            evaluated.append(folder.name[6])
             if not (folder / "right.json").exists():
                 run_evaluation(compose_evaluate(*command[2:]))
                 shutil.copy(folder / "metrics.json", folder / "right.json")
@@ -262,17 +264,24 @@ def split_runs(tmp_path, monkeypatch, compose_train, compose_evaluate):
 
 
 @pytest.mark.slow
-def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_runs, compose_train, tmp_path):
+def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_runs, tmp_path):
     words, evaluated = split_runs
 
-    def run() -> list[str]:
+    def run(*more: str) -> list[str]:
         evaluated.clear()
-        run_splits(compose_train(*words, "output_dir=out"), [*words, "output_dir=out"])
+        given = [*words, "output_dir=out", *more]
+        run_splits(compose_config("splits", given, SplitsConfig), given)
         return evaluated
 
     assert run() == ["1", "2", "3"]
     assert run() == []
-    metrics = [tmp_path / "out" / f"split_{split}" / "metrics.json" for split in (1, 2, 3)]
+    for split in (1, 2, 3):
+        shutil.copytree(tmp_path / "out" / f"split_{split}_seed_0", tmp_path / "out" / f"split_{split}_seed_1")
+    assert run("seeds=2") == []
+    report = json.loads((tmp_path / "out" / "splits.json").read_text())
+    assert list(report["runs"]) == [f"split {split}, seed {seed}" for split in (1, 2, 3) for seed in (0, 1)]
+    assert set(report) == {"runs", "mean", "standard_deviation"}
+    metrics = [tmp_path / "out" / f"split_{split}_seed_0" / "metrics.json" for split in (1, 2, 3)]
     # All are newer than the weights, but have another protocol, other weights or another precision.
     changes = (("num_clips", 99), ("weights", {"sha256": "0" * 64}), ("precision", "float16"))
     for path, (key, value) in zip(metrics, changes, strict=True):
@@ -285,6 +294,6 @@ def test_splits_take_only_what_is_of_the_same_weights_videos_and_protocol(split_
     metrics[0].write_text(json.dumps(values))
     metrics[1].write_text("{}")
     assert run() == ["1", "2"]
-    (tmp_path / "out" / "split_1" / "checkpoints" / "best.safetensors").unlink()
+    (tmp_path / "out" / "split_1_seed_0" / "checkpoints" / "best.safetensors").unlink()
     with pytest.raises(InputError, match=r"best\.safetensors does not exist; give a checkpoint file"):
         run()

@@ -80,7 +80,9 @@ def check_vswin(words: list[str]) -> None:
     match words[0]:
         case "data" if "settings" in given:
             check_settings(f"data_{command.name}", given["settings"])
-        case "splits" | "tune":
+        case "splits":
+            check_settings("splits", given["settings"])
+        case "tune":
             check_settings("train", given["settings"])
         case "predict" | "extract":
             compose_evaluation(given["set"])

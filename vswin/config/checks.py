@@ -17,7 +17,7 @@ from vswin.errors import InputError
 from vswin.models.zoo import configured_size, count_parameters
 
 if TYPE_CHECKING:
-    from vswin.config.schema import AugmentConfig, ClipConfig, EvaluateConfig, ModelConfig, TrainConfig
+    from vswin.config.schema import AugmentConfig, ClipConfig, DatasetConfig, EvaluateConfig, ModelConfig, TrainConfig
 
 _MOST_PARAMETERS = 1e10  # 40 GB
 _LARGEST_WEIGHT = 1_000_000
@@ -68,6 +68,25 @@ def check_augment(augment: "AugmentConfig") -> None:
             f"augment.color_jitter={augment.color_jitter}: strengths of brightness, contrast, saturation and hue, the "
             "last at most 0.5"
         )
+
+
+def check_folds(dataset: "DatasetConfig") -> None:
+    """Checks that nothing else divides a data set that has folds."""
+    given = f"dataset.folds={dataset.folds}"
+    if dataset.folds is None:
+        return
+    if dataset.name not in ("folder", "motion"):
+        raise InputError(
+            f"{given}: dataset={dataset.name} has official lists, which divide it; leave folds out, or take the videos "
+            "as dataset=folder"
+        )
+    for key, role in (("val_list", "validation"), ("test_list", "test")):
+        if vars(dataset)[key]:
+            raise InputError(
+                f"{given} and dataset.{key}={vars(dataset)[key]}: folds choose the {role} videos; leave one of them out"
+            )
+    if dataset.split > dataset.folds:
+        raise InputError(f"dataset.split={dataset.split}: with {given}, the folds are 1 to {dataset.folds}")
 
 
 def check_task(config: "TrainConfig") -> None:

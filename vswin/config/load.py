@@ -17,7 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vswin.atomic import replacing
-from vswin.config.checks import check_addons, check_augment, check_clip, check_model, check_task, check_values
+from vswin.config.checks import (
+    check_addons,
+    check_augment,
+    check_clip,
+    check_folds,
+    check_model,
+    check_task,
+    check_values,
+)
 from vswin.config.schema import EvaluateConfig, TrainConfig, list_keys
 from vswin.errors import InputError, nearest
 from vswin.weights.published import find_published
@@ -60,6 +68,7 @@ def load_config(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     assert isinstance(config, schema)
     check_values(config)
     check_clip(config.clip)
+    check_folds(config.dataset)
     check_model(config.model)
     if isinstance(config, TrainConfig):
         check_augment(config.augment)
@@ -100,6 +109,8 @@ def from_run(composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if set(_LISTS) & set(named):
         # A list on the command line replaces all lists of the run.
         merged.dataset.update({key.partition(".")[2]: None for key in set(_LISTS) - set(named)})
+    if {"dataset.root", *_LISTS} & set(named) and "dataset.folds" not in named:
+        merged.dataset.folds = None  # other videos are tested as a whole
     # The folder of a run stands for its better weights, raw or averaged.
     merged.init_from = composed.run
     if composed.weights in ("raw", "ema"):

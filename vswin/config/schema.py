@@ -135,6 +135,7 @@ class DatasetConfig:
     # None: the test list of the data set
     test_list: str | None = path(default=None)
     val_fraction: float = number(0, 1, "[)")
+    folds: int | None = number(2, 1_000, default=None)
     allow_missing: bool
     box_margin: float = number(0, 100)
     num_classes: int | None = number(2, 1_000_000)
@@ -311,6 +312,14 @@ class EvaluateConfig:
     results_dir: str | None = path()
     tensorboard: bool
     wandb: bool
+
+
+@dataclass(kw_only=True)
+class SplitsConfig(TrainConfig):
+    """Trainings and tests on splits or folds, with several seeds: `configs/splits.yaml`."""
+
+    folds: int | None
+    seeds: int = number(1, 1_000)
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from vswin.data.lists import ACCEPTED, ListEntry, find_class_names
 from vswin.data.matching import FileIndex, Listed, UnusedEntry, label_videos
 from vswin.data.motion import prepare_motion
 from vswin.data.packed import is_packed, load_packed
-from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Region, Sample, name_labels, split_train_val
+from vswin.data.samples import ROLES, TEST, TRAIN, VAL, Region, Sample, name_labels, split_folds, split_train_val
 from vswin.data.tfds_sets import explain_tfds, find_prepared, load_tfds
 from vswin.errors import InputError, nearest
 
@@ -65,9 +65,9 @@ def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     """
     class_names = read_class_names(dataset.name) if dataset.name in ANNOTATED else None
     if dataset.source == "tfds":
-        catalog = _from_store(load_tfds(dataset, class_names))
+        catalog = _from_store(load_tfds(dataset, class_names), dataset)
     elif is_packed(Path(dataset.root)):
-        catalog = _from_store(load_packed(dataset))
+        catalog = _from_store(load_packed(dataset), dataset)
         if class_names not in (None, catalog.class_names):
             raise InputError(
                 f"{dataset.root} was packed from a data set with other classes than {dataset.name}, or in another "
@@ -81,7 +81,7 @@ def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
                 raise
             if not dataset.download and find_prepared(dataset) is None:
                 raise InputError(f"{error}\n  Or {explain_tfds(dataset)}.") from None
-            catalog = _from_store(load_tfds(dataset, class_names))
+            catalog = _from_store(load_tfds(dataset, class_names), dataset)
     num_classes = len(catalog.class_names)
     if dataset.num_classes not in (None, num_classes) and not (is_given and num_classes < dataset.num_classes):
         raise InputError(
@@ -91,8 +91,11 @@ def load_catalog(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
     return catalog
 
 
-def _from_store(found: tuple[tuple[str, ...], list[Sample], list[Sample], VideoStore]) -> Catalog:
-    return Catalog(*found[:3], store=found[3])
+def _from_store(
+    found: tuple[tuple[str, ...], list[Sample], list[Sample], VideoStore], dataset: DatasetConfig
+) -> Catalog:
+    catalog = Catalog(*found[:3], store=found[3])
+    return catalog if dataset.folds is None else _take_fold(catalog, dataset, dataset.folds)
 
 
 def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
@@ -126,7 +129,9 @@ def find_videos(dataset: DatasetConfig, is_given: bool = False) -> Catalog:
         source, hint = (dataset.train_list, "") if dataset.train_list else (dataset.root, f" ({LAYOUT})")
         name = catalog.class_names[labels.pop()]
         raise InputError(f"{source} holds one class only, {name!r}; there must be two or more{hint}")
-    if is_given and not catalog.tested:
+    if dataset.folds is not None:
+        catalog = _take_fold(catalog, dataset, dataset.folds)
+    elif is_given and not catalog.tested:
         missing = {TEST: catalog.missing.get(TRAIN, ()), **catalog.missing, TRAIN: ()}
         catalog = replace(catalog, train=[], test=catalog.train, missing=missing)
     elif catalog.train and not catalog.val:
@@ -272,13 +277,32 @@ def _check_groups(catalog: Catalog) -> None:
                 )
 
 
+def _take_fold(catalog: Catalog, dataset: DatasetConfig, num_folds: int) -> Catalog:
+    """Makes one fold the test set, and holds videos of the other folds out for validation."""
+    folds = split_folds([*catalog.train, *catalog.val], num_folds, _find_base(dataset))
+    notes = catalog.notes
+    if catalog.test:
+        notes += (f"not used: {count_of(len(catalog.test), 'test video')}, which are in no fold",)
+    labels = [{label for sample in fold for label in sample.labels} for fold in folds]
+    in_folds = [(name, sum(label in some for some in labels)) for label, name in enumerate(catalog.class_names)]
+    if few := [f"{name} (in {count})" for name, count in in_folds if count < num_folds]:
+        shown = ", ".join(few[:8]) + (", ..." if len(few) > 8 else "")
+        notes += (f"{count_of(len(few), 'class')} with too few videos or groups for {num_folds} folds: {shown}",)
+    test = folds.pop(dataset.split - 1)
+    rest = [sample for fold in folds for sample in fold]
+    return _hold_out(replace(catalog, train=rest, val=[], test=test, notes=notes), dataset)
+
+
+def _find_base(dataset: DatasetConfig) -> str:
+    if dataset.train_list and not Path(dataset.root).is_dir():
+        return str(Path(dataset.train_list).parent)
+    return dataset.root
+
+
 def _hold_out(catalog: Catalog, dataset: DatasetConfig) -> Catalog:
-    base = dataset.root
-    if dataset.train_list and not Path(base).is_dir():
-        base = str(Path(dataset.train_list).parent)
     if not 0 < dataset.val_fraction < 1:
         raise InputError(f"dataset.val_fraction={dataset.val_fraction}: a fraction above 0 and below 1")
-    train, val = split_train_val(catalog.train, dataset.val_fraction, base)
+    train, val = split_train_val(catalog.train, dataset.val_fraction, _find_base(dataset))
     if not val:
         raise InputError(
             f"None of the {len(train)} videos can be held out for validation: every class has one video, one "

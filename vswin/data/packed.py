@@ -75,7 +75,7 @@ def load_packed(
             f"{root} is a packed data set and has its own lists; leave dataset.train_list and dataset.val_list null, "
             "and test_list, too, or pack the data anew with them"
         )
-    if description["dataset"] == dataset.name and description["split"] != dataset.split:
+    if not dataset.folds and description["dataset"] == dataset.name and description["split"] != dataset.split:
         raise InputError(
             f"{root} was packed from split {description['split']} of {dataset.name}, not dataset.split="
             f"{dataset.split}; pack each split into a folder of its own"

@@ -98,7 +98,7 @@ def run_prepare(config: DataPrepareConfig) -> None:
     start_log(None)
     output = _check(config)
     # TFDS data is already packed.
-    catalog = load_catalog(replace(config.dataset, source="videos"))
+    catalog = load_catalog(replace(config.dataset, source="videos", folds=None))
     for note in catalog.notes:
         logger.info(note)
     if catalog.test:

@@ -9,10 +9,13 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from vswin.errors import InputError
 
 TRAIN, VAL, TEST = "train", "val", "test"
 ROLES = {TRAIN: "training", VAL: "validation", TEST: "test"}
@@ -155,8 +158,6 @@ def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> 
 
     If all are segments of one file, each is a group of its own.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     # The order of the list must not matter.
     ordered = sorted(samples, key=lambda sample: os.path.relpath(sample.path, base) + str(sample.part))
     is_one_file = len({sample.path for sample in samples}) == 1
@@ -166,13 +167,50 @@ def _split_groups(samples: Sequence[Sample], val_fraction: float, base: str) -> 
     num_folds = min(max(round(1 / val_fraction), 2), len(set(groups)), most)
     if num_folds < 2:
         return list(samples), []
-    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about classes of few samples, which the catalog names
-        _, held_out = next(folds.split(ordered, labels, groups))
+    held_out = _divide(labels, groups, num_folds)[0]
     # A group whose class would have no other samples is only used for training.
-    kept = {labels[index] for index in set(range(len(ordered))) - set(held_out.tolist())}
+    kept = {labels[index] for index in set(range(len(ordered))) - set(held_out)}
     alone = {groups[index] for index in held_out if labels[index] not in kept}
     val_names = {ordered[index].name for index in held_out if groups[index] not in alone}
     train = [sample for sample in samples if sample.name not in val_names]
     return train, [sample for sample in samples if sample.name in val_names]
+
+
+def split_folds(samples: Sequence[Sample], num_folds: int, base: str) -> list[list[Sample]]:
+    """Divides samples into folds with balanced classes; the data set's folder and order do not matter.
+
+    Each sample is in one fold. Groups, the segments of a file, and files of one class folder whose names agree up to a
+    `_g01_` stay together; if all samples are segments of one file, each is a group of its own. `base` is the folder of
+    the data set. Of several labels, the rarest one counts.
+    """
+    is_one_file = len({sample.path for sample in samples}) == 1
+    rows = []
+    for sample in samples:
+        path = os.path.relpath(sample.path, base)
+        folder, name = os.path.split(path)
+        own = path + str(sample.part) if is_one_file else path
+        # Folders above those of the classes, such as `train`, do not matter.
+        recording = re.match(r".*_g\d+_", name)
+        group = os.path.join(os.path.basename(folder), recording.group()) if recording else own
+        rows.append((path + str(sample.part), sample.group or group, sample))
+    rows.sort(key=itemgetter(0))
+    groups, ordered = [group for _, group, _ in rows], [sample for *_, sample in rows]
+    labels = _find_rarest(ordered)
+    most, which = min(
+        (max(Counter(labels).values()), "as many as the largest class has videos"),
+        (len(set(groups)), "as many as there are videos, or groups of videos that stay together"),
+    )
+    folds = _divide(labels, groups, num_folds) if num_folds <= most else [[]]
+    if not all(folds):
+        raise InputError(f"dataset.folds={num_folds}: at most {most}, {which}")
+    return [[ordered[index] for index in fold] for fold in folds]
+
+
+def _divide(labels: Sequence[int], groups: Sequence[str], num_folds: int) -> list[list[int]]:
+    """Divides the indices of samples into folds."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about classes of few samples, which the catalog names
+        return [fold.tolist() for _, fold in folds.split(groups, labels, groups)]

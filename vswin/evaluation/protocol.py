@@ -11,7 +11,7 @@ from typing import Any
 
 from vswin import __version__
 from vswin.config.load import load_saved
-from vswin.config.schema import EvaluateConfig
+from vswin.config.schema import DatasetConfig, EvaluateConfig
 from vswin.data.catalog import Catalog, hash_videos, load_catalog
 from vswin.data.samples import TEST, TRAIN, VAL, Sample
 from vswin.weights.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ def _is_of_run(config: EvaluateConfig) -> bool:
     if config.run is None:
         return False
     own, saved = config.dataset, load_saved(config.run).dataset
-    is_same = all(getattr(own, key, None) == getattr(saved, key, None) for key in ("name", "source", "split"))
+    is_same = all(getattr(own, key, None) == getattr(saved, key, None) for key in ("name", "source", "split", "folds"))
     return is_same and all(
         os.path.realpath(getattr(own, key, None) or "") == os.path.realpath(getattr(saved, key, None) or "")
         for key in ("root", "train_list", "val_list")
@@ -63,7 +63,7 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
             "name": config.dataset.name,
             "title": config.dataset.shown_name,
             "root": config.dataset.root,
-            "split": config.dataset.split if config.dataset.name in WITH_SPLITS else None,
+            "split": _name_split(config.dataset),
             "num_videos": len(catalog.tested),
             "num_missing": len(catalog.missing.get(TEST if catalog.test else VAL, ())),
             "list_hash": hash_videos(catalog.tested, catalog.class_names),
@@ -72,6 +72,12 @@ def describe_protocol(config: EvaluateConfig, checkpoint: Checkpoint | None, cat
         "vswin": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _name_split(dataset: DatasetConfig) -> int | str | None:
+    if dataset.folds:
+        return f"{dataset.split} of {dataset.folds} folds"
+    return dataset.split if dataset.name in WITH_SPLITS else None
 
 
 def note_videos(
