@@ -14,7 +14,7 @@ ARGS ?=
 # whole run, which starts first.
 ADDONS_TESTS := tests/test_end_to_end.py tests/tools/test_export.py \
 	$(patsubst %,tests/training/test_%.py,trainer run ema groups mirrored optimizer addons_optimizer mixing checkpoints \
-	callbacks loggers loss monitor) tests/models tests/parity tests/evaluation/test_run.py tests/test_invariants.py \
+	callbacks loggers loss multi_label monitor) tests/models tests/parity tests/evaluation/test_run.py tests/test_invariants.py \
 	$(patsubst %,tests/weights/test_%.py,saved_model checkpoint build files names) \
 	tests/data/test_pipeline.py tests/data/test_decode.py tests/data/test_segments.py tests/tools/test_selftest.py
 ADDONS_CHOICE := --no-loadscope-reorder -m "" -k "not slow or told_apart"

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from vswin.data.motion import NUM_VIDEO_FRAMES, draw_scene, object_states, render_frames, write_video
 
 ROOT = Path(__file__).parents[1]
-COUNTS = {"train": 1_600, "val": 150, "test": 150}
+COUNTS = {"train": 1_200, "val": 150, "test": 150}
 # The motions of both objects; "" stands still.
 MOTIONS = (("move_left", "move_right", ""), ("move_up", "move_down", ""))
 NAMES = ["move_down", "move_left", "move_right", "move_up"]
@@ -62,7 +62,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_two_objects_are_told_apart_and_every_file_says_the_same(folder, trained):
-    assert "4 classes, 1,600 training videos, 150 validation videos, 150 test videos" in trained
+    assert "4 classes, 1,200 training videos, 150 validation videos, 150 test videos" in trained
     history = read_rows(folder / "run" / "history.csv")
     assert float(history[-1]["val_map"]) > 0.9
     assert f"val mAP {100 * max(float(row['val_map']) for row in history):.1f} %, weights in" in trained

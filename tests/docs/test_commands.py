@@ -17,7 +17,14 @@ from typer.main import get_command
 from vswin.cli import app
 from vswin.config.compose import compose_config, compose_evaluation
 from vswin.config.load import check_overrides, implied_choices
-from vswin.config.schema import DataCheckConfig, DataPrepareConfig, DataShowConfig, EvaluateConfig, TrainConfig
+from vswin.config.schema import (
+    DataCheckConfig,
+    DataPrepareConfig,
+    DataShowConfig,
+    EvaluateConfig,
+    SplitsConfig,
+    TrainConfig,
+)
 from vswin.errors import InputError
 from vswin.weights.published import find_weights
 
@@ -25,6 +32,7 @@ SCRIPTS = ("train", "evaluate")
 SCHEMAS = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "splits": SplitsConfig,
     "data_check": DataCheckConfig,
     "data_prepare": DataPrepareConfig,
     "data_show": DataShowConfig,

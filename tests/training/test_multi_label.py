@@ -13,6 +13,7 @@ from vswin.data.samples import Sample, multi_hot
 from vswin.errors import InputError
 from vswin.runtime import make_strategy
 from vswin.training.loss import BinaryLoss, make_loss, weigh_classes
+from vswin.training.run import find_inputs
 from vswin.training.trainer import Trainer, build_trainer
 from vswin.weights.build import build_model
 
@@ -154,3 +155,12 @@ def test_settings_of_the_other_task_are_refused(compose_train, override, message
         compose_train(TASK, override)
     with pytest.raises(InputError, match=r"monitor=val_map: with dataset.task=single_label one of val_top1"):
         compose_train("monitor=val_map")
+
+
+def test_a_validation_set_without_labels_is_refused(compose_train, tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.avi").touch()
+    (tmp_path / "l.csv").write_text("path,labels,split\na.avi,x;y,train\nb.avi,y,train\nc.avi,,val\n")
+    overrides = ("dataset=folder", TASK, f"dataset.root={tmp_path}", f"dataset.train_list={tmp_path / 'l.csv'}")
+    with pytest.raises(InputError, match=r"no validation video has a label \(1 in all\)"):
+        find_inputs(compose_train(*overrides, "model.init_from=null"))

@@ -24,19 +24,8 @@ _PATHS = (
     *("video", "clip_name", "clip", "name"),
 )
 _LABELS = (
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "tags",
-    "actions",
-    "class_name",
-    "label_name",
-    "category",
-    "action",
-    "target",
-    "label_id",
-    "class_id",
+    *("label", "labels", "class", "classes", "tags", "actions", "class_name", "label_name", "category", "action"),
+    *("target", "label_id", "class_id"),
 )
 _FRAMES = ("frames", "num_frames", "total_frames", "frame_count")
 _SIDES = ("x1", "y1", "x2", "y2")

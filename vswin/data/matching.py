@@ -71,7 +71,8 @@ def label_videos(
         whole_key = (key, part) if part != WHOLE else key
         earlier = first.setdefault(whole_key, entry)
         if earlier is entry and path is not None:
-            indices[whole_key] = len(found.videos)
+            if several:
+                indices[whole_key] = len(found.videos)
             found.videos.append(Sample(path, labels, part, entry.group))
             continue
         unused = UnusedEntry(entry.where, f"{path or (entry.path if entry.video_id else key)}{part}", labels)
@@ -95,26 +96,30 @@ def _in_pictures(segment: Segment, rate: float) -> Segment:
 
 
 def _find_labels(entry: ListEntry, classes: ClassLookup, several: bool) -> tuple[int, ...]:
-    num_classes, found = len(classes.class_names), set()
-    for written in entry.labels(several):
-        if not is_index(written):
-            label = classes.find(written)
-            if label < 0:
-                hint = "class names that hold spaces need a .csv list, tabs or quotes"
-                raise InputError(f"{entry.where}: {classes.explain(written)} ({hint})")
-            found.add(label)
-            continue
-        label = int(written)
-        if not 0 <= label < num_classes:
-            raise InputError(f"{entry.where}: label {label} is out of range, the {num_classes} classes count from 0")
-        folder = entry.path.replace("\\", "/").rpartition("/")[0]
-        if not several and classes.find_folder(folder) not in (-1, label):
-            raise InputError(
-                f"{entry.where}: the video lies in {folder.rpartition('/')[2]!r}, but class {label} is "
-                f"{classes.class_names[label]!r}; the list counts the classes in another order"
-            )
-        found.add(label)
-    return tuple(sorted(found))
+    if not several:
+        return (_find_label(entry.label, entry, classes),)
+    return tuple(sorted({_find_label(label, entry, classes, has_folder=False) for label in entry.labels(several)}))
+
+
+def _find_label(written: str, entry: ListEntry, classes: ClassLookup, has_folder: bool = True) -> int:
+    """Finds the index of a class; `has_folder` tells whether the video may lie in the folder of its class."""
+    num_classes = len(classes.class_names)
+    if not is_index(written):
+        label = classes.find(written)
+        if label < 0:
+            hint = "class names that hold spaces need a .csv list, tabs or quotes"
+            raise InputError(f"{entry.where}: {classes.explain(written)} ({hint})")
+        return label
+    label = int(written)
+    if not 0 <= label < num_classes:
+        raise InputError(f"{entry.where}: label {label} is out of range, the {num_classes} classes count from 0")
+    folder = entry.path.replace("\\", "/").rpartition("/")[0]
+    if has_folder and classes.find_folder(folder) not in (-1, label):
+        raise InputError(
+            f"{entry.where}: the video lies in {folder.rpartition('/')[2]!r}, but class {label} is "
+            f"{classes.class_names[label]!r}; the list counts the classes in another order"
+        )
+    return label
 
 
 def _find_elsewhere(

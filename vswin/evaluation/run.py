@@ -102,13 +102,7 @@ def _evaluate(
     checkpoint = None
     if config.init_from is not None:
         checkpoint = open_weights(config.init_from, config.source)
-        task = checkpoint.metadata.get("task", SINGLE_LABEL)
-        if task != config.dataset.task:
-            raise InputError(
-                f"{config.init_from} was trained with dataset.task={task}, and the videos are given with dataset.task="
-                f"{config.dataset.task}; set dataset.task={task}, or name other weights"
-            )
-        catalog = _match_classes(config.init_from, checkpoint, catalog)
+        catalog = _match_classes(config.init_from, checkpoint, catalog, config.dataset.task)
     with strategy.scope():
         model, report = make_model(config, len(catalog.class_names), checkpoint)
     folder = Path(workers.chief_says(lambda: str(_make_folder(config))))
@@ -208,8 +202,13 @@ def _report(
         logger.info(f"table: {Path(config.results_dir) / 'results.md'}")
 
 
-def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog) -> Catalog:
+def _match_classes(weights: str, checkpoint: Checkpoint, catalog: Catalog, task: str) -> Catalog:
     """Maps the labels of the videos to the classes of the weights; some classes may then have no videos."""
+    if (trained_task := checkpoint.metadata.get("task", SINGLE_LABEL)) != task:
+        raise InputError(
+            f"{weights} was trained with dataset.task={trained_task}, and the videos are given with "
+            f"dataset.task={task}; set dataset.task={trained_task}, or name other weights"
+        )
     trained, num_trained = checkpoint.metadata.get("class_names"), checkpoint.network.num_classes
     if num_trained is None:
         raise InputError(

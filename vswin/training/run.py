@@ -15,7 +15,6 @@ import tf_keras as keras
 from vswin.cluster import Workers
 from vswin.config.load import saved_values
 from vswin.config.schema import TrainConfig
-from vswin.console import count_of
 from vswin.data.bad_videos import BadVideos
 from vswin.data.catalog import Catalog, load_catalog
 from vswin.data.frames import FrameLoader, open_frames
@@ -206,7 +205,7 @@ def find_inputs(config: TrainConfig, resumes: bool = False) -> Catalog:
         raise InputError("there is nothing to train on: no training list is named or found; set dataset.train_list")
     for role, samples in (("training", catalog.train), ("validation", catalog.val)):
         if config.dataset.is_multi_label and not any(sample.labels for sample in samples):
-            raise InputError(f"none of the {count_of(len(samples), f'{role} video')} has a label; add some that have")
+            raise InputError(f"no {role} video has a label ({len(samples):,} in all); add some that have")
     return catalog
 
 
