@@ -148,7 +148,7 @@ def _make_batches(
                 return load(sample, index, epoch, repeat), label(sample), np.float32(1)
             except DecodeError as error:
                 bad.add(sample.name, error.cause, error.detail)
-                return empty, none - 1 if counts_bad else label(sample), np.float32(counts_bad)
+                return empty, np.full_like(none, -1) if counts_bad else label(sample), np.float32(counts_bad)
 
     def fill(index: tf.Tensor, position: tf.Tensor, epoch: tf.Tensor, repeat: tf.Tensor) -> dict[str, tf.Tensor]:
         # A stateful function could not run in parallel in a fixed order, and could not be checkpointed.
